@@ -1,0 +1,52 @@
+"""All that a plugin may import: contracts, streams, helpers, hooks and errors."""
+
+from circumvent.api.contracts import (
+    Carrier,
+    Channel,
+    Cost,
+    Dialer,
+    Privacy,
+    ServerEntry,
+    TlsOptions,
+    Transport,
+    Tunnel,
+)
+from circumvent.api.hooks import hookimpl
+from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream
+from circumvent.errors import (
+    DestinationError,
+    DialError,
+    HandshakeError,
+    LinkError,
+    ProtocolError,
+    Reason,
+    StreamResetError,
+    UnsupportedError,
+)
+from circumvent.memory import Account
+
+__all__ = [
+    "Account",
+    "ByteStream",
+    "Carrier",
+    "Channel",
+    "Cost",
+    "DestinationError",
+    "DialError",
+    "Dialer",
+    "HandshakeError",
+    "HeaderStream",
+    "LayerStream",
+    "LinkError",
+    "PeekStream",
+    "Privacy",
+    "ProtocolError",
+    "Reason",
+    "ServerEntry",
+    "StreamResetError",
+    "TlsOptions",
+    "Transport",
+    "Tunnel",
+    "UnsupportedError",
+    "hookimpl",
+]

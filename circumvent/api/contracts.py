@@ -1,0 +1,148 @@
+"""What a transport plugin gives and gets: entries, tunnels and the dialer."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Protocol
+
+from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.memory import Account
+from circumvent.wire.address import Destination
+
+
+class Privacy(IntEnum):
+    """What somebody between us and the server can see; the race never crosses downwards."""
+
+    DIRECT = 0
+    PLAIN = 1
+    ENCRYPTED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Worst-case foreign memory, in bytes, measured: per dial and per open stream."""
+
+    dial: int
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEntry:
+    """One server as a transport needs it.
+
+    ``link`` is the canonical share link and holds the secret; neither it nor ``settings`` (the
+    transport's own frozen value) appears in ``repr``.
+    """
+
+    transport: str
+    host: str
+    port: int
+    name: str
+    link: str = field(repr=False)
+    settings: object = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """A short stable name without secrets: the same link gives the same id."""
+        address = self.link.partition("#")[0]
+        return hashlib.sha256(address.encode()).hexdigest()[:10]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How to start TLS on a stream.
+
+    ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
+    lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
+    with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
+    who asked for it by name.
+    """
+
+    server_name: str
+    alpn: tuple[str, ...] = ()
+    verify: bool = True
+    certificate_sha256: tuple[bytes, ...] = ()
+    spki_sha256: tuple[bytes, ...] = ()
+
+
+class Dialer(Protocol):
+    """The only way to the network that a plugin has."""
+
+    async def tcp(self, host: str, port: int) -> PeekStream:
+        """Connect; raises DialError."""
+        ...
+
+    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
+        """Shake hands over ``stream`` and own it; raises HandshakeError."""
+        ...
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """IP addresses of a server name, best first; raises DialError."""
+        ...
+
+
+class Tunnel(ABC):
+    """Opens streams to destinations on the free side.
+
+    ``replies`` is True where ``open`` fails if the destination cannot be reached; elsewhere
+    it returns as soon as the server was reached, and a bad destination shows as an early end.
+    """
+
+    replies: bool = False
+
+    @abstractmethod
+    async def open(self, destination: Destination) -> ByteStream:
+        """Open a stream; raises DialError, HandshakeError, DestinationError."""
+
+    async def aclose(self) -> None:  # noqa: B027 - most tunnels hold nothing between streams
+        """Let go of what the tunnel itself holds; open streams are not touched."""
+
+
+class Transport(ABC):
+    """A way to reach a server; one per protocol."""
+
+    name: str
+    schemes: tuple[str, ...]
+    cost: Cost
+
+    @abstractmethod
+    def parse(self, link: str) -> ServerEntry:
+        """Read a share link; raises LinkError or UnsupportedError, never a silent downgrade."""
+
+    @abstractmethod
+    def privacy(self, entry: ServerEntry) -> Privacy:
+        """What a watcher of the connection to this server can see."""
+
+    def warnings(self, entry: ServerEntry) -> Sequence[str]:  # noqa: ARG002 - most have none
+        """What the user gave up by name in this link, for ``status``."""
+        return ()
+
+    @abstractmethod
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        """Make a tunnel; raises DialError or HandshakeError."""
+
+
+class Channel(ABC):
+    """A way to fetch a bundle of server entries."""
+
+    name: str
+    cost: Cost
+
+    @abstractmethod
+    async def fetch(self, source: str, dialer: Dialer, account: Account) -> bytes:
+        """The raw bundle at ``source`` (a URL); raises RemoteError."""
+
+
+class Carrier(ABC):
+    """A way to reach a relay; its streams are bonded into one session."""
+
+    name: str
+    cost: Cost
+
+    @abstractmethod
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> ByteStream:
+        """A pipe to the relay; raises DialError or HandshakeError."""

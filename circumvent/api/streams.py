@@ -1,0 +1,170 @@
+"""The one pipe of the house: a reliable, ordered stream of bytes.
+
+Reads and writes never block and never allocate: they work in a block that the caller leases
+from the arena. A layer (TLS, Shadowsocks, ...) is a ByteStream that holds a ByteStream and
+transforms in the caller's block. Only the pump and the helpers in ``exchange`` lease.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+
+class ByteStream(ABC):
+    """A reliable, ordered, bidirectional pipe of bytes.
+
+    ``headroom``: bytes in front of the data that ``write`` may overwrite.
+    ``record``: length of the smallest buffer that ``read_into`` can use.
+    """
+
+    headroom: int = 0
+    record: int = 1
+
+    @abstractmethod
+    async def wait_readable(self) -> None:
+        """Return when ``read_into`` is worth a try (data, end of file or an error)."""
+
+    @abstractmethod
+    def read_into(self, buffer: memoryview) -> int | None:
+        """Read without blocking; the bytes start at ``buffer[0]``.
+
+        The whole buffer may be used as scratch. Returns the number of bytes, 0 at the end of
+        file, None when nothing is there yet.
+
+        Raises StreamResetError when the connection broke, ProtocolError when the peer sent
+        what its protocol forbids (a forged or cut record).
+        """
+
+    @abstractmethod
+    def room(self) -> int:
+        """Bytes that ``write`` can be expected to pass on now; 0 means wait."""
+
+    @abstractmethod
+    async def wait_writable(self) -> None:
+        """Return when ``room`` is above 0 or ``flush`` can move on, or the stream broke."""
+
+    @abstractmethod
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        """Take ``block[start:end]`` without blocking; returns how many bytes were taken.
+
+        At least ``headroom`` bytes in front of ``start`` are scratch, and so are the taken
+        bytes. What was taken but not sent stays *in the block* as ``unsent``: the block must
+        live and stay untouched until ``flush`` returns True. An empty write
+        (``start == end``) sends what a layer holds back for the first write, such as a
+        header.
+
+        Raises StreamResetError when the connection broke.
+        """
+
+    @property
+    @abstractmethod
+    def unsent(self) -> memoryview | None:
+        """The taken bytes that wait for the kernel; may be re-homed by assigning a copy."""
+
+    @unsent.setter
+    @abstractmethod
+    def unsent(self, view: memoryview | None) -> None: ...
+
+    @abstractmethod
+    def flush(self) -> bool:
+        """Send on; True when nothing is unsent. Raises StreamResetError."""
+
+    @abstractmethod
+    def write_eof(self) -> None:
+        """Say that no more bytes follow; reading goes on. Only after ``flush`` was True."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close in order (a TLS layer says goodbye); never raises."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Cut at once, with a reset where the base is a socket; never raises; idempotent."""
+
+
+class PeekStream(ByteStream):
+    """A stream whose unread bytes can stay in the kernel: a TCP connection."""
+
+    @abstractmethod
+    def peek_into(self, buffer: memoryview) -> int | None:
+        """As ``read_into``, but the bytes stay unread."""
+
+    @abstractmethod
+    def discard(self, count: int) -> None:
+        """Drop ``count`` bytes that ``peek_into`` showed."""
+
+    @abstractmethod
+    def expect(self, count: int) -> None:
+        """Let ``wait_readable`` sleep until ``count`` unread bytes are there (or the end)."""
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor of the socket."""
+
+
+class LayerStream(ByteStream):
+    """A layer that passes everything on to its base; override what it transforms."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: ByteStream) -> None:
+        self.base = base
+        self.headroom = base.headroom
+        self.record = base.record
+
+    async def wait_readable(self) -> None:
+        await self.base.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        return self.base.read_into(buffer)
+
+    def room(self) -> int:
+        return self.base.room()
+
+    async def wait_writable(self) -> None:
+        await self.base.wait_writable()
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        return self.base.write(block, start, end)
+
+    @property
+    def unsent(self) -> memoryview | None:
+        return self.base.unsent
+
+    @unsent.setter
+    def unsent(self, view: memoryview | None) -> None:
+        self.base.unsent = view
+
+    def flush(self) -> bool:
+        return self.base.flush()
+
+    def write_eof(self) -> None:
+        self.base.write_eof()
+
+    async def aclose(self) -> None:
+        await self.base.aclose()
+
+    def abort(self) -> None:
+        self.base.abort()
+
+
+class HeaderStream(LayerStream):
+    """Puts ``header`` in front of the first write, in one flight with its data.
+
+    Most proxy protocols open a stream this way; sending both together saves a packet whose
+    length would give the protocol away.
+    """
+
+    def __init__(self, base: ByteStream, header: bytes) -> None:
+        super().__init__(base)
+        self._header = header
+        self.headroom = base.headroom + len(header)
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        if not self._header:
+            return self.base.write(block, start, end)
+        size = len(self._header)
+        block[start - size : start] = self._header
+        self._header = b""
+        self.headroom = self.base.headroom
+        return self.base.write(block, start - size, end) - size

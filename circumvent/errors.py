@@ -1,0 +1,118 @@
+"""Every error that circumvent raises, in one tree.
+
+CircumventError
+├── LocalError                something on this side: the user, the machine, a plugin
+│   ├── ConfigError           a configuration value is wrong; says file and place
+│   ├── LinkError             a share link cannot be used; says which part
+│   ├── UnsupportedError      the link is fine, but asks for what we lack
+│   ├── PluginError           a plugin could not be loaded or broke its contract
+│   ├── BudgetError           the request can never fit the memory budget
+│   ├── LeaseError            a lease was used against its rules (a bug)
+│   └── NoTunnelError         no tunnel is up, and going direct is never an option
+└── RemoteError               the other side, or whoever sits in between
+    ├── DialError             no connection to the server
+    ├── HandshakeError        connected, but the handshake failed
+    ├── ProtocolError         the peer sent what its protocol forbids
+    ├── ProbeError            the tunnel opened but carried no checked bytes
+    ├── StreamResetError      an open stream was cut
+    └── DestinationError      the tunnel works, the destination does not; has a reason
+
+Messages are shown to users and written to logs: they never hold a secret or a visited host.
+"""
+
+from __future__ import annotations
+
+import errno as errno_codes
+import enum
+
+
+class CircumventError(Exception):
+    """Base of the tree.
+
+    ``stage`` names the step that failed, ``errno`` is the system's code where there is one.
+    """
+
+    def __init__(self, message: str, *, stage: str = "", errno: int | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.errno = errno
+
+    @property
+    def errno_name(self) -> str:
+        """The symbolic name of ``errno``, or an empty string."""
+        return errno_codes.errorcode.get(self.errno, "") if self.errno else ""
+
+
+class LocalError(CircumventError):
+    """Something on this side is wrong."""
+
+
+class ConfigError(LocalError):
+    """A configuration value is wrong."""
+
+
+class LinkError(LocalError):
+    """A share link cannot be used."""
+
+
+class UnsupportedError(LocalError):
+    """A well-formed request for something that this version lacks."""
+
+
+class PluginError(LocalError):
+    """A plugin could not be loaded or broke its contract."""
+
+
+class BudgetError(LocalError):
+    """The request can never fit the memory budget."""
+
+
+class LeaseError(LocalError):
+    """A lease was used against its rules."""
+
+
+class NoTunnelError(LocalError):
+    """No tunnel is up."""
+
+
+class RemoteError(CircumventError):
+    """The other side, or whoever sits in between, is at fault."""
+
+
+class DialError(RemoteError):
+    """No connection to the server."""
+
+
+class HandshakeError(RemoteError):
+    """Connected, but the handshake failed."""
+
+
+class ProtocolError(RemoteError):
+    """The peer sent what its protocol forbids."""
+
+
+class ProbeError(RemoteError):
+    """The tunnel opened but carried no bytes that check out."""
+
+
+class StreamResetError(RemoteError):
+    """An open stream was cut."""
+
+
+class Reason(enum.Enum):
+    """Why a destination could not be reached, as far as a tunnel's protocol tells."""
+
+    FAILURE = "general failure"
+    FORBIDDEN = "not allowed by the server's rules"
+    NETWORK_UNREACHABLE = "network unreachable"
+    HOST_UNREACHABLE = "host unreachable"
+    REFUSED = "connection refused"
+    TIMED_OUT = "timed out"
+
+
+class DestinationError(RemoteError):
+    """The tunnel works, the destination does not."""
+
+    def __init__(self, reason: Reason, *, errno: int | None = None) -> None:
+        super().__init__(f"destination: {reason.value}", stage="destination", errno=errno)
+        self.reason = reason
