@@ -1,0 +1,41 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit lint prove bench peers clean
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+$(READY): pyproject.toml
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+demo: $(READY) ## real test servers on loopback, a fetch through them, one is killed meanwhile
+	$(PYTHON) -m tests.demo
+
+test: lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
+	$(PYTHON) -m pytest
+
+unit: $(READY) ## the fast tests only
+	$(PYTHON) -m pytest tests/unit
+
+lint: $(READY) ## style, types, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	PYTHONPATH=plugins $(VENV)/bin/lint-imports
+
+prove: $(READY) peers ## the long proofs: memory cgroup, failover, container
+	$(PYTHON) -m pytest -m prove
+
+bench: $(READY) ## our client beside the sing-box client, ratios printed
+	$(PYTHON) -m tests.bench
+
+peers: $(READY)
+	.ci/peers
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""``python -m circumvent``."""
+
+from circumvent.cli import main
+
+main()

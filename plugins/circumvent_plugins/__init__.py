@@ -1,0 +1,1 @@
+"""The transports that come with circumvent; each is a plugin like any other."""
