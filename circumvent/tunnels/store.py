@@ -1,0 +1,226 @@
+"""What is remembered between runs: attempts, scores per network and saved servers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, field, replace
+from pathlib import Path
+
+from circumvent.tunnels.attempts import Attempt
+from circumvent.tunnels.database import Warn, is_corruption, open_database, set_aside
+
+MAX_ATTEMPTS = 1000  # enough to explain a bad evening, and a file below 1 MB
+MAX_SCORES = 1000  # networks times servers; the least recently used go first
+MAX_DETAIL = 200  # characters of an attempt's text
+MEMORY = 16  # counts are halved above this sum, so that old news fade
+NEWEST_WEIGHT = 0.3  # of the last round-trip time in the average
+NETWORK_ID_BYTES = 8
+
+ADD_TO_SCORE = """
+INSERT INTO scores VALUES (:network, :server, :success, :failure, :ms, :user, :ok_at, :at)
+ON CONFLICT DO UPDATE SET
+    (successes, failures, user_failures) = (
+        SELECT (successes + :success) / fade, (failures + :failure) / fade,
+               (user_failures + :user) / fade
+        FROM (SELECT 1 + (successes + failures + user_failures >= :memory) AS fade)
+    ),
+    ms = CASE WHEN NOT :success THEN ms WHEN ms = 0 THEN :ms ELSE ms + :weight * (:ms - ms) END,
+    last_ok = max(last_ok, :ok_at),
+    touched = :at
+"""
+
+_log = logging.getLogger("circumvent.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a server did on one network: ``ms`` is an average, ``last_ok`` unix seconds (0: never).
+
+    ``failures`` counts dials and probes, ``user_failures`` cut or frozen user traffic: a censor
+    may let probes pass and drop the rest.
+    """
+
+    successes: int
+    failures: int
+    ms: float
+    user_failures: int
+    last_ok: float
+
+
+@dataclass(frozen=True, slots=True)
+class SavedServer:
+    """A server that the user added; ``link`` is secret and not in ``repr``."""
+
+    id: str
+    transport: str
+    name: str
+    link: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    network: str
+    server: str
+    ok: bool
+    ms: float
+    user_bytes: int
+    at: float
+
+
+class Store:
+    """One SQLite file; what was flushed survives ``kill -9``.
+
+    ``record`` and ``remember`` only buffer. Raises ConfigError when the file cannot be used.
+    """
+
+    def __init__(self, path: Path, warn: Warn = _log.warning) -> None:
+        self._path = path
+        self._warn = warn
+        self._attempts: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)
+        self._results: deque[_Result] = deque(maxlen=MAX_ATTEMPTS)
+        self._database = open_database(path, warn)
+        self._troubled = False
+        self._salt = self._read_salt()
+
+    def record(self, attempt: Attempt) -> None:
+        """Keep an attempt for the next ``flush``."""
+        self._attempts.append(replace(attempt, detail=attempt.detail[:MAX_DETAIL]))
+
+    def remember(self, network: str, server: str, *, ok: bool, ms: float, user_bytes: int) -> None:
+        """Keep a result for the next ``flush``; ``user_bytes`` is 0 for a dial or a probe."""
+        self._results.append(_Result(network, server, ok, ms, user_bytes, time.time()))
+
+    def flush(self) -> None:
+        """Write what was buffered, in one transaction.
+
+        On a full disk or a locked file the newest part stays buffered and the user is told once.
+        """
+        if not self._attempts and not self._results:
+            return
+        try:
+            self._write_buffered()
+        except sqlite3.Error as error:
+            self._survive(error)
+        else:
+            self._attempts.clear()
+            self._results.clear()
+            self._troubled = False
+
+    def attempts(self, limit: int, server: str | None = None) -> list[Attempt]:
+        """The newest attempts, newest first."""
+        self.flush()
+        rows = self._database.execute(
+            "SELECT at, what, server, stage, outcome, errno, ms, peak, detail FROM attempts"
+            " WHERE ?1 IS NULL OR server = ?1 ORDER BY number DESC LIMIT ?2",
+            (server, limit),
+        )
+        return [Attempt(*row) for row in rows]
+
+    def scores(self, network: str) -> dict[str, Score]:
+        """Scores on this network by server id."""
+        self.flush()
+        rows = self._database.execute(
+            "SELECT server, successes, failures, ms, user_failures, last_ok"
+            " FROM scores WHERE network = ?",
+            (network,),
+        )
+        return {server: Score(*rest) for server, *rest in rows}
+
+    def network_id(self, raw: bytes) -> str:
+        """A salted hash: the file never names a network, nor lets it be looked up."""
+        return hashlib.blake2b(raw, key=self._salt, digest_size=NETWORK_ID_BYTES).hexdigest()
+
+    def add_server(self, link: str, transport: str, server_id: str, name: str) -> None:
+        """Save a server; the same id again replaces it."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO servers (id, transport, name, link) VALUES (?, ?, ?, ?)",
+                (server_id, transport, name, link),
+            )
+
+    def remove_server(self, server_id: str) -> bool:
+        """Forget a server; False when there was none."""
+        with self._transaction() as database:
+            gone = database.execute("DELETE FROM servers WHERE id = ?", (server_id,)).rowcount
+        return gone > 0
+
+    def servers(self) -> list[SavedServer]:
+        """Saved servers in the order they were added."""
+        rows = self._database.execute(
+            "SELECT id, transport, name, link FROM servers ORDER BY rowid"
+        )
+        return [SavedServer(*row) for row in rows]
+
+    def close(self) -> None:
+        """Flush and close."""
+        self.flush()
+        self._database.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._database
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+    def _write_buffered(self) -> None:
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT INTO attempts (at, what, server, stage, outcome, errno, ms, peak, detail)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [astuple(attempt) for attempt in self._attempts],
+            )
+            for result in self._results:
+                _add_to_score(database, result)
+            _forget_oldest(database)
+
+    def _survive(self, error: sqlite3.Error) -> None:
+        if is_corruption(error):
+            self._database.close()
+            set_aside(self._path, self._warn)
+            self._database = open_database(self._path, self._warn)
+            self._salt = self._read_salt()
+        elif not self._troubled:
+            self._troubled = True
+            self._warn(f"the state file {self._path} could not be written: {error}")
+
+    def _read_salt(self) -> bytes:
+        (salt,) = self._database.execute("SELECT value FROM salt").fetchone()
+        return bytes(salt)
+
+
+def _add_to_score(database: sqlite3.Connection, result: _Result) -> None:
+    is_user_failure = not result.ok and result.user_bytes > 0
+    values = {
+        "network": result.network,
+        "server": result.server,
+        "success": int(result.ok),
+        "failure": int(not result.ok and not is_user_failure),
+        "user": int(is_user_failure),
+        "ms": result.ms if result.ok else 0.0,
+        "ok_at": result.at if result.ok else 0.0,
+        "at": result.at,
+    }
+    database.execute(ADD_TO_SCORE, values | {"memory": MEMORY, "weight": NEWEST_WEIGHT})
+
+
+def _forget_oldest(database: sqlite3.Connection) -> None:
+    database.execute(
+        "DELETE FROM attempts WHERE number <= (SELECT max(number) FROM attempts) - ?",
+        (MAX_ATTEMPTS,),
+    )
+    database.execute(
+        "DELETE FROM scores WHERE rowid NOT IN"
+        " (SELECT rowid FROM scores ORDER BY touched DESC LIMIT ?)",
+        (MAX_SCORES,),
+    )

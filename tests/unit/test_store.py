@@ -1,0 +1,249 @@
+"""The store: what is remembered, and what a crash or a broken file may cost."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from circumvent.errors import ConfigError
+from circumvent.tunnels.attempts import Attempt
+from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, Store
+
+LINK = "ss://c2VjcmV0@192.0.2.7:8388"
+
+
+def an_attempt(number: int = 0, server: str = "a1b2c3") -> Attempt:
+    return Attempt(
+        at=1000.0 + number, what="probe", server=server, stage="tls", outcome="failed", errno=104
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "state.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    return Store(path)
+
+
+def test_attempts_come_back_newest_first(store: Store) -> None:
+    for number in range(3):
+        store.record(an_attempt(number))
+    assert store.attempts(2) == [an_attempt(2), an_attempt(1)]
+
+
+def test_attempts_can_be_asked_for_one_server(store: Store) -> None:
+    store.record(an_attempt(0, "one"))
+    store.record(an_attempt(1, "two"))
+    assert store.attempts(10, "one") == [an_attempt(0, "one")]
+
+
+def test_only_the_newest_attempts_are_kept(path: Path) -> None:
+    store = Store(path)
+    for number in range(MAX_ATTEMPTS + 7):
+        store.record(an_attempt(number))
+        if number % 100 == 0:
+            store.flush()
+    kept = store.attempts(MAX_ATTEMPTS * 2)
+    assert [attempt.at for attempt in (kept[0], kept[-1])] == [2006.0, 1007.0]
+    assert len(kept) == MAX_ATTEMPTS
+
+
+def test_a_long_detail_is_cut(store: Store) -> None:
+    store.record(Attempt(1.0, "race", "a", "dial", "failed", detail="x" * 1000))
+    assert len(store.attempts(1)[0].detail) == MAX_DETAIL
+
+
+def test_an_attempt_names_its_errno() -> None:
+    assert an_attempt().errno_name == "ECONNRESET"
+    assert Attempt(1.0, "race", "a", "dial", "ok").errno_name == ""
+
+
+def test_probes_and_user_traffic_are_scored_apart(store: Store) -> None:
+    store.remember("home", "a", ok=True, ms=10, user_bytes=0)
+    store.remember("home", "a", ok=False, ms=10, user_bytes=0)
+    store.remember("home", "a", ok=False, ms=10, user_bytes=16384)
+    score = store.scores("home")["a"]
+    assert (score.successes, score.failures, score.user_failures) == (1, 1, 1)
+    assert score.last_ok == pytest.approx(time.time(), abs=5)
+
+
+def test_scores_belong_to_one_network(store: Store) -> None:
+    store.remember("home", "a", ok=True, ms=10, user_bytes=0)
+    assert store.scores("cafe") == {}
+
+
+def test_a_failure_leaves_the_average_time_alone(store: Store) -> None:
+    for ok, ms in ((False, 900), (True, 100), (True, 200), (False, 5000)):
+        store.remember("home", "a", ok=ok, ms=ms, user_bytes=0)
+    assert store.scores("home")["a"].ms == pytest.approx(130)
+
+
+def test_old_news_fade(store: Store) -> None:
+    for _ in range(1000):
+        store.remember("home", "a", ok=False, ms=1, user_bytes=0)
+    for _ in range(12):
+        store.remember("home", "a", ok=True, ms=1, user_bytes=0)
+    score = store.scores("home")["a"]
+    assert score.successes > score.failures
+
+
+def test_servers_are_saved_until_removed(path: Path) -> None:
+    store = Store(path)
+    store.add_server(LINK, "shadowsocks", "a", "Ann")
+    store.add_server(LINK, "shadowsocks", "b", "Ben")
+    assert store.remove_server("a")
+    assert not store.remove_server("a")
+    store.close()
+    (saved,) = Store(path).servers()
+    assert (saved.id, saved.transport, saved.name, saved.link) == ("b", "shadowsocks", "Ben", LINK)
+    assert "c2VjcmV0" not in repr(saved)
+
+
+def test_network_ids_are_salted_and_stable(path: Path, tmp_path: Path) -> None:
+    first = Store(path).network_id(b"192.0.2.1 aa:bb")
+    assert Store(path).network_id(b"192.0.2.1 aa:bb") == first
+    assert Store(path).network_id(b"192.0.2.1 aa:bc") != first
+    assert Store(tmp_path / "other.db").network_id(b"192.0.2.1 aa:bb") != first
+
+
+def test_nobody_else_can_read_the_files(path: Path) -> None:
+    store = Store(path)
+    store.record(an_attempt())
+    store.flush()
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
+    Store(path).close()
+    path.chmod(0o644)
+    Store(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_corrupted_file_is_set_aside_with_one_warning(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database at all" * 500)
+    warnings: list[str] = []
+    store = Store(path, warnings.append)
+    store.record(an_attempt())
+    assert store.attempts(1) == [an_attempt()]
+    (kept,) = path.parent.glob("state.db.corrupt-*")
+    assert kept.read_bytes().startswith(b"not a database")
+    assert len(warnings) == 1
+    assert str(kept) in warnings[0]
+
+
+def test_damaged_pages_are_found_at_the_start(path: Path) -> None:
+    store = Store(path)
+    for number in range(MAX_ATTEMPTS):
+        store.record(an_attempt(number))
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[4096 * 2 :] = random.Random(1).randbytes(len(data) - 4096 * 2)
+    path.write_bytes(data)
+    warnings: list[str] = []
+    assert Store(path, warnings.append).attempts(5) == []
+    assert len(warnings) == 1
+
+
+def test_a_file_that_breaks_while_running_is_replaced_and_nothing_buffered_is_lost(
+    path: Path,
+) -> None:
+    warnings: list[str] = []
+    store = Store(path, warnings.append)
+    store.record(an_attempt(0))
+    store.flush()
+    for file in path.parent.iterdir():
+        file.write_bytes(b"\xff" * 65536)
+    store.record(an_attempt(1))
+    store.flush()
+    assert store.attempts(5) == [an_attempt(1)]
+    assert len(warnings) == 1
+
+
+def test_a_locked_file_keeps_the_buffer_and_warns_once(path: Path) -> None:
+    warnings: list[str] = []
+    store = Store(path, warnings.append)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store.record(an_attempt())
+    store.flush()
+    store.flush()
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.attempts(1) == [an_attempt()]
+    assert len(warnings) == 1
+
+
+def test_a_place_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="choose another --state-dir"):
+        Store(tmp_path / "file" / "state.db")
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:
+    Store(path).close()
+    newer = sqlite3.connect(path)
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with pytest.raises(ConfigError, match="update circumvent"):
+        Store(path)
+    assert not list(path.parent.glob("*corrupt*"))
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from circumvent.tunnels.attempts import Attempt
+from circumvent.tunnels.store import Store
+store = Store(Path(sys.argv[1]))
+number = int(sys.argv[2])
+while True:
+    for _ in range(20):
+        store.record(Attempt(number, "race", "a", "dial", "ok"))
+        store.remember("home", "a", ok=True, ms=1, user_bytes=0)
+    store.flush()
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def test_what_was_flushed_survives_kill_9_in_the_middle_of_writing(path: Path) -> None:
+    chance = random.Random(7)
+    flushed = 0
+    for _ in range(15):
+        flushed = _write_until_killed(path, flushed + 1, chance.uniform(0.002, 0.03))
+        warnings: list[str] = []
+        store = Store(path, warnings.append)
+        kept = [attempt.at for attempt in store.attempts(MAX_ATTEMPTS)]
+        store.close()
+        assert warnings == []
+        assert kept[0] >= flushed
+        assert all(kept.count(at) == 20 for at in set(kept)), "half a transaction"
+        flushed = int(kept[0])
+
+
+def _write_until_killed(path: Path, number: int, seconds: float) -> int:
+    """Kill a writer some time after its first flush; returns the last flush it reported."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), str(number)], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        first = writer.stdout.readline()
+        time.sleep(seconds)
+        writer.send_signal(signal.SIGKILL)
+        lines = [first, *writer.stdout.read().splitlines()]
+    return int([line for line in lines if line.strip()][-1])
