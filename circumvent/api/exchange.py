@@ -1,0 +1,55 @@
+"""Small exchanges outside the pump: handshakes, probes, replies. Each takes one step lease."""
+
+from __future__ import annotations
+
+from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.memory import PAGE, Account, Lease
+
+
+async def send(stream: ByteStream, account: Account, data: bytes) -> None:
+    """Write all of ``data`` (at most a block's worth); raises StreamResetError."""
+    start = stream.headroom
+    end = start + len(data)
+    with await account.step(end, end) as lease:
+        lease.view[start:end] = data
+        while start < end or not stream.flush():
+            if stream.unsent is not None or not stream.room():
+                await stream.wait_writable()
+            elif start < end:
+                start += stream.write(lease.view, start, end)
+
+
+async def receive(stream: ByteStream, account: Account, limit: int = PAGE) -> bytes:
+    """What is there, up to ``limit`` bytes; waits for the first; empty at the end of file.
+
+    Raises StreamResetError, ProtocolError.
+    """
+    size = max(limit, stream.record)
+    while True:
+        await stream.wait_readable()
+        with await account.step(size, size) as lease:
+            count = stream.read_into(lease.view if stream.record > limit else lease.view[:limit])
+            if count is not None:
+                return bytes(lease.view[:count])
+
+
+async def peek(stream: PeekStream, account: Account, limit: int = PAGE) -> bytes:
+    """As ``receive``, but the bytes stay in the kernel."""
+    while True:
+        await stream.wait_readable()
+        with await account.step(limit, limit) as lease:
+            count = stream.peek_into(lease.view[:limit])
+            if count is not None:
+                return bytes(lease.view[:count])
+
+
+def keep_unsent(stream: ByteStream, account: Account) -> Lease | None:
+    """Move what the kernel did not take into a hold lease of its own; None if no room."""
+    unsent = stream.unsent
+    if unsent is None:
+        return None
+    hold = account.try_hold(len(unsent))
+    if hold is not None:
+        hold.view[: len(unsent)] = unsent
+        stream.unsent = hold.view[: len(unsent)]
+    return hold

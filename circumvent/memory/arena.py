@@ -1,0 +1,138 @@
+"""Page runs out of one anonymous mapping.
+
+Step blocks come from the low end in a few classes and are kept warm for the next step; hold
+blocks come from the high end in any number of pages and never below ``floor``. So when every
+step block is back, the pages below ``floor`` are one free run, whatever the holds look like.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+PAGE = 4096
+# 4, 20, 36, 68 and 132 KiB: 0, 1, 2, 4 and 8 records of 16 KiB with a page for what surrounds them.
+CLASSES = (1, 5, 9, 17, 33)
+LARGEST = CLASSES[-1] * PAGE
+_DROP = getattr(mmap, "MADV_DONTNEED", None)
+
+
+def pages_for(size: int) -> int:
+    """Pages that hold ``size`` bytes."""
+    return -(-size // PAGE)
+
+
+class FreeRuns:
+    """Free page runs, coalesced, ordered by address."""
+
+    def __init__(self, pages: int) -> None:
+        self._starts = [0]
+        self._length = {0: pages}
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((start, self._length[start]) for start in self._starts)
+
+    def take_low(self, pages: int) -> int | None:
+        """The lowest fitting run's first page, or None."""
+        for start in self._starts:
+            if self._length[start] >= pages:
+                self._cut(start, start, pages)
+                return start
+        return None
+
+    def take_high(self, pages: int, floor: int) -> int | None:
+        """The highest fitting place at or above ``floor``, or None."""
+        for start in reversed(self._starts):
+            end = start + self._length[start]
+            if end - pages < floor:
+                return None
+            if self._length[start] >= pages:
+                self._cut(start, end - pages, pages)
+                return end - pages
+        return None
+
+    def give(self, start: int, pages: int) -> None:
+        """Return a run and join it with its neighbours."""
+        index = bisect_left(self._starts, start)
+        if index < len(self._starts) and self._starts[index] == start + pages:
+            pages += self._length.pop(self._starts.pop(index))
+        if index and self._starts[index - 1] + self._length[self._starts[index - 1]] == start:
+            self._length[self._starts[index - 1]] += pages
+            return
+        insort(self._starts, start)
+        self._length[start] = pages
+
+    def _cut(self, start: int, at: int, pages: int) -> None:
+        length = self._length.pop(start)
+        self._starts.remove(start)
+        if at > start:
+            self.give(start, at - start)
+        if at + pages < start + length:
+            self.give(at + pages, start + length - at - pages)
+
+
+class Arena:
+    """The mapping and who has which of its pages. Knows nothing of budgets or accounts."""
+
+    def __init__(self, pages: int, floor: int) -> None:
+        self._map = _anonymous(pages * PAGE)
+        self.memory = memoryview(self._map)
+        self._floor = floor
+        self._free = FreeRuns(pages)
+        self._warm: dict[int, list[int]] = {pages: [] for pages in CLASSES}
+
+    def take_step(self, pages: int) -> int | None:
+        """First page of a block of one of CLASSES, or None."""
+        warm = self._warm[pages]
+        if warm:
+            return warm.pop()
+        start = self._free.take_low(pages)
+        if start is None and self._cool():
+            start = self._free.take_low(pages)
+        return start
+
+    def give_step(self, start: int, pages: int) -> None:
+        """Take a block back and keep it warm: the next step reuses hot pages."""
+        self._warm[pages].append(start)
+
+    def take_hold(self, pages: int) -> int | None:
+        """First page of a block of any length, or None."""
+        start = self._free.take_high(pages, self._floor)
+        if start is None and self._cool():
+            start = self._free.take_high(pages, self._floor)
+        return start
+
+    def give_hold(self, start: int, pages: int) -> None:
+        """Take a hold block back."""
+        self._free.give(start, pages)
+
+    def trim(self) -> None:
+        """Give the memory of every free page back to the system; the pages stay ours."""
+        self._cool()
+        if _DROP is None:
+            return
+        for start, pages in self._free:
+            self._map.madvise(_DROP, start * PAGE, pages * PAGE)
+
+    def _cool(self) -> bool:
+        """Return the warm blocks to the free runs; True if there were any."""
+        cooled = False
+        for pages, starts in self._warm.items():
+            for start in starts:
+                self._free.give(start, pages)
+            cooled = cooled or bool(starts)
+            starts.clear()
+        return cooled
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    """Private where the system knows it: only then does MADV_DONTNEED free the pages."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    small_pages = getattr(mmap, "MADV_NOHUGEPAGE", None)
+    if small_pages is not None:  # one huge page would make 2 MiB out of a 4 KiB lease
+        mapping.madvise(small_pages)
+    return mapping

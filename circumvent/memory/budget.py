@@ -1,0 +1,336 @@
+"""The budget: one number of bytes that all accounts share and nothing ever exceeds.
+
+Two kinds of use. *Steps* are short leases: a read, a transformation, a write. *Durable* uses
+are hold leases and charges for memory that a library allocates outside the arena. Invariants:
+
+    steps + durable                        <=  budget
+    durable + guarantees not yet drawn     <=  budget - step reserve
+
+The second keeps ``step reserve`` bytes of the arena for steps alone, so data always moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+from enum import IntEnum
+
+from circumvent.errors import BudgetError, LeaseError
+from circumvent.memory.arena import CLASSES, LARGEST, PAGE, Arena, pages_for
+
+SMALLEST_BUDGET = 2 * LARGEST  # one block for steps and as much for everything else
+STEP_RESERVE_SHARE = 8  # an eighth: steps run one after the other, so a few blocks suffice
+_POISON = 0xDD
+
+
+class Pressure(IntEnum):
+    """How full the budget is; what to give up at each level is the tunnel manager's business."""
+
+    CALM = 0
+    TIGHT = 70
+    SCARCE = 85
+    CRITICAL = 95
+
+
+class Lease:
+    """A block of the arena; ``view`` is all of it. Usable as a context manager."""
+
+    __slots__ = ("_account", "_pages", "_start", "_step", "view")
+
+    def __init__(self, account: Account, start: int, pages: int, *, step: bool) -> None:
+        self._account = account
+        self._start = start
+        self._pages = pages
+        self._step = step
+        self.view = account.memory.arena.memory[start * PAGE : (start + pages) * PAGE]
+
+    def release(self) -> None:
+        """Give the block back; raises LeaseError the second time."""
+        if not self._pages:
+            message = "a lease was released twice"
+            raise LeaseError(message)
+        memory = self._account.memory
+        if memory.poison:
+            self.view[:] = bytes((_POISON,)) * len(self.view)
+        self.view.release()
+        pages, self._pages = self._pages, 0
+        memory.take_back(self._account, self._start, pages, step=self._step)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Account:
+    """One user's share of the budget (bytes). Create with ``Memory.account``."""
+
+    def __init__(self, memory: Memory, name: str, guaranteed: int, limit: int) -> None:
+        self.memory = memory
+        self.name = name
+        self.guaranteed = guaranteed
+        self.limit = limit
+        self.steps = 0
+        self.held = 0
+        self.charged = 0
+        self.high_water = 0
+
+    @property
+    def leased(self) -> int:
+        """Bytes of the arena in use."""
+        return self.steps + self.held
+
+    @property
+    def durable(self) -> int:
+        """Bytes held or charged."""
+        return self.held + self.charged
+
+    def try_step(self, at_least: int, at_most: int) -> Lease | None:
+        """A block for one step if one is free and nobody waits; see ``step``."""
+        if self.memory.steps_wait:
+            return None
+        return self.memory.grant_step(self, at_least, at_most)
+
+    async def step(self, at_least: int, at_most: int) -> Lease:
+        """A block of at least ``at_least`` bytes, about ``at_most`` if there is room.
+
+        Waits its turn (first come, first served). Raises BudgetError when ``at_least`` can
+        never be had.
+        """
+        return self.try_step(at_least, at_most) or await self.memory.wait_step(
+            self, at_least, at_most
+        )
+
+    def try_hold(self, size: int) -> Lease | None:
+        """A block that may be kept, of ``size`` bytes rounded up to pages; None if no room."""
+        pages = pages_for(size)
+        if not self.memory.admits(self, pages * PAGE):
+            return None
+        start = self.memory.arena.take_hold(pages)
+        if start is None:
+            return None
+        self.memory.book(self, held=pages * PAGE)
+        return Lease(self, start, pages, step=False)
+
+    def charge(self, size: int) -> None:
+        """Book memory that is allocated outside the arena; raises BudgetError if no room."""
+        if self.memory.charges_wait or not self.memory.admits(self, size):
+            message = f"memory budget: {self.name} asks for {size} bytes and there is no room"
+            raise BudgetError(message, stage="memory")
+        self.memory.book(self, charged=size)
+
+    async def reserve(self, size: int) -> None:
+        """As ``charge``, but waits its turn; BudgetError only when it can never fit."""
+        if self.memory.charges_wait or not self.memory.admits(self, size):
+            await self.memory.wait_charge(self, size)
+        else:
+            self.memory.book(self, charged=size)
+
+    def discharge(self, size: int) -> None:
+        """Undo a charge; raises LeaseError when more is given back than was taken."""
+        if size > self.charged:
+            message = f"{self.name} gives back {size} bytes but was charged {self.charged}"
+            raise LeaseError(message)
+        self.memory.book(self, charged=-size)
+        self.memory.wake()
+
+
+@dataclass(slots=True)
+class _Waiter:
+    account: Account
+    granted: asyncio.Future[Lease | None]
+    at_least: int
+    at_most: int = 0
+
+
+class Memory:
+    """The arena, the accounts and who waits. ``budget`` in bytes.
+
+    Raises BudgetError below SMALLEST_BUDGET. ``poison`` overwrites released blocks.
+    """
+
+    def __init__(self, budget: int, *, poison: bool = False) -> None:
+        if budget < SMALLEST_BUDGET:
+            message = f"a memory budget of {budget} bytes is too small: {SMALLEST_BUDGET} at least"
+            raise BudgetError(message, stage="memory")
+        self.budget = budget // PAGE * PAGE
+        share = max(LARGEST, self.budget // STEP_RESERVE_SHARE)
+        self.step_reserve = pages_for(share) * PAGE
+        self.arena = Arena(self.budget // PAGE, self.step_reserve // PAGE)
+        self.accounts: dict[str, Account] = {}
+        self.poison = poison
+        self.high_water = 0
+        self.leased = 0
+        self.charged = 0
+        self._steps = 0
+        self._spoken_for = 0  # durable use, and guarantees not yet drawn
+        self._step_waiters: deque[_Waiter] = deque()
+        self._charge_waiters: deque[_Waiter] = deque()
+        self._stirred = False
+
+    def account(self, name: str, guaranteed: int = 0, limit: int | None = None) -> Account:
+        """Open the account ``name``, or return it.
+
+        Raises BudgetError when the guarantee cannot be kept.
+        """
+        if name in self.accounts:
+            return self.accounts[name]
+        if self._spoken_for + guaranteed > self.budget - self.step_reserve:
+            message = f"memory budget: no room for {guaranteed} bytes guaranteed to {name}"
+            raise BudgetError(message, stage="memory")
+        account = Account(self, name, guaranteed, self.budget if limit is None else limit)
+        self.accounts[name] = account
+        self._spoken_for += guaranteed
+        return account
+
+    def close(self, account: Account) -> None:
+        """Forget an account that holds nothing; raises LeaseError otherwise."""
+        if account.leased or account.charged:
+            message = f"account {account.name} is closed with {account.leased} bytes leased"
+            raise LeaseError(message)
+        if self.accounts.pop(account.name, None):
+            self._spoken_for -= account.guaranteed
+            self.wake()
+
+    @property
+    def pressure(self) -> Pressure:
+        """How full the budget is."""
+        percent = 100 * (self.leased + self.charged) // self.budget
+        return max(level for level in Pressure if level <= percent)
+
+    @property
+    def steps_wait(self) -> bool:
+        """Whether somebody waits for a step lease."""
+        return bool(self._step_waiters)
+
+    @property
+    def charges_wait(self) -> bool:
+        """Whether somebody waits for a charge."""
+        return bool(self._charge_waiters)
+
+    def trim(self) -> None:
+        """Return idle pages to the system, if any block came back since the last time."""
+        if self._stirred:
+            self._stirred = False
+            self.arena.trim()
+
+    # What follows is for Account and Lease.
+
+    def admits(self, account: Account, size: int) -> bool:
+        """Whether a durable use of ``size`` bytes keeps both invariants."""
+        if account.durable + size > account.limit:
+            return False
+        drawn = min(size, max(0, account.guaranteed - account.durable))
+        fits_durable = self._spoken_for - drawn + size <= self.budget - self.step_reserve
+        return fits_durable and self.leased + self.charged + size <= self.budget
+
+    def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
+        """The largest free class between ``at_least`` and the class above ``at_most``."""
+        if at_least > LARGEST:
+            message = f"a step of {at_least} bytes is larger than any block ({LARGEST})"
+            raise BudgetError(message, stage="memory")
+        free = self.budget - self._spoken_for - self._steps
+        for pages in reversed(CLASSES[: _class_above(at_most) + 1]):
+            size = pages * PAGE
+            if size < at_least:
+                break
+            if size > free:
+                continue
+            start = self.arena.take_step(pages)
+            if start is not None:
+                self.book(account, steps=size)
+                return Lease(account, start, pages, step=True)
+        return None
+
+    async def wait_step(self, account: Account, at_least: int, at_most: int) -> Lease:
+        """Queue for a step lease."""
+        waiter = _Waiter(account, asyncio.get_running_loop().create_future(), at_least, at_most)
+        self._step_waiters.append(waiter)
+        try:
+            lease = await waiter.granted
+        except asyncio.CancelledError:
+            self._withdraw(self._step_waiters, waiter)
+            raise
+        assert lease is not None  # noqa: S101 - for the checker: steps are granted as leases
+        return lease
+
+    async def wait_charge(self, account: Account, size: int) -> None:
+        """Queue for a charge."""
+        if size > min(account.limit, self.budget - self.step_reserve):
+            message = f"memory budget: {account.name} asks for {size} bytes, more than there are"
+            raise BudgetError(message, stage="memory")
+        waiter = _Waiter(account, asyncio.get_running_loop().create_future(), size)
+        self._charge_waiters.append(waiter)
+        try:
+            await waiter.granted
+        except asyncio.CancelledError:
+            self._withdraw(self._charge_waiters, waiter)
+            raise
+
+    def take_back(self, account: Account, start: int, pages: int, *, step: bool) -> None:
+        """A lease ends."""
+        self._stirred = True
+        if step:
+            self.arena.give_step(start, pages)
+            self.book(account, steps=-pages * PAGE)
+        else:
+            self.arena.give_hold(start, pages)
+            self.book(account, held=-pages * PAGE)
+        if self._step_waiters or self._charge_waiters:
+            self.wake()
+
+    def book(self, account: Account, *, steps: int = 0, held: int = 0, charged: int = 0) -> None:
+        """Change an account and the totals together."""
+        before = max(account.held + account.charged, account.guaranteed)
+        account.steps += steps
+        account.held += held
+        account.charged += charged
+        self._spoken_for += max(account.held + account.charged, account.guaranteed) - before
+        self._steps += steps
+        self.leased += steps + held
+        self.charged += charged
+        in_use = account.steps + account.held + account.charged
+        account.high_water = max(account.high_water, in_use)
+        self.high_water = max(self.high_water, self.leased + self.charged)
+
+    def wake(self) -> None:
+        """Serve those who wait, in order, as far as there is room."""
+        while self._step_waiters:
+            waiter = self._step_waiters[0]
+            lease = self.grant_step(waiter.account, waiter.at_least, waiter.at_most)
+            if lease is None:
+                break
+            self._step_waiters.popleft()
+            waiter.granted.set_result(lease)
+        while self._charge_waiters:
+            waiter = self._charge_waiters[0]
+            if not self.admits(waiter.account, waiter.at_least):
+                break
+            self._charge_waiters.popleft()
+            self.book(waiter.account, charged=waiter.at_least)
+            waiter.granted.set_result(None)
+
+    def _withdraw(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
+        if waiter in queue:
+            queue.remove(waiter)
+        elif waiter.granted.done() and not waiter.granted.cancelled():
+            self._give_back(waiter)
+        self.wake()
+
+    def _give_back(self, waiter: _Waiter) -> None:
+        """Granted and cancelled in the same turn of the loop."""
+        lease = waiter.granted.result()
+        if lease is None:
+            waiter.account.discharge(waiter.at_least)
+        else:
+            lease.release()
+
+
+def _class_above(size: int) -> int:
+    """Index of the smallest class that holds ``size`` bytes, or of the largest."""
+    for index, pages in enumerate(CLASSES):
+        if pages * PAGE >= size:
+            return index
+    return len(CLASSES) - 1

@@ -1,0 +1,201 @@
+"""Who may read or write now: the one file that differs between operating systems.
+
+Linux: one edge-triggered epoll for all sockets, itself watched by the asyncio loop. A socket
+is registered once for life: waiting costs no system call, an idle socket no loop handle.
+Elsewhere: the loop's own level-triggered readers, added for one wake-up at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import socket
+import struct
+import sys
+from weakref import WeakKeyDictionary
+
+_EDGES = 0
+if sys.platform == "linux":
+    _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+    _BROKEN = select.EPOLLHUP | select.EPOLLERR
+    _ENDED = select.EPOLLRDHUP | _BROKEN
+    _SO_MEMINFO = 55  # asm-generic/socket.h; the socket module does not name it
+_EVENTS_PER_POLL = 256  # a turn of the loop stays short however many sockets are ready
+_MEMINFO = struct.Struct("9I")  # linux/sock_diag.h: SK_MEMINFO_*
+_SNDBUF, _WMEM_QUEUED = 3, 5
+_UNKNOWN_ROOM = 64 * 1024  # where the kernel does not tell: an ordinary send buffer
+
+
+class Watch:
+    """The readiness of one socket. At most one task waits per direction."""
+
+    __slots__ = ("_fd", "_reader", "_writer", "ended", "readable")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self.readable = True
+        self.ended = False
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    def drained(self) -> None:
+        """A read found nothing more; unless the end is near, wait for the next edge."""
+        self.readable = self.ended
+
+    async def wait_readable(self) -> None:
+        """Return when a read is worth a try."""
+        if self.readable:
+            return
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            self._arm_reader()
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def wait_writable(self) -> None:
+        """Return when the kernel calls the socket writable, or it broke."""
+        self._writer = asyncio.get_running_loop().create_future()
+        try:
+            self._arm_writer()
+            await self._writer
+        finally:
+            self._writer = None
+
+    def close(self) -> None:
+        """Forget the socket, before its descriptor is closed, and wake whoever waits."""
+        if self._fd >= 0:
+            self._forget()
+            self._fd = -1
+        self.readable = True
+        self._wake(self._reader)
+        self._wake(self._writer)
+
+    def _arm_reader(self) -> None:
+        raise NotImplementedError
+
+    def _arm_writer(self) -> None:
+        raise NotImplementedError
+
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class EdgeWatch(Watch):
+    """Edge-triggered, over the shared epoll."""
+
+    __slots__ = ("_poller",)
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._poller = _poller()
+        self._poller.watches[fd] = self
+        self._poller.epoll.register(fd, _EDGES)
+
+    def fire(self, events: int) -> None:
+        """Take note of what epoll reported."""
+        if events & _ENDED:
+            self.ended = True
+        if events & (select.EPOLLIN | _ENDED):
+            self.readable = True
+            self._wake(self._reader)
+        if events & (select.EPOLLOUT | _BROKEN):
+            self._wake(self._writer)
+
+    def _arm_reader(self) -> None:
+        if self._fd < 0:
+            self._wake(self._reader)
+
+    def _arm_writer(self) -> None:
+        if self._fd < 0:
+            self._wake(self._writer)
+        else:  # asks the kernel anew: an edge comes now if writable, else when it becomes so
+            self._poller.epoll.modify(self._fd, _EDGES)
+
+    def _forget(self) -> None:
+        if self._poller.watches.pop(self._fd, None):
+            self._poller.epoll.unregister(self._fd)
+
+
+class _Poller:
+    """The epoll that one loop's sockets share."""
+
+    def __init__(self) -> None:
+        self.epoll = select.epoll()
+        self.watches: dict[int, EdgeWatch] = {}
+
+    def dispatch(self) -> None:
+        for fd, events in self.epoll.poll(0, _EVENTS_PER_POLL):
+            watch = self.watches.get(fd)
+            if watch is not None:
+                watch.fire(events)
+
+
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
+
+
+def _poller() -> _Poller:
+    loop = asyncio.get_running_loop()
+    poller = _pollers.get(loop)
+    if poller is None:
+        poller = _pollers[loop] = _Poller()
+        loop.add_reader(poller.epoll.fileno(), poller.dispatch)
+    return poller
+
+
+class LevelWatch(Watch):
+    """Level-triggered, over the loop's own selector; portable."""
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._loop = asyncio.get_running_loop()
+
+    def _arm_reader(self) -> None:
+        if self._fd < 0:
+            self._wake(self._reader)
+        else:
+            self._loop.add_reader(self._fd, self._on_readable)
+
+    def _arm_writer(self) -> None:
+        if self._fd < 0:
+            self._wake(self._writer)
+        else:
+            self._loop.add_writer(self._fd, self._on_writable)
+
+    def _on_readable(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self.readable = True
+        self._wake(self._reader)
+
+    def _on_writable(self) -> None:
+        self._loop.remove_writer(self._fd)
+        self._wake(self._writer)
+
+    def _forget(self) -> None:
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+
+
+def watch(fd: int) -> Watch:
+    """Begin to watch a non-blocking socket."""
+    return EdgeWatch(fd) if _EDGES else LevelWatch(fd)
+
+
+def send_room(sock: socket.socket) -> int:
+    """Bytes that the kernel would take now; 0 exactly where epoll would not say writable.
+
+    Counts what the kernel counts (``sk_wmem_queued`` against ``sk_sndbuf``, as in
+    ``__sk_stream_is_writeable``), so that what was leased for a send is wholly taken.
+    """
+    if not _EDGES:
+        return _UNKNOWN_ROOM
+    info = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    room = info[_SNDBUF] - info[_WMEM_QUEUED]
+    return room if room >= info[_WMEM_QUEUED] >> 1 and room > 0 else 0
