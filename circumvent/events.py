@@ -1,0 +1,80 @@
+"""What the running client says while it runs, for people (``str``) and for programs (fields)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The local port is open; ``address`` is ``host:port``."""
+
+    address: str
+
+    def __str__(self) -> str:
+        return f"listening on {self.address} (SOCKS5, SOCKS4a and HTTP)"
+
+
+@dataclass(frozen=True, slots=True)
+class Racing:
+    """Candidates are being tried."""
+
+    servers: int
+
+    def __str__(self) -> str:
+        return f"racing {self.servers} server{'s' * (self.servers != 1)}…"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelUp:
+    """A tunnel carried checked bytes; ``server`` is an entry's id."""
+
+    transport: str
+    server: str
+    name: str
+    ms: float
+
+    def __str__(self) -> str:
+        return f"tunnel up: {self.transport} {self.server} ({self.ms:.0f} ms)"
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelLost:
+    """A tunnel was given up; ``reason`` is redacted."""
+
+    transport: str
+    server: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"tunnel lost: {self.transport} {self.server} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    """No new clients; open streams may end until ``seconds`` have passed."""
+
+    streams: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"stopping: waiting up to {self.seconds:.0f} s for {self.streams} open"
+            f" stream{'s' * (self.streams != 1)}; press Ctrl-C again to stop at once"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that the user should know."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.text}"
+
+
+Event = Listening | Racing | TunnelUp | TunnelLost | Draining | Warned
+Events = Callable[[Event], None]
