@@ -1,0 +1,244 @@
+"""Typed configuration: defaults live here, a TOML file and the command line change them."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from circumvent.api.contracts import Privacy
+from circumvent.errors import ConfigError
+
+UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+MIN_MEMORY = 1 << 20  # below 1 MiB a single record of each direction hardly fits
+MAX_PORT = 0xFFFF
+SECRET_MODE = 0o600
+FILE_NAME = "circumvent.toml"
+PATH_KEYS = ("password_file", "servers_file", "state_dir")
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits of the local port."""
+
+    clients: Count = 512
+    idle_minutes: Annotated[float, Meta(gt=0)] = 60.0
+
+
+class PluginRules(Struct, frozen=True, forbid_unknown_fields=True):
+    """Distributions besides circumvent's own whose plugins may be loaded."""
+
+    allow: tuple[str, ...] = ()
+
+
+class Config(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that a user can choose; ``config/circumvent.toml`` explains each key."""
+
+    listen: str = "127.0.0.1:1080"
+    user: str = ""
+    password_file: str = ""
+    memory: str = "16 MiB"
+    tunnels: Count = 3
+    parallel_dials: Count = 4
+    privacy: Literal["encrypted", "plain", "direct"] = "encrypted"
+    probe_urls: Annotated[tuple[str, ...], Meta(min_length=1)] = (
+        "http://www.gstatic.com/generate_204",
+        "http://cp.cloudflare.com/generate_204",
+    )
+    servers: tuple[str, ...] = ()
+    servers_file: str = ""
+    state_dir: str = ""
+    plugins: PluginRules = PluginRules()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        parse_address(self.listen)
+        parse_size(self.memory)
+        for url in self.probe_urls:
+            _check_probe_url(url)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        return parse_address(self.listen)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory budget in bytes."""
+        return parse_size(self.memory)
+
+    @property
+    def privacy_floor(self) -> Privacy:
+        """No tunnel below this class is used."""
+        return Privacy[self.privacy.upper()]
+
+    @property
+    def state_file(self) -> Path:
+        """Where attempts, scores and saved servers are."""
+        return self._directory("user_state_path") / "state.db"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where ``circumvent status`` asks the running client."""
+        return self._directory("user_runtime_path") / "control.sock"
+
+    def credentials(self) -> tuple[str, str] | None:
+        """User and password of the local port; raises ConfigError."""
+        if not self.user and not self.password_file:
+            return None
+        if not (self.user and self.password_file):
+            message = "user and password_file belong together: set both or none"
+            raise ConfigError(message, stage="config")
+        password = read_secret(Path(self.password_file)).strip()
+        if not password:
+            raise ConfigError(f"the password file {self.password_file} is empty", stage="config")
+        return self.user, password
+
+    def links(self) -> tuple[str, ...]:
+        """Links of ``servers`` and ``servers_file``; raises ConfigError."""
+        if not self.servers_file:
+            return self.servers
+        return self.servers + parse_links(read_secret(Path(self.servers_file)))
+
+    def check_exposure(self) -> None:
+        """Raises ConfigError when strangers could use the local port."""
+        host, _ = self.address
+        if not is_loopback(host) and self.credentials() is None:
+            message = (
+                f"listen: {host} can be reached from other machines, so it needs a password:"
+                " set user and password_file, or listen on 127.0.0.1"
+            )
+            raise ConfigError(message, stage="config")
+
+    def _directory(self, kind: str) -> Path:
+        if self.state_dir:
+            return Path(self.state_dir)
+        import platformdirs  # noqa: PLC0415 - only where no directory was given
+
+        path: Path = getattr(platformdirs, kind)("circumvent", appauthor=False)
+        return path
+
+
+def default_file() -> Path:
+    """Where the configuration file is looked for when none is named."""
+    import platformdirs  # noqa: PLC0415 - only where no file was named
+
+    return platformdirs.user_config_path("circumvent", appauthor=False) / FILE_NAME
+
+
+def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
+    """Defaults, then the file (``None``: the default one if there is one), then overrides.
+
+    Raises ConfigError, which names the file or the option, the key and what to do.
+    """
+    table = _read_table(path)
+    source = str(path or default_file())
+    from_file = _convert(table, source)
+    if from_file.servers:
+        check_private(Path(source))
+    if not overrides:
+        return from_file
+    return _convert({**table, **overrides}, "command line or environment")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``"16 MiB"``; raises ValueError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = UNITS.get(match[2] or "B") if match else None
+    if match is None or unit is None:
+        raise ValueError(f'memory: "{text}" is not a size: write it as "16 MiB"')
+    if (size := int(float(match[1]) * unit)) < MIN_MEMORY:
+        raise ValueError(f"memory: {text} is too little: at least 1 MiB is needed")
+    return size
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port of ``"127.0.0.1:1080"`` or ``"[::1]:1080"``; raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ValueError(f'listen: "{text}" is not an address: write it as "127.0.0.1:1080"')
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the host."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def parse_links(text: str) -> tuple[str, ...]:
+    """One link a line; empty lines and lines that start with ``#`` do not count."""
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def read_secret(path: Path) -> str:
+    """The text of a file that only its owner may read; raises ConfigError."""
+    check_private(path)
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", stage="config") from error
+
+
+def check_private(path: Path) -> None:
+    """Raises ConfigError, with the command that helps, when others may read the file."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError as error:
+        raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", stage="config") from error
+    if mode & ~SECRET_MODE:
+        message = f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'"
+        raise ConfigError(message, stage="config")
+
+
+def _read_table(path: Path | None) -> dict[str, object]:
+    source = path or default_file()
+    if path is None and not source.exists():
+        return {}
+    try:
+        table = tomllib.loads(source.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{source}: {error}", stage="config") from error
+    return {key: _resolve(source, key, value) for key, value in table.items()}
+
+
+def _resolve(source: Path, key: str, value: object) -> object:
+    """Paths in a file are relative to that file."""
+    if key in PATH_KEYS and isinstance(value, str) and value:
+        return str(source.parent / Path(value).expanduser())
+    return value
+
+
+def _convert(table: Mapping[str, object], source: str) -> Config:
+    try:
+        return msgspec.convert(table, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {_explain(str(error))}", stage="config") from error
+
+
+def _explain(text: str) -> str:
+    """Put the key in front: msgspec says ``Expected `int`, got `str` - at `$.limits.clients```."""
+    problem, _, place = text.partition(" - at `$")
+    key = place.rstrip("`").removeprefix(".")
+    if match := re.fullmatch(r"Object contains unknown field `(.+)`", problem):
+        unknown = f"{key}.{match[1]}" if key else match[1]
+        return f"unknown key {unknown}: remove it or correct its name"
+    return f"{key}: {problem}" if key else problem
+
+
+def _check_probe_url(url: str) -> None:
+    if not re.match(r"https?://[^/]+", url):
+        raise ValueError(f'probe_urls: "{url}" is not an http:// or https:// address')
