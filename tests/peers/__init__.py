@@ -1,0 +1,1 @@
+"""Real peers for the tests: third-party servers, a browser, destinations, plain clients."""

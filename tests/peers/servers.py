@@ -1,0 +1,145 @@
+"""Real third-party servers, each on a free port of 127.0.0.1; context managers.
+
+Each resolves FAR_NAME by itself: sing-box and v2ray by their own DNS, the others by a hosts file
+that only they see.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from tests.peers import sing_box
+from tests.peers.certificates import Certificate
+from tests.peers.process import Process, free_port, with_file_over
+from tests.peers.services import (
+    FAR_ADDRESS,
+    FAR_NAME,
+    HOST,
+    SHADOWSOCKS,
+    TROJAN,
+    VLESS,
+    VLESS_TLS,
+    Endpoint,
+    Server,
+    Service,
+)
+
+ServerMaker = Callable[[Service, Path, Certificate], AbstractContextManager[Server]]
+
+
+@contextmanager
+def sing_box_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
+    """sing-box, from its PyPI package: every service."""
+    endpoint = _endpoint(service, certificate)
+    config = _write(folder, "sing-box", sing_box.server_config(endpoint))
+    with _serve("sing-box", endpoint, [*sing_box.command(), str(config)], folder) as server:
+        yield server
+
+
+@contextmanager
+def v2ray_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
+    """v2ray 4, from Debian: every service."""
+    endpoint = _endpoint(service, certificate)
+    config = _write(folder, "v2ray", _v2ray_config(endpoint))
+    with _serve("v2ray", endpoint, ["v2ray", "-config", str(config)], folder) as server:
+        yield server
+
+
+@contextmanager
+def shadowsocks_libev_server(
+    service: Service, folder: Path, certificate: Certificate
+) -> Iterator[Server]:
+    """ss-server of shadowsocks-libev, from Debian: Shadowsocks."""
+    endpoint = _endpoint(service, certificate)
+    options = {
+        "server": HOST,
+        "server_port": endpoint.port,
+        "password": endpoint.secret,
+        "method": service.cipher,
+        "timeout": 300,
+    }
+    config = _write(folder, "ss-server", options)
+    command = _with_far_name(folder, ["ss-server", "-c", str(config), "-v"])
+    with _serve("shadowsocks-libev", endpoint, command, folder) as server:
+        yield server
+
+
+@contextmanager
+def trojan_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
+    """The original trojan, from Debian: Trojan."""
+    endpoint = _endpoint(service, certificate)
+    options = {
+        "run_type": "server",
+        "local_addr": HOST,
+        "local_port": endpoint.port,
+        "remote_addr": HOST,  # where strangers are sent: a closed port
+        "remote_port": free_port(),
+        "password": [endpoint.secret],
+        "ssl": {"cert": str(certificate.chain), "key": str(certificate.key)},
+    }
+    config = _write(folder, "trojan", options)
+    command = _with_far_name(folder, ["trojan", "-c", str(config)])
+    with _serve("trojan", endpoint, command, folder) as server:
+        yield server
+
+
+ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
+    *(
+        (peer, maker, service)
+        for peer, maker in (("sing-box", sing_box_server), ("v2ray", v2ray_server))
+        for service in (*SHADOWSOCKS, TROJAN, VLESS, VLESS_TLS)
+    ),
+    *(("shadowsocks-libev", shadowsocks_libev_server, service) for service in SHADOWSOCKS),
+    ("trojan", trojan_server, TROJAN),
+)
+"""Every pair of peer and service that the project is tested with."""
+
+
+def _endpoint(service: Service, certificate: Certificate) -> Endpoint:
+    return Endpoint(service, free_port(), service.new_secret(), certificate)
+
+
+@contextmanager
+def _serve(peer: str, endpoint: Endpoint, command: Sequence[str], folder: Path) -> Iterator[Server]:
+    with Process(command, folder / f"{peer}-{endpoint.port}.log") as process:
+        process.await_port(endpoint.port)
+        yield Server(peer, endpoint, process)
+
+
+def _write(folder: Path, name: str, config: object) -> Path:
+    path = folder / f"{name}-{free_port()}.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def _with_far_name(folder: Path, command: Sequence[str]) -> list[str]:
+    hosts = folder / "far-hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{FAR_ADDRESS} {FAR_NAME}\n")
+    return with_file_over("/etc/hosts", hosts, command)
+
+
+def _v2ray_config(endpoint: Endpoint) -> object:
+    service = endpoint.service
+    inbound: dict[str, object] = {
+        "listen": HOST,
+        "port": endpoint.port,
+        "protocol": service.transport,
+        "settings": {
+            "shadowsocks": {"method": service.cipher, "password": endpoint.secret},
+            "trojan": {"clients": [{"password": endpoint.secret}]},
+            "vless": {"clients": [{"id": endpoint.secret}], "decryption": "none"},
+        }[service.transport],
+    }
+    if service.tls:
+        files = {
+            "certificateFile": str(endpoint.certificate.chain),
+            "keyFile": str(endpoint.certificate.key),
+        }
+        inbound["streamSettings"] = {"security": "tls", "tlsSettings": {"certificates": [files]}}
+    return {
+        "log": {"loglevel": "warning"},
+        "dns": {"hosts": {FAR_NAME: FAR_ADDRESS}},
+        "inbounds": [inbound],
+        "outbounds": [{"protocol": "freedom", "settings": {"domainStrategy": "UseIP"}}],
+    }

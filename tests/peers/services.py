@@ -1,0 +1,82 @@
+"""What test servers speak, and how one tells a client about them."""
+
+import base64
+import secrets
+import uuid
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from tests.peers.certificates import SERVER_NAME, Certificate
+from tests.peers.process import Process
+
+HOST = "127.0.0.1"
+FAR_NAME = "site.far.test"  # every server knows it as FAR_ADDRESS, nothing else knows it
+FAR_ADDRESS = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A transport, over TLS or not, and for Shadowsocks a cipher."""
+
+    transport: str
+    cipher: str = ""
+    tls: bool = False
+
+    @property
+    def over(self) -> str:
+        """What it goes over, or the cipher: for names and tables."""
+        return self.cipher or ("tls" if self.tls else "tcp")
+
+    def new_secret(self) -> str:
+        """A password, or for VLESS a UUID."""
+        return str(uuid.uuid4()) if self.transport == "vless" else secrets.token_urlsafe(16)
+
+
+SHADOWSOCKS = tuple(
+    Service("shadowsocks", cipher)
+    for cipher in ("aes-128-gcm", "aes-256-gcm", "chacha20-ietf-poly1305")
+)
+TROJAN = Service("trojan", tls=True)
+VLESS = Service("vless")
+VLESS_TLS = Service("vless", tls=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One service on one port of HOST, before anything listens there."""
+
+    service: Service
+    port: int
+    secret: str
+    certificate: Certificate
+
+    @property
+    def link(self) -> str:
+        """The share link; TLS is trusted by the certificate's pin."""
+        address = f"{HOST}:{self.port}"
+        if self.service.transport == "shadowsocks":
+            user = base64.urlsafe_b64encode(f"{self.service.cipher}:{self.secret}".encode())
+            return f"ss://{user.decode().rstrip('=')}@{address}"
+        return f"{self.service.transport}://{self.secret}@{address}?{urlencode(self._query())}"
+
+    def _query(self) -> dict[str, str]:
+        query = {"type": "tcp", "security": "tls" if self.service.tls else "none"}
+        if self.service.tls:
+            query |= {"sni": SERVER_NAME, "pinSHA256": self.certificate.sha256}
+        if self.service.transport == "vless":
+            query["encryption"] = "none"
+        return query
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running third-party server."""
+
+    peer: str
+    endpoint: Endpoint
+    process: Process
+
+    @property
+    def link(self) -> str:
+        """Its share link."""
+        return self.endpoint.link
