@@ -97,6 +97,11 @@ class PeekStream(ByteStream):
     def expect(self, count: int) -> None:
         """Let ``wait_readable`` sleep until ``count`` unread bytes are there (or the end)."""
 
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether the peer closed its side: what ``peek_into`` shows is all there will be."""
+
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor of the socket."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
+import mmap
 import os
 import socket
 import struct
@@ -12,6 +12,7 @@ import sys
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import DialError, StreamResetError
+from circumvent.memory import LARGEST
 from circumvent.net.readiness import Watch, send_room, watch
 
 # Explicit, because an unread autotuned socket may hold megabytes of kernel memory. 256 KiB
@@ -60,11 +61,8 @@ class TcpStream(PeekStream):
         return count
 
     def discard(self, count: int) -> None:
-        if _DISCARD:
-            self._sock.recv_into(_NOWHERE, count, _DISCARD)
-            return
         while count:
-            count -= self._sock.recv_into(_NOWHERE, min(count, len(_NOWHERE)))
+            count -= self._sock.recv_into(_NOWHERE, min(count, len(_NOWHERE)), _DISCARD)
 
     def expect(self, count: int) -> None:
         if count != self._expected:
@@ -157,8 +155,8 @@ class TcpStream(PeekStream):
         return ""
 
 
-# MSG_TRUNC writes nothing into it; elsewhere discarded bytes end here.
-_NOWHERE = bytearray(4096 if not _DISCARD else 1)
+# Where discarded bytes end. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
+_NOWHERE = mmap.mmap(-1, LARGEST)
 
 
 def prepare(sock: socket.socket, *, send_buffer: int = SEND_BUFFER) -> None:
@@ -198,8 +196,3 @@ def _refuse(code: int) -> None:
 
 def _reset(step: str, error: OSError) -> StreamResetError:
     return StreamResetError(f"connection lost: {error.strerror}", stage=step, errno=error.errno)
-
-
-async def sleep_turn() -> None:
-    """Let everybody else run for one turn of the loop."""
-    await asyncio.sleep(0)
