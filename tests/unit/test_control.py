@@ -1,0 +1,111 @@
+"""The control socket: one question, one answer, for this user only."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from circumvent import control
+from circumvent.errors import ConfigError, LocalError
+from circumvent.status import MemoryStatus, Status, TunnelStatus
+
+STATUS = Status(
+    listen="127.0.0.1:1080",
+    network="00ff",
+    privacy="encrypted",
+    memory=MemoryStatus(budget=16, leased=1, charged=2, high_water=3),
+    tunnels=(TunnelStatus("trojan", "a1b2c3", "Ann", "up", None, 1, 2, 3, 4.0, ("insecure",)),),
+    problems=("broken",),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "control.sock"
+
+
+async def raw(path: Path, line: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(line)
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def is_there(path: Path) -> bool:
+    return path.exists()
+
+
+async def test_the_answer_is_the_whole_status(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        assert await asyncio.to_thread(control.ask, path) == STATUS
+
+
+async def test_anything_that_speaks_json_may_ask(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        answer = json.loads(await raw(path, b'{"command":"status"}\n'))
+    assert answer["status"]["tunnels"][0]["server"] == "a1b2c3"
+
+
+@pytest.mark.parametrize("line", [b"hello\n", b'{"command":"stop"}\n', b'{"a":1}\n', b"\n"])
+async def test_nonsense_is_told_so(path: Path, line: bytes) -> None:
+    async with control.serve(path, lambda: STATUS):
+        assert json.loads(await raw(path, line))["error"]
+
+
+async def test_an_endless_line_is_cut_off(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        assert await raw(path, b"x" * 20000) == b""
+        assert await asyncio.to_thread(control.ask, path) == STATUS
+
+
+async def test_only_the_user_can_connect(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        assert mode_of(path) == 0o600
+        assert mode_of(path.parent) == 0o700
+
+
+async def test_the_socket_goes_when_the_client_goes(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        pass
+    assert not is_there(path)
+
+
+async def test_what_a_killed_client_left_is_replaced(path: Path) -> None:
+    path.parent.mkdir()
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    async with control.serve(path, lambda: STATUS):
+        assert await asyncio.to_thread(control.ask, path) == STATUS
+
+
+async def test_a_second_client_is_refused_and_the_first_goes_on(path: Path) -> None:
+    async with control.serve(path, lambda: STATUS):
+        with pytest.raises(ConfigError, match="another circumvent is running") as caught:
+            async with control.serve(path, lambda: STATUS):
+                pass
+        assert caught.value.errno == errno.EADDRINUSE
+        assert await asyncio.to_thread(control.ask, path) == STATUS
+
+
+def test_no_client_is_told_with_what_to_do(path: Path) -> None:
+    with pytest.raises(LocalError, match="not running; start it with: circumvent run"):
+        control.ask(path)
+
+
+async def test_a_path_too_long_for_a_socket_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose another --state-dir"):
+        async with control.serve(tmp_path / ("x" * 120) / "control.sock", lambda: STATUS):
+            pass
