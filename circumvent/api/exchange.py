@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circumvent.api.streams import ByteStream, PeekStream
-from circumvent.memory import PAGE, Account, Lease
+from circumvent.memory import PAGE, Account
 
 
 async def send(stream: ByteStream, account: Account, data: bytes) -> None:
@@ -41,15 +41,3 @@ async def peek(stream: PeekStream, account: Account, limit: int = PAGE) -> bytes
             count = stream.peek_into(lease.view[:limit])
             if count is not None:
                 return bytes(lease.view[:count])
-
-
-def keep_unsent(stream: ByteStream, account: Account) -> Lease | None:
-    """Move what the kernel did not take into a hold lease of its own; None if no room."""
-    unsent = stream.unsent
-    if unsent is None:
-        return None
-    hold = account.try_hold(len(unsent))
-    if hold is not None:
-        hold.view[: len(unsent)] = unsent
-        stream.unsent = hold.view[: len(unsent)]
-    return hold

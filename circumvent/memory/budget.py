@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -114,6 +115,16 @@ class Account:
         self.memory.book(self, held=pages * PAGE)
         return Lease(self, start, pages, step=False)
 
+    def hold(self, size: int) -> Lease:
+        """As ``try_hold``, but lets others give way first; raises BudgetError."""
+        lease = self.try_hold(size)
+        while lease is None and self.memory.relieve():
+            lease = self.try_hold(size)
+        if lease is None:
+            message = f"memory budget: {self.name} cannot keep {size} bytes"
+            raise BudgetError(message, stage="memory")
+        return lease
+
     def charge(self, size: int) -> None:
         """Book memory that is allocated outside the arena; raises BudgetError if no room."""
         if self.memory.charges_wait or not self.memory.admits(self, size):
@@ -162,6 +173,8 @@ class Memory:
         self.accounts: dict[str, Account] = {}
         self.poison = poison
         self.high_water = 0
+        # Frees something held (the longest-stalled stream's) and says whether it could.
+        self.relieve: Callable[[], bool] = lambda: False
         self.leased = 0
         self.charged = 0
         self._steps = 0

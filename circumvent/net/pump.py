@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from circumvent.api.exchange import keep_unsent
 from circumvent.api.streams import ByteStream
-from circumvent.memory import LARGEST, Account
+from circumvent.memory import LARGEST, Account, Lease
 
 FIRST_READ = 16 * 1024  # one TLS record: most first flights and answers fit
 _TURN = 4  # full blocks in a row before other streams get a turn of the loop
@@ -42,24 +41,28 @@ async def pump(source: ByteStream, sink: ByteStream, account: Account, meter: Me
         floor = sink.headroom + source.record
         most = min(sink.headroom + max(source.record, min(wanted, room)), LARGEST)
         lease = account.try_step(floor, most) or await account.step(floor, most)
+        start = sink.headroom
         try:
-            start = sink.headroom
+            space = len(lease.view) - start - source.record
             count = source.read_into(lease.view[start:])
-            if count is None:
-                continue
-            if count == 0:
-                sink.write_eof()
-                return
-            end = start + count
-            space = len(lease.view) - start
-            while start < end:
+            if count:
+                end = start + count
                 start += sink.write(lease.view, start, end)
-                if sink.unsent is not None or start < end:
-                    await _settle(sink, account)
+                if start < end or sink.unsent is not None:
+                    lease, start, end = _keep(lease, sink, account, start, end)
+                    await _settle(lease.view, sink, start, end)
+        except BaseException:
+            sink.unsent = None  # the block goes back: nobody may look at it again
+            raise
         finally:
             lease.release()
+        if count is None:
+            continue
+        if count == 0:
+            sink.write_eof()
+            return
         meter.moved(count)
-        wanted, full = _next_size(wanted, count, space - source.record)
+        wanted, full = _next_size(wanted, count, space)
         turns = turns + 1 if full else 0
         if turns == _TURN:
             turns = 0
@@ -75,13 +78,31 @@ def _next_size(wanted: int, count: int, space: int) -> tuple[int, bool]:
     return wanted, False
 
 
-async def _settle(sink: ByteStream, account: Account) -> None:
-    """Wait until nothing is unsent, in a hold lease where there is room for one."""
-    hold = keep_unsent(sink, account)
-    try:
-        while not sink.flush():
+def _keep(
+    step: Lease, sink: ByteStream, account: Account, start: int, end: int
+) -> tuple[Lease, int, int]:
+    """Move what the sink did not send, and what it did not take, to a hold lease.
+
+    Returns the lease that now holds it, and where the part not taken starts and ends.
+    Raises BudgetError when there is no room even after others made some.
+    """
+    unsent = sink.unsent
+    tail = len(unsent) if unsent is not None else 0
+    rest = end - start
+    front = tail + (sink.headroom if rest else 0)
+    hold = account.hold(front + rest)
+    if unsent is not None:
+        hold.view[:tail] = unsent
+        sink.unsent = hold.view[:tail]
+    hold.view[front : front + rest] = step.view[start:end]
+    step.release()
+    return hold, front, front + rest
+
+
+async def _settle(block: memoryview, sink: ByteStream, start: int, end: int) -> None:
+    """Wait until everything is taken and sent."""
+    while not sink.flush() or start < end:
+        if sink.unsent is None and sink.room():
+            start += sink.write(block, start, end)
+        else:
             await sink.wait_writable()
-    finally:
-        if hold is not None:
-            sink.unsent = None
-            hold.release()
