@@ -1,0 +1,1 @@
+"""Proofs that run the whole client as a user would."""
