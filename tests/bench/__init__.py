@@ -1,0 +1,1 @@
+"""Measures our client beside others, against the same server, in one run."""
