@@ -112,13 +112,16 @@ class Store:
             self._results.clear()
             self._troubled = False
 
-    def attempts(self, limit: int, server: str | None = None) -> list[Attempt]:
-        """The newest attempts, newest first."""
+    def attempts(
+        self, limit: int, server: str | None = None, *, failures: bool = False
+    ) -> list[Attempt]:
+        """The newest attempts, newest first; of one server or only the failed ones if asked."""
         self.flush()
         rows = self._database.execute(
             "SELECT at, what, server, stage, outcome, errno, ms, peak, detail FROM attempts"
-            " WHERE ?1 IS NULL OR server = ?1 ORDER BY number DESC LIMIT ?2",
-            (server, limit),
+            " WHERE (?1 IS NULL OR server = ?1) AND (NOT ?2 OR outcome IN ('failed', 'timeout'))"
+            " ORDER BY number DESC LIMIT ?3",
+            (server, failures, limit),
         )
         return [Attempt(*row) for row in rows]
 

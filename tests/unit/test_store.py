@@ -48,6 +48,13 @@ def test_attempts_can_be_asked_for_one_server(store: Store) -> None:
     assert store.attempts(10, "one") == [an_attempt(0, "one")]
 
 
+def test_failures_can_be_asked_for_alone(store: Store) -> None:
+    for outcome in ("ok", "failed", "cancelled", "timeout"):
+        store.record(Attempt(1.0, "race", "a", "dial", outcome))
+    asked = store.attempts(10, "a", failures=True)
+    assert [attempt.outcome for attempt in asked] == ["timeout", "failed"]
+
+
 def test_only_the_newest_attempts_are_kept(path: Path) -> None:
     store = Store(path)
     for number in range(MAX_ATTEMPTS + 7):
