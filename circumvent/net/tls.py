@@ -57,6 +57,8 @@ class TlsStream(SocketStream):
             return count or None
         except ssl.SSLEOFError:  # no goodbye: many servers do so; what matters guards itself
             self._over = True
+        except ssl.SSLZeroReturnError:  # the peer's goodbye; raised only after our own
+            self._over = True
         except (OSError, ValueError) as error:
             raise _reset("read", error) from error
         return count
