@@ -95,6 +95,9 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
 )
 """Every pair of peer and service that the project is tested with."""
 
+KEEP_HALF_CLOSE = frozenset({"sing-box"})
+"""Peers that pass on the end of one direction; the others cut both, whoever the client is."""
+
 
 def _endpoint(service: Service, certificate: Certificate) -> Endpoint:
     return Endpoint(service, free_port(), service.new_secret(), certificate)

