@@ -1,0 +1,150 @@
+"""The front door: SOCKS5, SOCKS4a and HTTP on one port, told apart by the first byte."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+
+from circumvent.errors import CircumventError, ProtocolError
+from circumvent.memory import Account
+from circumvent.proxy.kernel import listen
+from circumvent.proxy.listener import Listener
+from circumvent.proxy.options import DoorOptions
+from circumvent.proxy.socks import serve_socks4, serve_socks5
+from circumvent.proxy.visit import Dispatcher, House, Visit
+from circumvent.wire import socks4, socks5
+
+IDLE_CHECKS = 4  # per idle limit: a client is cut at most a quarter late
+
+log = logging.getLogger(__name__)
+
+
+class FrontDoor:
+    """Listens, and owns one task per client.
+
+    ``account`` pays for handshakes and for HTTP that is not tunnelled.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, account: Account, options: DoorOptions) -> None:
+        self._house = House(dispatcher, account, options)
+        self._visits: set[Visit] = set()
+        self._listener: Listener | None = None
+        self._idle_check: asyncio.TimerHandle | None = None
+        self.addresses: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def clients(self) -> int:
+        """How many clients are inside."""
+        return len(self._visits)
+
+    def start(self) -> None:
+        """Open the door; raises ConfigError when an address cannot be had."""
+        sockets = _listen(self._house.options)
+        self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
+        self._listener = Listener(sockets, self._welcome, self._has_room)
+        self._listener.resume()
+        self._plan_idle_check()
+
+    async def drain(self) -> None:
+        """Accept no more clients and wait until those inside are done."""
+        self._house.closing = True
+        self._stop()
+        for visit in self._visits:
+            if visit.resting:
+                visit.cut()
+        await self._everybody_left()
+
+    async def aclose(self) -> None:
+        """Close at once; clients see a reset."""
+        self._stop()
+        for visit in self._visits:
+            visit.cut()
+        await self._everybody_left()
+
+    def _stop(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+        if self._idle_check is not None:
+            self._idle_check.cancel()
+
+    async def _everybody_left(self) -> None:
+        tasks = [visit.task for visit in self._visits if visit.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _has_room(self) -> bool:
+        return len(self._visits) < self._house.options.max_clients
+
+    def _welcome(self, sock: socket.socket) -> None:
+        visit = Visit(sock, self._house)
+        visit.task = asyncio.get_running_loop().create_task(_serve(visit))
+        visit.task.add_done_callback(lambda task: self._see_off(visit, task))
+        self._visits.add(visit)
+
+    def _see_off(self, visit: Visit, task: asyncio.Task[None]) -> None:
+        visit.relax()
+        visit.stream.abort()  # no effect on a stream that was closed in order
+        self._visits.discard(visit)
+        if self._listener is not None:
+            self._listener.resume()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("front door: a visit failed with %s", type(error).__name__)
+
+    def _plan_idle_check(self) -> None:
+        delay = self._house.options.idle_seconds / IDLE_CHECKS
+        self._idle_check = asyncio.get_running_loop().call_later(delay, self._cut_idle)
+
+    def _cut_idle(self) -> None:
+        for visit in self._visits:
+            if visit.idle_seconds() > self._house.options.idle_seconds:
+                visit.cut()
+        self._plan_idle_check()
+
+
+async def _serve(visit: Visit) -> None:
+    visit.hurry(visit.house.options.handshake_seconds)
+    try:
+        await _answer(visit)
+    except CircumventError as error:  # too late or too strange for a reply: the client is reset
+        log.debug("front door: a client is cut: %s", type(error).__name__)
+        visit.stream.abort()
+    else:
+        await visit.stream.aclose()
+
+
+async def _answer(visit: Visit) -> None:
+    opening = await visit.take(_parse_opening, socks5.MAX_MESSAGE)
+    if isinstance(opening, socks5.Greeting):
+        await serve_socks5(visit, opening)
+    elif opening == socks4.VERSION:
+        await serve_socks4(visit)
+    else:
+        # Imported late: it brings h11, which costs memory that SOCKS clients never need.
+        from circumvent.proxy.web import serve_http  # noqa: PLC0415
+
+        await serve_http(visit)
+
+
+def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
+    """The SOCKS5 greeting, or the first byte of anything else, left unread."""
+    if data[0] == socks5.VERSION:
+        return socks5.parse_greeting(data)
+    if data[0] != socks4.VERSION and not data[:1].isalpha():
+        raise ProtocolError("neither SOCKS nor HTTP", stage="handshake")
+    return data[0], 0
+
+
+def _listen(options: DoorOptions) -> list[socket.socket]:
+    """All listening sockets, on one port; none stays open when one of them fails."""
+    sockets: list[socket.socket] = []
+    port = options.port
+    try:
+        for address in options.addresses:
+            sockets.append(listen(address, port, options.send_buffer))
+            port = sockets[0].getsockname()[1]
+    except CircumventError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets

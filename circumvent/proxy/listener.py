@@ -1,0 +1,85 @@
+"""Accepts clients: in bursts, with a limit, and patient when descriptors run out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Sequence
+
+ACCEPT_BURST = 64  # clients per turn of the loop, so that those inside get theirs
+RETRY_SECONDS = 0.5  # with no descriptors left, when to look again
+_OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Hands accepted sockets to ``welcome`` while ``has_room`` says so.
+
+    Without room, clients wait in the kernel's queue: nobody is turned away. Call ``resume``
+    when somebody left.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        welcome: Callable[[socket.socket], None],
+        has_room: Callable[[], bool],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._sockets = list(sockets)
+        self._welcome = welcome
+        self._has_room = has_room
+        self._paused = True
+        self._retry: asyncio.TimerHandle | None = None
+        self._complained = False
+
+    def resume(self) -> None:
+        """Accept, if there is room; no effect while accepting or waiting for descriptors."""
+        if self._paused and self._retry is None and self._has_room():
+            self._paused = False
+            for sock in self._sockets:
+                self._loop.add_reader(sock, self._accept, sock)
+
+    def close(self) -> None:
+        """Accept no more; clients that still queue are refused."""
+        self._pause()
+        if self._retry is not None:
+            self._retry.cancel()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_BURST):
+            if not self._has_room():
+                self._pause()
+                return
+            try:
+                sock, _ = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                self._stumble(error)
+                return
+            self._welcome(sock)
+
+    def _stumble(self, error: OSError) -> None:
+        self._pause()
+        self._retry = self._loop.call_later(RETRY_SECONDS, self._try_again)
+        if not self._complained:
+            self._complained = True
+            hint = " (raise `ulimit -n`)" if error.errno in _OUT_OF_RESOURCES else ""
+            log.warning("front door: accepting pauses: %s%s", error.strerror, hint)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self.resume()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            for sock in self._sockets:
+                self._loop.remove_reader(sock)
