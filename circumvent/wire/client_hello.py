@@ -1,0 +1,90 @@
+"""Tell whether a first flight is one whole TLS ClientHello, so safe to send a second time."""
+
+from __future__ import annotations
+
+MAX_FLIGHT = 16 * 1024  # with post-quantum shares and padding a ClientHello stays below 4 KiB
+
+HANDSHAKE_RECORD = 22
+MAX_FRAGMENT = 1 << 14  # RFC 8446 §5.1
+CLIENT_HELLO = 1
+EARLY_DATA = 42
+_TLS_MAJOR = 3
+
+
+class _MalformedError(Exception):
+    """The bytes are not what they should be."""
+
+
+class _Reader:
+    """Takes pieces from the front of ``data``; never reads past its end."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.left = data
+
+    def take(self, count: int) -> memoryview:
+        if count > len(self.left):
+            raise _MalformedError
+        piece, self.left = self.left[:count], self.left[count:]
+        return piece
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size))
+
+    def vector(self, size: int, low: int, high: int) -> memoryview:
+        """A length of ``size`` bytes, which must be within ``low`` and ``high``, and its body."""
+        count = self.number(size)
+        _demand(low <= count <= high)
+        return self.take(count)
+
+    def end(self) -> None:
+        _demand(not self.left)
+
+
+def is_complete_client_hello(data: bytes | memoryview) -> bool:
+    """Whether ``data`` is exactly one ClientHello (RFC 8446 §4.1.2) without early data.
+
+    It may span several records; nothing may follow it. Never raises for what the bytes are.
+    """
+    if len(data) > MAX_FLIGHT:
+        return False
+    try:
+        _check_message(_Reader(memoryview(_join_records(_Reader(memoryview(data))))))
+    except _MalformedError:
+        return False
+    return True
+
+
+def _demand(condition: bool) -> None:  # noqa: FBT001 - reads like an assertion
+    if not condition:
+        raise _MalformedError
+
+
+def _join_records(reader: _Reader) -> bytes:
+    """The handshake bytes of all records; none of them is empty (RFC 8446 §5.1)."""
+    fragments = []
+    while reader.left:
+        _demand(reader.number(1) == HANDSHAKE_RECORD)
+        _demand(reader.number(1) == _TLS_MAJOR)
+        reader.take(1)  # the minor version says nothing (RFC 8446 §5.1)
+        fragments.append(reader.vector(2, 1, MAX_FRAGMENT))
+    return b"".join(fragments)
+
+
+def _check_message(reader: _Reader) -> None:
+    _demand(reader.number(1) == CLIENT_HELLO)
+    body = _Reader(reader.vector(3, 0, MAX_FLIGHT))
+    reader.end()
+    _demand(body.number(1) == _TLS_MAJOR)
+    body.take(1 + 32)  # minor version, random
+    body.vector(1, 0, 32)  # session id
+    _demand(len(body.vector(2, 2, 0xFFFE)) % 2 == 0)  # cipher suites
+    body.vector(1, 1, 0xFF)  # compression methods
+    if body.left:  # before TLS 1.3 the extensions may be missing
+        _check_extensions(_Reader(body.vector(2, 0, 0xFFFF)))
+    body.end()
+
+
+def _check_extensions(extensions: _Reader) -> None:
+    while extensions.left:
+        _demand(extensions.number(2) != EARLY_DATA)
+        extensions.vector(2, 0, 0xFFFF)

@@ -1,0 +1,63 @@
+"""The query of a share link, taken piece by piece until nothing may be left over."""
+
+from __future__ import annotations
+
+import re
+
+from circumvent.errors import LinkError, UnsupportedError
+from circumvent.wire.links import Link
+
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")  # safe to show: no key or password by its place
+_FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
+
+
+class LinkQuery:
+    """Takes the parameters of a link one by one; an empty value counts as not given.
+
+    A transport takes what it knows and calls ``finish``: what is left was asked for and is
+    lacking, and is named instead of ignored.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._left = {key: value for key, value in link.query if value}
+
+    def take(self, key: str) -> str:
+        """The value of ``key``, or an empty string; it counts as understood."""
+        return self._left.pop(key, "")
+
+    def take_list(self, key: str) -> tuple[str, ...]:
+        """The comma-separated items of ``key``; raises LinkError when one is empty."""
+        value = self.take(key)
+        items = tuple(item.strip() for item in value.split(",")) if value else ()
+        if not all(items):
+            raise LinkError(f"{key}: an item is empty; write one comma between items")
+        return items
+
+    def take_flag(self, key: str) -> bool:
+        """True for ``1`` and ``true``; raises LinkError for what is no switch."""
+        value = self.take(key).lower()
+        if value not in _FLAGS:
+            raise LinkError(f"{key}: is a switch; write 0 or 1")
+        return _FLAGS[value]
+
+    def take_word(self, key: str) -> str:
+        """A value of letters, digits, ``-`` and ``_``, or nothing; raises LinkError."""
+        value = self.take(key)
+        if value and not _WORD.fullmatch(value):
+            raise LinkError(f"{key}: is one word of letters and digits; correct it")
+        return value
+
+    def choose(self, key: str, default: str, *others: str) -> str:
+        """The value of ``key``; raises UnsupportedError unless it is one of those given."""
+        value = self.take(key) or default
+        if value not in (default, *others):
+            shown = f"{key}={value}" if _WORD.fullmatch(value) else key
+            raise UnsupportedError(f"{shown} is not supported; ask for a link without it")
+        return value
+
+    def finish(self) -> None:
+        """Raise UnsupportedError naming what nobody took."""
+        if not self._left:
+            return
+        known = ", ".join(sorted(filter(_WORD.fullmatch, self._left))) or "a parameter"
+        raise UnsupportedError(f"{known} in the query is not supported; ask for a link without it")

@@ -1,0 +1,207 @@
+"""Share links are read strictly, written back the same, and their errors give nothing away."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circumvent.errors import LinkError, UnsupportedError
+from circumvent.wire.link_query import LinkQuery
+from circumvent.wire.links import (
+    MAX_LINK,
+    Link,
+    decode_base64,
+    encode_base64url,
+    format_link,
+    parse_host,
+    parse_link,
+)
+
+letters = st.sampled_from("aZ09-._~:/?#[]@!$&'()*+,;=%\"<>\\^`{|}éß漢🧅")
+texts = st.text(letters, max_size=30)
+words = st.text(letters, min_size=1, max_size=30)
+labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+hosts = st.one_of(
+    st.lists(labels, min_size=1, max_size=4).map(".".join),
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str),
+)
+ports = st.integers(1, 65535)
+links = st.builds(
+    Link,
+    scheme=st.from_regex(r"[a-z][a-z0-9+.-]{0,8}", fullmatch=True),
+    user=texts,
+    host=hosts,
+    port=ports,
+    path=texts.map(lambda text: "/" + text if text else ""),
+    query=st.dictionaries(words, texts, max_size=4).map(lambda query: tuple(query.items())),
+    name=texts,
+)
+
+
+@given(links)
+def test_what_was_formatted_parses_to_the_same(link: Link) -> None:
+    assert parse_link(format_link(link)) == link
+
+
+@given(st.text(max_size=80))
+def test_any_text_parses_or_raises_a_link_error(text: str) -> None:
+    for candidate in (text, "trojan://" + text):
+        try:
+            parse_link(candidate)
+        except LinkError:
+            continue
+
+
+def test_every_part_is_decoded() -> None:
+    link = parse_link("Trojan://p%40ss%3A%C3%A9@Example.COM:443/a%20b?x=1%262&y=a+b#Caf%C3%A9 no.1")
+    assert link == Link(
+        scheme="trojan",
+        user="p@ss:é",
+        host="example.com",
+        port=443,
+        path="/a b",
+        query=(("x", "1&2"), ("y", "a+b")),
+        name="Café no.1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "host"),
+    [
+        ("[2001:DB8::0:1]", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("_dmarc.a-b.example", "_dmarc.a-b.example"),
+    ],
+)
+def test_hosts_become_canonical(written: str, host: str) -> None:
+    assert parse_link(f"ss://u@{written}:1").host == host
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "advice"),
+    [
+        ("", "scheme", "copy the whole link"),
+        ("s3cret@host:443", "scheme", "copy the whole link"),
+        ("x://@host:443", "user", "copy the whole link"),
+        ("x://s3cret@more@host:443", "user", "%40"),
+        ("x://s3/cret@host:443", "link", "%2F"),
+        ("x://s3?cret@host:443", "link", "%3F"),
+        ("x://s3cret%zz@host:443", "user", "%25"),
+        ("x://s3cret%ff@host:443", "user", "encode it again"),
+        ("x://s3cret%00@host:443", "user", "remove it"),
+        ("x://s3cret@host", "port", "after the host"),
+        ("x://s3cret@host:", "port", "65535"),
+        ("x://s3cret@host:0", "port", "65535"),
+        ("x://s3cret@host:65536", "port", "65535"),
+        ("x://s3cret@host:+443", "port", "65535"),
+        ("x://s3cret@host:٤٤٣", "port", "65535"),
+        ("x://s3cret@:443", "host", "correct it"),
+        ("x://s3cret@a..b:443", "host", "correct it"),
+        ("x://s3cret@-a:443", "host", "correct it"),
+        ("x://s3cret@ho%73t:443", "host", "as it is"),
+        ("x://s3cret@127.1:443", "host", "four numbers"),
+        ("x://s3cret@1.2.3.256:443", "host", "four numbers"),
+        ("x://s3cret@::1:443", "host", "brackets"),
+        ("x://s3cret@[::g]:443", "host", "brackets"),
+        ("x://s3cret@[fe80::1%eth0]:443", "host", "leave it out"),
+        ("x://s3cret@[::1:443", "port", "after the host"),
+        ("x://s3cret@host:1?s3cret", "query", "key=value"),
+        ("x://s3cret@host:1?=s3cret", "query", "key=value"),
+        ("x://s3cret@host:1?a=s3cret&&b=1", "query", "key=value"),
+        ("x://s3cret@host:1?k=s3cret&k=other", "query", "keep only one"),
+        ("x://s3cret@host:1?k=s3cret&%6B=other", "query", "keep only one"),
+        ("x://s3cret@host:1#na%1Bme", "name", "remove it"),
+        ("x://s3cret@host:1#%E2%80%AEeman", "name", "remove it"),
+        ("x://s3cret@ho st:1", "link", "copy it again"),
+        ("x://s3cret@host:1\nx://s3cret@host:2", "link", "copy it again"),
+        ("x://s3cret\ud800@host:1", "link", "copy it again"),
+        ("x://s3cret@host:1?k=" + "a" * MAX_LINK, "link", "one link only"),
+    ],
+)
+def test_an_error_names_the_part_says_what_to_do_and_repeats_nothing(
+    text: str, part: str, advice: str
+) -> None:
+    with pytest.raises(LinkError) as caught:
+        parse_link(text)
+    message = str(caught.value)
+    assert message.startswith(part + ": ")
+    assert advice in message
+    assert not any(piece in message for piece in ("s3", "cret@", "more", "other", "eman"))
+    assert caught.value.__cause__ is None
+
+
+def test_repr_hides_what_may_be_secret() -> None:
+    link = parse_link("x://s3cret@host:443/s3cret?k=s3cret#name")
+    assert "s3cret" not in repr(link)
+    assert "host" in repr(link)
+
+
+def test_spaces_around_a_pasted_link_are_trimmed() -> None:
+    assert parse_link("  x://u@host:1#a \n") == Link("x", "u", "host", 1, name="a")
+
+
+@given(st.binary(max_size=64))
+def test_base64_is_read_in_both_alphabets_with_and_without_padding(raw: bytes) -> None:
+    text = encode_base64url(raw)
+    padded = text + "=" * (-len(text) % 4)
+    assert "=" not in text
+    for written in (text, padded, padded.replace("-", "+").replace("_", "/")):
+        assert decode_base64("user", written) == raw
+
+
+@pytest.mark.parametrize("text", ["s3cre", "s3c!", "s3=c", "s3cré"])
+def test_bad_base64_names_its_part(text: str) -> None:
+    with pytest.raises(LinkError, match=r"^user: is not valid base64"):
+        decode_base64("user", text)
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a/b", "é" * 70, "a" * 64, ".a", "a."])
+def test_what_is_no_host_is_refused(text: str) -> None:
+    with pytest.raises(LinkError, match=r"^host: "):
+        parse_host(text)
+
+
+class TestLinkQuery:
+    def test_what_nobody_took_is_named_but_not_its_value(self) -> None:
+        query = make_query(pbk="s3cret", known="1", sid="s3cret", empty="")
+        assert query.take("known") == "1"
+        with pytest.raises(UnsupportedError, match=r"^pbk, sid in the query is not supported"):
+            query.finish()
+
+    def test_a_strange_key_is_not_repeated(self) -> None:
+        with pytest.raises(UnsupportedError, match=r"^a parameter in the query"):
+            make_query(**{"s3cret:word": "1"}).finish()
+
+    def test_an_unknown_choice_is_named_with_its_value_when_that_is_a_word(self) -> None:
+        with pytest.raises(UnsupportedError, match=r"^type=ws is not supported"):
+            make_query(type="ws").choose("type", "tcp")
+        with pytest.raises(UnsupportedError, match=r"^encryption is not supported"):
+            make_query(encryption="x.key/s3cret").choose("encryption", "none")
+
+    def test_choices_have_a_default(self) -> None:
+        assert make_query(type="").choose("type", "tcp", "raw") == "tcp"
+        assert make_query(type="raw").choose("type", "tcp", "raw") == "raw"
+
+    def test_lists_flags_and_words(self) -> None:
+        query = make_query(list="a, b", on="True", off="0", word="ios_14")
+        assert query.take_list("list") == ("a", "b")
+        assert query.take_list("none") == ()
+        assert (query.take_flag("on"), query.take_flag("off")) == (True, False)
+        assert query.take_word("word") == "ios_14"
+        query.finish()
+
+    def test_malformed_values_name_their_key(self) -> None:
+        query = make_query(list="a,,b", flag="maybe", word="two words")
+        with pytest.raises(LinkError, match=r"^list: "):
+            query.take_list("list")
+        with pytest.raises(LinkError, match=r"^flag: "):
+            query.take_flag("flag")
+        with pytest.raises(LinkError, match=r"^word: "):
+            query.take_word("word")
+
+
+def make_query(**parameters: str) -> LinkQuery:
+    return LinkQuery(Link("x", "u", "host", 1, query=tuple(parameters.items())))
