@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import stat
@@ -16,10 +15,19 @@ from msgspec import Meta, Struct
 
 from circumvent.api.contracts import Privacy
 from circumvent.errors import ConfigError
+from circumvent.proxy.options import (
+    DEFAULT_HOST,
+    DEFAULT_PORT,
+    IDLE_SECONDS,
+    MAX_CLIENTS,
+    Credentials,
+    DoorOptions,
+    parse_listen,
+)
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MIN_MEMORY = 1 << 20  # below 1 MiB a single record of each direction hardly fits
-MAX_PORT = 0xFFFF
+MINUTE = 60.0  # seconds
 SECRET_MODE = 0o600
 FILE_NAME = "circumvent.toml"
 PATH_KEYS = ("password_file", "servers_file", "state_dir")
@@ -30,8 +38,8 @@ Count = Annotated[int, Meta(ge=1)]
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of the local port."""
 
-    clients: Count = 512
-    idle_minutes: Annotated[float, Meta(gt=0)] = 60.0
+    clients: Count = MAX_CLIENTS
+    idle_minutes: Annotated[float, Meta(gt=0)] = IDLE_SECONDS / MINUTE
 
 
 class PluginRules(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +51,7 @@ class PluginRules(Struct, frozen=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that a user can choose; ``config/circumvent.toml`` explains each key."""
 
-    listen: str = "127.0.0.1:1080"
+    listen: str = f"{DEFAULT_HOST}:{DEFAULT_PORT}"
     user: str = ""
     password_file: str = ""
     memory: str = "16 MiB"
@@ -61,15 +69,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
 
     def __post_init__(self) -> None:
-        parse_address(self.listen)
+        parse_listen(self.listen)
         parse_size(self.memory)
         for url in self.probe_urls:
             _check_probe_url(url)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port to listen on."""
-        return parse_address(self.listen)
 
     @property
     def memory_bytes(self) -> int:
@@ -91,7 +94,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Where ``circumvent status`` asks the running client."""
         return self._directory("user_runtime_path") / "control.sock"
 
-    def credentials(self) -> tuple[str, str] | None:
+    def credentials(self) -> Credentials | None:
         """User and password of the local port; raises ConfigError."""
         if not self.user and not self.password_file:
             return None
@@ -101,7 +104,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         password = read_secret(Path(self.password_file)).strip()
         if not password:
             raise ConfigError(f"the password file {self.password_file} is empty", stage="config")
-        return self.user, password
+        return Credentials(self.user, password)
 
     def links(self) -> tuple[str, ...]:
         """Links of ``servers`` and ``servers_file``; raises ConfigError."""
@@ -109,15 +112,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             return self.servers
         return self.servers + parse_links(read_secret(Path(self.servers_file)))
 
-    def check_exposure(self) -> None:
-        """Raises ConfigError when strangers could use the local port."""
-        host, _ = self.address
-        if not is_loopback(host) and self.credentials() is None:
-            message = (
-                f"listen: {host} can be reached from other machines, so it needs a password:"
-                " set user and password_file, or listen on 127.0.0.1"
-            )
-            raise ConfigError(message, stage="config")
+    def door(self) -> DoorOptions:
+        """Where to listen and whom to let in; raises ConfigError when strangers could come in."""
+        host, port = parse_listen(self.listen)
+        return DoorOptions(
+            host=host,
+            port=port,
+            credentials=self.credentials(),
+            max_clients=self.limits.clients,
+            idle_seconds=self.limits.idle_minutes * MINUTE,
+        )
 
     def _directory(self, kind: str) -> Path:
         if self.state_dir:
@@ -159,23 +163,6 @@ def parse_size(text: str) -> int:
     if (size := int(float(match[1]) * unit)) < MIN_MEMORY:
         raise ValueError(f"memory: {text} is too little: at least 1 MiB is needed")
     return size
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of ``"127.0.0.1:1080"`` or ``"[::1]:1080"``; raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise ValueError(f'listen: "{text}" is not an address: write it as "127.0.0.1:1080"')
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the host."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def parse_links(text: str) -> tuple[str, ...]:
@@ -225,7 +212,7 @@ def _resolve(source: Path, key: str, value: object) -> object:
 def _convert(table: Mapping[str, object], source: str) -> Config:
     try:
         return msgspec.convert(table, Config)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ConfigError) as error:
         raise ConfigError(f"{source}: {_explain(str(error))}", stage="config") from error
 
 

@@ -9,6 +9,7 @@ import pytest
 from circumvent.api.contracts import Privacy
 from circumvent.config import Config, load, parse_links, parse_size
 from circumvent.errors import ConfigError
+from circumvent.proxy.options import Credentials
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "circumvent.toml"
 LINK = "ss://c2VjcmV0@192.0.2.7:8388#Ann"
@@ -66,8 +67,8 @@ def test_the_command_line_wins_over_the_file(file: Path) -> None:
         ('privacy = "none"', "privacy: Invalid enum value 'none'"),
         ('memory = "lots"', 'memory: "lots" is not a size: write it as "16 MiB"'),
         ('memory = "3 KiB"', "at least 1 MiB"),
-        ('listen = "1080"', 'write it as "127.0.0.1:1080"'),
-        ('listen = "127.0.0.1:70000"', 'write it as "127.0.0.1:1080"'),
+        ('listen = "1080"', "cannot listen on '1080': write HOST:PORT"),
+        ('listen = "127.0.0.1:70000"', "write HOST:PORT"),
         ('probe_urls = ["ftp://x"]', 'probe_urls: "ftp://x" is not'),
         ("probe_urls = []", "probe_urls: Expected"),
         ("tunnels = 3\ntunnels", "at end of document"),
@@ -104,21 +105,27 @@ def test_sizes(text: str, size: int) -> None:
     [("127.0.0.1:1080", ("127.0.0.1", 1080)), ("[::1]:0", ("::1", 0))],
 )
 def test_listen_addresses(listen: str, address: tuple[str, int]) -> None:
-    assert Config(listen=listen).address == address
+    door = Config(listen=listen).door()
+    assert (door.host, door.port) == address
+
+
+def test_limits_reach_the_door(file: Path) -> None:
+    write(file, "[limits]\nclients = 7\nidle_minutes = 2")
+    door = load(file).door()
+    assert (door.max_clients, door.idle_seconds) == (7, 120)
 
 
 def test_strangers_need_a_password(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="needs a password"):
-        Config(listen="0.0.0.0:1080").check_exposure()
+    with pytest.raises(ConfigError, match="lets others in: set a user name and a password"):
+        Config(listen="0.0.0.0:1080").door()
     password = write(tmp_path / "password", "sesame\n")
     open_to_all = Config(listen="[::]:1080", user="ann", password_file=str(password))
-    open_to_all.check_exposure()
-    assert open_to_all.credentials() == ("ann", "sesame")
+    assert open_to_all.door().credentials == Credentials("ann", "sesame")
 
 
 @pytest.mark.parametrize("listen", ["127.9.9.9:1", "[::1]:1", "localhost:1"])
 def test_loopback_needs_none(listen: str) -> None:
-    Config(listen=listen).check_exposure()
+    Config(listen=listen).door()
 
 
 def test_user_and_password_belong_together() -> None:

@@ -1,0 +1,90 @@
+"""Passes one request through the local SOCKS port (RFC 1928, RFC 1929), as a browser would."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from urllib.parse import SplitResult, urlsplit
+
+from circumvent.errors import LocalError
+from circumvent.proxy.options import Credentials, parse_listen
+from circumvent.wire.address import IPV4, IPV6, Destination
+
+CHECK_SECONDS = 10.0  # for each address; a health check waits longer by itself if it wants
+SOCKS5, NO_AUTH, PASSWORD, CONNECT = 5, 0, 2, 1
+REPLY_TAIL = {IPV4: 4 + 2, IPV6: 16 + 2}  # bound address and port
+HTTP_OK = range(200, 400)
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
+
+
+def check_port(listen: str, credentials: Credentials | None, urls: Iterable[str]) -> float:
+    """Milliseconds until one of the addresses answered; raises LocalError when none did."""
+    reasons = []
+    for url in urls:
+        start = time.monotonic()
+        try:
+            _fetch(listen, credentials, urlsplit(url))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reasons.append(str(error) or type(error).__name__)
+        else:
+            return (time.monotonic() - start) * 1000
+    raise LocalError(f"nothing came through {listen}: {'; '.join(reasons)}", stage="check")
+
+
+def _fetch(listen: str, credentials: Credentials | None, url: SplitResult) -> None:
+    is_tls = url.scheme == "https"
+    host, port = url.hostname or "", url.port or (443 if is_tls else 80)
+    door_host, door_port = parse_listen(listen)
+    door = (ANYWHERE.get(door_host, door_host), door_port)
+    with socket.create_connection(door, CHECK_SECONDS) as plain:
+        _connect(plain, credentials, Destination(host, port))
+        if not is_tls:
+            return _request(plain, host, port, url)
+        with ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secure:
+            return _request(secure, host, port, url)
+
+
+def _request(connection: socket.socket, host: str, port: int, url: SplitResult) -> None:
+    client = http.client.HTTPConnection(host, port, timeout=CHECK_SECONDS)
+    client.sock = connection
+    client.request("GET", url._replace(scheme="", netloc="", fragment="").geturl() or "/")
+    status = client.getresponse().status
+    if status not in HTTP_OK:
+        raise ValueError(f"the probe was answered with HTTP status {status}")
+
+
+def _connect(
+    connection: socket.socket, credentials: Credentials | None, destination: Destination
+) -> None:
+    method = PASSWORD if credentials else NO_AUTH
+    connection.sendall(bytes((SOCKS5, 1, method)))
+    if _receive(connection, 2) != bytes((SOCKS5, method)):
+        raise ValueError("the local port wants another kind of log-in; see --user")
+    if credentials:
+        _log_in(connection, credentials)
+    connection.sendall(bytes((SOCKS5, CONNECT, 0)) + destination.encode())
+    _, reply, _, kind = _receive(connection, 4)
+    if reply:
+        raise ValueError(f"the local port replied with SOCKS code {reply}")
+    tail = REPLY_TAIL.get(kind) or _receive(connection, 1)[0] + 2
+    _receive(connection, tail)
+
+
+def _log_in(connection: socket.socket, credentials: Credentials) -> None:
+    parts = (credentials.username.encode(), credentials.password.encode())
+    connection.sendall(b"\x01" + b"".join(bytes((len(part),)) + part for part in parts))
+    if _receive(connection, 2)[1]:
+        raise ValueError("the local port refused user or password")
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = connection.recv(count - len(data))
+        if not more:
+            raise ValueError("the local port closed the connection")
+        data += more
+    return data

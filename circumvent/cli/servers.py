@@ -1,0 +1,154 @@
+"""``circumvent servers``: the saved links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+
+from circumvent.cli import links as pasted
+from circumvent.cli import text
+from circumvent.cli.app import FAILURE
+from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
+from circumvent.cli.trial import Trial, try_server
+from circumvent.config import Config
+from circumvent.errors import LocalError
+from circumvent.plugins import Plugins, load_plugins
+from circumvent.tunnels.store import SavedServer, Store
+
+HEADER = ("SERVER", "TRANSPORT", "NAME")
+
+HELP = """\
+Save share links, so that "circumvent run" needs none.
+
+Links are kept in a file that only you can read. "-" reads them from standard input, which keeps
+the secrets out of the list of processes and of the shell's history:
+
+\b
+  circumvent servers add - < links.txt
+  circumvent servers list
+  circumvent servers test
+  circumvent servers remove a1b2c3d4e5
+"""
+
+
+@click.group(help=HELP)
+def servers() -> None:
+    """The help is ``HELP``."""
+
+
+@servers.command("list", context_settings=ENVIRONMENT)
+@place_options
+@json_option
+def list_servers(*, config_file: Path | None, as_json: bool, **options: object) -> None:
+    """List saved servers, without their secrets."""
+    with _store(config_file, options) as store:
+        saved = store.servers()
+    if as_json:
+        click.echo(msgspec.json.encode([_public(server) for server in saved]))
+    elif saved:
+        click.echo(text.table(HEADER, ((s.id, s.transport, s.name) for s in saved)))
+    else:
+        click.echo("no server is saved; add one with: circumvent servers add LINK")
+
+
+@servers.command(context_settings=ENVIRONMENT)
+@click.argument("links", nargs=-1, required=True, metavar="LINK...")
+@place_options
+@json_option
+def add(
+    *, links: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
+) -> None:
+    """Save servers; when one LINK is wrong, none is saved."""
+    plugins = load_plugins(load_config(config_file, **options).plugins.allow)
+    parsed = pasted.parse_all(pasted.expand(links), plugins)
+    with _store(config_file, options) as store:
+        for server in parsed:
+            entry = server.entry
+            store.add_server(entry.link, entry.transport, entry.id, entry.name)
+    if as_json:
+        click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
+        return
+    for server in parsed:
+        click.echo(f"saved {server.label}")
+    for warning in pasted.warnings(parsed, ()):
+        click.echo(f"warning: {warning}", err=True)
+
+
+@servers.command(context_settings=ENVIRONMENT)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@place_options
+@json_option
+def remove(
+    *, ids: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
+) -> None:
+    """Forget servers."""
+    with _store(config_file, options) as store:
+        gone = {server_id: store.remove_server(server_id) for server_id in ids}
+    if as_json:
+        click.echo(msgspec.json.encode(gone))
+    unknown = [server_id for server_id, was_there in gone.items() if not was_there]
+    if unknown:
+        raise _not_saved(unknown)
+
+
+@servers.command(context_settings=ENVIRONMENT)
+@click.argument("wanted", nargs=-1, metavar="[ID|LINK]...")
+@place_options
+@json_option
+def test(
+    *, wanted: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
+) -> None:
+    """Try servers one after the other: a page must come through.
+
+    Without arguments, all saved servers and those of the configuration are tried.
+    """
+    config = load_config(config_file, **options)
+    plugins = load_plugins(config.plugins.allow)
+    trials = []
+    for server in pasted.usable(_choose(wanted, config, plugins), config.privacy_floor):
+        trials.append(asyncio.run(try_server(server, config, plugins)))
+        if not as_json:
+            click.echo(_verdict(server, trials[-1]))
+    if as_json:
+        click.echo(msgspec.json.encode(trials))
+    if not all(trial.ok for trial in trials):
+        raise SystemExit(FAILURE)
+
+
+def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[pasted.Server]:
+    given = [word for word in wanted if pasted.is_link(word)]
+    ids = set(wanted).difference(given)
+    servers = list(pasted.parse_all(pasted.expand(given), plugins))
+    if ids or not given:
+        known = pasted.parse_all(pasted.known_links(config), plugins)
+        servers += [server for server in known if not ids or server.entry.id in ids]
+    if unknown := ids.difference(server.entry.id for server in servers):
+        raise _not_saved(unknown)
+    return servers
+
+
+def _not_saved(ids: Iterable[str]) -> LocalError:
+    return LocalError(f"not saved: {', '.join(sorted(ids))}; see: circumvent servers list")
+
+
+@contextmanager
+def _store(config_file: Path | None, options: dict[str, object]) -> Iterator[Store]:
+    store = Store(load_config(config_file, **options).state_file)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _public(server: SavedServer) -> dict[str, str]:
+    return {"id": server.id, "transport": server.transport, "name": server.name}
+
+
+def _verdict(server: pasted.Server, trial: Trial) -> str:
+    result = f"ok ({trial.ms:.0f} ms)" if trial.ok else f"failed: {trial.reason}"
+    return f"{server.label}: {result}"

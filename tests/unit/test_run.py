@@ -1,0 +1,262 @@
+"""``circumvent run`` as a process: what it says, how it stops, and who can ask it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.peers import socks
+
+SOON = 5.0  # seconds in which a loopback thing has to happen
+
+
+class Origin(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Say nothing."""
+
+
+@pytest.fixture
+def origin() -> Iterator[int]:
+    """The port of an HTTP server that answers 204; an unfinished request stays open."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Origin) as server:
+        server.daemon_threads = True
+        server.block_on_close = False
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    process: subprocess.Popen[str]
+    port: int
+    environment: dict[str, str]
+
+    def next_event(self) -> dict[str, object]:
+        assert self.process.stdout is not None
+        event: dict[str, object] = json.loads(self.process.stdout.readline())
+        return event
+
+    def await_event(self, name: str) -> dict[str, object]:
+        while (event := self.next_event())["event"] != name:
+            pass
+        return event
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return circumvent(self.environment, *arguments)
+
+
+def circumvent(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "circumvent", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.fixture
+def environment(tmp_path: Path, origin: int) -> dict[str, str]:
+    return os.environ | {
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "CIRCUMVENT_STATE_DIR": str(tmp_path),
+        "CIRCUMVENT_PROBE_URL": f"http://127.0.0.1:{origin}/generate_204",
+        "CIRCUMVENT_PRIVACY": "direct",
+    }
+
+
+@contextmanager
+def started(environment: dict[str, str], *options: str) -> Iterator[Running]:
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--json"]
+    with subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0", *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            running = Running(process, 0, environment)
+            port = int(str(running.await_event("listening")["address"]).rpartition(":")[2])
+            yield Running(process, port, environment)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def running(environment: dict[str, str]) -> Iterator[Running]:
+    with started(environment) as client:
+        client.await_event("tunnel_up")
+        yield client
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SOON
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+def test_events_come_as_json_lines(environment: dict[str, str]) -> None:
+    with started(environment) as client:
+        up = client.await_event("tunnel_up")
+    assert up["transport"] == "direct"
+    assert isinstance(up["ms"], float)
+    assert isinstance(up["at"], float)
+
+
+def test_without_json_lines_are_for_people(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-u", "-m", "circumvent", "run", "direct://"]
+    with subprocess.Popen(
+        [*command, "--listen", "127.0.0.1:0"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("tunnel up: direct "):
+            lines.append(process.stdout.readline())
+            assert lines[-1], lines
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=SOON)
+    assert any(line.startswith("listening on 127.0.0.1:") for line in lines)
+    assert "racing 1 server…\n" in lines
+    assert "nothing is hidden from anybody" in errors
+
+
+def test_status_tells_about_the_running_client(running: Running) -> None:
+    status = json.loads(running.command("status", "--json").stdout)["listen"]
+    assert status == f"127.0.0.1:{running.port}"
+    shown = running.command("status").stdout
+    assert f"listening on 127.0.0.1:{running.port}, privacy direct" in shown
+    assert "warning: direct" in shown
+
+
+def test_the_health_check_passes_traffic(running: Running) -> None:
+    done = running.command("status", "--check")
+    assert (done.returncode, done.stdout[:4]) == (0, "ok ("), done.stderr
+
+
+def test_the_health_check_fails_when_nothing_comes_through(running: Running) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+    done = running.command("status", "--check", "--probe-url", url)
+    assert done.returncode == 1
+    assert "nothing came through" in done.stderr
+
+
+def test_the_health_check_logs_in(environment: dict[str, str], tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("sesame\n")
+    password.chmod(0o600)
+    environment |= {"CIRCUMVENT_USER": "ann", "CIRCUMVENT_PASSWORD_FILE": str(password)}
+    with started(environment) as client:
+        client.await_event("tunnel_up")
+        assert client.command("status", "--check").returncode == 0
+        password.write_text("wrong")
+        assert "refused user or password" in client.command("status", "--check").stderr
+
+
+def test_why_knows_about_it_afterwards(running: Running) -> None:
+    running.process.send_signal(signal.SIGTERM)
+    running.process.wait(SOON)
+    attempts = json.loads(running.command("why", "--json").stdout)
+    assert {attempt["outcome"] for attempt in attempts} >= {"ok"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_an_idle_client_at_once(running: Running, number: signal.Signals) -> None:
+    running.process.send_signal(number)
+    assert running.await_event("draining")["streams"] == 0
+    assert running.process.wait(SOON) == 0
+
+
+def test_the_first_signal_lets_open_streams_end(running: Running, origin: int) -> None:
+    with socks.connect(running.port, "127.0.0.1", origin) as stream:
+        running.process.send_signal(signal.SIGINT)
+        assert running.await_event("draining")["streams"] == 1
+        assert eventually(lambda: is_refused(running.port))
+        with socks.get(stream, "/") as response:
+            assert response.status == 204
+    assert running.process.wait(SOON) == 0
+
+
+def test_the_second_signal_stops_at_once(running: Running, origin: int) -> None:
+    with socks.connect(running.port, "127.0.0.1", origin):
+        running.process.send_signal(signal.SIGINT)
+        running.await_event("draining")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(SOON) == 130
+
+
+def test_an_address_in_use_is_exit_code_5(environment: dict[str, str], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = circumvent(environment, "run", "direct://", "--listen", listen)
+    assert done.returncode == 5, done.stderr
+    assert not (tmp_path / "control.sock").exists()
+
+
+def test_a_second_client_in_the_same_place_is_exit_code_5(running: Running) -> None:
+    done = running.command("run", "direct://", "--listen", "127.0.0.1:0")
+    assert done.returncode == 5
+    assert "another circumvent is running" in done.stderr
+    assert running.command("status").returncode == 0
+
+
+def test_a_server_below_the_privacy_floor_is_not_used(environment: dict[str, str]) -> None:
+    done = circumvent(environment, "run", "direct://", "--privacy", "encrypted")
+    assert done.returncode == 4
+    assert "only when asked for with --privacy direct" in done.stderr
+
+
+def test_a_server_can_be_tested_while_nothing_runs(environment: dict[str, str]) -> None:
+    circumvent(environment, "servers", "add", "direct://")
+    done = circumvent(environment, "servers", "test")
+    assert (done.returncode, "ok (" in done.stdout) == (0, True), done.stderr
+
+
+def test_a_server_that_does_not_work_fails_the_test_with_a_reason(
+    environment: dict[str, str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        link = f"trojan://secret@127.0.0.1:{unused.getsockname()[1]}"
+    circumvent(environment, "servers", "add", link)
+    done = circumvent(environment, "servers", "test", "--json")
+    (trial,) = json.loads(done.stdout)
+    assert (done.returncode, trial["ok"]) == (1, False)
+    assert "ECONNREFUSED" in trial["reason"] or "refused" in trial["reason"]
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), SOON).close()
+    except ConnectionRefusedError:
+        return True
+    return False
