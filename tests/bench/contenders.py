@@ -36,11 +36,15 @@ class Running:
     home: Path
 
 
-def circumvent(endpoints: Sequence[Endpoint], port: int, _home: Path, probe_url: str) -> list[str]:
-    """Our client as a user starts it."""
-    links = [endpoint.link for endpoint in endpoints]
-    options = ["--listen", f"{HOST}:{port}", "--probe-url", probe_url]
-    return [sys.executable, "-m", "circumvent", "run", *links, *options]
+def circumvent_with(*extra: str) -> Contender:
+    """Our client as a user starts it, with ``extra`` options."""
+
+    def command(endpoints: Sequence[Endpoint], port: int, _home: Path, probe_url: str) -> list[str]:
+        links = [endpoint.link for endpoint in endpoints]
+        options = ["--listen", f"{HOST}:{port}", "--probe-url", probe_url, *extra]
+        return [sys.executable, "-m", "circumvent", "run", *links, *options]
+
+    return Contender("circumvent", command)
 
 
 def sing_box_client(
@@ -52,7 +56,7 @@ def sing_box_client(
     return [*sing_box.command(), str(config)]
 
 
-OURS = Contender("circumvent", circumvent)
+OURS = circumvent_with()
 PEER = Contender("sing-box", sing_box_client)
 
 
