@@ -28,7 +28,8 @@ lint: $(READY) ## style, types, import contracts
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
 
-prove: $(READY) peers ## the long proofs: memory cgroup, failover, container
+prove: $(READY) ## the long proofs: memory cgroup, failover, container
+	.ci/peers mmdebstrap buildah podman runc
 	$(PYTHON) -m pytest -m prove
 
 bench: $(READY) ## our client beside the sing-box client, ratios printed
