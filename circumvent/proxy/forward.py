@@ -94,8 +94,8 @@ class Exchange:
         await _pass_on(origin, self._server.trailing_data[0], account)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(pump(client, origin, account, _Unmetered()))
-                tasks.create_task(pump(origin, client, account, _Unmetered()))
+                tasks.create_task(pump(client, origin, account, _uncounted))
+                tasks.create_task(pump(origin, client, account, _uncounted))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
@@ -118,11 +118,8 @@ async def _next_event(side: h11.Connection, stream: ByteStream, account: Account
     return event
 
 
-class _Unmetered:
-    """The pump's meter where nobody counts."""
-
-    def moved(self, count: int) -> None:
-        """Ignore ``count``."""
+def _uncounted(count: int) -> None:
+    """What the pump tells where nobody counts."""
 
 
 async def _pass_on(sink: ByteStream, data: bytes, account: Account) -> None:

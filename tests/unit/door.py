@@ -1,0 +1,178 @@
+"""A front door that leads straight to local destinations, and clients that knock at it."""
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.errors import CircumventError, DestinationError, DialError, Reason
+from circumvent.memory import Account, Memory
+from circumvent.net.pump import pump
+from circumvent.net.tcp import connect
+from circumvent.proxy.door import FrontDoor
+from circumvent.proxy.options import Credentials, DoorOptions
+from circumvent.wire.address import Destination
+
+SITE = "site.test"  # a name that only the far side resolves
+RESET = struct.pack("ii", 1, 0)
+CREDENTIALS = Credentials("me", "s:cret")
+BUDGET = 4 << 20
+
+Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class DirectDispatcher:
+    """A dispatcher without tunnels: dials the destination from here; all names mean loopback."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.asked: list[Destination] = []
+        self.failure: CircumventError | None = None
+
+    async def open(self, destination: Destination) -> ByteStream:
+        self.asked.append(destination)
+        if self.failure:
+            raise self.failure
+        host = "127.0.0.1" if destination.host.endswith(".test") else destination.host
+        try:
+            return await connect(host, destination.port)
+        except DialError as error:
+            refused = error.errno == errno.ECONNREFUSED
+            raise DestinationError(Reason.REFUSED if refused else Reason.FAILURE) from error
+
+    async def relay(
+        self,
+        client: PeekStream,
+        destination: Destination,
+        accept: Callable[[], Awaitable[None]],
+    ) -> None:
+        far = await self.open(destination)
+        try:
+            await accept()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(pump(client, far, self.account, self._moved))
+                tasks.create_task(pump(far, client, self.account, self._moved))
+        except* CircumventError:
+            client.abort()
+        finally:
+            far.abort()
+
+    def _moved(self, count: int) -> None:
+        """Nobody counts here."""
+
+
+class Home:
+    """A running front door, what is behind it, and ways to knock."""
+
+    def __init__(self, door: FrontDoor, dispatcher: DirectDispatcher, memory: Memory) -> None:
+        self.door = door
+        self.dispatcher = dispatcher
+        self.memory = memory
+
+    @property
+    def port(self) -> int:
+        return self.door.addresses[0][1]
+
+    async def knock(self) -> "Caller":
+        host, port = self.door.addresses[0]
+        return Caller(*await asyncio.open_connection(host, port))
+
+
+class Caller:
+    """A client of the front door."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def say(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def hear(self, size: int) -> bytes:
+        return await self.reader.readexactly(size)
+
+    async def hear_out(self) -> bytes:
+        """Everything up to the end; raises ConnectionResetError on a reset."""
+        return await self.reader.read()
+
+    async def spell(self, data: bytes) -> None:
+        """One byte at a time, each in a packet of its own."""
+        for byte in data:
+            await self.say(bytes((byte,)))
+            await asyncio.sleep(0.002)
+
+    def hang_up(self) -> None:
+        self.writer.close()
+
+    def leave_with_a_reset(self) -> None:
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.writer.transport.abort()
+
+
+@asynccontextmanager
+async def home(options: DoorOptions | None = None) -> AsyncIterator[Home]:
+    """Open a front door; at the end nobody is inside and no memory is in use."""
+    memory = Memory(BUDGET, poison=True)
+    dispatcher = DirectDispatcher(memory.account("tunnels"))
+    chosen = options or DoorOptions(port=0)
+    door = FrontDoor(dispatcher, memory.account("front door"), chosen)
+    door.start()
+    try:
+        yield Home(door, dispatcher, memory)
+    finally:
+        await door.aclose()
+    assert door.clients == 0
+    assert memory.leased == 0
+    assert memory.charged == 0
+
+
+@asynccontextmanager
+async def destination(talk: Conversation, host: str = "127.0.0.1") -> AsyncIterator[int]:
+    """A server that holds ``talk`` with every visitor; gives its port."""
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # what visitors do is the test's business
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(visit, host, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send everything back; at the end of the input say so and close."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.write(b"the end")
+    await writer.drain()
+
+
+async def cut_short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Reset the connection once something came."""
+    await reader.readexactly(1)
+    sock: socket.socket = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    writer.transport.abort()
+
+
+def socks5(host: str, port: int) -> bytes:
+    """A SOCKS5 CONNECT."""
+    return b"\x05\x01\x00" + Destination(host, port).encode()
+
+
+def socks4a(host: str, port: int) -> bytes:
+    """A SOCKS4a CONNECT."""
+    return b"\x04\x01" + port.to_bytes(2) + b"\x00\x00\x00\x01me\x00" + host.encode() + b"\x00"
