@@ -36,13 +36,13 @@ class Running:
     home: Path
 
 
-def circumvent_with(*extra: str) -> Contender:
-    """Our client as a user starts it, with ``extra`` options."""
+def circumvent_with(*extra: str, module: str = "circumvent") -> Contender:
+    """Our client as a user starts it, with ``extra`` options, or by another module."""
 
     def command(endpoints: Sequence[Endpoint], port: int, _home: Path, probe_url: str) -> list[str]:
         links = [endpoint.link for endpoint in endpoints]
         options = ["--listen", f"{HOST}:{port}", "--probe-url", probe_url, *extra]
-        return [sys.executable, "-m", "circumvent", "run", *links, *options]
+        return [sys.executable, "-m", module, "run", *links, *options]
 
     return Contender("circumvent", command)
 
