@@ -15,10 +15,12 @@ class ByteStream(ABC):
 
     ``headroom``: bytes in front of the data that ``write`` may overwrite.
     ``record``: length of the smallest buffer that ``read_into`` can use.
+    ``overhead``: bytes of a buffer that ``read_into`` needs beyond what it returns.
     """
 
     headroom: int = 0
     record: int = 1
+    overhead: int = 0
 
     @abstractmethod
     async def wait_readable(self) -> None:
@@ -100,7 +102,7 @@ class PeekStream(ByteStream):
     @property
     @abstractmethod
     def ended(self) -> bool:
-        """Whether the peer closed its side: what ``peek_into`` shows is all there will be."""
+        """Whether the peer closed its side: the last ``peek_into`` showed all there will be."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -116,6 +118,7 @@ class LayerStream(ByteStream):
         self.base = base
         self.headroom = base.headroom
         self.record = base.record
+        self.overhead = base.overhead
 
     async def wait_readable(self) -> None:
         await self.base.wait_readable()

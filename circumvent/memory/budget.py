@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
 from circumvent.errors import BudgetError, LeaseError
 from circumvent.memory.arena import CLASSES, LARGEST, PAGE, Arena, pages_for
 
-SMALLEST_BUDGET = 2 * LARGEST  # one block for steps and as much for everything else
+SMALLEST_ARENA = 2 * LARGEST  # one block for steps and as much for what must be kept
 STEP_RESERVE_SHARE = 8  # an eighth: steps run one after the other, so a few blocks suffice
 _POISON = 0xDD
 
@@ -116,10 +115,8 @@ class Account:
         return Lease(self, start, pages, step=False)
 
     def hold(self, size: int) -> Lease:
-        """As ``try_hold``, but lets others give way first; raises BudgetError."""
+        """As ``try_hold``, but raises BudgetError when there is no room."""
         lease = self.try_hold(size)
-        while lease is None and self.memory.relieve():
-            lease = self.try_hold(size)
         if lease is None:
             message = f"memory budget: {self.name} cannot keep {size} bytes"
             raise BudgetError(message, stage="memory")
@@ -157,24 +154,25 @@ class _Waiter:
 
 
 class Memory:
-    """The arena, the accounts and who waits. ``budget`` in bytes.
+    """The arena, the accounts and who waits.
 
-    Raises BudgetError below SMALLEST_BUDGET. ``poison`` overwrites released blocks.
+    ``budget``: bytes, leases and charges together; ``arena``: how many of them can be leased
+    (all, unless said). ``poison`` overwrites released blocks. Raises BudgetError when either
+    is too small.
     """
 
-    def __init__(self, budget: int, *, poison: bool = False) -> None:
-        if budget < SMALLEST_BUDGET:
-            message = f"a memory budget of {budget} bytes is too small: {SMALLEST_BUDGET} at least"
+    def __init__(self, budget: int, arena: int | None = None, *, poison: bool = False) -> None:
+        arena = min(budget, arena or budget)
+        if arena < SMALLEST_ARENA:
+            message = f"{arena} bytes of memory are too few: {SMALLEST_ARENA} at least"
             raise BudgetError(message, stage="memory")
-        self.budget = budget // PAGE * PAGE
-        share = max(LARGEST, self.budget // STEP_RESERVE_SHARE)
+        self.budget = budget
+        share = max(LARGEST, arena // STEP_RESERVE_SHARE)
         self.step_reserve = pages_for(share) * PAGE
-        self.arena = Arena(self.budget // PAGE, self.step_reserve // PAGE)
+        self.arena = Arena(arena // PAGE, self.step_reserve // PAGE)
         self.accounts: dict[str, Account] = {}
         self.poison = poison
         self.high_water = 0
-        # Frees something held (the longest-stalled stream's) and says whether it could.
-        self.relieve: Callable[[], bool] = lambda: False
         self.leased = 0
         self.charged = 0
         self._steps = 0

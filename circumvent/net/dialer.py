@@ -10,6 +10,7 @@ from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import DialError
 from circumvent.net import tcp
 from circumvent.net.resolver import resolve
+from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tls import TlsClient
 
 _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
@@ -18,7 +19,7 @@ _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 class NetDialer:
     """Connects over the machine's own network. Implements ``circumvent.api.Dialer``."""
 
-    def __init__(self, tls: TlsClient, *, receive_buffer: int = tcp.RECEIVE_BUFFER) -> None:
+    def __init__(self, tls: TlsClient, *, receive_buffer: int = RECEIVE_BUFFER) -> None:
         self._tls = tls
         self._receive_buffer = receive_buffer
 

@@ -8,7 +8,7 @@ kernel. Only what a sink took and the kernel then refused is kept, in a hold lea
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Callable
 
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
@@ -17,33 +17,46 @@ FIRST_READ = 16 * 1024  # one TLS record: most first flights and answers fit
 _TURN = 4  # full blocks in a row before other streams get a turn of the loop
 
 
-class Meter(Protocol):
-    """Is told what moves; ``moved`` runs once a step."""
-
-    def moved(self, count: int) -> None:
-        """``count`` bytes were taken by the sink."""
-        ...
-
-
-async def pump(source: ByteStream, sink: ByteStream, account: Account, meter: Meter) -> None:
+async def pump(
+    source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
+) -> None:
     """Move bytes until the source ends, then end the sink's side.
 
-    Raises whatever the streams raise; neither stream is closed.
+    ``moved`` is told after each step how many bytes the sink took. Raises whatever the streams
+    raise, and BudgetError; neither stream is closed.
     """
     wanted = FIRST_READ
     turns = 0
+    while count := await move(source, sink, account, wanted):
+        moved(count)
+        if count < wanted:
+            turns = 0
+            wanted = max(wanted // 2, FIRST_READ) if count < wanted // 4 else wanted
+            continue
+        wanted = min(2 * wanted, LARGEST)
+        turns += 1
+        if turns == _TURN:
+            turns = 0
+            await asyncio.sleep(0)
+    sink.write_eof()
+
+
+async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: int) -> int:
+    """One step: wait, read about ``wanted`` bytes, pass them on; 0 at the source's end.
+
+    Raises as ``pump``.
+    """
     while True:
         await source.wait_readable()
         room = sink.room()
         if not room:
             await sink.wait_writable()
             continue
-        floor = sink.headroom + source.record
-        most = min(sink.headroom + max(source.record, min(wanted, room)), LARGEST)
-        lease = account.try_step(floor, most) or await account.step(floor, most)
         start = sink.headroom
+        least = source.record
+        most = min(start + max(least, min(wanted, room) + source.overhead), LARGEST)
+        lease = account.try_step(start + least, most) or await account.step(start + least, most)
         try:
-            space = len(lease.view) - start - source.record
             count = source.read_into(lease.view[start:])
             if count:
                 end = start + count
@@ -56,26 +69,8 @@ async def pump(source: ByteStream, sink: ByteStream, account: Account, meter: Me
             raise
         finally:
             lease.release()
-        if count is None:
-            continue
-        if count == 0:
-            sink.write_eof()
-            return
-        meter.moved(count)
-        wanted, full = _next_size(wanted, count, space)
-        turns = turns + 1 if full else 0
-        if turns == _TURN:
-            turns = 0
-            await asyncio.sleep(0)
-
-
-def _next_size(wanted: int, count: int, space: int) -> tuple[int, bool]:
-    """Double what was filled, halve what was hardly used; and whether it was filled."""
-    if count >= space:
-        return min(2 * wanted, LARGEST), True
-    if count < wanted // 4:
-        return max(wanted // 2, FIRST_READ), False
-    return wanted, False
+        if count is not None:
+            return count
 
 
 def _keep(
@@ -99,10 +94,17 @@ def _keep(
     return hold, front, front + rest
 
 
+async def settle(sink: ByteStream) -> None:
+    """Wait until nothing is unsent; raises StreamResetError."""
+    while not sink.flush():
+        await sink.wait_writable()
+
+
 async def _settle(block: memoryview, sink: ByteStream, start: int, end: int) -> None:
     """Wait until everything is taken and sent."""
-    while not sink.flush() or start < end:
-        if sink.unsent is None and sink.room():
-            start += sink.write(block, start, end)
-        else:
+    await settle(sink)
+    while start < end:
+        if not sink.room():
             await sink.wait_writable()
+        start += sink.write(block, start, end)
+        await settle(sink)

@@ -67,7 +67,7 @@ class TcpStream(SocketStream, PeekStream):
 
     @property
     def ended(self) -> bool:
-        return self._watch.ended
+        return self._short and self._watch.ended
 
     def _send(self, view: memoryview) -> int:
         try:

@@ -132,6 +132,7 @@ class AeadStream(LayerStream):
         self._open_at = 0
         self._payload = -1  # length of the next payload once its header was opened
         self.record = 2 * MAX_RECORD
+        self.overhead = MAX_RECORD + _RECORDS_PER_BLOCK * OVERHEAD
         self.headroom = MAX_RECORD + _RECORDS_PER_BLOCK * OVERHEAD + cipher.key_size
 
     def read_into(self, buffer: memoryview) -> int | None:
