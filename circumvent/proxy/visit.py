@@ -90,7 +90,7 @@ class Visit:
         """Wait for the client's next message, without deadline; ``drain`` may cut a rest."""
         self.relax()
         self.resting = True
-        await self.stream.wait_readable()
+        await peek(self.stream, self.house.account, 1)
         self.resting = False
         self.hurry(self.house.options.handshake_seconds)
 
