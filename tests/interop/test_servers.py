@@ -1,11 +1,22 @@
 """Every transport against every real server that speaks it."""
 
+import socket
+import uuid
+
 import pytest
 
-from tests.interop.matrix import BULK, DESTINATIONS, HALF_CLOSE, PEER_CUTS, Matrix, Route
+from tests.interop.matrix import (
+    BULK,
+    DESTINATIONS,
+    FAR_END,
+    OUR_END,
+    PEER_CUTS,
+    Matrix,
+    Route,
+)
 from tests.peers import socks
-from tests.peers.destinations import pattern_digest
-from tests.peers.servers import KEEP_HALF_CLOSE
+from tests.peers.destinations import pattern, pattern_digest
+from tests.peers.servers import KEEP_FAR_END, KEEP_OUR_END
 
 SIZES = (0, 1, 16_383, 16_384, 1 << 20)  # around the largest Shadowsocks and TLS records
 BULK_SIZE = 100_000_000
@@ -25,22 +36,41 @@ def test_a_hundred_megabytes_arrive_whole_both_ways(route: Route, matrix: Matrix
     matrix.saw(route, BULK)
 
 
-def test_the_end_of_one_direction_leaves_the_other_open(route: Route, matrix: Matrix) -> None:
-    if route.peer not in KEEP_HALF_CLOSE:
+def test_the_end_of_what_we_send_leaves_the_answer_open(route: Route, matrix: Matrix) -> None:
+    if not route.has(KEEP_OUR_END):
         with pytest.raises(ConnectionError):  # the server's doing; what counts: nothing hangs
             echo(route, 1)
-        matrix.saw(route, HALF_CLOSE, PEER_CUTS)
+        matrix.saw(route, OUR_END, PEER_CUTS)
         return
     for size in (1, 1 << 20):
         assert echo(route, size) == (pattern_digest(size), pattern_digest(size))
-    matrix.saw(route, HALF_CLOSE)
+    matrix.saw(route, OUR_END)
+
+
+def test_the_end_of_the_answer_leaves_what_we_send_open(route: Route, matrix: Matrix) -> None:
+    conversation = str(uuid.uuid4())
+    with connect(route) as connection:
+        socks.get(connection, f"/farewell/{conversation}").close()
+        assert connection.recv(1) == b"", "the end of the answer did not arrive"
+        if not route.has(KEEP_FAR_END):
+            matrix.saw(route, FAR_END, PEER_CUTS)
+            return
+        for piece in pattern(1 << 20):
+            connection.sendall(piece)
+    with connect(route) as connection, socks.get(connection, f"/heard/{conversation}") as heard:
+        assert heard.read().decode() == pattern_digest(1 << 20)
+    matrix.saw(route, FAR_END)
 
 
 def assert_arrives_whole(route: Route, host: str, size: int) -> None:
     expected = pattern_digest(size)
     for move in (socks.download, socks.upload):
-        with socks.connect(route.port, host, route.destinations.http_port) as connection:
+        with connect(route, host) as connection:
             assert move(connection, size) == expected, f"{move.__name__} of {size} bytes"
+
+
+def connect(route: Route, host: str = DESTINATIONS["IPv4"]) -> socket.socket:
+    return socks.connect(route.port, host, route.destinations.http_port)
 
 
 def echo(route: Route, size: int) -> tuple[str, str]:

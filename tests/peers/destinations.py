@@ -5,6 +5,8 @@
 ``GET /delay/SECONDS``   answers late
 ``GET /generate_204``    what captive-portal checks ask for
 ``GET /page/N``          a page that loads N resources and counts them in its title
+``GET /farewell/ID``     says its last word at once, and listens on to the end
+``GET /heard/ID``        the SHA-256 of what it heard after that
 
 The echo sends everything back; when it sees the end of the input it sends the SHA-256 of all
 that it got and closes: only half-closed connections ever see it.
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
-from tests.peers.process import Process, free_port
+from tests.peers.process import POLL, Process, free_port
 
 ROOT = Path(__file__).parents[2]
 PERIOD = 1_048_583  # a prime: no record size divides it, so a lost or moved record shows
@@ -31,8 +33,10 @@ DIGEST_SIZE = hashlib.sha256().digest_size
 CHUNK = 1 << 18
 STACK = 1 << 18  # bytes per thread; the default of 8 MiB is too much for thousands
 MAX_LINE = 8192
+HEARING_TIMEOUT = 5.0  # seconds that /heard waits for the end of what /farewell listens to
 HEAD_END = (b"\r\n", b"\n", b"")
 
+_heard: dict[str, str] = {}
 _BLOCK = memoryview(random.Random(1).randbytes(PERIOD))
 
 
@@ -163,6 +167,20 @@ class _Site(socketserver.StreamRequestHandler):
     def no_content(self, _: str, __: Mapping[str, str]) -> None:
         self._answer(status=HTTPStatus.NO_CONTENT)
 
+    def farewell(self, conversation: str, _: Mapping[str, str]) -> None:
+        self._answer()
+        self.connection.shutdown(socket.SHUT_WR)
+        digest = hashlib.sha256()
+        while piece := self.rfile.read1(CHUNK):
+            digest.update(piece)
+        _heard[conversation] = digest.hexdigest()
+
+    def heard(self, conversation: str, _: Mapping[str, str]) -> None:
+        deadline = time.monotonic() + HEARING_TIMEOUT
+        while conversation not in _heard and time.monotonic() < deadline:
+            time.sleep(POLL)
+        self._answer(_heard.get(conversation, "nothing").encode())
+
     def page(self, count: str, _: Mapping[str, str]) -> None:
         self._answer(_page(int(count)).encode(), kind="text/html")
 
@@ -184,6 +202,8 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "delay"): _Site.delay,
     ("GET", "generate_204"): _Site.no_content,
     ("GET", "page"): _Site.page,
+    ("GET", "farewell"): _Site.farewell,
+    ("GET", "heard"): _Site.heard,
     ("GET", "script"): _Site.script,
     ("GET", "image"): _Site.image,
 }

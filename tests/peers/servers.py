@@ -95,8 +95,14 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
 )
 """Every pair of peer and service that the project is tested with."""
 
-KEEP_HALF_CLOSE = frozenset({"sing-box"})
-"""Peers that pass on the end of one direction; the others cut both, whoever the client is."""
+KEEP_OUR_END = frozenset(
+    {("sing-box", "shadowsocks"), ("sing-box", "trojan"), ("sing-box", "vless")}
+)
+KEEP_FAR_END = frozenset({("sing-box", "trojan"), ("sing-box", "vless")})
+"""Peers that pass on the end of one direction and keep the other, by which side ends first.
+
+The others cut both directions whoever the client is: the sing-box client fares the same.
+"""
 
 
 def _endpoint(service: Service, certificate: Certificate) -> Endpoint:
