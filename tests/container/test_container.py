@@ -1,4 +1,4 @@
-"""The image as an orchestrator runs it: not root, read-only, 50 MB, healthy while traffic passes."""
+"""The image as an orchestrator runs it: not root, read-only, in 50 MB, healthy by its traffic."""
 
 from __future__ import annotations
 
