@@ -55,6 +55,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     password_file: str = ""
     memory: str = "16 MiB"
+    arena: str = ""
     tunnels: Count = 3
     parallel_dials: Count = 4
     privacy: Literal["encrypted", "plain", "direct"] = "encrypted"
@@ -71,6 +72,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         parse_listen(self.listen)
         parse_size(self.memory)
+        if self.arena:
+            parse_size(self.arena)
         for url in self.probe_urls:
             _check_probe_url(url)
 
@@ -78,6 +81,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def memory_bytes(self) -> int:
         """The memory budget in bytes."""
         return parse_size(self.memory)
+
+    @property
+    def arena_bytes(self) -> int | None:
+        """How much of the memory can be leased as buffers; None for all of it."""
+        return parse_size(self.arena) if self.arena else None
 
     @property
     def privacy_floor(self) -> Privacy:
@@ -227,5 +235,5 @@ def _explain(text: str) -> str:
 
 
 def _check_probe_url(url: str) -> None:
-    if not re.match(r"https?://[^/]+", url):
-        raise ValueError(f'probe_urls: "{url}" is not an http:// or https:// address')
+    if not re.match(r"http://[^/]+", url):
+        raise ValueError(f'probe_urls: "{url}" is not an http:// address')

@@ -1,0 +1,138 @@
+"""The composition root: from a configuration to a running client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+from circumvent.api.contracts import Transport
+from circumvent.config import Config
+from circumvent.errors import UnsupportedError
+from circumvent.events import Events, Listening
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.network import current_network
+from circumvent.net.tls import TlsClient
+from circumvent.plugins import Plugins
+from circumvent.proxy.door import FrontDoor
+from circumvent.status import MemoryStatus, Status, TunnelStatus
+from circumvent.tunnels.dispatch import Dispatcher
+from circumvent.tunnels.health import Health
+from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.manager import TunnelManager
+from circumvent.tunnels.probe import Prober, ProbeTarget
+from circumvent.tunnels.race import Track
+from circumvent.tunnels.store import Store
+from circumvent.wire.address import Destination
+
+HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
+_MS = 1000
+
+
+class Client:
+    """One client; ``events`` is told what happens. Raises ConfigError, LinkError, BudgetError."""
+
+    def __init__(self, config: Config, plugins: Plugins, events: Events) -> None:
+        self._config = config
+        self._plugins = plugins
+        self._events = events
+        self._memory = Memory(config.memory_bytes, config.arena_bytes)
+        self._store = Store(config.state_file)
+        prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
+        dialer = NetDialer(TlsClient())
+        self._manager = TunnelManager(
+            _candidates(config.links(), plugins),
+            Track(dialer, self._memory, prober, self._store),
+            events,
+            wanted=config.tunnels,
+            parallel=config.parallel_dials,
+        )
+        self._health = Health(self._manager, current_network)
+        dispatcher = Dispatcher(self._manager, self._health)
+        self._door = FrontDoor(dispatcher, self._memory.account("front door"), config.door())
+
+    async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
+        """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
+        self._health.look_at_network()
+        self._door.start()
+        self._events(Listening(self._listen()))
+        parts = [self._manager.run(), self._health.run(), self._keep_house()]
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        leaving = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._drained(drain))]
+        try:
+            await asyncio.wait([*tasks, *leaving], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._close([*tasks, *leaving])
+        for task in tasks:  # a part that ended by itself is a bug: let it be seen
+            if not task.cancelled():
+                task.result()
+
+    def status(self) -> Status:
+        """What ``circumvent status`` shows."""
+        memory = self._memory
+        return Status(
+            listen=self._listen(),
+            network=self._manager.network,
+            privacy=self._config.privacy,
+            memory=MemoryStatus(memory.budget, memory.leased, memory.charged, memory.high_water),
+            tunnels=tuple(map(_describe, self._manager.tunnels)),
+            problems=tuple(
+                f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems
+            ),
+        )
+
+    async def _drained(self, drain: asyncio.Event) -> None:
+        await drain.wait()
+        await self._door.drain()
+
+    async def _close(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        await self._door.aclose()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        self._store.close()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            self._memory.trim()
+            self._store.flush()
+            self._health.look_at_network()
+
+    def _listen(self) -> str:
+        addresses = self._door.addresses or (self._config.address,)
+        return ", ".join(str(Destination(host, port)) for host, port in addresses)
+
+
+def parse_link(link: str, transports: Plugins) -> Candidate:
+    """The server behind a share link; raises LinkError, UnsupportedError."""
+    scheme = link.partition("://")[0].lower()
+    transport: Transport | None = transports.transports.get(scheme)
+    if transport is None:
+        known = ", ".join(sorted(transports.transports))
+        message = f"no transport for {scheme[:20]!r} links; there are: {known}"
+        raise UnsupportedError(message, stage="link")
+    return Candidate(transport.parse(link), transport)
+
+
+def _candidates(links: Sequence[str], plugins: Plugins) -> list[Candidate]:
+    """One per server: the same link given twice is one candidate."""
+    found = (parse_link(link, plugins) for link in links)
+    return list({candidate.id: candidate for candidate in found}.values())
+
+
+def _describe(live: LiveTunnel) -> TunnelStatus:
+    entry = live.candidate.entry
+    return TunnelStatus(
+        transport=entry.transport,
+        server=entry.id,
+        name=entry.name,
+        state=live.state.value,
+        rtt_ms=round(live.rtt * _MS, 1),
+        streams=len(live.relays),
+        bytes_up=live.bytes_up,
+        bytes_down=live.bytes_down,
+        opened_at=live.opened_at,
+        warnings=tuple(live.candidate.transport.warnings(entry)),
+    )
