@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 
-from circumvent.errors import CircumventError, ProtocolError
+from circumvent.errors import BudgetError, CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.proxy.kernel import listen
 from circumvent.proxy.listener import Listener
@@ -23,11 +23,15 @@ log = logging.getLogger(__name__)
 class FrontDoor:
     """Listens, and owns one task per client.
 
-    ``account`` pays for handshakes and for HTTP that is not tunnelled.
+    ``account`` pays for handshakes and for HTTP that is not tunnelled. Raises BudgetError when
+    not even the block for handshakes fits.
     """
 
     def __init__(self, dispatcher: Dispatcher, account: Account, options: DoorOptions) -> None:
-        self._house = House(dispatcher, account, options)
+        self._scratch = account.try_hold(options.max_head)
+        if self._scratch is None:
+            raise BudgetError("memory budget: no room for the front door", stage="memory")
+        self._house = House(dispatcher, account, options, self._scratch.view)
         self._visits: set[Visit] = set()
         self._listener: Listener | None = None
         self._idle_check: asyncio.TimerHandle | None = None
@@ -61,6 +65,9 @@ class FrontDoor:
         for visit in self._visits:
             visit.cut()
         await self._everybody_left()
+        if self._scratch is not None:
+            self._scratch.release()
+            self._scratch = None
 
     def _stop(self) -> None:
         if self._listener is not None:
@@ -84,11 +91,13 @@ class FrontDoor:
 
     def _see_off(self, visit: Visit, task: asyncio.Task[None]) -> None:
         visit.relax()
-        visit.stream.abort()  # no effect on a stream that was closed in order
         self._visits.discard(visit)
         if self._listener is not None:
             self._listener.resume()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            visit.stream.abort()
+        elif (error := task.exception()) is not None:
+            visit.stream.abort()
             log.error("front door: a visit failed with %s", type(error).__name__)
 
     def _plan_idle_check(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from circumvent.api.exchange import peek, receive, send
+from circumvent.api.exchange import receive
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import CircumventError, ProtocolError, StreamResetError
 from circumvent.memory import PAGE, Account
@@ -44,11 +44,15 @@ class Dispatcher(Protocol):
 
 @dataclass(slots=True)
 class House:
-    """What all visits share."""
+    """What all visits share.
+
+    One ``scratch`` block serves all handshakes: it is filled and emptied in one turn of the loop.
+    """
 
     dispatcher: Dispatcher
     account: Account
     options: DoorOptions
+    scratch: memoryview
     closing: bool = False
 
 
@@ -90,7 +94,7 @@ class Visit:
         """Wait for the client's next message, without deadline; ``drain`` may cut a rest."""
         self.relax()
         self.resting = True
-        await peek(self.stream, self.house.account, 1)
+        await self._peek(1)
         self.resting = False
         self.hurry(self.house.options.handshake_seconds)
 
@@ -101,7 +105,7 @@ class Visit:
         """
         held = b""
         while True:
-            fresh = await peek(self.stream, self.house.account, limit - len(held))
+            fresh = await self._peek(limit - len(held))
             if not fresh:
                 raise ProtocolError("the client left in the middle", stage="handshake")
             found = parse(held + fresh)
@@ -116,8 +120,13 @@ class Visit:
                 raise ProtocolError("the client's message never ends", stage="handshake")
 
     async def say(self, reply: bytes) -> None:
-        """Send ``reply``; raises StreamResetError."""
-        await send(self.stream, self.house.account, reply)
+        """Send ``reply``; raises StreamResetError.
+
+        What the kernel does not take at once waits in ``reply`` itself: no block is needed.
+        """
+        self.stream.write(memoryview(reply), 0, len(reply))
+        while not self.stream.flush():
+            await self.stream.wait_writable()
 
     async def farewell(self, reply: bytes) -> None:
         """Send the last ``reply`` and close so that it arrives.
@@ -133,6 +142,15 @@ class Visit:
                 pass
         except StreamResetError:
             pass  # the client did not wait for it
+
+    async def _peek(self, limit: int) -> bytes:
+        """What came so far, left unread in the kernel; empty at the end of file."""
+        scratch = self.house.scratch
+        while True:
+            await self.stream.wait_readable()
+            count = self.stream.peek_into(scratch[:limit])
+            if count is not None:
+                return bytes(scratch[:count])
 
     async def relay(
         self,

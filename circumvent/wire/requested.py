@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from circumvent.errors import ProtocolError
-from circumvent.wire.address import IPV6, MAX_PORT, NAME, Destination, encode_name
+from circumvent.wire.address import MAX_NAME, MAX_PORT, Destination, encode_name
 
 SPACE = 0x20  # it and the control characters below end lines and fields in many protocols
 DELETE = 0x7F
@@ -18,18 +18,19 @@ def requested_destination(host: bytes, port: int) -> Destination:
     """
     if not 0 < port <= MAX_PORT:
         raise ProtocolError("the client asked for an impossible port", stage="request")
-    if min(host, default=0) <= SPACE or DELETE in host:
+    if not host or len(host) > MAX_NAME or min(host) <= SPACE or DELETE in host:
         raise ProtocolError("the client sent no host, or one with spaces", stage="request")
     try:
-        destination = Destination(host.decode(), port)
-        _check_host(destination)
+        return Destination(_checked(host), port)
     except ValueError:
         raise ProtocolError("the client sent a host that is none", stage="request") from None
-    return destination
 
 
-def _check_host(destination: Destination) -> None:
-    if destination.kind == NAME:
-        encode_name(destination.host)
-    elif destination.kind == IPV6 and ipaddress.IPv6Address(destination.host).scope_id:
-        raise ValueError("a zone means nothing at the far side")
+def _checked(host: bytes) -> str:
+    text = host.decode()
+    if b":" in host:
+        if ipaddress.IPv6Address(text).scope_id:
+            raise ValueError("a zone means nothing at the far side")
+    elif not host.isascii():
+        encode_name(text)
+    return text
