@@ -83,7 +83,7 @@ def started(
     """Run a client; it has fetched something by the time this gives it."""
     port = free_port()
     home = folder / f"{contender.name}-{port}"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     command = contender.command(endpoints, port, home, f"http://{HOST}:{origin}/generate_204")
     with Process(command, home / "log", env=own_files(home)) as process:
         running = Running(contender, process, Through(port, origin), home)

@@ -72,10 +72,10 @@ def connections(running: Running, size: Size) -> dict[str, float]:
 def idle(running: Running, size: Size) -> dict[str, float]:
     """Hold streams open that have moved bytes both ways.
 
-    As many streams are used and closed before, so that what a client keeps for the next ones
-    counts as its own and not as theirs.
+    A few are used and closed before, so that what a client keeps however many there are does not
+    count. Not as many as are held later: their memory would be used again and hide what is asked.
     """
-    hold_used_streams(running, size.idle_streams)
+    hold_used_streams(running, BULK_STREAMS)
     time.sleep(SETTLE)
     before = dirty_kib(running.process.pid)
     held = hold_used_streams(running, size.idle_streams)
