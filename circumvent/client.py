@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
-from circumvent.api.contracts import Transport
 from circumvent.config import Config
-from circumvent.errors import UnsupportedError
+from circumvent.errors import LinkError, UnsupportedError
 from circumvent.events import Events, Listening
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
@@ -27,6 +25,7 @@ from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
 
 HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
+MAX_SCHEME = 16  # longer than any: it is a misplaced secret, not to be repeated
 _MS = 1000
 
 
@@ -86,7 +85,7 @@ class Client:
         await drain.wait()
         await self._door.drain()
 
-    async def _close(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+    async def _close(self, tasks: Sequence[asyncio.Task[object]]) -> None:
         await self._door.aclose()
         for task in tasks:
             task.cancel()
@@ -101,17 +100,19 @@ class Client:
             self._health.look_at_network()
 
     def _listen(self) -> str:
-        addresses = self._door.addresses or (self._config.address,)
-        return ", ".join(str(Destination(host, port)) for host, port in addresses)
+        addresses = (str(Destination(host, port)) for host, port in self._door.addresses)
+        return ", ".join(addresses) or self._config.listen
 
 
-def parse_link(link: str, transports: Plugins) -> Candidate:
+def parse_link(link: str, plugins: Plugins) -> Candidate:
     """The server behind a share link; raises LinkError, UnsupportedError."""
-    scheme = link.partition("://")[0].lower()
-    transport: Transport | None = transports.transports.get(scheme)
+    scheme, separator, _ = link.strip().partition("://")
+    if not separator or not scheme.isalnum() or len(scheme) > MAX_SCHEME:
+        raise LinkError('is not a link: it must start like "ss://"; quote it in the shell')
+    transport = plugins.transports.get(scheme.lower())
     if transport is None:
-        known = ", ".join(sorted(transports.transports))
-        message = f"no transport for {scheme[:20]!r} links; there are: {known}"
+        known = ", ".join(f"{name}://" for name in sorted(plugins.transports))
+        message = f"{scheme.lower()}:// is not supported; supported: {known or 'none'}"
         raise UnsupportedError(message, stage="link")
     return Candidate(transport.parse(link), transport)
 

@@ -71,21 +71,21 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         parse_listen(self.listen)
-        parse_size(self.memory)
+        parse_size("memory", self.memory)
         if self.arena:
-            parse_size(self.arena)
+            parse_size("arena", self.arena)
         for url in self.probe_urls:
             _check_probe_url(url)
 
     @property
     def memory_bytes(self) -> int:
         """The memory budget in bytes."""
-        return parse_size(self.memory)
+        return parse_size("memory", self.memory)
 
     @property
     def arena_bytes(self) -> int | None:
         """How much of the memory can be leased as buffers; None for all of it."""
-        return parse_size(self.arena) if self.arena else None
+        return parse_size("arena", self.arena) if self.arena else None
 
     @property
     def privacy_floor(self) -> Privacy:
@@ -162,14 +162,14 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
     return _convert({**table, **overrides}, "command line or environment")
 
 
-def parse_size(text: str) -> int:
-    """Bytes of ``"16 MiB"``; raises ValueError."""
+def parse_size(key: str, text: str) -> int:
+    """Bytes of ``"16 MiB"``; raises ValueError that names the key."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = UNITS.get(match[2] or "B") if match else None
     if match is None or unit is None:
-        raise ValueError(f'memory: "{text}" is not a size: write it as "16 MiB"')
+        raise ValueError(f'{key}: "{text}" is not a size: write it as "16 MiB"')
     if (size := int(float(match[1]) * unit)) < MIN_MEMORY:
-        raise ValueError(f"memory: {text} is too little: at least 1 MiB is needed")
+        raise ValueError(f"{key}: {text} is too little: at least 1 MiB is needed")
     return size
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import http.client
 import socket
-import ssl
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
 from circumvent.errors import LocalError
@@ -16,7 +16,6 @@ from circumvent.wire.address import IPV4, IPV6, Destination
 CHECK_SECONDS = 10.0  # for each address; a health check waits longer by itself if it wants
 SOCKS5, NO_AUTH, PASSWORD, CONNECT = 5, 0, 2, 1
 REPLY_TAIL = {IPV4: 4 + 2, IPV6: 16 + 2}  # bound address and port
-HTTP_OK = range(200, 400)
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 
 
@@ -35,16 +34,12 @@ def check_port(listen: str, credentials: Credentials | None, urls: Iterable[str]
 
 
 def _fetch(listen: str, credentials: Credentials | None, url: SplitResult) -> None:
-    is_tls = url.scheme == "https"
-    host, port = url.hostname or "", url.port or (443 if is_tls else 80)
-    door_host, door_port = parse_listen(listen)
+    host, port = url.hostname or "", url.port or http.client.HTTP_PORT
+    door_host, door_port = parse_listen(listen.partition(",")[0])
     door = (ANYWHERE.get(door_host, door_host), door_port)
-    with socket.create_connection(door, CHECK_SECONDS) as plain:
-        _connect(plain, credentials, Destination(host, port))
-        if not is_tls:
-            return _request(plain, host, port, url)
-        with ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secure:
-            return _request(secure, host, port, url)
+    with socket.create_connection(door, CHECK_SECONDS) as connection:
+        _connect(connection, credentials, Destination(host, port))
+        _request(connection, host, port, url)
 
 
 def _request(connection: socket.socket, host: str, port: int, url: SplitResult) -> None:
@@ -52,8 +47,8 @@ def _request(connection: socket.socket, host: str, port: int, url: SplitResult) 
     client.sock = connection
     client.request("GET", url._replace(scheme="", netloc="", fragment="").geturl() or "/")
     status = client.getresponse().status
-    if status not in HTTP_OK:
-        raise ValueError(f"the probe was answered with HTTP status {status}")
+    if status != HTTPStatus.NO_CONTENT:
+        raise ValueError(f"the probe was answered with HTTP status {status} instead of 204")
 
 
 def _connect(

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from circumvent.api.contracts import Privacy, ServerEntry, Transport
+from circumvent.api.contracts import Privacy, ServerEntry
+from circumvent.client import parse_link
 from circumvent.config import Config, parse_links
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.plugins import PluginProblem, Plugins
+from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import Store
 
 FROM_STDIN = "-"
-MAX_SCHEME = 16  # longer than any scheme: it is a mispasted secret, not to be repeated
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A parsed link with the transport that speaks it."""
-
-    transport: Transport
-    entry: ServerEntry
-
-    @property
-    def label(self) -> str:
-        """Transport, id and the user's name for it; no secrets."""
-        name = f" ({self.entry.name})" if self.entry.name else ""
-        return f"{self.entry.transport} {self.entry.id}{name}"
 
 
 def is_link(word: str) -> bool:
@@ -51,17 +37,22 @@ def known_links(config: Config) -> tuple[str, ...]:
     return config.links() + saved
 
 
-def parse_all(links: Iterable[str], plugins: Plugins) -> tuple[Server, ...]:
+def label(entry: ServerEntry) -> str:
+    """Transport, id and the user's name for it; no secrets."""
+    return f"{entry.transport} {entry.id}" + (f" ({entry.name})" if entry.name else "")
+
+
+def parse_all(links: Iterable[str], plugins: Plugins) -> tuple[Candidate, ...]:
     """Parse every link; equal ones count once.
 
     Raises LinkError that says, for each link that cannot be used, which it is and why.
     """
-    servers: dict[str, Server] = {}
+    servers: dict[str, Candidate] = {}
     problems: list[str] = []
     for number, link in enumerate(links, start=1):
         try:
-            server = _parse(link, plugins.transports)
-            servers.setdefault(server.entry.id, server)
+            server = parse_link(link, plugins)
+            servers.setdefault(server.id, server)
         except (LinkError, UnsupportedError) as error:
             problems.append(f"link #{number}: {error}")
     if problems:
@@ -69,7 +60,7 @@ def parse_all(links: Iterable[str], plugins: Plugins) -> tuple[Server, ...]:
     return tuple(servers.values())
 
 
-def usable(servers: Iterable[Server], floor: Privacy) -> tuple[Server, ...]:
+def usable(servers: Iterable[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
     """The servers that hide enough; raises NoTunnelError when there is none."""
     servers = tuple(servers)
     if not servers:
@@ -85,27 +76,15 @@ def usable(servers: Iterable[Server], floor: Privacy) -> tuple[Server, ...]:
     return private
 
 
-def privacy(server: Server) -> Privacy:
+def privacy(server: Candidate) -> Privacy:
     """What a watcher of the connection to this server can see."""
     return server.transport.privacy(server.entry)
 
 
-def warnings(servers: Iterable[Server], problems: Iterable[PluginProblem]) -> list[str]:
+def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) -> list[str]:
     """What the user gave up by name, and plugins that were left out."""
     return [
-        f"{server.label}: {warning}"
+        f"{label(server.entry)}: {warning}"
         for server in servers
         for warning in server.transport.warnings(server.entry)
     ] + [f"plugin {problem.name} was left out: {problem.reason}" for problem in problems]
-
-
-def _parse(link: str, transports: Mapping[str, Transport]) -> Server:
-    scheme, separator, _ = link.strip().partition("://")
-    scheme = scheme.lower()
-    if not separator or not scheme.isalnum() or len(scheme) > MAX_SCHEME:
-        raise LinkError('is not a link: it must start like "ss://"; quote it in the shell')
-    transport = transports.get(scheme)
-    if transport is None:
-        known = ", ".join(f"{name}://" for name in sorted(transports))
-        raise UnsupportedError(f"{scheme}:// is not supported; supported: {known or 'none'}")
-    return Server(transport, transport.parse(link))

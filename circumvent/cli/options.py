@@ -20,6 +20,14 @@ Command = TypeVar("Command", bound=Callable[..., None])
 CONFIG_KEYS = {"probe_url": "probe_urls"}  # an option that is given many times has a singular name
 
 
+probe_option = click.option(
+    "--probe-url",
+    multiple=True,
+    metavar="URL",
+    help="http:// page that answers 204 through a working tunnel; may be given often.",
+)
+
+
 def place_options(command: Command) -> Command:
     """``--config`` and ``--state-dir``."""
     for option in (
@@ -44,12 +52,7 @@ def place_options(command: Command) -> Command:
 def door_options(command: Command) -> Command:
     """What one must know to go through the local port and see whether it works."""
     for option in (
-        click.option(
-            "--probe-url",
-            multiple=True,
-            metavar="URL",
-            help="Page that proves that a tunnel works; may be given several times.",
-        ),
+        probe_option,
         click.option(
             "--password-file",
             metavar="FILE",

@@ -10,14 +10,22 @@ from pathlib import Path
 import click
 import msgspec
 
+from circumvent.api.contracts import Privacy
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
-from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
+from circumvent.cli.options import (
+    ENVIRONMENT,
+    json_option,
+    load_config,
+    place_options,
+    probe_option,
+)
 from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
 from circumvent.errors import LocalError
 from circumvent.plugins import Plugins, load_plugins
+from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import SavedServer, Store
 
 HEADER = ("SERVER", "TRANSPORT", "NAME")
@@ -74,7 +82,7 @@ def add(
         click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
         return
     for server in parsed:
-        click.echo(f"saved {server.label}")
+        click.echo(f"saved {pasted.label(server.entry)}")
     for warning in pasted.warnings(parsed, ()):
         click.echo(f"warning: {warning}", err=True)
 
@@ -98,6 +106,7 @@ def remove(
 
 @servers.command(context_settings=ENVIRONMENT)
 @click.argument("wanted", nargs=-1, metavar="[ID|LINK]...")
+@probe_option
 @place_options
 @json_option
 def test(
@@ -105,13 +114,14 @@ def test(
 ) -> None:
     """Try servers one after the other: a page must come through.
 
-    Without arguments, all saved servers and those of the configuration are tried.
+    Nothing but a probe is sent, so servers that --privacy would leave out are tried too. Without
+    arguments, all saved servers and those of the configuration are tried.
     """
     config = load_config(config_file, **options)
     plugins = load_plugins(config.plugins.allow)
     trials = []
-    for server in pasted.usable(_choose(wanted, config, plugins), config.privacy_floor):
-        trials.append(asyncio.run(try_server(server, config, plugins)))
+    for server in pasted.usable(_choose(wanted, config, plugins), Privacy.DIRECT):
+        trials.append(asyncio.run(try_server(server, config)))
         if not as_json:
             click.echo(_verdict(server, trials[-1]))
     if as_json:
@@ -120,7 +130,7 @@ def test(
         raise SystemExit(FAILURE)
 
 
-def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[pasted.Server]:
+def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Candidate]:
     given = [word for word in wanted if pasted.is_link(word)]
     ids = set(wanted).difference(given)
     servers = list(pasted.parse_all(pasted.expand(given), plugins))
@@ -149,6 +159,6 @@ def _public(server: SavedServer) -> dict[str, str]:
     return {"id": server.id, "transport": server.transport, "name": server.name}
 
 
-def _verdict(server: pasted.Server, trial: Trial) -> str:
+def _verdict(server: Candidate, trial: Trial) -> str:
     result = f"ok ({trial.ms:.0f} ms)" if trial.ok else f"failed: {trial.reason}"
-    return f"{server.label}: {result}"
+    return f"{pasted.label(server.entry)}: {result}"

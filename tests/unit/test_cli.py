@@ -188,3 +188,7 @@ def test_a_state_directory_that_cannot_be_used_is_a_configuration_error(
     result = run("why", "--state-dir", str(tmp_path / "file"))
     assert result.exit_code == 3
     assert "choose another --state-dir" in result.output
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert re.fullmatch(r"circumvent, version \d+\.\d+\.\d+\n", run("--version").output)

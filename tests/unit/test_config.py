@@ -66,10 +66,11 @@ def test_the_command_line_wins_over_the_file(file: Path) -> None:
         ("[limits]\nidle_minutes = 0", "limits.idle_minutes: Expected"),
         ('privacy = "none"', "privacy: Invalid enum value 'none'"),
         ('memory = "lots"', 'memory: "lots" is not a size: write it as "16 MiB"'),
+        ('arena = "x"', 'arena: "x" is not a size'),
         ('memory = "3 KiB"', "at least 1 MiB"),
         ('listen = "1080"', "cannot listen on '1080': write HOST:PORT"),
         ('listen = "127.0.0.1:70000"', "write HOST:PORT"),
-        ('probe_urls = ["ftp://x"]', 'probe_urls: "ftp://x" is not'),
+        ('probe_urls = ["https://x"]', 'probe_urls: "https://x" is not'),
         ("probe_urls = []", "probe_urls: Expected"),
         ("tunnels = 3\ntunnels", "at end of document"),
     ],
@@ -97,7 +98,7 @@ def test_a_missing_file_is_an_error_when_it_was_named(file: Path) -> None:
     ("text", "size"), [("16 MiB", 16 << 20), ("1.5GiB", 3 << 29), ("1048576", 1 << 20)]
 )
 def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
+    assert parse_size("memory", text) == size
 
 
 @pytest.mark.parametrize(

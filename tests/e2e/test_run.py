@@ -32,13 +32,19 @@ class Origin(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: probes are cut as soon as they have their answer."""
+
+
 @pytest.fixture
 def origin() -> Iterator[int]:
     """The port of an HTTP server that answers 204; an unfinished request stays open."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Origin) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
-        thread = Thread(target=server.serve_forever)
+    with Server(("127.0.0.1", 0), Origin) as server:
+        thread = Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield server.server_port
         server.shutdown()
@@ -237,6 +243,7 @@ def test_a_server_below_the_privacy_floor_is_not_used(environment: dict[str, str
 
 
 def test_a_server_can_be_tested_while_nothing_runs(environment: dict[str, str]) -> None:
+    del environment["CIRCUMVENT_PRIVACY"]
     circumvent(environment, "servers", "add", "direct://")
     done = circumvent(environment, "servers", "test")
     assert (done.returncode, "ok (" in done.stdout) == (0, True), done.stderr
@@ -247,11 +254,10 @@ def test_a_server_that_does_not_work_fails_the_test_with_a_reason(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         link = f"trojan://secret@127.0.0.1:{unused.getsockname()[1]}"
-    circumvent(environment, "servers", "add", link)
-    done = circumvent(environment, "servers", "test", "--json")
+    done = circumvent(environment, "servers", "test", "--json", link)
     (trial,) = json.loads(done.stdout)
     assert (done.returncode, trial["ok"]) == (1, False)
-    assert "ECONNREFUSED" in trial["reason"] or "refused" in trial["reason"]
+    assert "refused" in trial["reason"].lower()
 
 
 def is_refused(port: int) -> bool:
