@@ -17,6 +17,7 @@ from circumvent.proxy.options import Credentials, DoorOptions
 from circumvent.wire.address import Destination
 
 SITE = "site.test"  # a name that only the far side resolves
+GREETING = b"\x05\x01\x00"  # SOCKS5 without a password
 RESET = struct.pack("ii", 1, 0)
 CREDENTIALS = Credentials("me", "s:cret")
 BUDGET = 4 << 20

@@ -1,0 +1,156 @@
+"""The front door's limits, and how clients come and go."""
+
+import asyncio
+import errno
+import logging
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from circumvent.errors import ConfigError
+from circumvent.proxy.options import DoorOptions, parse_listen
+from tests.unit.door import GREETING, SITE, destination, echo, home, socks5
+
+
+@pytest.mark.parametrize("beginning", [b"\x05", b"\x05\x01\x00\x05", b"\x04\x01", b"GET http"])
+async def test_whoever_dawdles_at_the_door_is_cut(beginning: bytes) -> None:
+    async with home(DoorOptions(port=0, handshake_seconds=0.1)) as house:
+        caller = await house.knock()
+        await caller.say(beginning)
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(caller.hear_out(), 2)
+
+
+@pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00", b"\x00", b"\x04" + b"x" * 600])
+async def test_noise_is_cut(noise: bytes) -> None:
+    async with home() as house:
+        caller = await house.knock()
+        await caller.say(noise)
+        with suppress(ConnectionResetError):
+            assert await caller.hear_out() in {b"", b"\x00\x5b" + bytes(6)}
+        assert house.dispatcher.asked == []
+        caller.hang_up()
+
+
+async def test_above_the_limit_a_client_waits_until_somebody_leaves() -> None:
+    async with home(DoorOptions(port=0, max_clients=1)) as house:
+        first, second = await house.knock(), await house.knock()
+        await first.say(GREETING)
+        await first.hear(2)
+        await second.say(GREETING)
+        answer = asyncio.create_task(second.hear(2))
+        await asyncio.sleep(0.1)
+        assert not answer.done()
+        first.hang_up()
+        assert await answer == b"\x05\x00"
+        second.hang_up()
+
+
+async def test_idle_clients_are_cut_and_busy_ones_stay() -> None:
+    async with destination(echo) as port, home(DoorOptions(port=0, idle_seconds=0.4)) as house:
+        idle, busy = await house.knock(), await house.knock()
+        for caller in (idle, busy):
+            await caller.say(GREETING + socks5(SITE, port))
+            await caller.hear(12)
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            await busy.say(b"x")
+            assert await busy.hear(1) == b"x"
+        with pytest.raises(ConnectionResetError):
+            await idle.hear_out()
+        busy.hang_up()
+
+
+@contextmanager
+def no_descriptors_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_without_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    async with home() as house:
+        caller = await house.knock()
+        with no_descriptors_left(), caplog.at_level(logging.WARNING):
+            await caller.say(GREETING)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(caller.hear(2), 1.2)
+        assert await caller.hear(2) == b"\x05\x00"
+        assert len(caplog.records) == 1
+        caller.hang_up()
+
+
+# --- coming and going --------------------------------------------------------------------------
+
+
+async def test_clients_may_leave_at_any_point() -> None:
+    async with destination(echo) as port, home() as house:
+        words = GREETING + socks5(SITE, port) + b"hello"
+        for end in range(len(words)):
+            caller = await house.knock()
+            await caller.say(words[:end])
+            caller.leave_with_a_reset() if end % 2 else caller.hang_up()
+        await asyncio.sleep(0.2)
+        assert house.door.clients == 0
+
+
+async def test_drain_waits_for_those_inside_and_lets_nobody_in() -> None:
+    async with destination(echo) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(GREETING + socks5(SITE, port))
+        await caller.hear(12)
+        drained = asyncio.create_task(house.door.drain())
+        await asyncio.sleep(0.05)
+        with pytest.raises(ConnectionRefusedError):
+            await house.knock()
+        await caller.say(b"still here")
+        assert await caller.hear(10) == b"still here"
+        assert not drained.done()
+        caller.hang_up()
+        await asyncio.wait_for(drained, 2)
+
+
+async def test_closing_cuts_everybody() -> None:
+    async with destination(echo) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(GREETING + socks5(SITE, port))
+        await caller.hear(12)
+        await house.door.aclose()
+        with pytest.raises(ConnectionResetError):
+            await caller.hear_out()
+
+
+async def test_a_taken_port_is_explained() -> None:
+    async with home() as house:
+        with pytest.raises(ConfigError, match="--listen") as caught:
+            async with home(DoorOptions(port=house.port)):
+                pass
+        assert caught.value.errno == errno.EADDRINUSE
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:1080", ("127.0.0.1", 1080)),
+        ("[::1]:1", ("::1", 1)),
+        ("localhost:0", ("localhost", 0)),
+    ],
+)
+def test_listen_addresses(text: str, expected: tuple[str, int]) -> None:
+    assert parse_listen(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "1080", "::1:80", "[::1]", "x:", "x:65536", "[x]:80", "x:²"])
+def test_wrong_listen_addresses_say_so(text: str) -> None:
+    with pytest.raises(ConfigError, match="cannot listen"):
+        parse_listen(text)
+
+
+def test_names_to_listen_on_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot listen"):
+        DoorOptions("site.example")
