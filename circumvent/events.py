@@ -60,6 +60,8 @@ class Draining:
     seconds: float
 
     def __str__(self) -> str:
+        if not self.streams:
+            return "stopping"
         return (
             f"stopping: waiting up to {self.seconds:.0f} s for {self.streams} open"
             f" stream{'s' * (self.streams != 1)}; press Ctrl-C again to stop at once"

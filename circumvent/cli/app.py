@@ -96,6 +96,6 @@ def _known_errors(error: BaseException) -> Iterator[CircumventError]:
 
 
 @click.group(cls=LazyGroup, help=HELP, epilog=EPILOG)
-@click.version_option(package_name="circumvent")
+@click.version_option(package_name="circumvent", prog_name="circumvent")
 def main() -> None:
     """Start here; the help is ``HELP``."""

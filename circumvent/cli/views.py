@@ -91,10 +91,11 @@ def _style(event: Event) -> str:
 
 
 def _draw(status: Status) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415 - as above
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    drawing = Table(*HEADER, caption=summary(status).replace("\n", ", "), box=None)
+    tunnels = Table(*HEADER, box=None, pad_edge=False)
     for row in tunnel_rows(status):
-        drawing.add_row(*map(Text, row))
-    return drawing
+        tunnels.add_row(*map(Text, row))
+    return Group(tunnels, Text(summary(status), style="dim"))

@@ -156,6 +156,21 @@ def test_without_json_lines_are_for_people(environment: dict[str, str]) -> None:
     assert "nothing is hidden from anybody" in errors
 
 
+def test_a_terminal_shows_the_tunnels_live(environment: dict[str, str]) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--listen", "127.0.0.1:0"]
+    size = {"COLUMNS": "120", "LINES": "40", "TERM": "xterm"}
+    with subprocess.Popen(command, env=environment | size, stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while not (b"tunnel up: direct" in shown and b"STREAMS" in shown):
+            shown += os.read(ours, 65536)
+        process.send_signal(signal.SIGINT)
+        assert eventually(lambda: process.poll() is not None)
+    os.close(ours)
+    assert process.returncode == 0
+
+
 def test_status_tells_about_the_running_client(running: Running) -> None:
     status = json.loads(running.command("status", "--json").stdout)["listen"]
     assert status == f"127.0.0.1:{running.port}"
@@ -192,8 +207,19 @@ def test_the_health_check_logs_in(environment: dict[str, str], tmp_path: Path) -
 def test_why_knows_about_it_afterwards(running: Running) -> None:
     running.process.send_signal(signal.SIGTERM)
     running.process.wait(SOON)
-    attempts = json.loads(running.command("why", "--json").stdout)
-    assert {attempt["outcome"] for attempt in attempts} >= {"ok"}
+    assert "ok" in {attempt["outcome"] for attempt in attempts_of(running)}
+
+
+def test_kill_9_loses_nothing_that_was_saved(running: Running) -> None:
+    running.command("servers", "add", "direct://")
+    assert eventually(lambda: attempts_of(running) != [])
+    running.process.kill()
+    running.process.wait(SOON)
+    assert attempts_of(running) != []
+    with started(running.environment) as again:
+        again.await_event("tunnel_up")
+        assert "direct" in again.command("servers", "list").stdout
+        assert again.command("status").returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -258,6 +284,11 @@ def test_a_server_that_does_not_work_fails_the_test_with_a_reason(
     (trial,) = json.loads(done.stdout)
     assert (done.returncode, trial["ok"]) == (1, False)
     assert "refused" in trial["reason"].lower()
+
+
+def attempts_of(client: Running) -> list[dict[str, object]]:
+    attempts: list[dict[str, object]] = json.loads(client.command("why", "--json").stdout)
+    return attempts
 
 
 def is_refused(port: int) -> bool:
