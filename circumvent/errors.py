@@ -22,8 +22,8 @@ Messages are shown to users and written to logs: they never hold a secret or a v
 
 from __future__ import annotations
 
-import errno as errno_codes
 import enum
+import errno as errno_codes
 
 
 class CircumventError(Exception):

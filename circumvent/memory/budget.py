@@ -15,6 +15,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 from circumvent.errors import BudgetError, LeaseError
 from circumvent.memory.arena import CLASSES, LARGEST, PAGE, Arena, pages_for
@@ -57,7 +58,7 @@ class Lease:
         pages, self._pages = self._pages, 0
         memory.take_back(self._account, self._start, pages, step=self._step)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

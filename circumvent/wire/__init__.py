@@ -1,1 +1,1 @@
-""""""
+"""Codecs that know formats and no I/O."""
