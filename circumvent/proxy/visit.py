@@ -62,7 +62,7 @@ class Visit:
     __slots__ = ("_deadline", "_sock", "house", "resting", "stream", "task")
 
     def __init__(self, sock: socket.socket, house: House) -> None:
-        sock.setblocking(False)  # noqa: FBT003 - the standard library's signature
+        sock.setblocking(False)
         self._sock = sock
         self._deadline: asyncio.TimerHandle | None = None
         self.house = house
