@@ -88,8 +88,15 @@ class Account:
         """Bytes held or charged."""
         return self.held + self.charged
 
+    def allows(self, size: int) -> bool:
+        """Whether ``size`` more durable bytes stay below the account's own limit."""
+        return self.durable + size <= self.limit
+
     def try_step(self, at_least: int, at_most: int) -> Lease | None:
         """A block for one step if one is free and nobody waits; see ``step``."""
+        if at_least > LARGEST:
+            message = f"a step of {at_least} bytes is larger than any block ({LARGEST})"
+            raise BudgetError(message, stage="memory")
         if self.memory.steps_wait:
             return None
         return self.memory.grant_step(self, at_least, at_most)
@@ -106,7 +113,7 @@ class Account:
 
     def try_hold(self, size: int) -> Lease | None:
         """A block that may be kept, of ``size`` bytes rounded up to pages; None if no room."""
-        pages = pages_for(size)
+        pages = max(1, pages_for(size))
         if not self.memory.admits(self, pages * PAGE):
             return None
         start = self.memory.arena.take_hold(pages)
@@ -125,17 +132,17 @@ class Account:
 
     def charge(self, size: int) -> None:
         """Book memory that is allocated outside the arena; raises BudgetError if no room."""
-        if self.memory.charges_wait or not self.memory.admits(self, size):
+        if not self.memory.may_charge(self, size):
             message = f"memory budget: {self.name} asks for {size} bytes and there is no room"
             raise BudgetError(message, stage="memory")
         self.memory.book(self, charged=size)
 
     async def reserve(self, size: int) -> None:
         """As ``charge``, but waits its turn; BudgetError only when it can never fit."""
-        if self.memory.charges_wait or not self.memory.admits(self, size):
-            await self.memory.wait_charge(self, size)
-        else:
+        if self.memory.may_charge(self, size):
             self.memory.book(self, charged=size)
+        else:
+            await self.memory.wait_charge(self, size)
 
     def discharge(self, size: int) -> None:
         """Undo a charge; raises LeaseError when more is given back than was taken."""
@@ -219,8 +226,8 @@ class Memory:
 
     @property
     def charges_wait(self) -> bool:
-        """Whether somebody waits for a charge."""
-        return bool(self._charge_waiters)
+        """Whether somebody waits for a charge that only the others keep from it."""
+        return any(waiter.account.allows(waiter.at_least) for waiter in self._charge_waiters)
 
     def trim(self) -> None:
         """Return idle pages to the system, if any block came back since the last time."""
@@ -230,9 +237,15 @@ class Memory:
 
     # What follows is for Account and Lease.
 
+    def may_charge(self, account: Account, size: int) -> bool:
+        """Whether a charge fits and is either guaranteed or overtakes nobody."""
+        if account.durable + size <= min(account.guaranteed, account.limit):
+            return True
+        return not self.charges_wait and self.admits(account, size)
+
     def admits(self, account: Account, size: int) -> bool:
         """Whether a durable use of ``size`` bytes keeps both invariants."""
-        if account.durable + size > account.limit:
+        if not account.allows(size):
             return False
         drawn = min(size, max(0, account.guaranteed - account.durable))
         fits_durable = self._spoken_for - drawn + size <= self.budget - self.step_reserve
@@ -240,11 +253,8 @@ class Memory:
 
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""
-        if at_least > LARGEST:
-            message = f"a step of {at_least} bytes is larger than any block ({LARGEST})"
-            raise BudgetError(message, stage="memory")
         free = self.budget - self._spoken_for - self._steps
-        for pages in reversed(CLASSES[: _class_above(at_most) + 1]):
+        for pages in reversed(CLASSES[: _class_above(max(at_least, at_most)) + 1]):
             size = pages * PAGE
             if size < at_least:
                 break
@@ -270,7 +280,10 @@ class Memory:
 
     async def wait_charge(self, account: Account, size: int) -> None:
         """Queue for a charge."""
-        if size > min(account.limit, self.budget - self.step_reserve):
+        guaranteed_to_others = sum(
+            other.guaranteed for other in self.accounts.values() if other is not account
+        )
+        if size > min(account.limit, self.budget - self.step_reserve - guaranteed_to_others):
             message = f"memory budget: {account.name} asks for {size} bytes, more than there are"
             raise BudgetError(message, stage="memory")
         waiter = _Waiter(account, asyncio.get_running_loop().create_future(), size)
@@ -311,18 +324,26 @@ class Memory:
         """Serve those who wait, in order, as far as there is room."""
         while self._step_waiters:
             waiter = self._step_waiters[0]
-            lease = self.grant_step(waiter.account, waiter.at_least, waiter.at_most)
-            if lease is None:
-                break
+            if not waiter.granted.done():  # done here is cancelled: its task will not have it
+                lease = self.grant_step(waiter.account, waiter.at_least, waiter.at_most)
+                if lease is None:
+                    break
+                waiter.granted.set_result(lease)
             self._step_waiters.popleft()
-            waiter.granted.set_result(lease)
-        while self._charge_waiters:
-            waiter = self._charge_waiters[0]
-            if not self.admits(waiter.account, waiter.at_least):
-                break
-            self._charge_waiters.popleft()
-            self.book(waiter.account, charged=waiter.at_least)
-            waiter.granted.set_result(None)
+        if self._charge_waiters:
+            self._serve_charges()
+
+    def _serve_charges(self) -> None:
+        """Those who stay waiting keep back those behind them, unless their own limit is why."""
+        queue, self._charge_waiters = self._charge_waiters, deque()
+        for waiter in queue:
+            if waiter.granted.done():
+                continue
+            if self.may_charge(waiter.account, waiter.at_least):
+                self.book(waiter.account, charged=waiter.at_least)
+                waiter.granted.set_result(None)
+            else:
+                self._charge_waiters.append(waiter)
 
     def _withdraw(self, queue: deque[_Waiter], waiter: _Waiter) -> None:
         if waiter in queue:
