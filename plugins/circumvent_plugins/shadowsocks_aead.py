@@ -27,7 +27,7 @@ MAX_RECORD = MAX_PAYLOAD + OVERHEAD
 # 2.5 KiB each, measured; a busy stream needs two.
 _WARM_CIPHERS = 256
 # Records in the largest block: each adds OVERHEAD to what the gap must cover.
-_RECORDS_PER_BLOCK = 9
+_RECORDS_PER_BLOCK = 17
 
 
 class Aead(Protocol):
