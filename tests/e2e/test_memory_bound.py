@@ -1,5 +1,6 @@
 """The client works inside 50 MB without swap, whatever its clients do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,29 @@ from tests.e2e.asking import await_tunnels, status
 from tests.e2e.crowd import read, read_beside_stallers
 from tests.e2e.memory_group import memory_group
 from tests.e2e.nodes import three_nodes
+from tests.peers.services import Endpoint
 
 LIMIT = 50_000_000
 READERS = 160
 STALLERS = 40
 GIB = 1 << 30
+PAIRS = 2
 SLOWED = 2.0  # times, at most, by those who do not read
-SMALL = circumvent_with("--memory", "1 MiB", module="tests.e2e.small_buffers")
 
 
-def prove(contender: Contender, folder: Path, total: int) -> None:
+def with_a_small_arena(
+    endpoints: Sequence[Endpoint], port: int, home: Path, probe_url: str
+) -> list[str]:
+    config = home / "small.toml"
+    config.write_text('arena = "1 MiB"\n')
+    client = circumvent_with("--config", str(config), module="tests.e2e.small_buffers")
+    return client.command(endpoints, port, home, probe_url)
+
+
+SMALL = Contender("circumvent", with_a_small_arena)
+
+
+def prove(contender: Contender, folder: Path, each_time: int) -> None:
     with (
         started_origin(folder) as origin,
         three_nodes(folder) as nodes,
@@ -30,22 +44,28 @@ def prove(contender: Contender, folder: Path, total: int) -> None:
     ):
         assert running.process.pid in group
         await_tunnels(running, len(nodes))
+        alone, beside = [], []
         try:
-            before = read(running.through, READERS, total)
-            beside = read_beside_stallers(running.through, READERS, STALLERS, total)
-            after = read(running.through, READERS, total)
+            for _ in range(PAIRS):
+                alone.append(read(running.through, READERS, each_time))
+                beside.append(read_beside_stallers(running.through, READERS, STALLERS, each_time))
         except LoadError as error:
-            error.add_note(str(group.facts()))
+            error.add_note(f"{group.facts()}\n{running.process.log}")
             raise
         memory, facts = status(running).memory, group.facts()
-        print(f"alone:  {before}\nbeside: {beside}\nalone:  {after}")
-        print(f"{facts}\n{memory}\n{socket_memory()}")
+        report = [*(f"alone:  {each}" for each in alone), *(f"beside: {each}" for each in beside)]
+        print(*report, facts, memory, socket_memory(), sep="\n")
         assert running.process.exit_code is None
     assert facts.kills == 0
     assert memory.high_water <= memory.budget
-    assert len(beside.durations) == READERS
-    assert beside.typical <= SLOWED * max(before.typical, after.typical)
-    assert beside.slowest <= SLOWED * max(before.slowest, after.slowest)
+    assert all(len(each.durations) == READERS for each in beside)
+    # The machine may do something else meanwhile: a real slowing shows in every pair.
+    assert slowing([each.typical for each in beside], [each.typical for each in alone]) <= SLOWED
+    assert slowing([each.slowest for each in beside], [each.slowest for each in alone]) <= SLOWED
+
+
+def slowing(beside: list[float], alone: list[float]) -> float:
+    return min(one / other for one, other in zip(beside, alone, strict=True))
 
 
 def socket_memory() -> str:
@@ -53,13 +73,17 @@ def socket_memory() -> str:
     return next(line for line in lines if line.startswith("TCP:")) + " pages, of all processes"
 
 
-@pytest.mark.parametrize("contender", [OURS, SMALL], ids=["default", "small"])
+@pytest.mark.parametrize(
+    "contender", [OURS, SMALL], ids=["default", "small arena and send buffers"]
+)
 def test_readers_go_on_beside_stallers_in_50_mb(contender: Contender, tmp_path: Path) -> None:
-    prove(contender, tmp_path, GIB // 4)
+    prove(contender, tmp_path, GIB // 8)
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("contender", [OURS, SMALL], ids=["default", "small"])
+@pytest.mark.parametrize(
+    "contender", [OURS, SMALL], ids=["default", "small arena and send buffers"]
+)
 def test_a_gigabyte_is_read_beside_stallers_in_50_mb(contender: Contender, tmp_path: Path) -> None:
-    prove(contender, tmp_path, GIB)
+    prove(contender, tmp_path, GIB // PAIRS)
