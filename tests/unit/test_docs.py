@@ -1,16 +1,24 @@
-"""The guide for plugin writers names everything that a plugin writer meets, as it really is."""
+"""What the documentation says exists, exists: hooks, contracts, files, commands, variables."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from circumvent.api import Dialer, Transport, Tunnel, exchange, hooks
+from circumvent.cli.app import COMMANDS
+from circumvent.cli.run import run
 
-GUIDE = Path(__file__).parents[2] / "docs" / "writing-a-plugin.md"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "writing-a-plugin.md"
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\((?!https?:)(?P<target>[^)#\s]+)")
+COMMAND = re.compile(r"(?:^\$ |`|/bin/)circumvent (?P<name>[a-z]+)", re.MULTILINE)
+VARIABLE = re.compile(r"CIRCUMVENT_[A-Z_]+[A-Z]")
 
 
 def shown(name: str, function: Callable[..., object]) -> str:
@@ -50,3 +58,25 @@ def test_the_guide_has_every_hook_and_contract_with_its_signature(
 
 def test_there_are_hooks_to_document() -> None:
     assert len(HOOKS) == 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    targets = [match["target"] for match in LINK.finditer(page.read_text())]
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_are_shown_exist(page: Path) -> None:
+    shown_commands = {match["name"] for match in COMMAND.finditer(page.read_text())}
+
+    assert shown_commands <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "Dockerfile"], ids=lambda page: page.name)
+def test_variables_that_are_named_belong_to_an_option_of_run(page: Path) -> None:
+    known = {f"CIRCUMVENT_{parameter.name}".upper() for parameter in run.params}
+    known |= {str(parameter.envvar) for parameter in run.params if parameter.envvar}
+
+    assert set(VARIABLE.findall(page.read_text())) <= known
