@@ -18,7 +18,7 @@ from circumvent.status import MemoryStatus, Status, TunnelStatus
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import Candidate, LiveTunnel
-from circumvent.tunnels.manager import TunnelManager
+from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
 from circumvent.tunnels.store import Store
@@ -44,8 +44,7 @@ class Client:
             _candidates(config.links(), plugins),
             Track(dialer, self._memory, prober, self._store),
             events,
-            wanted=config.tunnels,
-            parallel=config.parallel_dials,
+            PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
         self._health = Health(self._manager, current_network)
         dispatcher = Dispatcher(self._manager, self._health)

@@ -53,8 +53,11 @@ class TcpStream(SocketStream, PeekStream):
         return count
 
     def discard(self, count: int) -> None:
-        while count:
-            count -= self._sock.recv_into(_NOWHERE, min(count, LARGEST), _DISCARD)
+        try:
+            while count:
+                count -= self._sock.recv_into(_NOWHERE, min(count, LARGEST), _DISCARD)
+        except OSError as error:
+            raise reset_error("read", error) from error
 
     def expect(self, count: int) -> None:
         if not self._short:  # the last buffer was full: more can be read at once

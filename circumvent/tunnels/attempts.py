@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import errno as errno_codes
+import time
 from dataclasses import dataclass
+
+from circumvent.errors import CircumventError
+
+_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +35,24 @@ class Attempt:
     def errno_name(self) -> str:
         """The symbolic name of ``errno``, or an empty string."""
         return errno_codes.errorcode.get(self.errno, "") if self.errno else ""
+
+
+def attempt_record(
+    what: str, server: str, started: float, peak: int, error: BaseException | None = None
+) -> Attempt:
+    """The record of what began at ``started`` (``time.monotonic``) and ends now.
+
+    An ``error`` that is none of ours is a cancellation.
+    """
+    known = error if isinstance(error, CircumventError) else None
+    return Attempt(
+        at=time.time(),
+        what=what,
+        server=server,
+        stage=known.stage if known else "" if error else "probe",
+        outcome="failed" if known else "cancelled" if error else "ok",
+        errno=known.errno if known else None,
+        ms=(time.monotonic() - started) * _MS,
+        peak=peak,
+        detail=str(known) if known else "",
+    )

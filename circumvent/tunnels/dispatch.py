@@ -1,30 +1,28 @@
 """The dispatcher: gives each new stream a tunnel, and another one when that fails in time.
 
 Most proxy protocols say nothing when a stream opens. So the client hears "connected" at once,
-and its first flight stays unread in the kernel until the tunnel has answered, if it is one
-complete TLS ClientHello: only that may be sent twice. Nothing is copied to keep it.
+and a tunnel that fails before it answered is replaced without the client's knowledge.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.streams import ByteStream, LayerStream, PeekStream
 from circumvent.errors import CircumventError, DestinationError, DialError
-from circumvent.net.pump import FIRST_READ, move, pump, settle
+from circumvent.tunnels.attempts import attempt_record
+from circumvent.tunnels.carry import carry
+from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import LiveTunnel, Relay, State
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
-from circumvent.wire.client_hello import is_complete_client_hello
 
-OPEN_SECONDS = 3.0  # a server that takes longer to shake hands is tried no further
-CLIENT_SPEAKS_WITHIN = 0.03  # seconds; clients are local, so who is silent waits for the server
+OPEN_SECONDS = 10.0  # health gives up on silent servers long before
 MAX_TRIES = 3
-FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 KiB
-_HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
+MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may be the tunnel
 
 
 class Dispatcher:
@@ -45,30 +43,20 @@ class Dispatcher:
         Calls ``accept`` once, when the client shall hear that it worked. Raises NoTunnelError,
         RemoteError only before that; later failures reset the client.
         """
-        tried: set[LiveTunnel] = set()
         accepted = False
-        while True:
-            try:
-                live = await self._manager.pick(tried)
-                if not (accepted or live.tunnel.replies):
-                    accepted = True
-                    await accept()
-                stream = await self._open(live, destination)
-                if stream is None:
-                    tried.add(live)
-                    self._give_up_after(tried)
-                    continue
-                if not accepted:
-                    accepted = True
-                    await accept()
-            except CircumventError:
-                if not accepted:
-                    raise
-                client.abort()
-                return
-            if await self._carry(Relay(live, client, stream), client):
-                return
-            tried.add(live)
+
+        async def accept_once() -> None:
+            nonlocal accepted
+            if not accepted:
+                accepted = True
+                await accept()
+
+        try:
+            await self._relay(client, destination, accept_once)
+        except CircumventError:
+            if not accepted:
+                raise
+            client.abort()
 
     async def open(self, destination: Destination) -> ByteStream:
         """A stream of any tunnel; the caller closes it. Raises NoTunnelError, RemoteError."""
@@ -77,148 +65,124 @@ class Dispatcher:
             live = await self._manager.pick(tried)
             stream = await self._open(live, destination)
             if stream is not None:
-                return _Charged(stream, live)
-            tried.add(live)
-            self._give_up_after(tried)
+                return _TrackedStream(stream, live)
+            _give_up_after(tried, live)
+
+    async def _relay(
+        self, client: PeekStream, destination: Destination, accept: Callable[[], Awaitable[None]]
+    ) -> None:
+        tried: set[LiveTunnel] = set()
+        while True:
+            live = await self._manager.pick(tried)
+            if not live.tunnel.replies:
+                await accept()
+            stream = await self._open(live, destination)
+            if stream is not None and await self._carry(Relay(live, stream, client), accept):
+                return
+            _give_up_after(tried, live)
 
     async def _open(self, live: LiveTunnel, destination: Destination) -> ByteStream | None:
         """A charged stream, or None when this tunnel's server is out of reach."""
         cost = live.candidate.transport.cost.stream
+        started = time.monotonic()
         await live.account.reserve(cost)
         try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                return await live.tunnel.open(destination)
+            if live.state is State.DEAD:  # while we waited for memory
+                message = "the tunnel was lost"
+                raise DialError(message, stage="dispatch")
+            with plugin_faults(live.candidate.transport.name):
+                async with asyncio.timeout(OPEN_SECONDS) as limit:
+                    with live.opening(limit):
+                        return await live.tunnel.open(destination)
         except BaseException as error:
             live.account.discharge(cost)
-            if isinstance(error, DestinationError) or not _is_failure(error):
+            if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
                 raise
+            self._note_failure(live, started, error)
             self._health.doubt(live)
             return None
 
-    def _give_up_after(self, tried: set[LiveTunnel]) -> None:
-        if len(tried) >= MAX_TRIES:
-            message = f"{MAX_TRIES} tunnels failed to open a stream"
-            raise DialError(message, stage="dispatch")
-
-    async def _carry(self, relay: Relay, client: PeekStream) -> bool:
+    async def _carry(self, relay: Relay, accept: Callable[[], Awaitable[None]]) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
-        live, stream = relay.live, relay.stream
+        live, client = relay.live, relay.client
+        assert isinstance(client, PeekStream)  # noqa: S101 - for the checker
         live.relays.add(relay)
         try:
-            flight = await self._first_flight(relay, client)
-            if flight and not await self._answered(relay, client, flight):
-                return False
-            await _both_ways(relay)
-        except CircumventError:
-            self._failed(relay)
-        else:
-            await stream.aclose()
+            await accept()
+            is_over = await carry(relay, client)
+            if relay.error is None:
+                await relay.stream.aclose()
         finally:
             live.relays.discard(relay)
-            stream.abort()
+            relay.stream.abort()
             live.account.discharge(live.candidate.transport.cost.stream)
-        return True
+        self._learn_from(relay)
+        return is_over
 
-    def _failed(self, relay: Relay) -> None:
-        relay.client.abort()
-        if not relay.heard_bytes and relay.live.state is State.UP:
-            self._health.doubt(relay.live)
+    def _learn_from(self, relay: Relay) -> None:
+        live = relay.live
+        if live.state is State.DEAD:
+            return
+        if relay.is_tunnels_fault:
+            self._note_failure(live, relay.started, relay.error)
+            if not relay.heard_bytes:
+                self._health.doubt(live)
+        elif relay.is_unanswered:
+            live.unanswered += 1
+            if live.unanswered >= MAX_UNANSWERED:
+                live.unanswered = 0
+                self._health.doubt(live)
 
-    async def _first_flight(self, relay: Relay, client: PeekStream) -> int:
-        """Send what may be sent twice and leave it unread; returns its length, or 0.
-
-        Where the client is silent, the tunnel's header goes out alone: the server speaks first.
-        """
-        account, stream = relay.live.account, relay.stream
-        for last_try in (False, True):
-            start = stream.headroom
-            with await account.step(start + FIRST_FLIGHT, start + FIRST_FLIGHT) as lease:
-                count = client.peek_into(lease.view[start : start + FIRST_FLIGHT])
-                if count is None and last_try:
-                    stream.write(lease.view, start, start)
-                    await settle(stream)
-                if count and lease.view[start] == _HANDSHAKE:
-                    return await _send_hello(relay, lease.view, start, start + count)
-            if count is not None or last_try:
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLIENT_SPEAKS_WITHIN):
-                    await client.wait_readable()
-        return 0
-
-    async def _answered(self, relay: Relay, client: PeekStream, flight: int) -> bool:
-        """Wait for the first answer and pass it on; then the first flight counts as read."""
-        relay.sent(flight)
-        try:
-            count = await move(relay.stream, relay.client, relay.live.account, FIRST_READ)
-        except CircumventError:
-            count = 0
-        if not count:
-            if relay.live.state is State.UP:
-                self._health.doubt(relay.live)
-            return False
-        relay.heard(count)
-        client.discard(flight)
-        return True
+    def _note_failure(
+        self, live: LiveTunnel, started: float, error: CircumventError | None
+    ) -> None:
+        record = attempt_record(
+            "stream", live.candidate.id, started, live.account.high_water, error
+        )
+        self._manager.track.store.record(record)
 
 
-async def _send_hello(relay: Relay, block: memoryview, start: int, end: int) -> int:
-    if not is_complete_client_hello(block[start:end]):
-        return 0
-    relay.stream.write(block, start, end)
-    await settle(relay.stream)
-    return end - start
+def _give_up_after(tried: set[LiveTunnel], live: LiveTunnel) -> None:
+    tried.add(live)
+    if len(tried) >= MAX_TRIES:
+        message = f"{MAX_TRIES} tunnels failed to open a stream"
+        raise DialError(message, stage="dispatch")
 
 
-async def _both_ways(relay: Relay) -> None:
-    """Pump in both directions; a failure of one cuts both. Raises what failed first."""
-    account = relay.live.account
-    down = asyncio.get_running_loop().create_task(_down(relay))
-    try:
-        await pump(relay.client, relay.stream, account, relay.sent)
-    except BaseException:
-        _cut(relay)
-        with contextlib.suppress(CircumventError):
-            await down
-        raise
-    await down
+class _TrackedStream(LayerStream):
+    """Tells health what it sends and hears, and gives its charge back when it closes."""
 
-
-async def _down(relay: Relay) -> None:
-    try:
-        await pump(relay.stream, relay.client, relay.live.account, relay.heard)
-    except BaseException:
-        _cut(relay)
-        raise
-
-
-def _cut(relay: Relay) -> None:
-    relay.client.abort()
-    relay.stream.abort()
-
-
-def _is_failure(error: BaseException) -> bool:
-    return isinstance(error, CircumventError | TimeoutError)
-
-
-class _Charged(LayerStream):
-    """Gives the stream's charge back when it closes."""
-
-    __slots__ = ("_live",)
+    __slots__ = ("_relay",)
 
     def __init__(self, stream: ByteStream, live: LiveTunnel) -> None:
         super().__init__(stream)
-        self._live: LiveTunnel | None = live
+        self._relay = Relay(live, stream, None)
+        live.relays.add(self._relay)
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        count = super().write(block, start, end)
+        if count:
+            self._relay.sent(count)
+        return count
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        count = super().read_into(buffer)
+        if count:
+            self._relay.heard(count)
+        elif count == 0:
+            self._relay.ended()
+        return count
 
     async def aclose(self) -> None:
-        self._discharge()
+        self._release()
         await super().aclose()
 
     def abort(self) -> None:
-        self._discharge()
+        self._release()
         super().abort()
 
-    def _discharge(self) -> None:
-        live, self._live = self._live, None
-        if live is not None:
+    def _release(self) -> None:
+        live = self._relay.live
+        if self._relay in live.relays:
+            live.relays.remove(self._relay)
             live.account.discharge(live.candidate.transport.cost.stream)

@@ -1,4 +1,4 @@
-"""Health: who is suspected, who is probed, who is dead, and who gives way under pressure.
+"""Health: who is suspected, who is probed, who is dead.
 
 A tunnel is suspected when a stream waits without an answer while nobody else on the same
 tunnel hears anything. A probe then decides: so a slow destination never fails a tunnel over.
@@ -10,12 +10,14 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from time import time as wall_clock
 
 from circumvent.errors import CircumventError
-from circumvent.memory import Pressure
-from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.live import LiveTunnel, Relay, State
+from circumvent.tunnels.attempts import attempt_record
+from circumvent.tunnels.faults import plugin_faults
+from circumvent.tunnels.live import LiveTunnel, State
 from circumvent.tunnels.manager import TunnelManager
+from circumvent.tunnels.relief import relieve
 
 TICK = 0.2  # seconds; how late a suspicion may be
 PROBE_SECONDS = 1.0  # at least; four round trips where those are longer
@@ -25,9 +27,7 @@ IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a w
 LONGEST_PATIENCE = 30.0
 FROZEN_AFTER = 10.0  # silence in mid-flow, on a tunnel that passes probes
 MAX_FREEZES = 3  # as many frozen flows, and none that passed 64 KiB: users' traffic is dropped
-STALLED_AFTER = 5.0  # a client that took nothing for so long may give way to others
 WALL_CLOCK_JUMP = 5.0  # the machine slept
-_MS = 1000
 
 
 class Health:
@@ -38,18 +38,17 @@ class Health:
         self._identify = identify
         self._here: bytes | None = None
         self._checks: set[asyncio.Task[None]] = set()
-        self._verified: dict[LiveTunnel, float] = {}
-        self._next_idle_probe: dict[LiveTunnel, float] = {}
 
     async def run(self) -> None:
         """Tick until cancelled."""
         try:
             while True:
-                before = time.time()
+                before = wall_clock()
                 await asyncio.sleep(TICK)
-                self._tick(asyncio.get_running_loop().time())
-                self._relieve_pressure(asyncio.get_running_loop().time())
-                if time.time() - before > WALL_CLOCK_JUMP:
+                now = time.monotonic()
+                self._tick(now)
+                relieve(self._manager, now)
+                if wall_clock() - before > WALL_CLOCK_JUMP:
                     self.revalidate()
         finally:
             for check in self._checks:
@@ -65,40 +64,47 @@ class Health:
         self._here = here
         self._manager.network = self._manager.track.store.network_id(here)
         if moved:
-            self._manager.fresh_start()
             self.revalidate()
 
     def revalidate(self) -> None:
-        """Probe every tunnel now."""
+        """Things changed: probe every tunnel now, and let who failed before try again."""
+        self._manager.fresh_start()
         for live in tuple(self._manager.tunnels):
             self.suspect(live)
 
     def doubt(self, live: LiveTunnel) -> None:
         """A stream failed: suspect the tunnel, unless it was verified just now."""
-        now = asyncio.get_running_loop().time()
-        if now - self._verified.get(live, 0.0) > DOUBT_AGAIN_AFTER:
+        if time.monotonic() - live.verified_at > DOUBT_AGAIN_AFTER:
             self.suspect(live)
 
     def suspect(self, live: LiveTunnel) -> None:
-        """New streams go elsewhere while a probe finds out."""
-        if live.state is State.UP:
-            live.state = State.SUSPECTED
-            self._check(live)
+        """New streams go elsewhere, if there is somewhere, while a probe finds out."""
+        if live.state is not State.UP:
+            return
+        live.state = State.SUSPECTED
+        if not live.tunnel.replies and self._is_another_up():
+            live.give_up_openings()
+        self._check(live)
+
+    def _is_another_up(self) -> bool:
+        return any(live.state is State.UP for live in self._manager.tunnels)
 
     def _check(self, live: LiveTunnel) -> None:
+        if live.is_probed:
+            return
+        live.is_probed = True
         check = asyncio.get_running_loop().create_task(self._verify(live))
         self._checks.add(check)
         check.add_done_callback(self._checks.discard)
 
     def _tick(self, now: float) -> None:
         for live in tuple(self._manager.tunnels):
-            if live.state is not State.UP:
-                continue
-            if any(_is_silent(relay, now) for relay in live.relays):
+            if live.state is State.UP and live.is_silent(now):
                 self.suspect(live)
-            elif now > self._next_idle_probe.setdefault(live, now + random.uniform(*IDLE_PROBE)):  # noqa: S311
-                self._next_idle_probe[live] = now + random.uniform(*IDLE_PROBE)  # noqa: S311
-                self._check(live)
+            elif now > live.next_idle_probe:
+                if live.next_idle_probe:
+                    self._check(live)
+                live.next_idle_probe = now + random.uniform(*IDLE_PROBE)  # noqa: S311
             self._count_freezes(live, now)
 
     def _count_freezes(self, live: LiveTunnel, now: float) -> None:
@@ -110,92 +116,39 @@ class Health:
                 relay.frozen = True
                 live.freezes += 1
         if live.freezes >= MAX_FREEZES:
-            self._manager.lose(live, "probes pass, but users' traffic freezes")
+            reason = "probes pass, but users' traffic freezes"
+            self._manager.lose(live, reason, users_failed=True)
 
     async def _verify(self, live: LiveTunnel) -> None:
         seconds = max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt)
-        started = asyncio.get_running_loop().time()
+        started = time.monotonic()
+        failure: CircumventError | None = None
+        rtt = live.rtt
         try:
-            rtt = await self._probe(live, seconds)
+            with plugin_faults(live.candidate.transport.name):
+                rtt = await self._manager.track.prober.probe(live.tunnel, live.account, seconds)
         except CircumventError as error:
-            self._record(live, started, error)
-            if live.last_heard > started:  # somebody was answered meanwhile: it lives
-                self._acquit(live, live.rtt)
-            else:
-                self._manager.lose(live, str(error))
-            self._forget_dead()
-        else:
-            self._record(live, started, None)
-            self._acquit(live, rtt)
-
-    async def _probe(self, live: LiveTunnel, seconds: float) -> float:
-        """Two targets at once: one that is down must not condemn the tunnel."""
-        prober = self._manager.track.prober
-        probes = [
-            asyncio.ensure_future(prober.probe(live.tunnel, live.account, seconds))
-            for _ in range(min(2, prober.targets))
-        ]
-        try:
-            for probe in asyncio.as_completed(probes):
-                try:
-                    return await probe
-                except CircumventError as error:
-                    last = error
-            raise last
+            failure = error
         finally:
-            for probe in probes:
-                probe.cancel()
-            await asyncio.gather(*probes, return_exceptions=True)
+            live.is_probed = False
+        self._record(live, started, failure)
+        if failure is None or live.last_heard > started:  # somebody was answered: it lives
+            _acquit(live, rtt)
+        else:
+            self._manager.lose(live, str(failure))
 
-    def _acquit(self, live: LiveTunnel, rtt: float) -> None:
-        now = asyncio.get_running_loop().time()
-        if live.state is State.SUSPECTED:
-            live.state = State.UP
-        live.rtt = (3 * live.rtt + rtt) / 4
-        live.last_heard = self._verified[live] = now
-        for relay in live.relays:
-            if relay.waiting_since:
-                relay.patience = min(2 * relay.patience, LONGEST_PATIENCE)
-
-    def _forget_dead(self) -> None:
-        for facts in (self._verified, self._next_idle_probe):
-            for live in [live for live in facts if live.state is State.DEAD]:
-                del facts[live]
-
-    def _record(self, live: LiveTunnel, started: float, error: CircumventError | None) -> None:
-        self._manager.track.store.record(
-            Attempt(
-                at=time.time(),
-                what="probe",
-                server=live.candidate.id,
-                stage=error.stage if error else "probe",
-                outcome="failed" if error else "ok",
-                errno=error.errno if error else None,
-                ms=(asyncio.get_running_loop().time() - started) * _MS,
-                peak=live.account.high_water,
-                detail=str(error) if error else "",
-            )
+    def _record(self, live: LiveTunnel, started: float, failure: CircumventError | None) -> None:
+        record = attempt_record(
+            "probe", live.candidate.id, started, live.account.high_water, failure
         )
-
-    def _relieve_pressure(self, now: float) -> None:
-        """Spare tunnels go first, then the stream that has been stalled for longest."""
-        memory = self._manager.track.memory
-        if memory.pressure < Pressure.CRITICAL and not memory.charges_wait:
-            return
-        for live in tuple(self._manager.tunnels):
-            self._manager.shed(live)
-        stalled = [
-            relay
-            for live in self._manager.tunnels
-            for relay in live.relays
-            if now - relay.moved_at > STALLED_AFTER and not relay.client.room()
-        ]
-        if stalled:
-            longest = min(stalled, key=lambda relay: relay.moved_at)
-            longest.client.abort()
-            longest.stream.abort()
+        self._manager.track.store.record(record)
 
 
-def _is_silent(relay: Relay, now: float) -> bool:
-    since = relay.waiting_since
-    return bool(since) and now - max(since, relay.live.last_heard) > relay.patience
+def _acquit(live: LiveTunnel, rtt: float) -> None:
+    if live.state is State.SUSPECTED:
+        live.state = State.UP
+    live.rtt = (3 * live.rtt + rtt) / 4
+    live.last_heard = live.verified_at = time.monotonic()
+    for relay in live.relays:
+        if relay.waiting_since:
+            relay.patience = min(2 * relay.patience, LONGEST_PATIENCE)

@@ -1,13 +1,20 @@
-"""A tunnel that is up, with the facts that dispatch, health and status go by."""
+"""A tunnel that is up, with the facts that dispatch, health and status go by.
+
+Times are ``time.monotonic``, which asyncio loops use as well, in seconds.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import enum
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from circumvent.api.contracts import ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
+from circumvent.errors import BudgetError, CircumventError
 from circumvent.memory import Account
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
@@ -38,72 +45,164 @@ class Candidate:
 
 @dataclass(eq=False, slots=True)
 class LiveTunnel:
-    """One tunnel of the pool. Times are the loop's, in seconds; ``opened_at`` is unix time."""
+    """One tunnel of the pool; ``opened_at`` is unix time.
+
+    ``charged`` bytes pay for its probes, so that a verdict never waits for memory.
+    """
 
     candidate: Candidate
     tunnel: Tunnel
     account: Account
     rtt: float
+    charged: int
     state: State = State.UP
     opened_at: float = field(default_factory=time.time)
-    last_heard: float = 0.0
+    last_heard: float = field(default_factory=time.monotonic)
+    last_opened: float = field(default_factory=time.monotonic)
+    verified_at: float = 0.0
+    next_idle_probe: float = 0.0
+    is_probed: bool = False
     bytes_up: int = 0
     bytes_down: int = 0
     proven: bool = False
     freezes: int = 0
+    unanswered: int = 0
     relays: set[Relay] = field(default_factory=set)
+    _openings: dict[asyncio.Timeout, float] = field(default_factory=dict, init=False)
 
     def cost(self) -> float:
         """What one more stream is expected to suffer here; round trips weighed by load."""
-        return (self.rtt + 0.005) * (1 + len(self.relays) / 4)
+        return (self.rtt + 0.005) * (1 + (len(self.relays) + len(self._openings)) / 4)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody uses it."""
+        return not (self.relays or self._openings)
+
+    def is_silent(self, now: float) -> bool:
+        """Whether somebody waits for it too long while nobody else is served."""
+        opening_since = min(self._openings.values(), default=now)
+        last_sign = max(self.last_opened, self.last_heard, opening_since)
+        return now - last_sign > FIRST_PATIENCE or any(
+            relay.waits(now) > relay.patience for relay in self.relays
+        )
+
+    @contextlib.contextmanager
+    def opening(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """A stream is being opened; ``limit`` can be shortened by ``give_up_openings``."""
+        self._openings[limit] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._openings[limit]
+        self.last_opened = time.monotonic()
+
+    def give_up_openings(self) -> None:
+        """Nothing of a user's was sent yet: other tunnels can be tried at once."""
+        for limit in self._openings:
+            if not limit.expired():
+                limit.reschedule(0.0)
 
     def abort_streams(self) -> None:
         """Cut every stream: their users notice at once and can try again."""
+        self.give_up_openings()
         for relay in tuple(self.relays):
             relay.stream.abort()
 
+    async def close(self) -> None:
+        """Let go of everything; idempotent."""
+        await self.tunnel.aclose()
+        charged, self.charged = self.charged, 0
+        self.account.discharge(charged)
+
 
 class Relay:
-    """One user stream on a tunnel: what was sent and heard, and since when it waits."""
+    """One user stream on a tunnel: what was sent and heard, and since when it waits.
+
+    ``flight`` bytes of the client were sent but not yet read from it: they may be sent again.
+    ``client`` is None where somebody else than the dispatcher pumps.
+    """
 
     __slots__ = (
         "client",
+        "error",
+        "flight",
         "frozen",
         "heard_bytes",
+        "is_clients_fault",
         "live",
         "moved_at",
+        "over",
         "patience",
+        "started",
         "stream",
         "waiting_since",
     )
 
-    def __init__(self, live: LiveTunnel, client: ByteStream, stream: ByteStream) -> None:
+    def __init__(self, live: LiveTunnel, stream: ByteStream, client: ByteStream | None) -> None:
         self.live = live
         self.client = client
         self.stream = stream
+        self.flight = 0
         self.patience = FIRST_PATIENCE
         self.waiting_since = 0.0  # 0: not waiting
-        self.moved_at = 0.0
+        self.started = self.moved_at = time.monotonic()
         self.heard_bytes = 0
         self.frozen = False
+        self.over = False
+        self.error: CircumventError | None = None
+        self.is_clients_fault = False
 
     def sent(self, count: int) -> None:
         """The tunnel took ``count`` bytes."""
-        self.moved_at = _now()
+        self.moved_at = time.monotonic()
         self.live.bytes_up += count
-        if not self.waiting_since:
+        if not (self.waiting_since or self.over):
             self.waiting_since = self.moved_at
 
     def heard(self, count: int) -> None:
         """The client took ``count`` bytes that came through the tunnel."""
         live = self.live
-        self.moved_at = live.last_heard = _now()
+        self.moved_at = live.last_heard = time.monotonic()
         self.waiting_since = 0.0
+        self.patience = FIRST_PATIENCE
         live.bytes_down += count
+        live.unanswered = 0
         self.heard_bytes += count
         if self.heard_bytes >= PROVEN_BYTES:
             live.proven = True
+        if self.frozen:  # it was only slow
+            self.frozen = False
+            live.freezes -= 1
 
+    def ended(self) -> None:
+        """Nothing more will come: from now on nobody waits."""
+        self.over = True
+        self.waiting_since = 0.0
 
-def _now() -> float:  # the clock of asyncio loops, without asking which loop
-    return time.monotonic()
+    def waits(self, now: float) -> float:
+        """Seconds since it was asked and nobody on the tunnel heard anything."""
+        return now - max(self.waiting_since, self.live.last_heard) if self.waiting_since else 0.0
+
+    def fail(self, error: CircumventError, *, is_clients_fault: bool) -> None:
+        """Note what broke the stream; later errors are its consequences."""
+        if self.error is None:
+            self.error = error
+            self.is_clients_fault = is_clients_fault
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it was asked for something and ended without a word, and without a fault."""
+        return self.error is None and not self.heard_bytes and self.moved_at > self.started
+
+    @property
+    def is_tunnels_fault(self) -> bool:
+        """Whether it broke, and neither the client nor our memory is to blame."""
+        blameless = self.is_clients_fault or isinstance(self.error, BudgetError)
+        return self.error is not None and not blameless
+
+    def cut(self) -> None:
+        """Break both sides."""
+        if self.client is not None:
+            self.client.abort()
+        self.stream.abort()

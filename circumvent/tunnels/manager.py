@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 
+from circumvent.api.contracts import Privacy
 from circumvent.errors import NoTunnelError
 from circumvent.events import Events, Racing, TunnelLost, TunnelUp
 from circumvent.memory import Pressure
 from circumvent.tunnels.live import Candidate, LiveTunnel, State
-from circumvent.tunnels.order import diversify, rank
+from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
@@ -20,25 +23,41 @@ _PRESSURE_RECHECK = 1.0
 _MS = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """The least privacy of a tunnel, how many are kept up, how many dials run at once."""
+
+    privacy: Privacy
+    wanted: int
+    parallel: int
+
+
 class TunnelManager:
-    """Owns the pool. ``network`` is the salted name of the network that scores belong to."""
+    """Owns the pool. ``network`` is the salted name of the network that scores belong to.
+
+    Candidates that hide less than the options demand are left out here, whoever made them: nothing
+    below can bring them back.
+    """
 
     def __init__(
         self,
-        candidates: Sequence[Candidate],
+        candidates: Iterable[Candidate],
         track: Track,
         events: Events,
-        *,
-        wanted: int,
-        parallel: int,
+        options: PoolOptions,
     ) -> None:
         self.tunnels: list[LiveTunnel] = []
         self.track = track
         self.network = ""
-        self._candidates = candidates
+        self._candidates = [
+            candidate
+            for candidate in candidates
+            if candidate.transport.privacy(candidate.entry) >= options.privacy
+        ]
         self._events = events
-        self._wanted = wanted
-        self._race = Race(track, parallel)
+        self._wanted = options.wanted
+        self._race = Race(track, options.parallel)
+        self._racing: list[Candidate] = []
         self._rests: dict[str, tuple[int, float]] = {}
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
@@ -55,126 +74,150 @@ class TunnelManager:
                     async with asyncio.timeout(self._pause()):
                         await self._need.wait()
         finally:
-            for live in tuple(self.tunnels):
+            for live in self.tunnels:
                 live.abort_streams()
-                await live.tunnel.aclose()
+            self._graves += self.tunnels
+            self.tunnels.clear()
+            await self._bury()
 
     async def pick(self, avoid: set[LiveTunnel]) -> LiveTunnel:
-        """The best tunnel not in ``avoid``; waits for one when none was tried yet.
+        """The best tunnel not in ``avoid``; waits for one when none is up at all.
 
         Raises NoTunnelError.
         """
         best = self._best(avoid)
-        if best is None and not avoid:
-            best = await self._wait_for_one()
+        if best is None and self._candidates and not self.tunnels:
+            best = await self._wait_for_one(avoid)
         if best is None:
             message = "no tunnel is up"
             raise NoTunnelError(message, stage="dispatch")
         return best
 
-    def lose(self, live: LiveTunnel, reason: str) -> None:
-        """Give a tunnel up: cut its streams, and race for a replacement at once."""
+    def lose(self, live: LiveTunnel, reason: str, *, users_failed: bool = False) -> None:
+        """Give a tunnel up: cut its streams, and race for a replacement at once.
+
+        ``users_failed``: its probes pass, but not its users' traffic; that is scored apart.
+        """
         if live.state is State.DEAD:
             return
-        live.state = State.DEAD
-        self.tunnels.remove(live)
-        self._graves.append(live)
+        self._remove(live)
         live.abort_streams()
+        if time.time() - live.opened_at > LONGEST_REST:  # it was no habitual failure
+            self._rests.pop(live.candidate.id, None)
         self._rest(live.candidate)
-        self._remember(live, ok=False)
+        self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
-        self._need.set()
 
-    def shed(self, live: LiveTunnel) -> None:
+    def shed(self, live: LiveTunnel) -> bool:
         """Drop a spare tunnel that carries nothing; it may race again when there is room."""
-        if not live.relays and len(self.tunnels) > 1:
-            self.tunnels.remove(live)
-            self._graves.append(live)
-            live.state = State.DEAD
+        if not live.is_idle or len(self.tunnels) == 1:
+            return False
+        self._remove(live)
+        return True
 
     def fresh_start(self) -> None:
         """The network changed: old failures say nothing any more."""
         self._rests.clear()
         self._need.set()
 
-    async def _wait_for_one(self) -> LiveTunnel | None:
+    def _remove(self, live: LiveTunnel) -> None:
+        live.state = State.DEAD
+        self.tunnels.remove(live)
+        self._graves.append(live)
+        self._need.set()
+
+    async def _wait_for_one(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WAIT_FOR_TUNNEL):
                 while not self.tunnels:
                     self._came_up.clear()
                     await self._came_up.wait()
-        return self._best(set())
+        return self._best(avoid)
 
     def _best(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
         choice = [live for live in self.tunnels if live not in avoid]
-        if not choice:
-            return None
-        return min(choice, key=lambda live: (live.state is not State.UP, live.cost()))
+        return min(choice, key=lambda live: (live.state is not State.UP, live.cost()), default=None)
 
     async def _fill(self) -> None:
         entrants = self._entrants()
         if not entrants:
             return
         self._events(Racing(len(entrants)))
-        async with contextlib.aclosing(self._race.run(entrants)) as finishes:
-            async for finish in finishes:
-                self._arrive(finish)
-                if len(self.tunnels) >= self._wanted:
-                    return
+        try:
+            async with contextlib.aclosing(self._race.run(self._next_entrant)) as finishes:
+                async for finish in finishes:
+                    self._arrive(finish)
+                    if len(self.tunnels) >= self._wanted:
+                        return
+        finally:
+            self._racing.clear()
+
+    def _next_entrant(self) -> Candidate | None:
+        scores = self.track.store.scores(self.network)
+        entrant = least_alike(rank(self._entrants(), scores), self._taken())
+        if entrant is not None:
+            self._racing.append(entrant)
+        return entrant
 
     def _entrants(self) -> list[Candidate]:
-        if len(self.tunnels) >= self._wanted or self._crowded():
+        if len(self.tunnels) >= self._wanted or self._is_crowded():
             return []
-        now = asyncio.get_running_loop().time()
-        taken = [live.candidate for live in self.tunnels]
-        rested = [
+        now, taken = time.monotonic(), self._taken()
+        return [
             candidate
             for candidate in self._candidates
             if candidate not in taken and self._rests.get(candidate.id, (0, 0.0))[1] <= now
         ]
-        return diversify(rank(rested, self.track.store.scores(self.network)), taken)
 
-    def _crowded(self) -> bool:
-        return self.track.memory.pressure >= Pressure.SCARCE
+    def _taken(self) -> list[Candidate]:
+        return [*self._racing, *(live.candidate for live in self.tunnels)]
+
+    def _is_crowded(self) -> bool:
+        memory = self.track.memory
+        return memory.pressure >= Pressure.SCARCE or memory.charges_wait
 
     def _arrive(self, finish: Finish) -> None:
-        live = finish.live
+        candidate, live = finish.candidate, finish.live
+        self._racing.remove(candidate)
         if live is None:
-            self._rest(finish.candidate)
-            self.track.store.remember(
-                self.network, finish.candidate.id, ok=False, ms=0.0, user_bytes=0
-            )
+            self._rest(candidate)
+            self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
             return
-        self._rests.pop(finish.candidate.id, None)
         self.tunnels.append(live)
         self._remember(live, ok=True)
-        entry = live.candidate.entry
+        entry = candidate.entry
         self._events(TunnelUp(entry.transport, entry.id, entry.name, live.rtt * _MS))
         self._came_up.set()
 
-    def _remember(self, live: LiveTunnel, *, ok: bool) -> None:
+    def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
         self.track.store.remember(
-            self.network, live.candidate.id, ok=ok, ms=live.rtt * _MS, user_bytes=live.bytes_down
+            self.network,
+            live.candidate.id,
+            ok=ok,
+            ms=live.rtt * _MS,
+            user_bytes=live.bytes_down if users_failed else 0,
         )
 
     def _rest(self, candidate: Candidate) -> None:
         failures = self._rests.get(candidate.id, (0, 0.0))[0]
         seconds = min(FIRST_REST * 2**failures, LONGEST_REST) * random.uniform(0.75, 1.25)  # noqa: S311
-        until = asyncio.get_running_loop().time() + seconds
-        self._rests[candidate.id] = (failures + 1, until)
+        self._rests[candidate.id] = (failures + 1, time.monotonic() + seconds)
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
         if len(self.tunnels) >= self._wanted:
             return None
-        if self._crowded():
+        if self._is_crowded():
             return _PRESSURE_RECHECK
-        resting = [until for _, until in self._rests.values()]
-        if not resting:
-            return None
-        return max(0.0, min(resting) - asyncio.get_running_loop().time())
+        taken = self._taken()
+        rests = [
+            self._rests[candidate.id][1]
+            for candidate in self._candidates
+            if candidate not in taken and candidate.id in self._rests
+        ]
+        return max(0.0, min(rests) - time.monotonic()) if rests else None
 
     async def _bury(self) -> None:
         while self._graves:
-            await self._graves.pop().tunnel.aclose()
+            await self._graves.pop().close()

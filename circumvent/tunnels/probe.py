@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -12,10 +13,13 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import ProbeError
 from circumvent.memory import Account
+from circumvent.net.stagger import first_success
 from circumvent.wire.address import Destination
 
 HTTP_PORT = 80
 MAX_HEAD = 4096  # a 204 answer has no body and few header lines
+TARGETS_AT_ONCE = 2  # one target that is down must not condemn a tunnel
+NEXT_TARGET_AFTER = 0.25  # seconds; a healthy target has mostly answered by then
 _GOOD = b" 204"  # a captive portal or block page answers 200, 302 or 403
 
 
@@ -40,40 +44,47 @@ class ProbeTarget:
 
 
 class Prober:
-    """Probes tunnels; takes the next target each time, so that one bad target fools nobody."""
+    """Probes tunnels; begins with another target each time."""
 
     def __init__(self, targets: Sequence[ProbeTarget]) -> None:
         self._targets = targets
         self._turn = 0
 
-    @property
-    def targets(self) -> int:
-        """How many targets there are."""
-        return len(self._targets)
-
     async def probe(self, tunnel: Tunnel, account: Account, seconds: float) -> float:
-        """Round-trip time in seconds, from the request to the answer.
+        """Round-trip time in seconds, from a request to its answer.
 
-        Raises ProbeError when the answer is wrong or does not come in time, and whatever
-        opening the stream raises.
+        Holds up to ``TARGETS_AT_ONCE`` streams, which the caller has charged. Raises ProbeError
+        when the answer is wrong or does not come in time, and whatever opening a stream raises.
         """
-        target = self._targets[self._turn % len(self._targets)]
-        self._turn += 1
+        targets = self._next_targets()
         try:
             async with asyncio.timeout(seconds):
-                stream = await tunnel.open(target.destination)
-                try:
-                    return await _ask(stream, account, target)
-                finally:
-                    stream.abort()
+                return await first_success(
+                    [_probe(tunnel, account, target) for target in targets],
+                    NEXT_TARGET_AFTER,
+                    drop=lambda _: None,
+                )
         except TimeoutError as error:
             message = f"no answer through the tunnel within {seconds:.1f} s"
             raise ProbeError(message, stage="probe") from error
 
+    def _next_targets(self) -> list[ProbeTarget]:
+        first = self._turn
+        self._turn += 1
+        count = min(TARGETS_AT_ONCE, len(self._targets))
+        return [self._targets[(first + i) % len(self._targets)] for i in range(count)]
+
+
+async def _probe(tunnel: Tunnel, account: Account, target: ProbeTarget) -> float:
+    stream = await tunnel.open(target.destination)
+    try:
+        return await _ask(stream, account, target)
+    finally:
+        stream.abort()
+
 
 async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> float:
-    clock = asyncio.get_running_loop().time
-    asked = clock()
+    asked = time.monotonic()
     await send(stream, account, target.request())
     answer = b""
     while b"\r\n" not in answer and len(answer) < MAX_HEAD:
@@ -87,4 +98,4 @@ async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> flo
             "the tunnel was closed" if not answer else "somebody else answered"
         )
         raise ProbeError(message, stage="probe")
-    return clock() - asked
+    return time.monotonic() - asked

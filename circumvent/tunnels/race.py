@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
 from circumvent.api.contracts import Dialer
-from circumvent.errors import CircumventError, PluginError
-from circumvent.memory import Memory
-from circumvent.tunnels.attempts import Attempt
+from circumvent.errors import CircumventError
+from circumvent.memory import Account, Memory
+from circumvent.tunnels.attempts import attempt_record
+from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Candidate, LiveTunnel
-from circumvent.tunnels.probe import Prober
+from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
 from circumvent.tunnels.store import Store
 
 FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
 MIN_STAGGER, MAX_STAGGER = 0.05, 2.0
 _TIMES = 8  # wins that the median is taken of
 RACE_SECONDS = 8.0  # a server slower than this is no help; others run meanwhile
-_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,28 +49,32 @@ class Race:
         self._parallel = parallel
         self._times: list[float] = []
 
-    async def run(self, candidates: Sequence[Candidate]) -> AsyncGenerator[Finish, None]:
-        """Finishes as they come; closing the iterator cancels whoever still runs."""
-        waiting = list(candidates)
+    async def run(
+        self, next_entrant: Callable[[], Candidate | None]
+    ) -> AsyncGenerator[Finish, None]:
+        """Finishes as they come; closing the iterator cancels whoever still runs.
+
+        ``next_entrant`` is asked at each start, so who rested meanwhile may join. The race ends
+        when it knows nobody and nobody runs.
+        """
         running: set[asyncio.Task[Finish]] = set()
+        done: set[asyncio.Task[Finish]] = set()
         try:
-            while waiting or running:
-                if waiting and len(running) < self._parallel:
-                    running.add(asyncio.ensure_future(self._enter(waiting.pop(0))))
-                may_start = waiting and len(running) < self._parallel
+            while True:
+                entrant = next_entrant() if len(running) < self._parallel else None
+                if entrant is not None:
+                    running.add(asyncio.get_running_loop().create_task(self._enter(entrant)))
+                if not running:
+                    return
                 done, running = await asyncio.wait(
                     running,
-                    timeout=self._stagger() if may_start else None,
+                    timeout=self._stagger() if len(running) < self._parallel else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                for task in done:
-                    yield task.result()
+                while done:
+                    yield done.pop().result()
         finally:
-            for task in running:
-                task.cancel()
-            for late in await asyncio.gather(*running, return_exceptions=True):
-                if isinstance(late, Finish) and late.live is not None:
-                    await late.live.tunnel.aclose()
+            await _dismiss(running | done)
 
     def _stagger(self) -> float:
         if not self._times:
@@ -83,72 +87,53 @@ class Race:
             live = await attempt(self._track, candidate)
         except CircumventError:
             return Finish(candidate, None)
-        self._times = [*self._times[-_TIMES:], time.monotonic() - started]
+        self._times = [*self._times[1 - _TIMES :], time.monotonic() - started]
         return Finish(candidate, live)
 
 
+async def _dismiss(entrants: Iterable[asyncio.Task[Finish]]) -> None:
+    for entrant in entrants:
+        entrant.cancel()
+    for late in await asyncio.gather(*entrants, return_exceptions=True):
+        if isinstance(late, Finish) and late.live is not None:
+            await late.live.close()
+
+
 async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
-    """Connect and probe; leaves one record. Raises what failed (a CircumventError)."""
+    """Connect and probe; leaves one record. Raises what failed (a CircumventError).
+
+    What was reserved for the dial stays charged while the tunnel lives, for its probes.
+    """
     account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
-    cost = candidate.transport.cost.dial
+    cost = candidate.transport.cost
+    reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
     started = time.monotonic()
+    failure: BaseException | None = None
     try:
-        await account.reserve(cost)
+        await account.reserve(reserved)
         try:
-            async with asyncio.timeout(RACE_SECONDS):
-                live = await _connect(track, candidate)
-        finally:
-            account.discharge(cost)
-    except BaseException as error:
-        failure = _as_ours(error, candidate)
-        _record(track.store, candidate, started, account.high_water, failure or error)
-        if failure is None:
+            with plugin_faults(candidate.transport.name):
+                return await _connect(track, candidate, account, reserved)
+        except BaseException:
+            account.discharge(reserved)
             raise
-        raise failure from error
-    _record(track.store, candidate, started, account.high_water, None)
-    return live
-
-
-async def _connect(track: Track, candidate: Candidate) -> LiveTunnel:
-    account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
-    tunnel = await candidate.transport.connect(candidate.entry, track.dialer, account)
-    try:
-        rtt = await track.prober.probe(tunnel, account, RACE_SECONDS)
-    except BaseException:
-        await tunnel.aclose()
+    except BaseException as error:
+        failure = error
         raise
-    live = LiveTunnel(candidate, tunnel, account, rtt)
-    live.last_heard = asyncio.get_running_loop().time()
-    return live
-
-
-def _as_ours(error: BaseException, candidate: Candidate) -> CircumventError | None:
-    """A plugin may raise anything; only cancellation and interpreter exits pass as they are."""
-    if isinstance(error, CircumventError):
-        return error
-    if isinstance(error, TimeoutError):
-        return CircumventError(f"gave up after {RACE_SECONDS:.0f} s", stage="race")
-    if isinstance(error, Exception):
-        name = candidate.transport.name
-        return PluginError(f"transport {name} broke with {type(error).__name__}", stage="plugin")
-    return None
-
-
-def _record(
-    store: Store, candidate: Candidate, started: float, peak: int, error: BaseException | None
-) -> None:
-    known = error if isinstance(error, CircumventError) else None
-    outcome = "ok" if error is None else "failed" if known else "cancelled"
-    store.record(
-        Attempt(
-            at=time.time(),
-            what="race",
-            server=candidate.id,
-            stage=known.stage if known else "probe",
-            outcome=outcome,
-            errno=known.errno if known else None,
-            ms=(time.monotonic() - started) * _MS,
-            peak=peak,
-            detail=str(known) if known else "",
+    finally:
+        track.store.record(
+            attempt_record("race", candidate.id, started, account.high_water, failure)
         )
-    )
+
+
+async def _connect(
+    track: Track, candidate: Candidate, account: Account, reserved: int
+) -> LiveTunnel:
+    async with asyncio.timeout(RACE_SECONDS):
+        tunnel = await candidate.transport.connect(candidate.entry, track.dialer, account)
+        try:
+            rtt = await track.prober.probe(tunnel, account, RACE_SECONDS)
+        except BaseException:
+            await tunnel.aclose()
+            raise
+    return LiveTunnel(candidate, tunnel, account, rtt, reserved)

@@ -1,0 +1,49 @@
+"""Staggered starts (RFC 8305): the next one starts when the one before is slow or has failed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def first_success(
+    entrants: Iterable[Coroutine[None, None, T]], pause: float, drop: Callable[[T], None]
+) -> T:
+    """The first result; raises the last error when all fail.
+
+    ``pause`` is in seconds. Results that come too late are handed to ``drop``.
+    """
+    waiting = list(entrants)
+    running: set[asyncio.Task[T]] = set()
+    done: set[asyncio.Task[T]] = set()
+    try:
+        while True:
+            if waiting:
+                running.add(asyncio.get_running_loop().create_task(waiting.pop(0)))
+            done, running = await asyncio.wait(
+                running,
+                timeout=pause if waiting else None,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            while done:
+                task = done.pop()
+                error = task.exception()
+                if error is None:
+                    return task.result()
+                if not (waiting or running or done):
+                    raise error
+    finally:
+        for unused in waiting:
+            unused.close()
+        await _dismiss(running | done, drop)
+
+
+async def _dismiss(tasks: Iterable[asyncio.Task[T]], drop: Callable[[T], None]) -> None:
+    for task in tasks:
+        task.cancel()
+    for late in await asyncio.gather(*tasks, return_exceptions=True):
+        if not isinstance(late, BaseException):
+            drop(late)
