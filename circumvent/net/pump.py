@@ -20,7 +20,15 @@ _TURN = 4  # full blocks in a row before other streams get a turn of the loop
 async def pump(
     source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
 ) -> None:
-    """Move bytes until the source ends, then end the sink's side.
+    """As ``transfer``, then end the sink's side."""
+    await transfer(source, sink, account, moved)
+    sink.write_eof()
+
+
+async def transfer(
+    source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
+) -> None:
+    """Move bytes until the source ends.
 
     ``moved`` is told after each step how many bytes the sink took. Raises whatever the streams
     raise, and BudgetError; neither stream is closed.
@@ -38,13 +46,12 @@ async def pump(
         if turns == _TURN:
             turns = 0
             await asyncio.sleep(0)
-    sink.write_eof()
 
 
 async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: int) -> int:
     """One step: wait, read about ``wanted`` bytes, pass them on; 0 at the source's end.
 
-    Raises as ``pump``.
+    Raises as ``transfer``.
     """
     while True:
         await source.wait_readable()

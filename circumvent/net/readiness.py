@@ -29,10 +29,11 @@ _UNKNOWN_ROOM = 64 * 1024  # where the kernel does not tell: an ordinary send bu
 class Watch:
     """The readiness of one socket. At most one task waits per direction."""
 
-    __slots__ = ("_fd", "_reader", "_writer", "ended", "readable")
+    __slots__ = ("_fd", "_loop", "_reader", "_writer", "ended", "readable")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
         self._fd = fd
+        self._loop = loop
         self.readable = True
         self.ended = False
         self._reader: asyncio.Future[None] | None = None
@@ -46,7 +47,7 @@ class Watch:
         """Return when a read is worth a try."""
         if self.readable:
             return
-        self._reader = asyncio.get_running_loop().create_future()
+        self._reader = self._loop.create_future()
         try:
             self._arm_reader()
             await self._reader
@@ -55,7 +56,7 @@ class Watch:
 
     async def wait_writable(self) -> None:
         """Return when the kernel calls the socket writable, or it broke."""
-        self._writer = asyncio.get_running_loop().create_future()
+        self._writer = self._loop.create_future()
         try:
             self._arm_writer()
             await self._writer
@@ -89,16 +90,18 @@ class Watch:
 class EdgeWatch(Watch):
     """Edge-triggered, over the shared epoll."""
 
-    __slots__ = ("_poller",)
+    __slots__ = ("_fresh", "_poller")
 
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self._poller = _poller()
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(fd, loop)
+        self._poller = _poller(loop)
+        self._fresh = True
         self._poller.watches[fd] = self
         self._poller.epoll.register(fd, _EDGES)
 
     def fire(self, events: int) -> None:
         """Take note of what epoll reported."""
+        self._fresh = False
         if events & _ENDED:
             self.ended = True
         if events & (select.EPOLLIN | _ENDED):
@@ -114,12 +117,12 @@ class EdgeWatch(Watch):
     def _arm_writer(self) -> None:
         if self._fd < 0:
             self._wake(self._writer)
-        else:  # asks the kernel anew: an edge comes now if writable, else when it becomes so
+        elif not self._fresh:  # ask anew: an edge comes now if writable, else when it becomes so
             self._poller.epoll.modify(self._fd, _EDGES)
 
     def _forget(self) -> None:
-        if self._poller.watches.pop(self._fd, None):
-            self._poller.epoll.unregister(self._fd)
+        # Closing the last descriptor takes the socket out of the epoll by itself.
+        self._poller.watches.pop(self._fd, None)
 
 
 class _Poller:
@@ -139,8 +142,7 @@ class _Poller:
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, _Poller] = WeakKeyDictionary()
 
 
-def _poller() -> _Poller:
-    loop = asyncio.get_running_loop()
+def _poller(loop: asyncio.AbstractEventLoop) -> _Poller:
     poller = _pollers.get(loop)
     if poller is None:
         poller = _pollers[loop] = _Poller()
@@ -151,11 +153,7 @@ def _poller() -> _Poller:
 class LevelWatch(Watch):
     """Level-triggered, over the loop's own selector; portable."""
 
-    __slots__ = ("_loop",)
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self._loop = asyncio.get_running_loop()
+    __slots__ = ()
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
@@ -185,7 +183,8 @@ class LevelWatch(Watch):
 
 def watch(fd: int) -> Watch:
     """Begin to watch a non-blocking socket."""
-    return EdgeWatch(fd) if _EDGES else LevelWatch(fd)
+    loop = asyncio.get_running_loop()
+    return EdgeWatch(fd, loop) if _EDGES else LevelWatch(fd, loop)
 
 
 def send_room(sock: socket.socket) -> int:

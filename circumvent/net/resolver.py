@@ -6,14 +6,37 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 
 from circumvent.errors import DialError
 
+_SERVERS = 256  # hosts of servers that are remembered to be addresses or names
+_KEPT_SECONDS = 300.0  # a server that moves is found again, and no stream waits for a look-up
 
-async def resolve(name: str) -> Sequence[str]:
-    """IP addresses of ``name`` by the system's resolver, in its order; raises DialError."""
-    if _is_address(name):
-        return (name,)
+
+class Resolver:
+    """Resolves servers' names by the system's resolver, and keeps what it found for a while."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[float, Sequence[str]]] = {}
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """IP addresses of ``name``, in the system's order; raises DialError."""
+        if _is_address(name):
+            return (name,)
+        now = asyncio.get_running_loop().time()
+        until, addresses = self._kept.get(name, (0.0, ()))
+        if now > until:
+            addresses = await _ask_system(name)
+            self._kept[name] = now + _KEPT_SECONDS, addresses
+        return addresses
+
+    def forget(self, name: str) -> None:
+        """Ask anew next time: nothing answers at the addresses that are known."""
+        self._kept.pop(name, None)
+
+
+async def _ask_system(name: str) -> Sequence[str]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -22,6 +45,7 @@ async def resolve(name: str) -> Sequence[str]:
     return tuple(dict.fromkeys(str(address[4][0]) for address in found))
 
 
+@lru_cache(maxsize=_SERVERS)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

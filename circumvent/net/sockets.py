@@ -16,6 +16,7 @@ from circumvent.net.readiness import Watch, send_room
 RECEIVE_BUFFER = 256 * 1024
 SEND_BUFFER = 256 * 1024
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
+_FRESH_ROOM = 64 * 1024  # a new socket's buffer is empty
 _KNOWN_ROOM = 32 * 1024  # ask the kernel again only when less than this is known to be free
 
 
@@ -41,7 +42,7 @@ class SocketStream(ByteStream):
         self._sock = sock
         self._watch = ready
         self._unsent: memoryview | None = None
-        self._room = 0
+        self._room = _FRESH_ROOM
 
     @abstractmethod
     def _send(self, view: memoryview) -> int:
@@ -94,9 +95,10 @@ class SocketStream(ByteStream):
         self._close()
 
     def abort(self) -> None:
-        with contextlib.suppress(OSError):  # closed already
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._close()
+        if self._sock.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._close()
 
     def _close(self) -> None:
         self._unsent = None

@@ -83,7 +83,9 @@ class TlsStream(SocketStream):
 
     async def aclose(self) -> None:
         self._on_close()
-        self.write_eof()
+        if not self._goodbye_said:
+            with contextlib.suppress(OSError, ValueError):  # nobody will read any more
+                self._tls.unwrap()
         self._close()
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from dataclasses import dataclass
 
 IPV4, NAME, IPV6 = 1, 3, 4
 MAX_NAME = 255  # one length byte on the wire
 MAX_PORT = 0xFFFF
+_IPV4_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +19,17 @@ class Destination:
     host: str
     port: int
 
-    @property
-    def kind(self) -> int:
-        """IPV4, NAME or IPV6."""
-        return _kind(self.host)
-
     def encode_host(self) -> tuple[int, bytes]:
-        """Kind and body of the host: 4 or 16 bytes, or a length byte and the name.
+        """Kind (IPV4, NAME, IPV6) and body: 4 or 16 bytes, or a length byte and the name.
 
         Raises ValueError when the name does not fit the wire.
         """
-        kind = self.kind
-        if kind != NAME:
-            return kind, ipaddress.ip_address(self.host).packed
-        name = encode_name(self.host)
+        host = self.host
+        if ":" in host or host[-1:].isdigit():  # RFC 1123 §2.1: no top-level name ends so
+            with contextlib.suppress(ValueError):
+                packed = ipaddress.ip_address(host).packed
+                return (IPV4 if len(packed) == _IPV4_BYTES else IPV6), packed
+        name = encode_name(host)
         return NAME, bytes((len(name),)) + name
 
     def encode(self) -> bytes:
@@ -50,19 +49,3 @@ def encode_name(name: str) -> bytes:
         message = f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}"
         raise ValueError(message)
     return raw
-
-
-def _kind(host: str) -> int:
-    if ":" in host:
-        return IPV6
-    if host and host[-1].isdigit() and _is_ipv4(host):
-        return IPV4
-    return NAME
-
-
-def _is_ipv4(host: str) -> bool:
-    try:
-        ipaddress.IPv4Address(host)
-    except ValueError:
-        return False
-    return True
