@@ -85,17 +85,20 @@ def running(
 
 
 def rounds(clients: Sequence[Running], wanted: argparse.Namespace, transport: str) -> Figures:
-    """Measure the clients in turn, round after round; memory once, at the end."""
+    """Measure the clients in turn, round after round.
+
+    Memory comes once and first: what many connections leave behind would be used again.
+    """
     size = Size(wanted.mib * MIB, wanted.connections, wanted.idle_streams)
     figures: Figures = {}
-    for number in range(wanted.rounds):
-        say(f"{transport}: round {number + 1} of {wanted.rounds}")
-        for client in clients:
-            note(figures, client, measure_round(client, size, wanted.only))
     if "idle" in wanted.only:
         say(f"{transport}: idle streams")
         for client in clients:
             note(figures, client, idle(client, size))
+    for number in range(wanted.rounds):
+        say(f"{transport}: round {number + 1} of {wanted.rounds}")
+        for client in clients:
+            note(figures, client, measure_round(client, size, wanted.only))
     return figures
 
 
