@@ -9,7 +9,7 @@ from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import DialError
 from circumvent.net import tcp
 from circumvent.net.neighbourhood import HandshakeQueues
-from circumvent.net.resolver import resolve
+from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.stagger import first_success
 from circumvent.net.tls import TlsClient
@@ -24,17 +24,16 @@ class NetDialer:
         self._tls = tls
         self._receive_buffer = receive_buffer
         self._handshakes = HandshakeQueues()
+        self._resolver = Resolver()
 
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect to the first address of ``host`` that answers; raises DialError."""
-        addresses = await resolve(host)
-        if len(addresses) == 1:
-            return await self._connect(addresses[0], port)
-        if not addresses:
-            message = "the server's name has no addresses"
-            raise DialError(message, stage="resolve")
-        entrants = [self._connect(address, port) for address in _interleave(addresses)]
-        return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
+        addresses = await self._resolver.resolve(host)
+        try:
+            return await self._connect_any(addresses, port)
+        except DialError:
+            self._resolver.forget(host)
+            raise
 
     async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
         """Start TLS on ``stream``, when it is its turn; raises HandshakeError."""
@@ -48,7 +47,17 @@ class NetDialer:
 
     async def resolve(self, name: str) -> Sequence[str]:
         """IP addresses of a server's name; raises DialError."""
-        return await resolve(name)
+        return await self._resolver.resolve(name)
+
+    async def _connect_any(self, addresses: Sequence[str], port: int) -> PeekStream:
+        """Happy Eyeballs (RFC 8305) where there is a choice."""
+        if len(addresses) == 1:
+            return await self._connect(addresses[0], port)
+        if not addresses:
+            message = "the server's name has no addresses"
+            raise DialError(message, stage="resolve")
+        entrants = [self._connect(address, port) for address in _interleave(addresses)]
+        return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
 
     async def _connect(self, address: str, port: int) -> PeekStream:
         return await tcp.connect(address, port, receive_buffer=self._receive_buffer)
