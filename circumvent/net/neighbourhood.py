@@ -28,6 +28,9 @@ class HandshakeQueues:
     def __init__(self) -> None:
         self._queues: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
+    def __len__(self) -> int:
+        return len(self._queues)
+
     def turn(self, host: str) -> asyncio.Semaphore:
         """A context manager for one handshake with ``host``; entering it waits for its turn."""
         network = network_of(host)

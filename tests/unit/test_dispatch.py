@@ -1,0 +1,435 @@
+"""Dispatch: each stream gets a tunnel, another one if that fails in time, and nothing twice."""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api.exchange import receive, send
+from circumvent.api.streams import ByteStream
+from circumvent.errors import DestinationError, NoTunnelError, Reason
+from circumvent.memory import Account
+from circumvent.tunnels.live import State
+from circumvent.wire.address import Destination
+from tests.unit.far_side import (
+    OTHER_PROBE,
+    PROBE,
+    Browser,
+    FarTransport,
+    House,
+    Node,
+    Talk,
+    Visit,
+    all_of,
+    answer,
+    candidate,
+    echo,
+    house,
+    hurry,
+    never_answer,
+    nodes,
+    until,
+)
+from tests.unit.test_client_hello import HELLO, make_body, make_extension, make_message, make_record
+
+SITE = "site.test"
+REPLY = b"\x16\x03\x03 server hello"
+POST = b"POST /buy HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 3\r\n\r\none"
+EARLY = make_record(make_message(make_body(make_extension(42))))
+BIG = random.Random(1).randbytes(3 << 20)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+async def reset(visit: Visit) -> None:
+    """Break the connection when something came."""
+    await visit.hear(16)
+    visit.reset()
+
+
+async def close(visit: Visit) -> None:
+    """Say nothing and close when something came."""
+    await visit.hear(16)
+
+
+def prefer(home: House, node: Node) -> None:
+    """Make ``node``'s tunnel everybody's first choice."""
+    for tunnel in home.manager.tunnels:
+        tunnel.rtt = 0.001 if tunnel is home.through(node) else 0.1
+
+
+class TestFailover:
+    async def test_a_dead_servers_refusal_is_not_seen(self, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            prefer(home, made[0])
+            await made[0].kill()
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            assert await browser.hear(len(POST)) == POST
+            assert browser.accepted == [True]
+            await until(lambda: len(home.manager.tunnels) == 1)
+            failed = home.store.attempts(9, failures=True)
+            stream = next(attempt for attempt in failed if attempt.what == "stream")
+            assert (stream.stage, stream.errno_name) == ("tcp", "ECONNREFUSED")
+            assert SITE not in str(failed)
+
+    @pytest.mark.parametrize("fails", [reset, close])
+    async def test_a_client_hello_moves_to_a_second_tunnel(
+        self, fails: Talk, tmp_path: Path
+    ) -> None:
+        async with nodes(2) as (bad, good):
+            bad.talks[SITE], good.talks[SITE] = fails, answer(REPLY)
+            async with house(all_of([bad, good]), tmp_path) as home:
+                await home.up(2)
+                prefer(home, bad)
+                browser = await home.visit(SITE)
+                await browser.say(HELLO)
+                assert await browser.hear(len(REPLY)) == REPLY
+                assert browser.accepted == [True]
+            assert bad.visits_to(SITE)[0].heard == HELLO
+            assert [visit.heard for visit in good.visits_to(SITE)] == [HELLO]
+
+    async def test_after_the_answer_what_follows_goes_the_same_way_once(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE)
+            await browser.say(HELLO)
+            assert await browser.hear(len(HELLO)) == HELLO
+            for word in (b"a", b"finished", b"x" * 5000):
+                await browser.say(word)
+                assert await browser.hear(len(word)) == word
+            assert made[0].visits_to(SITE)[0].heard == HELLO + b"afinished" + b"x" * 5000
+
+    async def test_a_client_that_says_more_before_the_answer_is_heard(self, tmp_path: Path) -> None:
+        more = b"more"
+        async with nodes(1) as (node,):
+
+            async def patient(visit: Visit) -> None:
+                await visit.hear(len(HELLO) + len(more))
+                await visit.say(REPLY)
+
+            node.talks[SITE] = patient
+            async with house([candidate(node)], tmp_path) as home:
+                await home.up(1)
+                browser = await home.visit(SITE)
+                await browser.say(HELLO)
+                await until(lambda: bool(node.visits_to(SITE)))
+                await browser.say(more)
+                assert await browser.hear(len(REPLY)) == REPLY
+            assert node.visits_to(SITE)[0].heard == HELLO + more
+
+    @pytest.mark.parametrize(
+        "flight", [POST, EARLY, HELLO + b"x", HELLO[:-1], b"\x16" * 40], ids=len
+    )
+    async def test_nothing_else_is_ever_sent_twice(self, flight: bytes, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: reset}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            browser = await home.visit(SITE)
+            await browser.say(flight)
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+            await browser.served
+            visits = [visit for node in made for visit in node.visits_to(SITE)]
+            assert [visit.heard for visit in visits] == [flight]
+            await home.free()
+
+    async def test_a_hello_that_nobody_answers_is_reset_in_the_end(self, tmp_path: Path) -> None:
+        async with nodes(3, {SITE: close}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(3)
+            browser = await home.visit(SITE)
+            await browser.say(HELLO)
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+            assert [node.visits_to(SITE)[0].heard for node in made] == [HELLO] * 3
+            await home.free()
+
+    async def test_streams_that_end_without_a_word_raise_a_doubt_at_the_third(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: close}) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            for number in range(3):
+                assert tunnel.state is State.UP, number
+                node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
+                browser = await home.visit(SITE)
+                await browser.say(POST)
+                browser.writer.write_eof()
+                await browser.hear_out()
+                await browser.served
+            assert tunnel.state is State.SUSPECTED
+
+    async def test_a_plugin_with_a_bug_is_passed_over(self, tmp_path: Path) -> None:
+        class Moody(FarTransport):
+            async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+                tunnel = await super().connect(entry, dialer, account)
+                right = tunnel.open
+
+                async def open_moodily(destination: Destination) -> ByteStream:
+                    if destination.host == SITE:
+                        raise ValueError(SITE)
+                    return await right(destination)
+
+                tunnel.open = open_moodily  # type: ignore[method-assign]
+                return tunnel
+
+        async with nodes(2, {SITE: echo}) as made:
+            servers = [candidate(made[0], Moody("moody")), candidate(made[1])]
+            async with house(servers, tmp_path) as home:
+                await home.up(2)
+                prefer(home, made[0])
+                browser = await home.visit(SITE)
+                await browser.say(b"hello")
+                assert await browser.hear(5) == b"hello"
+                stream = home.store.attempts(9, servers[0].id, failures=True)[0]
+                assert (stream.what, stream.stage) == ("stream", "plugin")
+
+
+class Replying(FarTransport):
+    """Its tunnels tell whether the destination can be reached."""
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        tunnel = await super().connect(entry, dialer, account)
+        tunnel.replies = True
+        right = tunnel.open
+
+        async def open_or_tell(destination: Destination) -> ByteStream:
+            if destination.host == "refused.test":
+                raise DestinationError(Reason.REFUSED)
+            return await right(destination)
+
+        tunnel.open = open_or_tell  # type: ignore[method-assign]
+        return tunnel
+
+
+class TestReplies:
+    async def test_a_tunnel_that_replies_tells_why_before_the_client_is_accepted(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as (node,):
+            servers = [candidate(node, Replying())]
+            async with house(servers, tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                refused = await home.visit("refused.test")
+                with pytest.raises(DestinationError) as caught:
+                    await refused.served
+                assert caught.value.reason is Reason.REFUSED
+                assert not refused.accepted
+                assert tunnel.state is State.UP
+                await home.free()
+                served = await home.visit(SITE)
+                await served.say(b"hello")
+                assert await served.hear(5) == b"hello"
+                assert served.accepted == [True]
+
+    async def test_a_client_that_leaves_while_it_is_accepted_costs_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as (node,):
+            servers = [candidate(node, Replying())]
+            async with house(servers, tmp_path) as home:
+                await home.up(1)
+                browser = await home.visit(SITE)
+                await until(lambda: bool(node.visits_to(SITE)) or bool(browser.accepted))
+                browser.served.cancel()
+                await home.free()
+
+
+async def greet(visit: Visit) -> None:
+    await visit.say(b"220 welcome\r\n")
+    await echo(visit)
+
+
+async def farewell_then_listen(visit: Visit) -> None:
+    await visit.say(b"farewell")
+    visit.writer.write_eof()
+    while await visit.hear():
+        pass
+
+
+async def digest(visit: Visit) -> None:
+    """At the end of the input, its digest."""
+    while await visit.hear():
+        pass
+    await visit.say(hashlib.sha256(visit.heard).digest())
+
+
+async def send_big(visit: Visit) -> None:
+    """Send much while much comes."""
+    sending = asyncio.ensure_future(visit.say(BIG))
+    await visit.hear(len(BIG))
+    await sending
+    await visit.say(hashlib.sha256(visit.heard).digest())
+
+
+class TestBytes:
+    async def test_the_server_may_speak_first(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: greet}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            started = time.monotonic()
+            browser = await home.visit(SITE)
+            assert await browser.hear(13) == b"220 welcome\r\n"
+            assert time.monotonic() - started < 0.15
+            await browser.say(HELLO)
+            assert await browser.hear(len(HELLO)) == HELLO
+
+    async def test_a_client_may_say_that_it_is_done_and_listen_on(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: digest}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE)
+            await browser.say(b"all of it")
+            browser.writer.write_eof()
+            assert await browser.hear_out() == hashlib.sha256(b"all of it").digest()
+            await browser.served
+            await home.free()
+
+    async def test_a_client_may_be_done_before_it_said_anything(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: digest}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE)
+            browser.writer.write_eof()
+            assert await browser.hear_out() == hashlib.sha256(b"").digest()
+
+    async def test_a_server_may_say_that_it_is_done_and_listen_on(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: farewell_then_listen}) as (node,):
+            servers = [candidate(node)]
+            async with house(servers, tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                browser = await home.visit(SITE)
+                assert await browser.hear_out() == b"farewell"
+                await browser.say(b"last words")
+                await asyncio.sleep(0.3)
+                assert tunnel.state is State.UP
+                assert not [probe for probe in home.store.attempts(9) if probe.what == "probe"]
+                browser.writer.close()
+                await browser.served
+                assert node.visits_to(SITE)[0].heard == b"last words"
+
+    async def test_much_goes_both_ways_at_once(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: send_big}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            browser = await home.visit(SITE)
+            saying = asyncio.ensure_future(browser.say(BIG))
+            heard = await browser.hear(len(BIG) + 32)
+            await saying
+            assert heard == BIG + hashlib.sha256(BIG).digest()
+            assert (tunnel.bytes_up, tunnel.bytes_down) == (len(BIG), len(BIG) + 32)
+            assert tunnel.proven
+
+    async def test_a_server_that_breaks_in_the_middle_is_a_reset(self, tmp_path: Path) -> None:
+        async def break_off(visit: Visit) -> None:
+            await visit.hear()
+            await visit.say(b"half of")
+            await asyncio.sleep(0.05)
+            visit.reset()
+
+        async with nodes(1, {SITE: break_off}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            assert await browser.hear(7) == b"half of"
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+
+
+async def say_nothing(browser: Browser) -> None:
+    await browser.say(b"")
+
+
+async def say_hello(browser: Browser) -> None:
+    await browser.say(HELLO)
+
+
+async def say_post(browser: Browser) -> None:
+    await browser.say(POST)
+
+
+async def say_big(browser: Browser) -> None:
+    browser.writer.write(BIG)
+    await asyncio.sleep(0.05)
+
+
+class TestLeaving:
+    @pytest.mark.parametrize("talk", [never_answer, echo, greet])
+    @pytest.mark.parametrize("say", [say_nothing, say_hello, say_post, say_big])
+    @pytest.mark.parametrize("after", [0.0, 0.06])
+    async def test_a_client_that_vanishes_leaves_nothing_and_blames_nobody(
+        self, talk: Talk, say: Talk, after: float, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: talk}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            browser = await home.visit(SITE)
+            await say(browser)  # type: ignore[arg-type]
+            await asyncio.sleep(after)
+            browser.leave()
+            await browser.served
+            await home.free()
+            assert tunnel.state is State.UP
+            assert not home.store.attempts(9, failures=True)
+
+    @pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05])
+    async def test_a_front_door_that_closes_leaves_nothing(
+        self, after: float, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browsers = [await home.visit(SITE) for _ in range(5)]
+            for browser, words in zip(browsers, (HELLO, POST, b"", BIG, b"x"), strict=True):
+                browser.writer.write(words)
+            await asyncio.sleep(after)
+            for browser in browsers:
+                browser.served.cancel()
+            await home.free()
+
+
+class TestOpen:
+    """Streams for who pumps by himself."""
+
+    async def test_it_gives_back_what_it_was_charged(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            stream = await home.dispatcher.open(Destination(SITE, 80))
+            assert home.memory.charged > tunnel.charged
+            await send(stream, tunnel.account, b"hello")
+            assert await receive(stream, tunnel.account) == b"hello"
+            assert (tunnel.bytes_up, tunnel.bytes_down, len(tunnel.relays)) == (5, 5, 1)
+            await stream.aclose()
+            stream.abort()
+            await home.free()
+            assert not tunnel.relays
+
+    async def test_a_frozen_server_is_noticed_there_as_well(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: echo}) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            stream = await home.dispatcher.open(Destination(SITE, 80))
+            node.freeze()
+            await send(stream, tunnel.account, b"hello")
+            await until(lambda: tunnel.state is State.DEAD, 2)
+            stream.abort()
+
+    async def test_it_takes_the_next_tunnel_and_refuses_when_there_is_none(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            await kill_all(made[:1])
+            stream = await home.dispatcher.open(Destination(SITE, 80))
+            await stream.aclose()
+            await kill_all(made[1:])
+            with pytest.raises(NoTunnelError):
+                await home.dispatcher.open(Destination(SITE, 80))
+
+
+async def kill_all(made: Sequence[Node]) -> None:
+    for node in made:
+        await node.kill()

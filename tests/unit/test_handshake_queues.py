@@ -1,0 +1,96 @@
+"""At most three TLS handshakes at a time per destination network; others wait their turn."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from circumvent.api.contracts import TlsOptions
+from circumvent.errors import HandshakeError
+from circumvent.net.dialer import NetDialer
+from circumvent.net.neighbourhood import HANDSHAKES_AT_ONCE, HandshakeQueues, network_of
+from circumvent.net.tls import TlsClient
+
+OPTIONS = TlsOptions("server.test")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("192.0.2.1", "192.0.2.200"), ("2001:db8:1::1", "2001:db8:1:2::1"), ("a.b.test", "c.B.test")],
+)
+def test_neighbours_share_a_network(one: str, other: str) -> None:
+    assert network_of(one) == network_of(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("192.0.2.1", "192.0.3.1"), ("2001:db8:1::1", "2001:db8:2::1"), ("a.b.test", "a.c.test")],
+)
+def test_strangers_do_not(one: str, other: str) -> None:
+    assert network_of(one) != network_of(other)
+
+
+class Silent:
+    """Accepts connections and counts who began to shake hands; hangs up when told."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.hang_up = asyncio.Semaphore(0)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            if await reader.read(1):
+                self.begun += 1
+            await self.hang_up.acquire()
+        writer.close()
+
+
+async def shake(dialer: NetDialer, host: str, port: int) -> None:
+    stream = await dialer.tcp(host, port)
+    await dialer.tls(stream, OPTIONS)
+
+
+async def test_three_at_once_per_network_and_the_rest_in_turn() -> None:
+    silent = Silent()
+    dialer = NetDialer(TlsClient())
+    async with await asyncio.start_server(silent.serve, "0.0.0.0", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        shakes = [asyncio.ensure_future(shake(dialer, "127.0.0.1", port)) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        assert silent.begun == HANDSHAKES_AT_ONCE
+        elsewhere = asyncio.ensure_future(shake(dialer, "127.0.9.1", port))
+        await asyncio.sleep(0.05)
+        assert silent.begun == HANDSHAKES_AT_ONCE + 1
+        silent.hang_up.release()
+        await asyncio.sleep(0.05)
+        assert silent.begun == HANDSHAKES_AT_ONCE + 2
+        waiter = shakes[4]
+        waiter.cancel()  # who waits may leave
+        for _ in range(6):
+            silent.hang_up.release()
+        results = await asyncio.gather(*shakes, elsewhere, return_exceptions=True)
+        assert isinstance(results[4], asyncio.CancelledError)
+        assert all(isinstance(result, HandshakeError) for result in (*results[:4], results[5]))
+
+
+async def test_whoever_comes_first_is_served_first() -> None:
+    queues = HandshakeQueues()
+    order = []
+
+    async def take(number: int) -> None:
+        async with queues.turn("192.0.2.1"):
+            order.append(number)
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.ensure_future(take(number)) for number in range(9)]
+    await asyncio.sleep(0)
+    tasks[5].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == [0, 1, 2, 3, 4, 6, 7, 8]
+
+
+async def test_an_unused_queue_is_forgotten() -> None:
+    queues = HandshakeQueues()
+    async with queues.turn("192.0.2.1"):
+        assert len(queues) == 1
+    assert len(queues) == 0

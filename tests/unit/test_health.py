@@ -1,0 +1,299 @@
+"""Health: silence is suspected, a probe decides, and users' traffic has a say of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api.streams import ByteStream
+from circumvent.memory import Account
+from circumvent.tunnels import health
+from circumvent.tunnels.live import PROVEN_BYTES, State
+from circumvent.wire.address import Destination
+from tests.unit.far_side import (
+    OTHER_PROBE,
+    PROBE,
+    FarTransport,
+    Visit,
+    all_of,
+    answer,
+    candidate,
+    echo,
+    house,
+    hurry,
+    never_answer,
+    nodes,
+    until,
+)
+from tests.unit.test_client_hello import HELLO
+from tests.unit.test_dispatch import POST, REPLY, SITE, prefer
+
+PATIENCE = 0.2  # as scaled by ``hurry``
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+class Greeted(FarTransport):
+    """Opening a stream takes an answer of the server, as a handshake does."""
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        tunnel = await super().connect(entry, dialer, account)
+        tunnel.open = self._greeted(tunnel)  # type: ignore[method-assign]
+        return tunnel
+
+    def _greeted(
+        self, tunnel: Tunnel
+    ) -> Callable[[Destination], Coroutine[object, object, ByteStream]]:
+        right = tunnel.open
+
+        async def open_and_wait(destination: Destination) -> ByteStream:
+            stream = await right(destination)
+            try:
+                header = stream.headroom
+                stream.write(memoryview(bytearray(header)), header, header)
+                while stream.read_into(memoryview(bytearray(5))) is None:
+                    await stream.wait_readable()
+            except BaseException:
+                stream.abort()
+                raise
+            return stream
+
+        return open_and_wait
+
+
+async def shake_hands(visit: Visit) -> None:
+    await visit.say(b"hello")
+
+
+class TestFreeze:
+    async def test_new_streams_go_elsewhere_before_the_verdict(self, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            prefer(home, made[0])
+            tunnel = home.through(made[0])
+            made[0].freeze()
+            waiting = await home.visit(SITE)
+            await waiting.say(POST)
+            started = time.monotonic()
+            await until(lambda: tunnel.state is not State.UP)
+            assert time.monotonic() - started >= PATIENCE / 2
+            assert tunnel.state is State.SUSPECTED
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            assert await browser.hear(len(POST)) == POST
+            assert tunnel.state is State.SUSPECTED
+
+    async def test_a_frozen_server_dies_and_its_streams_are_reset(self, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            prefer(home, made[0])
+            tunnel = home.through(made[0])
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            await browser.hear(len(POST))
+            made[0].freeze()
+            await browser.say(POST)
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+            assert tunnel.state is State.DEAD
+            failed = home.store.attempts(9, failures=True)
+            assert [(attempt.what, attempt.stage) for attempt in failed][-1] == ("probe", "probe")
+            assert all(attempt.what != "stream" for attempt in failed)
+
+    async def test_a_hello_on_a_frozen_server_is_answered_by_another(self, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            prefer(home, made[0])
+            made[0].freeze()
+            started = time.monotonic()
+            browser = await home.visit(SITE)
+            await browser.say(HELLO)
+            assert await browser.hear(len(REPLY)) == REPLY
+            assert time.monotonic() - started < 1.5
+
+    async def test_a_handshake_with_a_frozen_server_is_not_waited_for(self, tmp_path: Path) -> None:
+        async def greeted_echo(visit: Visit) -> None:
+            await shake_hands(visit)
+            await echo(visit)
+
+        async def greeted_probe(visit: Visit) -> None:
+            await shake_hands(visit)
+            await answer(b"HTTP/1.1 204 No Content\r\n\r\n")(visit)
+
+        talks = {SITE: greeted_echo, PROBE: greeted_probe, OTHER_PROBE: greeted_probe}
+        async with nodes(2, talks) as made:
+            servers = [candidate(node, Greeted()) for node in made]
+            async with house(servers, tmp_path) as home:
+                await home.up(2)
+                prefer(home, made[0])
+                tunnel = home.through(made[0])
+                made[0].freeze()
+                browser = await home.visit(SITE)
+                await browser.say(POST)
+                assert await browser.hear(len(POST)) == POST
+                assert tunnel.state is State.SUSPECTED
+
+    async def test_a_slow_destination_fails_nobody_over(self, tmp_path: Path) -> None:
+        slow = answer(REPLY, after=5 * PATIENCE)
+        async with nodes(2, {SITE: slow}) as made, house(all_of(made), tmp_path) as home:
+            tunnels = await home.up(2)
+            browsers = [await home.visit(SITE) for _ in range(4)]
+            for browser, words in zip(browsers, (HELLO, POST, HELLO, POST), strict=True):
+                await browser.say(words)
+            for browser in browsers:
+                assert await browser.hear(len(REPLY)) == REPLY
+            assert home.manager.tunnels == tunnels
+            assert sum(len(node.visits_to(SITE)) for node in made) == 4
+            probes = [probe for probe in home.store.attempts(99) if probe.what == "probe"]
+            assert 0 < len(probes) <= 8  # patience grows with each acquittal
+
+    async def test_one_target_that_is_down_does_not_condemn(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: never_answer}) as (node,):
+            servers = [candidate(node)]
+            async with house(servers, tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                node.talks[PROBE] = never_answer
+                for _ in range(2):  # whichever target comes first
+                    home.health.suspect(tunnel)
+                    await until(lambda: tunnel.state is not State.SUSPECTED)
+                    assert home.manager.tunnels == [tunnel]
+
+    async def test_two_targets_that_are_down_do(self, tmp_path: Path) -> None:
+        async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
+            home.health.suspect(tunnel)
+            await until(lambda: tunnel.state is State.DEAD)
+
+    async def test_a_killed_server_is_replaced_soon(self, tmp_path: Path) -> None:
+        async with nodes(3, {SITE: answer(REPLY)}) as made:
+            servers = all_of(made)
+            async with house(servers, tmp_path, wanted=2) as home:
+                await home.up(2)
+                port = home.manager.tunnels[0].candidate.entry.port
+                victim = next(node for node in made if node.port == port)
+                tunnel = home.through(victim)
+                prefer(home, victim)
+                await victim.kill()
+                browser = await home.visit(SITE)
+                await browser.say(HELLO)
+                assert await browser.hear(len(REPLY)) == REPLY
+                await until(lambda: tunnel.state is State.DEAD, 1)
+                await home.up(2)
+
+    async def test_a_plugin_whose_probe_breaks_is_dead_and_no_task_dies(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+
+            async def break_down(destination: Destination) -> ByteStream:
+                raise KeyError(destination)
+
+            tunnel.tunnel.open = break_down  # type: ignore[method-assign]
+            home.health.suspect(tunnel)
+            await until(lambda: tunnel.state is State.DEAD)
+            (failed,) = home.store.attempts(9, failures=True)
+            assert (failed.what, failed.stage) == ("probe", "plugin")
+
+
+class TestUsersTraffic:
+    async def test_flows_that_freeze_while_probes_pass_end_in_replacement(
+        self, tmp_path: Path
+    ) -> None:
+        async def freeze_after_16_kib(visit: Visit) -> None:
+            await visit.hear()
+            await visit.say(bytes(16 << 10))
+            await never_answer(visit)
+
+        async with nodes(1, {SITE: freeze_after_16_kib}) as (node,):
+            server = candidate(node)
+            async with house([server], tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                for browser in [await home.visit(SITE) for _ in range(3)]:
+                    await browser.say(POST)
+                    await browser.hear(16 << 10)
+                    await browser.say(b"more, please")
+                await until(lambda: tunnel.state is State.DEAD)
+                score = home.store.scores(home.manager.network)[server.id]
+                assert (score.failures, score.user_failures) == (0, 1)
+                assert "users' traffic freezes" in str(home.events)
+
+    async def test_a_path_that_carried_64_kib_is_proven(self, tmp_path: Path) -> None:
+        async def pause_after_64_kib(visit: Visit) -> None:
+            await visit.hear()
+            await visit.say(bytes(PROVEN_BYTES))
+            await never_answer(visit)
+
+        talks = {SITE: pause_after_64_kib}
+        async with nodes(1, talks) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            for browser in [await home.visit(SITE) for _ in range(3)]:
+                await browser.say(POST)
+                await browser.hear(PROVEN_BYTES)
+                await browser.say(b"more, please")
+            await asyncio.sleep(0.5)
+            assert tunnel.state is not State.DEAD
+            assert home.manager.tunnels == [tunnel]
+
+    async def test_flows_that_were_only_slow_are_forgiven(self, tmp_path: Path) -> None:
+        async def pause(visit: Visit) -> None:
+            for _ in range(2):
+                await visit.hear()
+                await visit.say(b"x")
+                await asyncio.sleep(0.4)
+            await visit.say(b"y")
+
+        async with nodes(1, {SITE: pause}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            for browser in [await home.visit(SITE) for _ in range(2)]:
+                await browser.say(POST)
+                await browser.hear(1)
+                await browser.say(POST)
+                await until(lambda: tunnel.freezes == 1)
+                await browser.hear(1)
+                assert tunnel.freezes == 0
+
+
+class TestChange:
+    async def test_waking_from_sleep_probes_every_tunnel(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with nodes(3) as made, house(all_of(made), tmp_path) as home:
+            tunnels = await home.up(3)
+            made[0].freeze()
+            clock = count(1e9, 3600.0)  # an hour passes at each look
+            monkeypatch.setattr(health, "wall_clock", lambda: next(clock))
+            await until(lambda: len(home.manager.tunnels) == 2)
+            assert home.through(made[1]) in tunnels
+            assert home.through(made[2]) in tunnels
+
+    async def test_another_network_probes_every_tunnel(self, tmp_path: Path) -> None:
+        async with nodes(2) as made, house(all_of(made), tmp_path) as home:
+            tunnels = await home.up(2)
+            before = home.manager.network
+            home.health.look_at_network()
+            assert {tunnel.state for tunnel in tunnels} == {State.UP}
+            home.networks.append(b"cafe")
+            home.health.look_at_network()
+            assert home.manager.network != before
+            assert {tunnel.state for tunnel in tunnels} == {State.SUSPECTED}
+            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+
+    async def test_an_idle_tunnel_is_probed_now_and_then(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(health, "IDLE_PROBE", (0.05, 0.1))
+        async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            await until(lambda: tunnel.verified_at > 0)
+            assert tunnel.state is State.UP
+            node.freeze()
+            await until(lambda: tunnel.state is State.DEAD)
