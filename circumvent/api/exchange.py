@@ -12,11 +12,15 @@ async def send(stream: ByteStream, account: Account, data: bytes) -> None:
     end = start + len(data)
     with await account.step(end, end) as lease:
         lease.view[start:end] = data
-        while start < end or not stream.flush():
-            if stream.unsent is not None or not stream.room():
-                await stream.wait_writable()
-            elif start < end:
-                start += stream.write(lease.view, start, end)
+        try:
+            while not stream.flush() or start < end:
+                if stream.room():
+                    start += stream.write(lease.view, start, end)
+                else:
+                    await stream.wait_writable()
+        except BaseException:
+            stream.unsent = None  # the block goes back: nobody may look at it again
+            raise
 
 
 async def receive(stream: ByteStream, account: Account, limit: int = PAGE) -> bytes:

@@ -73,7 +73,10 @@ class ByteStream(ABC):
 
     @abstractmethod
     def write_eof(self) -> None:
-        """Say that no more bytes follow; reading goes on. Only after ``flush`` was True."""
+        """Say that no more bytes follow; reading goes on. Only after ``flush`` was True.
+
+        A layer's farewell may find the kernel full: call ``flush`` until it is True again.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

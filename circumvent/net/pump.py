@@ -23,6 +23,7 @@ async def pump(
     """As ``transfer``, then end the sink's side."""
     await transfer(source, sink, account, moved)
     sink.write_eof()
+    await settle(sink)
 
 
 async def transfer(

@@ -50,6 +50,8 @@ class TcpStream(SocketStream, PeekStream):
         except OSError as error:
             raise reset_error("read", error) from error
         self._short = count < len(buffer)
+        if self._short and count < self._expected:
+            self._watch.fell_short()
         return count
 
     def discard(self, count: int) -> None:
@@ -64,9 +66,9 @@ class TcpStream(SocketStream, PeekStream):
             return
         self._watch.drained()
         if count != self._expected:
-            self._expected = count
             with contextlib.suppress(OSError):  # a broken socket shows at the next read
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+                self._expected = count
 
     @property
     def ended(self) -> bool:

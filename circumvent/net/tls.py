@@ -8,6 +8,7 @@ from the caller's block. Another engine takes the place of TlsClient.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.api.streams import ByteStream, PeekStream
-from circumvent.errors import HandshakeError
+from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.net.readiness import Watch
 from circumvent.net.sockets import SocketStream, reset_error
 from circumvent.net.tcp import TcpStream
@@ -25,6 +26,7 @@ from circumvent.net.tcp import TcpStream
 RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
 _SESSIONS = 64  # servers whose last session is kept; a few KiB each
 _ALERT = 1024  # more than a close_notify record needs
+_RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
 class TlsStream(SocketStream):
@@ -55,16 +57,23 @@ class TlsStream(SocketStream):
         except ssl.SSLWantReadError:
             self._watch.drained()
             return count or None
-        except ssl.SSLEOFError:  # no goodbye: many servers do so; what matters guards itself
+        except ssl.SSLEOFError as error:  # no goodbye: many servers end so, but resets do too
+            if _is_reset(self._tls):
+                raise _reset("read", ConnectionResetError(*_RESET)) from error
             self._over = True
         except ssl.SSLZeroReturnError:  # the peer's goodbye; raised only after our own
             self._over = True
+        except ssl.SSLError as error:
+            message = f"TLS: {error.reason or 'the server sent what is not allowed'}"
+            raise ProtocolError(message, stage="read") from error
         except (OSError, ValueError) as error:
             raise _reset("read", error) from error
         return count
 
     def _send(self, view: memoryview) -> int:
         """After WANT_WRITE the same bytes come again, as OpenSSL demands."""
+        if self._goodbye_said:
+            return self._send_sealed(view)
         sent = 0
         try:
             while sent < len(view):
@@ -75,11 +84,21 @@ class TlsStream(SocketStream):
             raise _reset("write", error) from error
         return sent
 
+    def _send_sealed(self, view: memoryview) -> int:
+        """Past OpenSSL, which sealed these bytes already."""
+        try:
+            return socket.socket.send(self._tls, view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise reset_error("write", error) from error
+
     def write_eof(self) -> None:
         if not self._goodbye_said:
             self._goodbye_said = True
-            with contextlib.suppress(OSError, ValueError):  # the peer may be gone already
-                _send_close_notify(self._tls)
+            with contextlib.suppress(OSError, ValueError, StreamResetError):  # the peer is gone
+                self._unsent = memoryview(_close_notify(self._tls))
+                self.flush()
 
     async def aclose(self) -> None:
         self._on_close()
@@ -89,12 +108,12 @@ class TlsStream(SocketStream):
         self._close()
 
 
-def _send_close_notify(sock: ssl.SSLSocket) -> None:
-    """Send a close_notify alert and go on reading.
+def _close_notify(sock: ssl.SSLSocket) -> bytes:
+    """A close_notify alert to be sent as it is; reading goes on.
 
     ``unwrap`` sends the alert but then reads, and breaks the connection when it meets data
-    instead of the peer's alert. So it runs on a stand-in with nothing to read, and the alert
-    that comes out of that is sent on the real socket.
+    instead of the peer's alert. So it runs on a stand-in with nothing to read, and what comes
+    out of that is the alert.
     """
     fd = sock.fileno()
     real = os.dup(fd)
@@ -106,10 +125,9 @@ def _send_close_notify(sock: ssl.SSLSocket) -> None:
         try:
             with contextlib.suppress(ssl.SSLError):
                 sock.unwrap()
-            alert = outlet.recv(_ALERT)
+            return outlet.recv(_ALERT)
         finally:
             os.dup2(real, fd)
-        os.write(fd, alert)
     finally:
         os.close(real)
         stand_in.close()
@@ -148,8 +166,9 @@ class TlsClient:
             await _shake_hands(tls, ready)
             _check_pins(tls, options)
         except (OSError, ValueError) as error:
+            was_reset = isinstance(error, ssl.SSLEOFError) and _is_reset(tls)
             established.abort()
-            raise _failed(error) from error
+            raise _failed(error, was_reset=was_reset) from error
         except BaseException:
             established.abort()
             raise
@@ -234,12 +253,25 @@ def _spki_sha256(certificate: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def _failed(error: Exception) -> HandshakeError:
-    if isinstance(error, ssl.SSLCertVerificationError):
+def _is_reset(sock: ssl.SSLSocket) -> bool:
+    """Whether a reset is what OpenSSL reports as the end of file: then nobody is connected."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False
+
+
+def _failed(error: Exception, *, was_reset: bool = False) -> HandshakeError:
+    code = None  # the errno of an SSLError is not the system's
+    if was_reset:
+        code, text = _RESET
+        message = f"TLS handshake failed: {text}"
+    elif isinstance(error, ssl.SSLCertVerificationError):
         message = f"the server's certificate is not valid: {error.verify_message}"
     elif isinstance(error, ssl.SSLError):
         message = f"TLS handshake failed: {error.reason or 'the connection was cut'}"
     else:
         message = f"TLS handshake failed: {error}"
-    code = error.errno if isinstance(error, OSError) else None
+        code = error.errno if isinstance(error, OSError) else None
     return HandshakeError(message, stage="tls", errno=code)

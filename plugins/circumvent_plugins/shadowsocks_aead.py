@@ -157,11 +157,14 @@ class AeadStream(LayerStream):
             at, self._payload = end, -1
         if at:
             self._tcp.discard(at)
-        self._expect(count - at)
+        if not (plain and self._tcp.ended):  # what is whole comes before the error
+            self._expect(count - at)
         return plain or None
 
     def _end(self, count: int | None) -> int | None:
-        if count == 0 and self._payload >= 0:
+        if count is None:
+            self._expect(0)
+        elif self._payload >= 0:
             self._cut()
         return count
 

@@ -1,0 +1,326 @@
+"""What every ByteStream promises. Inherit from ``ByteStreamContract`` and provide ``pair``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import pytest
+
+from circumvent.api import ByteStream, StreamResetError
+from circumvent.memory import LARGEST, PAGE
+from tests.conformance.far_end import FarEnd
+
+CANARY = 0xA5
+PATIENCE = 10.0  # seconds; nothing here takes one
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The stream under test and the other end of it."""
+
+    near: ByteStream
+    far: FarEnd
+
+
+async def read_once(stream: ByteStream, size: int = LARGEST) -> bytes:
+    """The next bytes, into a buffer of ``size``; empty at the end."""
+    block = memoryview(bytearray(size))
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await stream.wait_readable()
+            count = stream.read_into(block)
+            if count is not None:
+                return bytes(block[:count])
+            await asyncio.sleep(0)
+
+
+async def read_all(stream: ByteStream, size: int = LARGEST) -> bytes:
+    data = b""
+    while more := await read_once(stream, size):
+        data += more
+    return data
+
+
+async def read_exactly(stream: ByteStream, wanted: int, size: int = LARGEST) -> bytes:
+    data = b""
+    while len(data) < wanted:
+        more = await read_once(stream, size)
+        assert more, "the stream ended early"
+        data += more
+    assert len(data) == wanted
+    return data
+
+
+def take(stream: ByteStream, data: bytes) -> int:
+    """Offer ``data`` in a block of its own, which must stay untouched around what is offered."""
+    front, start = PAGE, PAGE + stream.headroom
+    end = start + len(data)
+    block = memoryview(bytearray((CANARY,)) * (end + PAGE))
+    block[start:end] = data
+    taken = stream.write(block, start, end)
+    assert 0 <= taken <= len(data)
+    untouched = bytes(block[:front]) + bytes(block[end:])
+    assert untouched == bytes((CANARY,)) * len(untouched), "wrote outside of its room"
+    rehome(stream)
+    block[:] = bytes(len(block))  # whoever still looks here sends zeros
+    return taken
+
+
+def rehome(stream: ByteStream) -> None:
+    if stream.unsent is not None:
+        stream.unsent = memoryview(bytearray(stream.unsent))
+
+
+async def settle(stream: ByteStream) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not stream.flush():
+            await stream.wait_writable()
+
+
+async def write_all(stream: ByteStream, data: bytes, piece: int = LARGEST // 2) -> None:
+    """Write the way the pump does: when there is room, and settle what the kernel refused."""
+    async with asyncio.timeout(PATIENCE):
+        while data:
+            await settle(stream)
+            if not stream.room():
+                await stream.wait_writable()
+                continue
+            data = data[take(stream, data[:piece]) :]
+            await settle(stream)
+
+
+async def fill(stream: ByteStream) -> bytes:
+    """Write until there is no room, to a peer that does not read; returns what was taken."""
+    written = b""
+    while True:
+        while stream.room():
+            data = os.urandom(PAGE)
+            written += data[: take(stream, data)]
+            assert len(written) < 64 * LARGEST, "room() never ends"
+        for _ in range(4):  # the kernel may pass a little more on, at its leisure
+            await asyncio.sleep(0.005)
+            stream.flush()
+            if stream.room():
+                break
+        else:
+            return written
+
+
+async def both(*awaitables: Awaitable[object]) -> list[object]:
+    async with asyncio.timeout(PATIENCE):
+        return list(await asyncio.gather(*awaitables))
+
+
+async def blocked(waiter: Awaitable[None]) -> asyncio.Task[None]:
+    """``waiter`` in a task, after a while in which it had the chance to return."""
+
+    async def wait() -> None:
+        await waiter
+
+    task = asyncio.get_running_loop().create_task(wait())
+    await asyncio.sleep(0.01)
+    return task
+
+
+class ByteStreamContract:
+    """The promises of ``circumvent.api.ByteStream``, one by one."""
+
+    @pytest.mark.parametrize("size", [1, 0x3FFF, 0x4000, 0x4001, 3 * LARGEST + 1])
+    async def test_bytes_arrive_both_ways(self, pair: Pair, size: int) -> None:
+        up, down = os.urandom(size), os.urandom(size)
+        _, received, _, read = await both(
+            write_all(pair.near, up),
+            pair.far.receive(size),
+            pair.far.send(down),
+            read_exactly(pair.near, size),
+        )
+        assert (received, read) == (up, down)
+
+    async def test_the_wire_may_bring_one_byte_at_a_time(self, pair: Pair) -> None:
+        data = os.urandom(100)
+        _, read = await both(
+            self.send_slowly(pair.far, data), read_exactly(pair.near, 2 * len(data))
+        )
+        assert read == data + data
+
+    async def test_one_byte_writes_arrive(self, pair: Pair) -> None:
+        data = os.urandom(50)
+        await write_all(pair.near, data, piece=1)
+        assert await pair.far.receive(len(data)) == data
+
+    async def test_the_smallest_buffer_suffices(self, pair: Pair) -> None:
+        data = os.urandom(5 * pair.near.record + 7)
+        _, read = await both(
+            pair.far.send(data), read_exactly(pair.near, len(data), pair.near.record)
+        )
+        assert read == data
+
+    async def test_an_empty_write_adds_nothing(self, pair: Pair) -> None:
+        assert take(pair.near, b"") == 0
+        await settle(pair.near)
+        await write_all(pair.near, b"after")
+        assert await pair.far.receive(5) == b"after"
+
+    async def test_we_end_and_the_peer_goes_on(self, pair: Pair) -> None:
+        await write_all(pair.near, b"last words")
+        await self.end(pair.near)
+        assert await pair.far.receive_all() == b"last words"
+        data = os.urandom(LARGEST)
+        _, read = await both(self.send_and_end(pair.far, data), read_all(pair.near))
+        assert read == data
+
+    async def test_the_peer_ends_and_we_go_on(self, pair: Pair) -> None:
+        await self.send_and_end(pair.far, b"last words")
+        assert await read_all(pair.near) == b"last words"
+        data = os.urandom(LARGEST)
+        await both(self.write_and_end(pair.near, data), self.expect(pair.far, data))
+
+    async def test_the_end_stays_the_end(self, pair: Pair) -> None:
+        await self.send_and_end(pair.far, b"x")
+        assert await read_all(pair.near) == b"x"
+        assert await read_all(pair.near) == b""
+
+    async def test_data_before_the_end_is_not_lost(self, pair: Pair) -> None:
+        data = os.urandom(3 * PAGE)
+        await self.send_and_end(pair.far, data)
+        await asyncio.sleep(0.01)
+        assert await read_all(pair.near, max(pair.near.record, 64)) == data
+
+    async def test_ending_while_the_peer_sends_loses_nothing(self, pair: Pair) -> None:
+        data = os.urandom(4 * LARGEST)
+
+        async def read_and_end_meanwhile() -> bytes:
+            first = await read_once(pair.near, pair.near.record)
+            await write_all(pair.near, b"enough")
+            await self.end(pair.near)
+            return first + await read_all(pair.near)
+
+        _, read = await both(self.send_and_end(pair.far, data), read_and_end_meanwhile())
+        assert read == data
+        assert await pair.far.receive_all() == b"enough"
+
+    async def test_back_pressure_loses_nothing(self, pair: Pair) -> None:
+        written = await fill(pair.near)
+        waiting = await blocked(pair.near.wait_writable())
+
+        async def go_on() -> None:
+            await waiting
+            await settle(pair.near)
+
+        _, received = await both(go_on(), pair.far.receive(len(written)))
+        assert received == written
+        assert pair.near.room()
+
+    async def test_an_end_behind_a_full_kernel_arrives(self, pair: Pair) -> None:
+        written = await fill(pair.near)
+        early = b""
+        while not pair.near.flush():
+            early += await pair.far.receive(1)
+        _, late = await both(self.end(pair.near), pair.far.receive_all())
+        assert early + bytes(late) == written  # type: ignore[call-overload]
+
+    async def test_closing_in_order_loses_nothing(self, pair: Pair) -> None:
+        data = os.urandom(2 * PAGE)
+        await write_all(pair.near, data)
+        await pair.near.aclose()
+        await pair.near.aclose()
+        assert await pair.far.receive_all() == data
+
+    async def test_an_abort_is_a_reset(self, pair: Pair) -> None:
+        pair.near.abort()
+        pair.near.abort()
+        with pytest.raises(ConnectionResetError):
+            await pair.far.step()
+
+    async def test_an_abort_wakes_who_waits(self, pair: Pair) -> None:
+        await self.drain_what_the_handshake_left(pair.near)
+        await fill(pair.near)
+        reader = await blocked(pair.near.wait_readable())
+        writer = await blocked(pair.near.wait_writable())
+        assert not reader.done()
+        pair.near.abort()
+        await both(reader, writer)
+
+    async def test_after_an_abort_nothing_can_be_read_or_written(self, pair: Pair) -> None:
+        pair.near.abort()
+        await both(pair.near.wait_readable(), pair.near.wait_writable())
+        with pytest.raises(StreamResetError):
+            pair.near.read_into(memoryview(bytearray(LARGEST)))
+        with pytest.raises(StreamResetError):
+            take(pair.near, b"x")
+        pair.near.write_eof()
+        await pair.near.aclose()
+
+    async def test_a_reset_by_the_peer_is_an_error_on_both_sides(self, pair: Pair) -> None:
+        await self.drain_what_the_handshake_left(pair.near)
+        await fill(pair.near)
+        reader = await blocked(pair.near.wait_readable())
+        writer = await blocked(pair.near.wait_writable())
+        pair.far.reset()
+        await both(reader, writer)
+        with pytest.raises(StreamResetError):
+            await read_once(pair.near)
+        with pytest.raises(StreamResetError):
+            await write_all(pair.near, b"never arrives")
+        pair.near.write_eof()
+        await pair.near.aclose()
+
+    async def test_a_cancelled_reader_misses_nothing(self, pair: Pair) -> None:
+        await self.drain_what_the_handshake_left(pair.near)
+        reader = await blocked(pair.near.wait_readable())
+        await self.send_and_end(pair.far, b"meanwhile")
+        reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reader
+        assert await read_all(pair.near) == b"meanwhile"
+
+    async def test_a_cancelled_writer_goes_on_later(self, pair: Pair) -> None:
+        written = await fill(pair.near)
+        writer = await blocked(pair.near.wait_writable())
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await writer
+        _, received = await both(settle(pair.near), pair.far.receive(len(written)))
+        assert received == written
+
+    async def test_a_waiting_reader_does_not_spin(self, pair: Pair) -> None:
+        await self.drain_what_the_handshake_left(pair.near)
+        reader = await blocked(pair.near.wait_readable())
+        assert not reader.done()
+        reader.cancel()
+
+    @staticmethod
+    async def drain_what_the_handshake_left(stream: ByteStream) -> None:
+        """Tickets of TLS and the like wake a reader once and are no data."""
+        block = memoryview(bytearray(LARGEST))
+        await asyncio.sleep(0.01)
+        assert stream.read_into(block) is None
+        await asyncio.sleep(0)
+
+    @staticmethod
+    async def end(stream: ByteStream) -> None:
+        stream.write_eof()
+        await settle(stream)
+
+    @staticmethod
+    async def send_slowly(far: FarEnd, data: bytes) -> None:
+        await far.send(data, piece=1)
+        await far.send(data, piece=3)
+
+    @staticmethod
+    async def send_and_end(far: FarEnd, data: bytes) -> None:
+        await far.send(data)
+        await far.end()
+
+    @classmethod
+    async def write_and_end(cls, near: ByteStream, data: bytes) -> None:
+        await write_all(near, data)
+        await cls.end(near)
+
+    @staticmethod
+    async def expect(far: FarEnd, data: bytes) -> None:
+        assert await far.receive_all() == data

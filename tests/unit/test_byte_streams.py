@@ -1,0 +1,139 @@
+"""Every stream of the house keeps the promises of ByteStream."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+import pytest
+
+from circumvent.api import HeaderStream, LayerStream, TlsOptions
+from circumvent.net import readiness
+from circumvent.net.sockets import RECEIVE_BUFFER
+from circumvent.net.tcp import TcpStream
+from circumvent.net.tls import TlsClient
+from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
+from circumvent_plugins.vless import ResponseStream
+from tests.conformance.byte_stream import ByteStreamContract, Pair
+from tests.conformance.codecs import HeadedCodec, ShadowsocksCodec, TlsCodec, password_key
+from tests.conformance.far_end import Codec, FarEnd, connected
+from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+
+Make = Callable[[socket.socket, socket.socket, Certificate], Coroutine[None, None, Pair]]
+SMALL = 32 * 1024
+HEADER = b"a request of some length"
+RESPONSE = b"\x00\x03add"
+PASSWORD = "a password"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+async def tcp(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
+    return Pair(TcpStream(near), FarEnd(far, Codec()))
+
+
+def tls(version: ssl.TLSVersion) -> Make:
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.chain, certificate.key)
+        context.minimum_version = context.maximum_version = version
+        client = TlsClient(str(certificate.authority))
+        peer = FarEnd(far, TlsCodec(context))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(peer.shake_hands())
+            stream = await client.start(TcpStream(near), TlsOptions(SERVER_NAME))
+        return Pair(stream, peer)
+
+    return make
+
+
+def shadowsocks(method: str) -> Make:
+    async def make(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
+        cipher = CIPHERS[method]
+        key = password_key(PASSWORD.encode(), cipher.key_size)
+        stream = AeadStream(TcpStream(near), cipher, master_key(PASSWORD, cipher.key_size))
+        return Pair(stream, FarEnd(far, ShadowsocksCodec(method, key)))
+
+    return make
+
+
+def header(below: Make) -> Make:
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        pair.far.codec = HeadedCodec(pair.far.codec, request=HEADER)
+        return Pair(HeaderStream(pair.near, HEADER), pair.far)
+
+    return make
+
+
+def vless(below: Make) -> Make:
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        pair.far.codec = HeadedCodec(pair.far.codec, response=RESPONSE)
+        return Pair(ResponseStream(pair.near), pair.far)
+
+    return make
+
+
+def layer(below: Make) -> Make:
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        return Pair(LayerStream(pair.near), pair.far)
+
+    return make
+
+
+TLS_12, TLS_13 = tls(ssl.TLSVersion.TLSv1_2), tls(ssl.TLSVersion.TLSv1_3)
+AES = shadowsocks("aes-128-gcm")
+STREAMS = {
+    "tcp": tcp,
+    "tls 1.2": TLS_12,
+    "tls 1.3": TLS_13,
+    **{f"shadowsocks {method}": shadowsocks(method) for method in CIPHERS},
+    "header over tcp": header(tcp),
+    "header over tls": header(TLS_13),
+    "header over shadowsocks": header(AES),
+    "vless response over tcp": vless(tcp),
+    "vless response over tls": vless(TLS_13),
+    "layer": layer(tcp),
+}
+PORTABLE = {"tcp": tcp, "tls 1.3": TLS_13, "shadowsocks aes-128-gcm": AES}
+
+
+async def make_pair(make: Make, certificate: Certificate) -> AsyncIterator[Pair]:
+    near, far = connected(small=SMALL, receive=RECEIVE_BUFFER)
+    pair = await make(near, far, certificate)
+    yield pair
+    pair.near.abort()
+    pair.far.close()
+
+
+class TestStreams(ByteStreamContract):
+    """Over edge-triggered readiness where the system has it."""
+
+    @pytest.fixture(params=STREAMS.values(), ids=list(STREAMS))
+    async def pair(
+        self, request: pytest.FixtureRequest, certificate: Certificate
+    ) -> AsyncIterator[Pair]:
+        async for pair in make_pair(request.param, certificate):
+            yield pair
+
+
+class TestPortableStreams(ByteStreamContract):
+    """Over the loop's own level-triggered readiness, as on other systems."""
+
+    @pytest.fixture(params=PORTABLE.values(), ids=list(PORTABLE))
+    async def pair(
+        self,
+        request: pytest.FixtureRequest,
+        certificate: Certificate,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> AsyncIterator[Pair]:
+        monkeypatch.setattr(readiness, "_EDGES", 0)
+        async for pair in make_pair(request.param, certificate):
+            yield pair

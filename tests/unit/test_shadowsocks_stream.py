@@ -1,0 +1,244 @@
+"""The Shadowsocks AEAD stream: forged, cut and oddly split records; what lies where in a block."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from circumvent.api import ProtocolError
+from circumvent.memory import LARGEST
+from circumvent.net import readiness
+from circumvent.net.sockets import RECEIVE_BUFFER
+from circumvent.net.tcp import TcpStream
+from circumvent_plugins.shadowsocks_aead import (
+    CIPHERS,
+    MAX_PAYLOAD,
+    MAX_RECORD,
+    OVERHEAD,
+    AeadStream,
+    Cipher,
+)
+from tests.conformance.byte_stream import read_all, read_exactly, read_once
+from tests.conformance.codecs import Direction, ShadowsocksCodec
+from tests.conformance.far_end import FarEnd, connected
+
+AES = CIPHERS["aes-128-gcm"]
+KEY = bytes(range(16))
+TAG = 16
+PAYLOAD = 40
+SECOND = AES.key_size + 2 + TAG + PAYLOAD + TAG  # where the second record starts on the wire
+
+
+@pytest.fixture(params=["edges", "levels"])
+async def ends(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[AeadStream, FarEnd]]:
+    if request.param == "levels":
+        monkeypatch.setattr(readiness, "_EDGES", 0)
+    near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+    stream = AeadStream(TcpStream(near), AES, KEY)
+    peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
+    yield stream, peer
+    stream.abort()
+    peer.close()
+
+
+Ends = tuple[AeadStream, FarEnd]
+
+
+class TestForgeries:
+    @pytest.mark.parametrize(
+        "position",
+        [
+            pytest.param(0, id="salt"),
+            pytest.param(SECOND, id="length"),
+            pytest.param(SECOND + 2, id="tag of the length"),
+            pytest.param(SECOND + 2 + TAG, id="payload"),
+            pytest.param(SECOND + 2 + TAG + PAYLOAD, id="tag of the payload"),
+        ],
+    )
+    async def test_one_changed_bit_is_a_protocol_error(self, ends: Ends, position: int) -> None:
+        stream, peer = ends
+        wire = bytearray(peer.codec.seal(bytes(3 * PAYLOAD)))
+        wire[position] ^= 1
+        await peer.send_wire(bytes(wire))
+        with pytest.raises(ProtocolError, match="does not authenticate"):
+            await read_all(stream)
+
+    @pytest.mark.parametrize("length", [0, MAX_PAYLOAD + 1, 0xFFFF])
+    async def test_an_impossible_length_is_a_protocol_error(self, ends: Ends, length: int) -> None:
+        stream, peer = ends
+        salt = os.urandom(AES.key_size)
+        sealed = Direction(AES.name, KEY, salt).encrypt(length.to_bytes(2))
+        await peer.send_wire(salt + sealed + bytes(PAYLOAD))
+        with pytest.raises(ProtocolError, match=f"record of {length} bytes"):
+            await read_all(stream)
+
+
+class TestEnds:
+    @pytest.mark.parametrize("kept", range(1, SECOND + 2 + TAG + PAYLOAD + TAG))
+    async def test_only_between_records_is_an_end_clean(self, kept: int) -> None:
+        near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+        stream = AeadStream(TcpStream(near), AES, KEY)
+        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
+        data = os.urandom(2 * PAYLOAD)
+        await peer.send_wire(peer.codec.seal(data)[:kept])
+        peer.cut()
+        if kept in (AES.key_size, SECOND):
+            assert await read_all(stream) == data[: PAYLOAD if kept == SECOND else 0]
+        else:
+            if kept > SECOND:
+                assert await read_exactly(stream, PAYLOAD) == data[:PAYLOAD]
+            with pytest.raises(ProtocolError, match="ends inside a record"):
+                await read_all(stream)
+        stream.abort()
+        peer.close()
+
+    async def test_a_cut_while_we_wait_for_the_rest(self, ends: Ends) -> None:
+        stream, peer = ends
+        await peer.send_wire(peer.codec.seal(bytes(PAYLOAD))[:-1])
+        reading = asyncio.create_task(read_all(stream))
+        await asyncio.sleep(0.02)
+        assert not reading.done()
+        peer.cut()
+        with pytest.raises(ProtocolError, match="ends inside a record"):
+            await reading
+
+
+class TestSplits:
+    async def test_a_buffer_that_ends_with_a_record_does_not_hide_the_next(
+        self, ends: Ends
+    ) -> None:
+        """The kernel was told to wait for a large record; a small one must still wake us."""
+        stream, peer = ends
+        large = ShadowsocksCodec(AES.name, KEY)
+        peer.codec = large
+        whole = large.seal(os.urandom(MAX_PAYLOAD))
+        await peer.send_wire(whole[: AES.key_size + 100])
+        reading = asyncio.create_task(read_once(stream))
+        await asyncio.sleep(0.02)
+        await peer.send_wire(whole[AES.key_size + 100 :])
+        assert len(await reading) == MAX_PAYLOAD
+        record = large.seal(bytes(MAX_PAYLOAD))
+        await peer.send_wire(record)
+        await asyncio.sleep(0.02)
+        assert len(await read_once(stream, MAX_RECORD + len(record))) == MAX_PAYLOAD
+        waiting = asyncio.create_task(read_once(stream))
+        await asyncio.sleep(0.02)
+        await peer.send(b"small")
+        assert await waiting == b"small"
+
+    async def test_a_reader_of_a_partial_record_sleeps(self, ends: Ends) -> None:
+        stream, peer = ends
+        wire = peer.codec.seal(bytes(PAYLOAD))
+        block = memoryview(bytearray(LARGEST))
+        wakes = 0
+        for byte in range(len(wire) - 1):
+            await peer.send_wire(wire[byte : byte + 1])
+        waiting = asyncio.create_task(stream.wait_readable())
+        while waiting.done() or not wakes:
+            await waiting
+            wakes += 1
+            assert stream.read_into(block) is None
+            waiting = asyncio.create_task(stream.wait_readable())
+            await asyncio.sleep(0.01)
+        assert wakes < 5
+        await peer.send_wire(wire[-1:])
+        await waiting
+        assert stream.read_into(block) == PAYLOAD
+
+
+def is_length(nonce: bytes) -> bool:
+    """Lengths and payloads take turns."""
+    return nonce[0] % 2 == 0
+
+
+def address(view: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
+
+
+class Places:
+    """Instead of a cipher: checks what lies where, and seals nothing."""
+
+    def encrypt_into(self, nonce: bytes, data: memoryview, _: bytes | None, buf: memoryview) -> int:
+        assert len(buf) == len(data) + TAG
+        if is_length(nonce):  # sealed where it is: the same memory is allowed
+            assert address(buf) == address(data)
+        else:
+            assert address(buf) + len(buf) <= address(data), "the plaintext is overwritten"
+        return len(buf)
+
+    def decrypt_into(self, nonce: bytes, data: memoryview, _: bytes | None, buf: memoryview) -> int:
+        """What is opened is always a full record."""
+        assert len(data) == len(buf) + TAG
+        if is_length(nonce):
+            assert address(buf) == address(data)
+            buf[:] = MAX_PAYLOAD.to_bytes(2)
+        else:
+            assert address(buf) + len(buf) <= address(data), "the ciphertext is overwritten"
+        return len(buf)
+
+
+class Sink(TcpStream):
+    """Takes note of what is written; shows as much as a buffer holds to whoever reads."""
+
+    first = end = 0
+
+    def write(self, _: memoryview, start: int, end: int) -> int:
+        self.first, self.end = start, end
+        return end - start
+
+    def peek_into(self, buffer: memoryview) -> int | None:
+        return len(buffer)
+
+    def discard(self, count: int) -> None:
+        pass
+
+
+def interesting_sizes(largest: int) -> Iterator[int]:
+    """All around each multiple of a record, and a sample of the rest."""
+    for middle in range(0, largest + MAX_PAYLOAD, MAX_PAYLOAD):
+        yield from range(max(1, middle - 40), min(middle + 40, largest) + 1)
+    yield from range(1, largest + 1, 611)
+    yield largest
+
+
+class TestPlaces:
+    """Sealing and opening happen in one block; input and output never overlap."""
+
+    @pytest.fixture(params=CIPHERS.values(), ids=list(CIPHERS))
+    def cipher(self, request: pytest.FixtureRequest) -> Cipher:
+        return Cipher("places", request.param.key_size, lambda _: Places())
+
+    async def test_of_writes(self, cipher: Cipher) -> None:
+        block = memoryview(bytearray(LARGEST))
+        near, far = socket.socketpair()
+        sink = Sink(near)
+        start = AeadStream(sink, cipher, bytes(cipher.key_size)).headroom
+        for size in interesting_sizes(LARGEST - start):
+            stream = AeadStream(sink, cipher, bytes(cipher.key_size))
+            records = -(-size // MAX_PAYLOAD)
+            for salt in (cipher.key_size, 0):  # the first write and a later one
+                assert stream.write(block, start, start + size) == size
+                assert sink.first >= 0
+                assert sink.end - sink.first == salt + size + records * OVERHEAD
+        sink.abort()
+        far.close()
+
+    async def test_of_reads(self, cipher: Cipher) -> None:
+        block = memoryview(bytearray(LARGEST))
+        near, far = socket.socketpair()
+        sink = Sink(near)
+        stream = AeadStream(sink, cipher, bytes(cipher.key_size))
+        stream.read_into(block)  # takes the salt
+        for size in interesting_sizes(LARGEST - stream.record):
+            count = stream.read_into(block[: stream.record + size])
+            assert count
+            assert count % MAX_PAYLOAD == 0
+        sink.abort()
+        far.close()
