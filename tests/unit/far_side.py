@@ -36,13 +36,13 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
 BUDGET = 8 << 20
 DIAL, STREAM = 16 << 10, 8 << 10  # bytes that the transport of these tests declares
 QUICK = {  # seconds, an order of magnitude below the real ones
-    (live, "FIRST_PATIENCE"): 0.2,
+    (live, "FIRST_PATIENCE"): 0.12,
     (health, "TICK"): 0.02,
-    (health, "PROBE_SECONDS"): 0.25,
-    (health, "DOUBT_AGAIN_AFTER"): 0.2,
-    (health, "FROZEN_AFTER"): 0.3,
-    (manager, "FIRST_REST"): 0.1,
-    (manager, "WAIT_FOR_TUNNEL"): 0.6,
+    (health, "PROBE_SECONDS"): 0.2,
+    (health, "DOUBT_AGAIN_AFTER"): 0.1,
+    (health, "FROZEN_AFTER"): 0.2,
+    (manager, "FIRST_REST"): 0.06,
+    (manager, "WAIT_FOR_TUNNEL"): 0.4,
     (manager, "_PRESSURE_RECHECK"): 0.05,
     (probe, "NEXT_TARGET_AFTER"): 0.05,
     (race, "FIRST_STAGGER"): 0.05,

@@ -308,7 +308,7 @@ class TestBytes:
                 browser = await home.visit(SITE)
                 assert await browser.hear_out() == b"farewell"
                 await browser.say(b"last words")
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.2)
                 assert tunnel.state is State.UP
                 assert not [probe for probe in home.store.attempts(9) if probe.what == "probe"]
                 browser.writer.close()

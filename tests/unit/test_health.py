@@ -32,7 +32,7 @@ from tests.unit.far_side import (
 from tests.unit.test_client_hello import HELLO
 from tests.unit.test_dispatch import POST, REPLY, SITE, prefer
 
-PATIENCE = 0.2  # as scaled by ``hurry``
+PATIENCE = 0.12  # as scaled by ``hurry``
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ class Greeted(FarTransport):
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         tunnel = await super().connect(entry, dialer, account)
-        tunnel.open = self._greeted(tunnel)  # type: ignore[method-assign]
+        tunnel.open = self._greeted(tunnel)  # type: ignore[method-assign, assignment]
         return tunnel
 
     def _greeted(
@@ -239,7 +239,7 @@ class TestUsersTraffic:
                 await browser.say(POST)
                 await browser.hear(PROVEN_BYTES)
                 await browser.say(b"more, please")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
             assert tunnel.state is not State.DEAD
             assert home.manager.tunnels == [tunnel]
 
@@ -248,7 +248,7 @@ class TestUsersTraffic:
             for _ in range(2):
                 await visit.hear()
                 await visit.say(b"x")
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.27)
             await visit.say(b"y")
 
         async with nodes(1, {SITE: pause}) as made, house(all_of(made), tmp_path) as home:

@@ -241,9 +241,9 @@ class TestPool:
                 await until(lambda: len(home.store.attempts(9)) >= 4)
                 times = [attempt.at for attempt in reversed(home.store.attempts(9))]
         rests = [later - earlier for earlier, later in pairwise(times)]
-        assert rests[0] >= 0.075
-        assert rests[1] >= 0.15
-        assert rests[2] >= 0.3
+        assert rests[0] >= 0.045
+        assert rests[1] >= 0.09
+        assert rests[2] >= 0.18
 
     async def test_who_wins_and_dies_again_and_again_rests_longer_too(self, tmp_path: Path) -> None:
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
@@ -252,7 +252,7 @@ class TestPool:
                 home.manager.lose(tunnel, "for the test")
             started = time.monotonic()
             await home.up(1)
-            assert time.monotonic() - started >= 0.25
+            assert time.monotonic() - started >= 0.15
 
     async def test_a_fresh_network_ends_every_rest(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

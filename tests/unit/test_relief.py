@@ -59,7 +59,7 @@ class TestRelief:
                 await asyncio.sleep(0.05)
                 for node in made:
                     await node.start()
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.2)
                 assert not home.manager.tunnels
                 account.discharge(size)
                 await home.up(2)
