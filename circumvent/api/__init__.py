@@ -23,7 +23,7 @@ from circumvent.errors import (
     StreamResetError,
     UnsupportedError,
 )
-from circumvent.memory import Account
+from circumvent.memory import Account, Lease
 
 __all__ = [
     "Account",
@@ -37,6 +37,7 @@ __all__ = [
     "HandshakeError",
     "HeaderStream",
     "LayerStream",
+    "Lease",
     "LinkError",
     "PeekStream",
     "Privacy",

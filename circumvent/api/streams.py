@@ -107,6 +107,14 @@ class PeekStream(ByteStream):
     def ended(self) -> bool:
         """Whether the peer closed its side: the last ``peek_into`` showed all there will be."""
 
+    @property
+    @abstractmethod
+    def starved(self) -> bool:
+        """Whether the last wake-up brought less than was expected.
+
+        Then it is the end, or the kernel has no room left for the rest: take out what is there.
+        """
+
     @abstractmethod
     def fileno(self) -> int:
         """The descriptor of the socket."""

@@ -23,12 +23,13 @@ _NOWHERE = mmap.mmap(-1, LARGEST)
 class TcpStream(SocketStream, PeekStream):
     """A connected, non-blocking TCP socket, which it owns."""
 
-    __slots__ = ("_expected", "_short")
+    __slots__ = ("_expected", "_short", "_starved")
 
     def __init__(self, sock: socket.socket, ready: Watch | None = None) -> None:
         super().__init__(sock, ready or watch(sock.fileno()))
         self._expected = 1
         self._short = False
+        self._starved = False
 
     def read_into(self, buffer: memoryview) -> int | None:
         count = self._receive(buffer, 0)
@@ -50,7 +51,8 @@ class TcpStream(SocketStream, PeekStream):
         except OSError as error:
             raise reset_error("read", error) from error
         self._short = count < len(buffer)
-        if self._short and count < self._expected:
+        self._starved = self._short and count < self._expected
+        if self._starved:
             self._watch.fell_short()
         return count
 
@@ -73,6 +75,10 @@ class TcpStream(SocketStream, PeekStream):
     @property
     def ended(self) -> bool:
         return self._short and self._watch.ended
+
+    @property
+    def starved(self) -> bool:
+        return self._starved
 
     def _send(self, view: memoryview) -> int:
         try:

@@ -88,29 +88,26 @@ class Shadowsocks(Transport):
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
 
-    async def connect(
-        self,
-        entry: ServerEntry,
-        dialer: Dialer,
-        account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
-    ) -> Tunnel:
-        return ShadowsocksTunnel(entry, dialer)
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        return ShadowsocksTunnel(entry, dialer, account)
 
 
 class ShadowsocksTunnel(Tunnel):
     """A connection of its own for every stream."""
 
-    def __init__(self, entry: ServerEntry, dialer: Dialer) -> None:
+    def __init__(self, entry: ServerEntry, dialer: Dialer, account: Account) -> None:
         settings = _settings(entry)
         self._entry = entry
         self._dialer = dialer
+        self._account = account
         self._cipher = CIPHERS[settings.method]
         self._key = master_key(settings.password, self._cipher.key_size)
 
     async def open(self, destination: Destination) -> ByteStream:
         header = encode_request(Destination.encode, destination)
         connection = await self._dialer.tcp(self._entry.host, self._entry.port)
-        return HeaderStream(AeadStream(connection, self._cipher, self._key), header)
+        sealed = AeadStream(connection, self._cipher, self._key, self._account)
+        return HeaderStream(sealed, header)
 
 
 def _read_link(text: str) -> Link:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
-from circumvent.api import LayerStream, PeekStream, ProtocolError
+from circumvent.api import Account, LayerStream, Lease, PeekStream, ProtocolError
 
 TAG = 16
 LENGTH = 2
@@ -101,16 +101,15 @@ def subkey(key: bytes, salt: bytes) -> bytes:
     return output[: len(key)]
 
 
-def _nonce(counter: int) -> bytes:
-    return counter.to_bytes(12, "little")
-
-
 class AeadStream(LayerStream):
     """Seals what is written to ``base`` and opens what is read from it."""
 
     __slots__ = (
+        "_account",
         "_cipher",
         "_key",
+        "_kept",
+        "_kept_size",
         "_open_at",
         "_open_key",
         "_payload",
@@ -120,9 +119,12 @@ class AeadStream(LayerStream):
         "_tcp",
     )
 
-    def __init__(self, base: PeekStream, cipher: Cipher, key: bytes) -> None:
+    def __init__(self, base: PeekStream, cipher: Cipher, key: bytes, account: Account) -> None:
         super().__init__(base)
         self._tcp = base
+        self._account = account
+        self._kept: Lease | None = None
+        self._kept_size = 0
         self._cipher = cipher
         self._key = key
         self._salt = os.urandom(cipher.key_size)
@@ -137,78 +139,123 @@ class AeadStream(LayerStream):
 
     def read_into(self, buffer: memoryview) -> int | None:
         sealed = buffer[MAX_RECORD:]
-        count = self._tcp.peek_into(sealed)
+        kept = self._restore(sealed)
+        count = self._tcp.peek_into(sealed[kept:])
         if not count:
             return self._end(count)
-        at = self._take_salt(sealed, count) if not self._open_key else 0
-        plain = 0
-        aead = _warm(self._cipher.make, self._open_key) if self._open_key else None
-        while aead is not None:
-            if self._payload < 0:
-                if count - at < LENGTH_SEALED:
-                    break
-                self._payload = self._open_length(aead, sealed[at : at + LENGTH_SEALED])
-                at += LENGTH_SEALED
-            end = at + self._payload + TAG
-            if end > count:
-                break
-            self._open(aead, sealed[at:end], buffer[plain : plain + self._payload])
-            plain += self._payload
-            at, self._payload = end, -1
+        count += kept
+        at, plain = self._open_records(sealed[:count], buffer)
         if at:
-            self._tcp.discard(at)
+            self._tcp.discard(at - kept)
+            self._forget_kept()
         if not (plain and self._tcp.ended):  # what is whole comes before the error
-            self._expect(count - at)
+            self._expect(sealed[at:count])
         return plain or None
+
+    def _open_records(self, sealed: memoryview, plain: memoryview) -> tuple[int, int]:
+        """Open every whole record; returns how much of both was used."""
+        at = used = 0
+        if not self._open_key:
+            at = self._take_salt(sealed)
+            if not at:
+                return 0, 0
+        opened, payload = self._open_at, self._payload
+        count = len(sealed)
+        decrypt = _warm(self._cipher.make, self._open_key).decrypt_into
+        try:
+            while True:
+                if payload < 0:
+                    end = at + LENGTH_SEALED
+                    if end > count:
+                        break
+                    # Over its own ciphertext: the very same memory is explicitly allowed.
+                    length = sealed[at : at + LENGTH]
+                    decrypt(opened.to_bytes(12, "little"), sealed[at:end], None, length)
+                    opened += 1
+                    at, payload = end, length[0] << 8 | length[1]
+                    if not 0 < payload <= MAX_PAYLOAD:
+                        message = f"the server announced a record of {payload} bytes"
+                        raise ProtocolError(message, stage="read")
+                end = at + payload + TAG
+                if end > count:
+                    break
+                target = plain[used : used + payload]
+                decrypt(opened.to_bytes(12, "little"), sealed[at:end], None, target)
+                opened += 1
+                used += payload
+                at, payload = end, -1
+        except ProtocolError:
+            raise
+        except Exception as error:  # InvalidTag lives in a module that costs memory to import
+            message = "a record from the server does not authenticate: wrong password or altered"
+            raise ProtocolError(message, stage="read") from error
+        self._open_at, self._payload = opened, payload
+        return at, used
 
     def _end(self, count: int | None) -> int | None:
         if count is None:
-            self._expect(0)
-        elif self._payload >= 0:
+            self._tcp.expect(max(1, self._missing() - self._kept_size))
+        elif self._payload >= 0 or self._kept_size:
             self._cut()
         return count
 
-    def _expect(self, left: int) -> None:
-        """Sleep until the record whose first ``left`` bytes wait in the kernel is whole."""
+    def _missing(self) -> int:
+        """Length of what comes next, from its start."""
         if not self._open_key:
-            missing = self._cipher.key_size
-        elif self._payload >= 0:
-            missing = self._payload + TAG
-        else:
-            missing = LENGTH_SEALED if left else 1
-        if left >= missing:  # the buffer was full: the rest can be read at once
-            return
-        if left and self._tcp.ended:
-            self._cut()
-        self._tcp.expect(missing)
+            return self._cipher.key_size
+        return LENGTH_SEALED if self._payload < 0 else self._payload + TAG
+
+    def _expect(self, partial: memoryview) -> None:
+        """Sleep until the record that starts with ``partial`` is whole."""
+        if not partial:
+            self._tcp.expect(1)
+        elif len(partial) < self._missing():  # else the buffer was full: read on at once
+            if self._tcp.ended:
+                self._cut()
+            if self._tcp.starved:
+                self._keep(partial)
+            self._tcp.expect(self._missing() - self._kept_size)
+
+    def _keep(self, partial: memoryview) -> None:
+        """Take a partial record out of the kernel.
+
+        Its last bytes may pin a whole receive buffer's worth of kernel memory, so that nothing
+        more is taken in and the record would never become whole.
+        """
+        if self._kept is None:
+            self._kept = self._account.hold(MAX_RECORD)
+        self._kept.view[: len(partial)] = partial
+        self._tcp.discard(len(partial) - self._kept_size)
+        self._kept_size = len(partial)
+
+    def _restore(self, sealed: memoryview) -> int:
+        if self._kept is not None:
+            sealed[: self._kept_size] = self._kept.view[: self._kept_size]
+        return self._kept_size
+
+    def _forget_kept(self) -> None:
+        if self._kept is not None:
+            self._kept.release()
+            self._kept, self._kept_size = None, 0
+
+    async def aclose(self) -> None:
+        self._forget_kept()
+        await super().aclose()
+
+    def abort(self) -> None:
+        self._forget_kept()
+        super().abort()
 
     def _cut(self) -> None:
         message = "the server's stream ends inside a record"
         raise ProtocolError(message, stage="read")
 
-    def _take_salt(self, sealed: memoryview, count: int) -> int:
+    def _take_salt(self, sealed: memoryview) -> int:
         size = self._cipher.key_size
-        if count < size:
+        if len(sealed) < size:
             return 0
         self._open_key = subkey(self._key, bytes(sealed[:size]))
         return size
-
-    def _open_length(self, aead: Aead, sealed: memoryview) -> int:
-        # Opened into the start of its own ciphertext: the same memory is explicitly allowed.
-        self._open(aead, sealed, sealed[:LENGTH])
-        length = int.from_bytes(sealed[:LENGTH])
-        if not 0 < length <= MAX_PAYLOAD:
-            message = f"the server announced a record of {length} bytes"
-            raise ProtocolError(message, stage="read")
-        return length
-
-    def _open(self, aead: Aead, sealed: memoryview, plain: memoryview) -> None:
-        try:
-            aead.decrypt_into(_nonce(self._open_at), sealed, None, plain)
-        except Exception as error:  # InvalidTag lives in a module that costs memory to import
-            message = "a record from the server does not authenticate: wrong password or altered"
-            raise ProtocolError(message, stage="read") from error
-        self._open_at += 1
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         if start == end:
@@ -218,9 +265,18 @@ class AeadStream(LayerStream):
             block[at : at + len(self._salt)] = self._salt
             at += len(self._salt)
             self._salt = b""
-        aead = _warm(self._cipher.make, self._seal_key)
+        encrypt = _warm(self._cipher.make, self._seal_key).encrypt_into
+        sealed = self._seal_at
         for piece in range(start, end, MAX_PAYLOAD):
-            at = self._seal(aead, block, at, block[piece : min(piece + MAX_PAYLOAD, end)])
+            plain = block[piece : min(piece + MAX_PAYLOAD, end)]
+            body = at + LENGTH_SEALED
+            length = block[at : at + LENGTH]
+            length[:] = len(plain).to_bytes(LENGTH)
+            encrypt(sealed.to_bytes(12, "little"), length, None, block[at:body])
+            at = body + len(plain) + TAG
+            encrypt((sealed + 1).to_bytes(12, "little"), plain, None, block[body:at])
+            sealed += 2
+        self._seal_at = sealed
         self._tcp.write(block, first, at)
         return end - start
 
@@ -228,14 +284,3 @@ class AeadStream(LayerStream):
         """How far in front of the plaintext the ciphertext starts, so that they never meet."""
         records = -(-size // MAX_PAYLOAD)
         return min(size, MAX_PAYLOAD) + records * OVERHEAD + len(self._salt)
-
-    def _seal(self, aead: Aead, block: memoryview, at: int, plain: memoryview) -> int:
-        """Seal one record to ``block[at:]``; returns where it ends."""
-        body = at + LENGTH_SEALED
-        end = body + len(plain) + TAG
-        length = block[at : at + LENGTH]
-        length[:] = len(plain).to_bytes(LENGTH)
-        aead.encrypt_into(_nonce(self._seal_at), length, None, block[at:body])
-        aead.encrypt_into(_nonce(self._seal_at + 1), plain, None, block[body:end])
-        self._seal_at += 2
-        return end

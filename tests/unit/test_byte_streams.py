@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 import pytest
 
 from circumvent.api import HeaderStream, LayerStream, TlsOptions
+from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
@@ -56,7 +57,9 @@ def shadowsocks(method: str) -> Make:
     async def make(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
         cipher = CIPHERS[method]
         key = password_key(PASSWORD.encode(), cipher.key_size)
-        stream = AeadStream(TcpStream(near), cipher, master_key(PASSWORD, cipher.key_size))
+        account = Memory(1 << 20).account("test")
+        key = master_key(PASSWORD, cipher.key_size)
+        stream = AeadStream(TcpStream(near), cipher, key, account)
         return Pair(stream, FarEnd(far, ShadowsocksCodec(method, key)))
 
     return make

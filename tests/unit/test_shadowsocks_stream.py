@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from circumvent.api import ProtocolError
-from circumvent.memory import LARGEST
+from circumvent.memory import LARGEST, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
@@ -41,11 +41,15 @@ async def ends(
     if request.param == "levels":
         monkeypatch.setattr(readiness, "_EDGES", 0)
     near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-    stream = AeadStream(TcpStream(near), AES, KEY)
+    stream = AeadStream(TcpStream(near), AES, KEY, account())
     peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
     yield stream, peer
     stream.abort()
     peer.close()
+
+
+def account() -> Account:
+    return Memory(1 << 20).account("test")
 
 
 Ends = tuple[AeadStream, FarEnd]
@@ -84,7 +88,7 @@ class TestEnds:
     @pytest.mark.parametrize("kept", range(1, SECOND + 2 + TAG + PAYLOAD + TAG))
     async def test_only_between_records_is_an_end_clean(self, kept: int) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-        stream = AeadStream(TcpStream(near), AES, KEY)
+        stream = AeadStream(TcpStream(near), AES, KEY, account())
         peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
         data = os.urandom(2 * PAYLOAD)
         await peer.send_wire(peer.codec.seal(data)[:kept])
@@ -219,9 +223,9 @@ class TestPlaces:
         block = memoryview(bytearray(LARGEST))
         near, far = socket.socketpair()
         sink = Sink(near)
-        start = AeadStream(sink, cipher, bytes(cipher.key_size)).headroom
+        start = AeadStream(sink, cipher, bytes(cipher.key_size), account()).headroom
         for size in interesting_sizes(LARGEST - start):
-            stream = AeadStream(sink, cipher, bytes(cipher.key_size))
+            stream = AeadStream(sink, cipher, bytes(cipher.key_size), account())
             records = -(-size // MAX_PAYLOAD)
             for salt in (cipher.key_size, 0):  # the first write and a later one
                 assert stream.write(block, start, start + size) == size
@@ -234,7 +238,7 @@ class TestPlaces:
         block = memoryview(bytearray(LARGEST))
         near, far = socket.socketpair()
         sink = Sink(near)
-        stream = AeadStream(sink, cipher, bytes(cipher.key_size))
+        stream = AeadStream(sink, cipher, bytes(cipher.key_size), account())
         stream.read_into(block)  # takes the salt
         for size in interesting_sizes(LARGEST - stream.record):
             count = stream.read_into(block[: stream.record + size])
