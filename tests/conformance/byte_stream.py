@@ -129,7 +129,7 @@ async def blocked(waiter: Awaitable[None]) -> asyncio.Task[None]:
 class ByteStreamContract:
     """The promises of ``circumvent.api.ByteStream``, one by one."""
 
-    @pytest.mark.parametrize("size", [1, 0x3FFF, 0x4000, 0x4001, 3 * LARGEST + 1])
+    @pytest.mark.parametrize("size", [1, 0x4001, 2 * LARGEST + 1])
     async def test_bytes_arrive_both_ways(self, pair: Pair, size: int) -> None:
         up, down = os.urandom(size), os.urandom(size)
         _, received, _, read = await both(

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +36,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
+@cache
+def trusting(authority: Path) -> TlsClient:
+    """Reading the system's certificates takes longer than any of the tests."""
+    return TlsClient(str(authority))
+
+
 async def tcp(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
     return Pair(TcpStream(near), FarEnd(far, Codec()))
 
@@ -43,7 +51,7 @@ def tls(version: ssl.TLSVersion) -> Make:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
         context.minimum_version = context.maximum_version = version
-        client = TlsClient(str(certificate.authority))
+        client = trusting(certificate.authority)
         peer = FarEnd(far, TlsCodec(context))
         async with asyncio.TaskGroup() as group:
             group.create_task(peer.shake_hands())

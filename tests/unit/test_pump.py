@@ -1,0 +1,199 @@
+"""The pump: everything arrives, and nothing is held while nothing moves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from circumvent.api import ByteStream
+from circumvent.errors import BudgetError
+from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
+from circumvent.net.pump import pump
+from circumvent.net.sockets import RECEIVE_BUFFER
+from circumvent.net.tcp import TcpStream
+from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream
+from tests.conformance.codecs import ShadowsocksCodec
+from tests.conformance.far_end import Codec, FarEnd, connected
+
+AES = CIPHERS["aes-128-gcm"]
+KEY = bytes(16)
+SMALL = 8 * 1024  # of the kernel, towards the far ends
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A client in the clear, a server behind Shadowsocks, and what lies between."""
+
+    client: FarEnd
+    server: FarEnd
+    near_client: ByteStream
+    near_server: ByteStream
+    memory: Memory
+
+    async def up(self) -> None:
+        await pump(self.near_client, self.near_server, self.memory.account("up"), ignore)
+
+    async def down(self) -> None:
+        await pump(self.near_server, self.near_client, self.memory.account("down"), ignore)
+
+
+def ignore(count: int) -> None:
+    assert count > 0
+
+
+@asynccontextmanager
+async def relay() -> AsyncIterator[Relay]:
+    client_sock, client = connected(small=SMALL, receive=RECEIVE_BUFFER)
+    server_sock, server = connected(small=SMALL, receive=RECEIVE_BUFFER)
+    memory = Memory(2 * SMALLEST_ARENA, poison=True)
+    between = Relay(
+        FarEnd(client, Codec()),
+        FarEnd(server, ShadowsocksCodec(AES.name, KEY, largest=4000)),
+        TcpStream(client_sock),
+        AeadStream(TcpStream(server_sock), AES, KEY, memory.account("server")),
+        memory,
+    )
+    try:
+        yield between
+    finally:
+        for stream in (between.near_client, between.near_server):
+            stream.abort()
+        for end in (between.client, between.server):
+            end.close()
+
+
+def pieces(data: bytes, seed: int) -> Iterator[bytes]:
+    sizes = random.Random(seed)
+    while data:
+        size = sizes.choice((1, 100, PAGE, 20_000, LARGEST))
+        yield data[:size]
+        data = data[size:]
+
+
+async def feed(end: FarEnd, data: bytes, seed: int) -> None:
+    stalls = random.Random(seed)
+    for piece in pieces(data, seed):
+        await end.send(piece)
+        if stalls.random() < 0.1:
+            await asyncio.sleep(0.002)
+    await end.end()
+
+
+async def drain(end: FarEnd, size: int, seed: int) -> bytes:
+    stalls = random.Random(seed)
+    digest = hashlib.sha256()
+    while size:
+        data = await end.receive(min(size, stalls.choice((1, PAGE, 50_000))))
+        assert data, "bytes were lost"
+        digest.update(data)
+        size -= len(data)
+        if stalls.random() < 0.1:
+            await asyncio.sleep(0.002)
+    assert await end.receive_all() == b""
+    return digest.digest()
+
+
+amounts = st.one_of(st.integers(0, 5), st.integers(0, 400_000))
+
+
+class TestContents:
+    @given(up=amounts, down=amounts, seed=st.integers(0, 1 << 30))
+    @settings(max_examples=20, deadline=None)
+    def test_everything_arrives_both_ways(self, up: int, down: int, seed: int) -> None:
+        async def run() -> None:
+            sent_up, sent_down = (
+                random.Random(seed).randbytes(up),
+                bytes(range(256)) * (down // 256),
+            )
+            async with relay() as between, asyncio.timeout(20):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(between.up())
+                    group.create_task(between.down())
+                    group.create_task(feed(between.client, sent_up, seed))
+                    group.create_task(feed(between.server, sent_down, seed + 1))
+                    got_up = group.create_task(drain(between.server, len(sent_up), seed + 2))
+                    got_down = group.create_task(drain(between.client, len(sent_down), seed + 3))
+                assert got_up.result() == hashlib.sha256(sent_up).digest()
+                assert got_down.result() == hashlib.sha256(sent_down).digest()
+                assert between.memory.leased == 0
+
+        asyncio.run(run())
+
+    @given(turns=st.integers(0, 60), reads=st.booleans())
+    @settings(max_examples=25, deadline=None)
+    def test_a_cancelled_pump_gives_everything_back(self, turns: int, *, reads: bool) -> None:
+        async def run() -> None:
+            async with relay() as between:
+                tasks: list[asyncio.Task[None] | asyncio.Task[bytes]] = []
+                tasks.append(asyncio.create_task(between.up()))
+                tasks.append(asyncio.create_task(feed(between.client, bytes(300_000), turns)))
+                if reads:
+                    tasks.append(asyncio.create_task(drain(between.server, 300_000, turns)))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                assert between.memory.leased == 0
+                assert between.near_server.unsent is None
+
+        asyncio.run(run())
+
+
+class TestHolding:
+    async def test_an_idle_pump_holds_nothing(self) -> None:
+        async with relay() as between:
+            pumping = asyncio.create_task(between.up())
+            await between.client.send(b"a word")
+            assert await between.server.receive(6) == b"a word"
+            await asyncio.sleep(0.01)
+            assert between.memory.leased == 0
+            await cancel(pumping)
+
+    async def test_a_stalled_sink_holds_no_step_and_at_most_its_unsent_tail(self) -> None:
+        async with relay() as between:
+            account = between.memory.account("up")
+            pumping = asyncio.create_task(between.up())
+            feeding = asyncio.create_task(feed(between.client, bytes(1_000_000), 1))
+            await asyncio.sleep(0.1)
+            unsent = between.near_server.unsent
+            held = 0 if unsent is None else -(-len(unsent) // PAGE) * PAGE
+            assert account.steps == 0
+            assert account.held <= held + PAGE
+            got = await drain(between.server, 1_000_000, 2)
+            assert got == hashlib.sha256(bytes(1_000_000)).digest()
+            await asyncio.gather(pumping, feeding)
+            assert between.memory.leased == 0
+
+    async def test_no_room_to_keep_a_tail_is_an_error_that_leaks_nothing(self) -> None:
+        async with relay() as between:
+            greedy = between.memory.account("greedy")
+            while greedy.try_hold(PAGE):
+                pass
+            before = between.memory.leased
+            pumping = asyncio.create_task(between.up())
+            feeding = asyncio.create_task(feed(between.client, bytes(500_000), 1))
+            with contextlib.suppress(TimeoutError, BudgetError):
+                async with asyncio.timeout(0.1):
+                    await asyncio.shield(pumping)
+            await cancel(feeding)
+            await cancel(pumping)
+            assert between.memory.leased == before
+
+
+async def cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, BudgetError):
+        await task
+
+
+pytestmark = pytest.mark.timeout(30)
