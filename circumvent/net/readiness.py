@@ -39,9 +39,6 @@ class Watch:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
 
-    def fell_short(self) -> None:
-        """A read found fewer bytes than the kernel was told to wait for."""
-
     def drained(self) -> None:
         """A read found nothing more; unless the end is near, wait for the next edge."""
         self.readable = self.ended
@@ -154,24 +151,9 @@ def _poller(loop: asyncio.AbstractEventLoop) -> _Poller:
 
 
 class LevelWatch(Watch):
-    """Level-triggered, over the loop's own selector; portable.
+    """Level-triggered, over the loop's own selector; portable. Never knows of an end ahead."""
 
-    Nothing tells the end from data, but the kernel wakes a reader with fewer bytes than it was
-    told to wait for only at the end.
-    """
-
-    __slots__ = ("_woken",)
-
-    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(fd, loop)
-        self._woken = False
-
-    def fell_short(self) -> None:
-        self.ended = self.ended or self._woken
-
-    def drained(self) -> None:
-        super().drained()
-        self._woken = False
+    __slots__ = ()
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
@@ -187,7 +169,7 @@ class LevelWatch(Watch):
 
     def _on_readable(self) -> None:
         self._loop.remove_reader(self._fd)
-        self.readable = self._woken = True
+        self.readable = True
         self._wake(self._reader)
 
     def _on_writable(self) -> None:

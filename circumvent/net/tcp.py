@@ -52,8 +52,6 @@ class TcpStream(SocketStream, PeekStream):
             raise reset_error("read", error) from error
         self._short = count < len(buffer)
         self._starved = self._short and count < self._expected
-        if self._starved:
-            self._watch.fell_short()
         return count
 
     def discard(self, count: int) -> None:
@@ -67,7 +65,8 @@ class TcpStream(SocketStream, PeekStream):
         if not self._short:  # the last buffer was full: more can be read at once
             return
         self._watch.drained()
-        if count != self._expected:
+        # Said again even if it is the same: the kernel then looks whether its room ran out.
+        if count > 1 or count != self._expected:
             with contextlib.suppress(OSError):  # a broken socket shows at the next read
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
                 self._expected = count

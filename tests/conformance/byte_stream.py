@@ -102,7 +102,7 @@ async def fill(stream: ByteStream) -> bytes:
             written += data[: take(stream, data)]
             assert len(written) < 64 * LARGEST, "room() never ends"
         for _ in range(4):  # the kernel may pass a little more on, at its leisure
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.002)
             stream.flush()
             if stream.room():
                 break
@@ -122,7 +122,7 @@ async def blocked(waiter: Awaitable[None]) -> asyncio.Task[None]:
         await waiter
 
     task = asyncio.get_running_loop().create_task(wait())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0.004)
     return task
 
 
@@ -187,7 +187,7 @@ class ByteStreamContract:
     async def test_data_before_the_end_is_not_lost(self, pair: Pair) -> None:
         data = os.urandom(3 * PAGE)
         await self.send_and_end(pair.far, data)
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.004)
         assert await read_all(pair.near, max(pair.near.record, 64)) == data
 
     async def test_ending_while_the_peer_sends_loses_nothing(self, pair: Pair) -> None:
@@ -297,7 +297,7 @@ class ByteStreamContract:
     async def drain_what_the_handshake_left(stream: ByteStream) -> None:
         """Tickets of TLS and the like wake a reader once and are no data."""
         block = memoryview(bytearray(LARGEST))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.004)
         assert stream.read_into(block) is None
         await asyncio.sleep(0)
 

@@ -91,6 +91,13 @@ class MemoryMachine(RuleBasedStateMachine):
         self.steps.append(Waiting(task, account, size))
         self.collect()
 
+    @rule(pick=picks)
+    def exhaust(self, pick: int) -> None:
+        """Take every block, then queue for another."""
+        while (lease := self.account(pick).try_step(LARGEST, LARGEST)) is not None:
+            self.use(lease, LARGEST, is_step=True)
+        self.step(pick, LARGEST, 0)
+
     @rule(pick=picks, size=sizes)
     def try_hold(self, pick: int, size: int) -> None:
         lease = self.account(pick).try_hold(size)

@@ -13,6 +13,7 @@ import pytest
 from circumvent.api import ProtocolError
 from circumvent.memory import LARGEST, Account, Memory
 from circumvent.net import readiness
+from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
 from circumvent_plugins.shadowsocks_aead import (
@@ -23,7 +24,7 @@ from circumvent_plugins.shadowsocks_aead import (
     AeadStream,
     Cipher,
 )
-from tests.conformance.byte_stream import read_all, read_exactly, read_once
+from tests.conformance.byte_stream import both, read_all, read_exactly, read_once
 from tests.conformance.codecs import Direction, ShadowsocksCodec
 from tests.conformance.far_end import FarEnd, connected
 
@@ -31,6 +32,7 @@ AES = CIPHERS["aes-128-gcm"]
 KEY = bytes(range(16))
 TAG = 16
 PAYLOAD = 40
+SMALL = 20 * 1024  # a receive buffer that hardly holds one record
 SECOND = AES.key_size + 2 + TAG + PAYLOAD + TAG  # where the second record starts on the wire
 # Around each place where one part of the wire ends and the next begins.
 CUTS = [
@@ -128,20 +130,34 @@ class TestSplits:
         stream, peer = ends
         large = ShadowsocksCodec(AES.name, KEY)
         peer.codec = large
-        whole = large.seal(os.urandom(MAX_PAYLOAD))
-        await peer.send_wire(whole[: AES.key_size + 100])
-        reading = asyncio.create_task(read_once(stream))
+        first = large.seal(os.urandom(MAX_PAYLOAD))
+        begun = AES.key_size + 2 + TAG
+        await peer.send_wire(first[: begun + 100])
+        await stream.wait_readable()
+        assert stream.read_into(memoryview(bytearray(LARGEST))) is None
+        rest = first[begun:] + large.seal(bytes(PAYLOAD))
+        await peer.send_wire(rest[100:])
         await asyncio.sleep(0.02)
-        await peer.send_wire(whole[AES.key_size + 100 :])
-        assert len(await reading) == MAX_PAYLOAD
-        record = large.seal(bytes(MAX_PAYLOAD))
-        await peer.send_wire(record)
-        await asyncio.sleep(0.02)
-        assert len(await read_once(stream, MAX_RECORD + len(record))) == MAX_PAYLOAD
+        assert len(await read_once(stream, MAX_RECORD + len(rest))) == MAX_PAYLOAD + PAYLOAD
         waiting = asyncio.create_task(read_once(stream))
         await asyncio.sleep(0.02)
         await peer.send(b"small")
         assert await waiting == b"small"
+
+    @pytest.mark.parametrize("ready", [EdgeWatch, LevelWatch])
+    @pytest.mark.parametrize("kernel", [SMALL, 2 * SMALL, 8 * SMALL])
+    async def test_a_full_kernel_with_half_a_record_does_not_stall(
+        self, ready: type[EdgeWatch | LevelWatch], kernel: int
+    ) -> None:
+        near, far = connected(small=RECEIVE_BUFFER, receive=kernel)
+        watch = ready(near.fileno(), asyncio.get_running_loop())
+        stream = AeadStream(TcpStream(near, watch), AES, KEY, account())
+        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
+        data = os.urandom(50 * MAX_PAYLOAD)
+        _, read = await both(peer.send(data), read_exactly(stream, len(data)))
+        assert read == data
+        stream.abort()
+        peer.close()
 
     async def test_a_reader_of_a_partial_record_sleeps(self, ends: Ends) -> None:
         stream, peer = ends
