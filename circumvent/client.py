@@ -14,6 +14,7 @@ from circumvent.net.network import current_network
 from circumvent.net.tls import TlsClient
 from circumvent.plugins import Plugins
 from circumvent.proxy.door import FrontDoor
+from circumvent.proxy.kernel import raise_descriptor_limit
 from circumvent.status import MemoryStatus, Status, TunnelStatus
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
@@ -39,7 +40,7 @@ class Client:
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
         self._store = Store(config.state_file)
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
-        dialer = NetDialer(TlsClient())
+        dialer = NetDialer(TlsClient(), config.socket_buffers)
         self._manager = TunnelManager(
             _candidates(config.links(), plugins),
             Track(dialer, self._memory, prober, self._store),
@@ -52,6 +53,7 @@ class Client:
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
         """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
+        raise_descriptor_limit()
         self._health.look_at_network()
         self._door.start()
         self._events(Listening(self._listen()))
@@ -73,7 +75,14 @@ class Client:
             listen=self._listen(),
             network=self._manager.network,
             privacy=self._config.privacy,
-            memory=MemoryStatus(memory.budget, memory.leased, memory.charged, memory.high_water),
+            memory=MemoryStatus(
+                budget=memory.budget,
+                leased=memory.leased,
+                charged=memory.charged,
+                high_water=memory.high_water,
+                arena=memory.arena_size,
+                arena_high_water=memory.arena_high_water,
+            ),
             tunnels=tuple(map(_describe, self._manager.tunnels)),
             problems=tuple(
                 f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from circumvent.api.contracts import Privacy
 from circumvent.errors import ConfigError
+from circumvent.net.sockets import SocketBuffers
 from circumvent.proxy.options import (
     DEFAULT_HOST,
     DEFAULT_PORT,
@@ -88,6 +89,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return parse_size("arena", self.arena) if self.arena else None
 
     @property
+    def socket_buffers(self) -> SocketBuffers:
+        """What the kernel may hold for each socket, in proportion to the arena."""
+        return SocketBuffers.beside(self.arena_bytes or self.memory_bytes)
+
+    @property
     def privacy_floor(self) -> Privacy:
         """No tunnel below this class is used."""
         return Privacy[self.privacy.upper()]
@@ -129,6 +135,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             credentials=self.credentials(),
             max_clients=self.limits.clients,
             idle_seconds=self.limits.idle_minutes * MINUTE,
+            buffers=self.socket_buffers,
         )
 
     def _directory(self, kind: str) -> Path:

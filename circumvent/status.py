@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
-    """The arena, in bytes; ``charged`` is what libraries hold outside of it."""
+    """The budget, in bytes; ``charged`` is what libraries hold outside of the arena."""
 
     budget: int
     leased: int
     charged: int
     high_water: int
+    arena: int
+    arena_high_water: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,10 +177,12 @@ class Memory:
         self.budget = budget
         share = max(LARGEST, arena // STEP_RESERVE_SHARE)
         self.step_reserve = pages_for(share) * PAGE
+        self.arena_size = arena // PAGE * PAGE
         self.arena = Arena(arena // PAGE, self.step_reserve // PAGE)
         self.accounts: dict[str, Account] = {}
         self.poison = poison
         self.high_water = 0
+        self.arena_high_water = 0
         self.leased = 0
         self.charged = 0
         self._steps = 0
@@ -319,6 +321,7 @@ class Memory:
         in_use = account.steps + account.held + account.charged
         account.high_water = max(account.high_water, in_use)
         self.high_water = max(self.high_water, self.leased + self.charged)
+        self.arena_high_water = max(self.arena_high_water, self.leased)
 
     def wake(self) -> None:
         """Serve those who wait, in order, as far as there is room."""

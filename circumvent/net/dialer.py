@@ -10,7 +10,7 @@ from circumvent.errors import DialError
 from circumvent.net import tcp
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.resolver import Resolver
-from circumvent.net.sockets import RECEIVE_BUFFER
+from circumvent.net.sockets import SocketBuffers
 from circumvent.net.stagger import first_success
 from circumvent.net.tls import TlsClient
 
@@ -20,9 +20,9 @@ _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 class NetDialer:
     """Connects over the machine's own network. Implements ``circumvent.api.Dialer``."""
 
-    def __init__(self, tls: TlsClient, *, receive_buffer: int = RECEIVE_BUFFER) -> None:
+    def __init__(self, tls: TlsClient, buffers: SocketBuffers | None = None) -> None:
         self._tls = tls
-        self._receive_buffer = receive_buffer
+        self._buffers = buffers or SocketBuffers()
         self._handshakes = HandshakeQueues()
         self._resolver = Resolver()
 
@@ -60,7 +60,7 @@ class NetDialer:
         return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
 
     async def _connect(self, address: str, port: int) -> PeekStream:
-        return await tcp.connect(address, port, receive_buffer=self._receive_buffer)
+        return await tcp.connect(address, port, self._buffers)
 
 
 def _interleave(addresses: Sequence[str]) -> list[str]:

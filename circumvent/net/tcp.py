@@ -13,11 +13,13 @@ from circumvent.api.streams import PeekStream
 from circumvent.errors import DialError
 from circumvent.memory import LARGEST
 from circumvent.net.readiness import Watch, watch
-from circumvent.net.sockets import RECEIVE_BUFFER, SEND_BUFFER, SocketStream, prepare, reset_error
+from circumvent.net.sockets import SocketBuffers, SocketStream, prepare, reset_error
 
 _DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
 # Where discarded bytes end. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
 _NOWHERE = mmap.mmap(-1, LARGEST)
+
+_DEFAULT_BUFFERS = SocketBuffers()
 
 
 class TcpStream(SocketStream, PeekStream):
@@ -106,20 +108,13 @@ class TcpStream(SocketStream, PeekStream):
         return ""
 
 
-async def connect(
-    address: str,
-    port: int,
-    *,
-    send_buffer: int = SEND_BUFFER,
-    receive_buffer: int = RECEIVE_BUFFER,
-) -> TcpStream:
+async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUFFERS) -> TcpStream:
     """Connect to an IP address; raises DialError with the errno."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     ready: Watch | None = None
     try:
-        prepare(sock, send_buffer=send_buffer)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        prepare(sock, buffers)
         code = sock.connect_ex((address, port))
         if code == errno.EINPROGRESS:
             ready = watch(sock.fileno())

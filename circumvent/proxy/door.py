@@ -150,7 +150,7 @@ def _listen(options: DoorOptions) -> list[socket.socket]:
     port = options.port
     try:
         for address in options.addresses:
-            sockets.append(listen(address, port, options.send_buffer))
+            sockets.append(listen(address, port, options.buffers))
             port = sockets[0].getsockname()[1]
     except CircumventError:
         for sock in sockets:

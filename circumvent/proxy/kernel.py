@@ -9,7 +9,7 @@ import struct
 import sys
 
 from circumvent.errors import ConfigError
-from circumvent.net.sockets import RECEIVE_BUFFER, prepare
+from circumvent.net.sockets import SocketBuffers, prepare
 
 BACKLOG = 1024  # a browser that restores its tabs must not meet a full queue
 ANY_IPV6 = "::"
@@ -21,14 +21,23 @@ _LAST_SENT = struct.Struct("=44xI4xI")  # tcpi_last_data_sent, tcpi_last_data_re
 _MILLISECONDS = 1000
 
 
-def listen(address: str, port: int, send_buffer: int) -> socket.socket:
+def raise_descriptor_limit() -> None:
+    """Let the process open as many sockets as it may: each client needs two."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - does not exist on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with contextlib.suppress(OSError, ValueError):  # some systems refuse their own maximum
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def listen(address: str, port: int, buffers: SocketBuffers) -> socket.socket:
     """A listening socket; ``::`` takes IPv4 too. Raises ConfigError with the errno."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Clients inherit all of this: nothing but the blocking mode is left to set for each.
-        prepare(sock, send_buffer=send_buffer)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        prepare(sock, buffers)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != ANY_IPV6)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from circumvent.errors import ConfigError
-from circumvent.net.sockets import SEND_BUFFER
+from circumvent.net.sockets import SocketBuffers
 from circumvent.wire.address import MAX_PORT
 
 DEFAULT_HOST = "127.0.0.1"
@@ -53,7 +53,7 @@ class DoorOptions:
     handshake_seconds: float = HANDSHAKE_SECONDS
     max_head: int = MAX_HEAD
     idle_seconds: float = IDLE_SECONDS
-    send_buffer: int = SEND_BUFFER
+    buffers: SocketBuffers = field(default_factory=SocketBuffers)
 
     def __post_init__(self) -> None:
         if self.credentials is None and not all(map(_is_loopback, self.addresses)):

@@ -26,7 +26,7 @@ def with_a_small_arena(
 ) -> list[str]:
     config = home / "small.toml"
     config.write_text('arena = "1 MiB"\n')
-    client = circumvent_with("--config", str(config), module="tests.e2e.small_buffers")
+    client = circumvent_with("--config", str(config))
     return client.command(endpoints, port, home, probe_url)
 
 
@@ -58,6 +58,7 @@ def prove(contender: Contender, folder: Path, each_time: int) -> None:
         assert running.process.exit_code is None
     assert facts.kills == 0
     assert memory.high_water <= memory.budget
+    assert memory.arena_high_water <= memory.arena
     assert all(len(each.durations) == READERS for each in beside)
     # The machine may do something else meanwhile: a real slowing shows in every pair.
     assert slowing([each.typical for each in beside], [each.typical for each in alone]) <= SLOWED

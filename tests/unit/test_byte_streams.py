@@ -14,7 +14,6 @@ import pytest
 from circumvent.api import HeaderStream, LayerStream, TlsOptions
 from circumvent.memory import Memory
 from circumvent.net import readiness
-from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
@@ -29,6 +28,7 @@ SMALL = 32 * 1024
 HEADER = b"a request of some length"
 RESPONSE = b"\x00\x03add"
 PASSWORD = "a password"
+RECEIVE_BUFFER = 256 * 1024
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ STATUS = Status(
     listen="127.0.0.1:1080",
     network="00ff",
     privacy="encrypted",
-    memory=MemoryStatus(budget=16, leased=1, charged=2, high_water=3),
+    memory=MemoryStatus(budget=16, leased=1, charged=2, high_water=3, arena=16, arena_high_water=1),
     tunnels=(TunnelStatus("trojan", "a1b2c3", "Ann", "up", None, 1, 2, 3, 4.0, ("insecure",)),),
     problems=("broken",),
 )

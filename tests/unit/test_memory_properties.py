@@ -80,6 +80,8 @@ class MemoryMachine(RuleBasedStateMachine):
     def try_step(self, pick: int, size: int, more: int) -> None:
         lease = self.account(pick).try_step(size, size + more)
         if lease is not None:
+            self.turn()  # who was granted something before is no longer waiting
+            self.collect()
             assert not self.steps, "somebody overtook those who wait"
             self.use(lease, size, is_step=True)
 

@@ -18,12 +18,12 @@ from circumvent.api import ByteStream
 from circumvent.errors import BudgetError
 from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
 from circumvent.net.pump import pump
-from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream
 from tests.conformance.codecs import ShadowsocksCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
 
+RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]
 KEY = bytes(16)
 SMALL = 8 * 1024  # of the kernel, towards the far ends

@@ -14,7 +14,6 @@ from circumvent.api import ProtocolError
 from circumvent.memory import LARGEST, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
-from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
 from circumvent_plugins.shadowsocks_aead import (
     CIPHERS,
@@ -28,6 +27,7 @@ from tests.conformance.byte_stream import both, read_all, read_exactly, read_onc
 from tests.conformance.codecs import Direction, ShadowsocksCodec
 from tests.conformance.far_end import FarEnd, connected
 
+RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]
 KEY = bytes(range(16))
 TAG = 16

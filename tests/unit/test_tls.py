@@ -17,7 +17,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from circumvent.api import HandshakeError, ProtocolError, TlsOptions
-from circumvent.net.sockets import RECEIVE_BUFFER
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
 from tests.conformance.byte_stream import Pair, both, read_all, read_exactly, settle, take
@@ -25,6 +24,7 @@ from tests.conformance.codecs import TlsCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
+RECEIVE_BUFFER = 256 * 1024
 WRONG = bytes(32)
 SO_MEMINFO = 55
 WMEM_ALLOC, SNDBUF = 2, 3  # linux/sock_diag.h: SK_MEMINFO_*
