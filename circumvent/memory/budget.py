@@ -250,8 +250,9 @@ class Memory:
         if not account.allows(size):
             return False
         drawn = min(size, max(0, account.guaranteed - account.durable))
-        fits_durable = self._spoken_for - drawn + size <= self.budget - self.step_reserve
-        return fits_durable and self.leased + self.charged + size <= self.budget
+        spoken_for = self._spoken_for - drawn + size
+        # Steps in progress may stand in the reserve only: guarantees are kept at any moment.
+        return spoken_for + max(self.step_reserve, self._steps) <= self.budget
 
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""

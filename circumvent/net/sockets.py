@@ -19,7 +19,7 @@ SEND_BUFFERS = (16 * 1024, 256 * 1024)
 _RECEIVE_SHARE, _SEND_SHARE = 8, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
-_KNOWN_ROOM = 32 * 1024  # ask the kernel again only when less than this is known to be free
+_KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
 
 
 @dataclass(frozen=True, slots=True)

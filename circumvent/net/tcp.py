@@ -110,14 +110,20 @@ class TcpStream(SocketStream, PeekStream):
 
 async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUFFERS) -> TcpStream:
     """Connect to an IP address; raises DialError with the errno."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(
+            socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM
+        )
+    except OSError as error:  # no descriptors left, or no such family here
+        message = f"no socket: {error.strerror}"
+        raise DialError(message, stage="tcp", errno=error.errno) from error
     ready: Watch | None = None
     try:
         prepare(sock, buffers)
         code = sock.connect_ex((address, port))
         if code == errno.EINPROGRESS:
             ready = watch(sock.fileno())
+            ready.readable = False  # nothing was received yet
             await ready.wait_writable()
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:

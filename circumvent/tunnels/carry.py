@@ -11,7 +11,7 @@ import contextlib
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
-from circumvent.net.pump import FIRST_READ, move, pump, settle
+from circumvent.net.pump import FIRST_READ, move, pump, settle, transfer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -32,6 +32,8 @@ async def carry(relay: Relay, client: PeekStream) -> bool:
             await _first_flight(relay, client)
     except CircumventError as error:
         relay.fail(error, is_clients_fault=error.stage == "read")
+        if relay.is_tunnels_fault:  # all that the client said is unread
+            return False
         relay.cut()
         return True
     up = asyncio.get_running_loop().create_task(_up(relay, client))
@@ -40,8 +42,9 @@ async def carry(relay: Relay, client: PeekStream) -> bool:
         if answered:
             await up
     finally:
-        up.cancel()
-        await asyncio.wait([up])
+        if not up.done():
+            up.cancel()
+            await asyncio.wait([up])
     if not answered:
         client.expect(1)
     return answered
@@ -96,7 +99,10 @@ async def _up(relay: Relay, client: PeekStream) -> None:
                 client.expect(relay.flight + 1)
                 await client.wait_readable()
                 _commit(relay, client)
-            await pump(client, relay.stream, relay.live.account, relay.sent)
+            await transfer(client, relay.stream, relay.live.account, relay.sent)
+            if not relay.over:  # else both sides are through, and closing says it all
+                relay.stream.write_eof()
+                await settle(relay.stream)
     except CircumventError as error:
         relay.fail(error, is_clients_fault=error.stage == "read")
         relay.cut()

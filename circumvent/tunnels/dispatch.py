@@ -77,7 +77,9 @@ class Dispatcher:
             if not live.tunnel.replies:
                 await accept()
             stream = await self._open(live, destination)
-            if stream is not None and await self._carry(Relay(live, stream, client), accept):
+            if stream is not None and await self._carry(
+                Relay(live, stream, client), client, accept
+            ):
                 return
             _give_up_after(tried, live)
 
@@ -92,8 +94,7 @@ class Dispatcher:
                 raise DialError(message, stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
                 async with asyncio.timeout(OPEN_SECONDS) as limit:
-                    with live.opening(limit):
-                        return await live.tunnel.open(destination)
+                    return await live.open(destination, limit)
         except BaseException as error:
             live.account.discharge(cost)
             if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
@@ -102,10 +103,11 @@ class Dispatcher:
             self._health.doubt(live)
             return None
 
-    async def _carry(self, relay: Relay, accept: Callable[[], Awaitable[None]]) -> bool:
+    async def _carry(
+        self, relay: Relay, client: PeekStream, accept: Callable[[], Awaitable[None]]
+    ) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
-        live, client = relay.live, relay.client
-        assert isinstance(client, PeekStream)  # noqa: S101 - for the checker
+        live = relay.live
         live.relays.add(relay)
         try:
             await accept()

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from circumvent.errors import CircumventError, DialError, PluginError
 
 
-@contextmanager
-def plugin_faults(transport: str) -> Iterator[None]:
-    """Around calls into ``transport``; raises CircumventError only (and cancellation).
+class plugin_faults:  # noqa: N801 - reads as the verb that it is
+    """Around calls into a transport; raises CircumventError only (and cancellation).
 
     The text of a foreign error is left out: it may hold a secret or a visited host.
     """
-    try:
-        yield
-    except CircumventError:
-        raise
-    except TimeoutError as error:
-        message = "the server took too long"
-        raise DialError(message, stage="timeout") from error
-    except Exception as error:
-        message = f"transport {transport} broke with {type(error).__name__}"
-        raise PluginError(message, stage="plugin") from error
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: str) -> None:
+        self._transport = transport
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        _: TracebackType | None,
+    ) -> None:
+        if isinstance(error, TimeoutError):
+            message = "the server took too long"
+            raise DialError(message, stage="timeout") from error
+        if isinstance(error, Exception) and not isinstance(error, CircumventError):
+            message = f"transport {self._transport} broke with {type(error).__name__}"
+            raise PluginError(message, stage="plugin") from error

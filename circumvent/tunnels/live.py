@@ -6,16 +6,15 @@ Times are ``time.monotonic``, which asyncio loops use as well, in seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from circumvent.api.contracts import ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, CircumventError
 from circumvent.memory import Account
+from circumvent.wire.address import Destination
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
 PROVEN_BYTES = 64 * 1024
@@ -87,15 +86,15 @@ class LiveTunnel:
             relay.waits(now) > relay.patience for relay in self.relays
         )
 
-    @contextlib.contextmanager
-    def opening(self, limit: asyncio.Timeout) -> Iterator[None]:
-        """A stream is being opened; ``limit`` can be shortened by ``give_up_openings``."""
+    async def open(self, destination: Destination, limit: asyncio.Timeout) -> ByteStream:
+        """Open a stream; ``limit`` can be shortened by ``give_up_openings``."""
         self._openings[limit] = time.monotonic()
         try:
-            yield
+            stream = await self.tunnel.open(destination)
         finally:
             del self._openings[limit]
         self.last_opened = time.monotonic()
+        return stream
 
     def give_up_openings(self) -> None:
         """Nothing of a user's was sent yet: other tunnels can be tried at once."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 IPV4, NAME, IPV6 = 1, 3, 4
 MAX_NAME = 255  # one length byte on the wire
 MAX_PORT = 0xFFFF
-_IPV4_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +26,9 @@ class Destination:
         host = self.host
         if ":" in host or host[-1:].isdigit():  # RFC 1123 §2.1: no top-level name ends so
             with contextlib.suppress(ValueError):
-                packed = ipaddress.ip_address(host).packed
-                return (IPV4 if len(packed) == _IPV4_BYTES else IPV6), packed
+                if ":" in host:
+                    return IPV6, ipaddress.IPv6Address(host).packed
+                return IPV4, ipaddress.IPv4Address(host).packed
         name = encode_name(host)
         return NAME, bytes((len(name),)) + name
 

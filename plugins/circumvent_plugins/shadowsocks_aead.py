@@ -13,8 +13,9 @@ import hmac
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import Protocol, cast
 
 from circumvent.api import Account, LayerStream, Lease, PeekStream, ProtocolError
 
@@ -51,18 +52,19 @@ class Cipher:
     make: Callable[[bytes], Aead]
 
 
-def _make_aes(key: bytes) -> Aead:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 - 9 MB
+@cache
+def _library() -> ModuleType:
+    from cryptography.hazmat.primitives.ciphers import aead  # noqa: PLC0415 - 9 MB
 
-    return AESGCM(key)
+    return aead
+
+
+def _make_aes(key: bytes) -> Aead:
+    return cast("Aead", _library().AESGCM(key))
 
 
 def _make_chacha(key: bytes) -> Aead:
-    from cryptography.hazmat.primitives.ciphers.aead import (  # noqa: PLC0415 - 9 MB
-        ChaCha20Poly1305,
-    )
-
-    return ChaCha20Poly1305(key)
+    return cast("Aead", _library().ChaCha20Poly1305(key))
 
 
 CIPHERS = {
@@ -107,9 +109,9 @@ class AeadStream(LayerStream):
     __slots__ = (
         "_account",
         "_cipher",
-        "_key",
         "_kept",
         "_kept_size",
+        "_key",
         "_open_at",
         "_open_key",
         "_payload",
@@ -193,9 +195,10 @@ class AeadStream(LayerStream):
         return at, used
 
     def _end(self, count: int | None) -> int | None:
+        is_inside = self._payload >= 0 or self._kept_size
         if count is None:
-            self._tcp.expect(max(1, self._missing() - self._kept_size))
-        elif self._payload >= 0 or self._kept_size:
+            self._tcp.expect(self._missing() - self._kept_size if is_inside else 1)
+        elif is_inside:
             self._cut()
         return count
 
