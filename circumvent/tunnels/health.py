@@ -147,7 +147,7 @@ class Health:
 def _acquit(live: LiveTunnel, rtt: float) -> None:
     if live.state is State.SUSPECTED:
         live.state = State.UP
-    live.rtt = (3 * live.rtt + rtt) / 4
+    live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten
     live.last_heard = live.verified_at = time.monotonic()
     for relay in live.relays:
         if relay.waiting_since:

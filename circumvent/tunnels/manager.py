@@ -18,6 +18,7 @@ from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
+LONGEST_REST_ALONE = 4.0  # while no tunnel is up at all
 WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
 _PRESSURE_RECHECK = 1.0
 _MS = 1000
@@ -30,6 +31,18 @@ class PoolOptions:
     privacy: Privacy
     wanted: int
     parallel: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """After so many failures in a row; ``jitter`` keeps servers from coming back together."""
+
+    failures: int
+    since: float
+    jitter: float
+
+    def seconds(self, longest: float) -> float:
+        return min(FIRST_REST * 2.0 ** (self.failures - 1), longest) * self.jitter
 
 
 class TunnelManager:
@@ -58,7 +71,7 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(track, options.parallel)
         self._racing: list[Candidate] = []
-        self._rests: dict[str, tuple[int, float]] = {}
+        self._rests: dict[str, _Rest] = {}
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
@@ -102,8 +115,7 @@ class TunnelManager:
             return
         self._remove(live)
         live.abort_streams()
-        if time.time() - live.opened_at > LONGEST_REST:  # it was no habitual failure
-            self._rests.pop(live.candidate.id, None)
+        self._forgive(live)
         self._rest(live.candidate)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
@@ -167,7 +179,7 @@ class TunnelManager:
         return [
             candidate
             for candidate in self._candidates
-            if candidate not in taken and self._rests.get(candidate.id, (0, 0.0))[1] <= now
+            if candidate not in taken and self._rested_at(candidate) <= now
         ]
 
     def _taken(self) -> list[Candidate]:
@@ -200,9 +212,22 @@ class TunnelManager:
         )
 
     def _rest(self, candidate: Candidate) -> None:
-        failures = self._rests.get(candidate.id, (0, 0.0))[0]
-        seconds = min(FIRST_REST * 2**failures, LONGEST_REST) * random.uniform(0.75, 1.25)  # noqa: S311
-        self._rests[candidate.id] = (failures + 1, time.monotonic() + seconds)
+        last = self._rests.get(candidate.id)
+        failures = last.failures + 1 if last else 1
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
+        self._rests[candidate.id] = _Rest(failures, time.monotonic(), jitter)
+
+    def _forgive(self, live: LiveTunnel) -> None:
+        """Who lived longer than it had rested failed for another reason than before."""
+        rest = self._rests.get(live.candidate.id)
+        if rest and time.time() - live.opened_at > rest.seconds(LONGEST_REST):
+            del self._rests[live.candidate.id]
+
+    def _rested_at(self, candidate: Candidate) -> float:
+        """When it may race again."""
+        rest = self._rests.get(candidate.id)
+        longest = LONGEST_REST if self.tunnels else LONGEST_REST_ALONE
+        return rest.since + rest.seconds(longest) if rest else 0.0
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
@@ -211,12 +236,8 @@ class TunnelManager:
         if self._is_crowded():
             return _PRESSURE_RECHECK
         taken = self._taken()
-        rests = [
-            self._rests[candidate.id][1]
-            for candidate in self._candidates
-            if candidate not in taken and candidate.id in self._rests
-        ]
-        return max(0.0, min(rests) - time.monotonic()) if rests else None
+        ends = [self._rested_at(each) for each in self._candidates if each not in taken]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     async def _bury(self) -> None:
         while self._graves:

@@ -42,6 +42,7 @@ QUICK = {  # seconds, an order of magnitude below the real ones
     (health, "DOUBT_AGAIN_AFTER"): 0.1,
     (health, "FROZEN_AFTER"): 0.2,
     (manager, "FIRST_REST"): 0.06,
+    (manager, "LONGEST_REST_ALONE"): 0.3,
     (manager, "WAIT_FOR_TUNNEL"): 0.4,
     (manager, "_PRESSURE_RECHECK"): 0.05,
     (probe, "NEXT_TARGET_AFTER"): 0.05,

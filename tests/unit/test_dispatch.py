@@ -11,8 +11,8 @@ import pytest
 
 from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
 from circumvent.api.exchange import receive, send
-from circumvent.api.streams import ByteStream
-from circumvent.errors import DestinationError, NoTunnelError, Reason
+from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.memory import Account
 from circumvent.tunnels.live import State
 from circumvent.wire.address import Destination
@@ -168,6 +168,31 @@ class TestFailover:
                 await browser.hear_out()
                 await browser.served
             assert tunnel.state is State.SUSPECTED
+
+    async def test_a_tunnel_that_breaks_before_anything_is_read_is_passed_over(
+        self, tmp_path: Path
+    ) -> None:
+        class Torn(LayerStream):
+            def write(self, block: memoryview, start: int, end: int) -> int:
+                raise StreamResetError(f"broke at {len(block)} {start} {end}", stage="write")
+
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            prefer(home, made[0])
+            tunnel = home.through(made[0]).tunnel
+            right = tunnel.open
+
+            async def open_torn(destination: Destination) -> ByteStream:
+                return Torn(await right(destination))
+
+            tunnel.open = open_torn  # type: ignore[method-assign]
+            for words in (HELLO, b""):
+                browser = await home.visit(SITE)
+                await browser.say(words)
+                await asyncio.sleep(0.05)
+                await browser.say(b"and more")
+                expected = words + b"and more"
+                assert await browser.hear(len(expected)) == expected
 
     async def test_a_plugin_with_a_bug_is_passed_over(self, tmp_path: Path) -> None:
         class Moody(FarTransport):

@@ -254,10 +254,38 @@ class TestPool:
             await home.up(1)
             assert time.monotonic() - started >= 0.15
 
+    async def test_who_lived_longer_than_it_rested_is_forgiven(self, tmp_path: Path) -> None:
+        async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
+            for _ in range(4):
+                (tunnel,) = await home.up(1)
+                await asyncio.sleep(0.1)
+                home.manager.lose(tunnel, "for the test")
+            started = time.monotonic()
+            await home.up(1)
+            assert time.monotonic() - started < 0.2
+
+    async def test_nobody_rests_for_long_while_no_tunnel_is_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(manager, "FIRST_REST", 60.0)
+        async with nodes(2) as (good, bad):
+            await bad.kill()
+            servers = [candidate(good), candidate(bad)]
+            async with house(servers, tmp_path, wanted=2) as home:
+                (tunnel,) = await home.up(1)
+                await until(lambda: bool(home.store.attempts(9, failures=True)))
+                await bad.start()
+                await asyncio.sleep(0.4)
+                assert home.manager.tunnels == [tunnel]
+                home.manager.lose(tunnel, "for the test")
+                await until(lambda: len(home.manager.tunnels) == 1, 1)
+                assert home.manager.tunnels == [home.through(bad)]
+
     async def test_a_fresh_network_ends_every_rest(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(manager, "FIRST_REST", 60.0)
+        monkeypatch.setattr(manager, "LONGEST_REST_ALONE", 60.0)
         async with nodes(1) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:
