@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from functools import lru_cache
 from weakref import WeakValueDictionary
 
 HANDSHAKES_AT_ONCE = 3  # per network: some censors count TLS handshakes and block above a few
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48  # what one operator usually has in one place
 _NAME_LABELS = 2
+_HOSTS = 256  # servers whose network is remembered
 _IPV4 = 4
 
 
+@lru_cache(maxsize=_HOSTS)
 def network_of(host: str) -> str:
     """The neighbourhood that is blocked at once: /24, /48, or the name's last labels."""
     try:

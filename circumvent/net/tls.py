@@ -13,6 +13,7 @@ import hashlib
 import os
 import socket
 import ssl
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -195,7 +196,14 @@ class TlsClient:
         return context
 
     def _remember(self, tls: ssl.SSLSocket, options: TlsOptions) -> None:
-        """Keep the session, so that the next connection saves a certificate exchange."""
+        """Keep the session, so that the next connection saves a certificate exchange.
+
+        One serves many connections until it is half as old as it may get: the standard library
+        copies a session whenever it is read, which costs as much as what it saves.
+        """
+        known = self._sessions.get(options)
+        if known is not None and time.time() < known.time + known.timeout / 2:
+            return
         session = tls.session
         if session is not None and session.has_ticket:
             self._sessions[options] = session
