@@ -22,8 +22,10 @@ from circumvent.tunnels.relief import relieve
 TICK = 0.2  # seconds; how late a suspicion may be
 PROBE_SECONDS = 1.0  # at least; four round trips where those are longer
 PROBE_ROUND_TRIPS = 4
+LONGEST_PROBE = 3.0
 DOUBT_AGAIN_AFTER = 2.0  # many failing streams are one reason to probe, not many
 IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a watcher to find
+FIRST_LOOK = (3.0, 6.0)  # after the win, whose time may have been exceptional
 LONGEST_PATIENCE = 30.0
 FROZEN_AFTER = 10.0  # silence in mid-flow, on a tunnel that passes probes
 MAX_FREEZES = 3  # as many frozen flows, and none that passed 64 KiB: users' traffic is dropped
@@ -82,12 +84,11 @@ class Health:
         if live.state is not State.UP:
             return
         live.state = State.SUSPECTED
-        if not live.tunnel.replies and self._is_another_up():
+        if not self._manager.is_up():
+            self._manager.look_around()
+        elif not live.tunnel.replies:
             live.give_up_openings()
         self._check(live)
-
-    def _is_another_up(self) -> bool:
-        return any(live.state is State.UP for live in self._manager.tunnels)
 
     def _check(self, live: LiveTunnel) -> None:
         if live.is_probed:
@@ -102,9 +103,10 @@ class Health:
             if live.state is State.UP and live.is_silent(now):
                 self.suspect(live)
             elif now > live.next_idle_probe:
+                pause = IDLE_PROBE if live.next_idle_probe else FIRST_LOOK
                 if live.next_idle_probe:
                     self._check(live)
-                live.next_idle_probe = now + random.uniform(*IDLE_PROBE)  # noqa: S311
+                live.next_idle_probe = now + random.uniform(*pause)  # noqa: S311
             self._count_freezes(live, now)
 
     def _count_freezes(self, live: LiveTunnel, now: float) -> None:
@@ -120,7 +122,7 @@ class Health:
             self._manager.lose(live, reason, users_failed=True)
 
     async def _verify(self, live: LiveTunnel) -> None:
-        seconds = max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt)
+        seconds = min(max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt), LONGEST_PROBE)
         started = time.monotonic()
         failure: CircumventError | None = None
         rtt = live.rtt

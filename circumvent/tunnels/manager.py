@@ -18,7 +18,8 @@ from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
-LONGEST_REST_ALONE = 4.0  # while no tunnel is up at all
+LONGEST_REST_ALONE = 4.0  # while no tunnel is above suspicion
+STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason
 WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
 _PRESSURE_RECHECK = 1.0
 _MS = 1000
@@ -115,7 +116,8 @@ class TunnelManager:
             return
         self._remove(live)
         live.abort_streams()
-        self._forgive(live)
+        if time.time() - live.opened_at > STEADY_AFTER:
+            self._rests.pop(live.candidate.id, None)
         self._rest(live.candidate)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
@@ -127,6 +129,14 @@ class TunnelManager:
             return False
         self._remove(live)
         return True
+
+    def is_up(self) -> bool:
+        """Whether any tunnel is above suspicion."""
+        return any(live.state is State.UP for live in self.tunnels)
+
+    def look_around(self) -> None:
+        """No verdict is waited for: let others race if there is room for them."""
+        self._need.set()
 
     def fresh_start(self) -> None:
         """The network changed: old failures say nothing any more."""
@@ -217,16 +227,10 @@ class TunnelManager:
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
         self._rests[candidate.id] = _Rest(failures, time.monotonic(), jitter)
 
-    def _forgive(self, live: LiveTunnel) -> None:
-        """Who lived longer than it had rested failed for another reason than before."""
-        rest = self._rests.get(live.candidate.id)
-        if rest and time.time() - live.opened_at > rest.seconds(LONGEST_REST):
-            del self._rests[live.candidate.id]
-
     def _rested_at(self, candidate: Candidate) -> float:
         """When it may race again."""
         rest = self._rests.get(candidate.id)
-        longest = LONGEST_REST if self.tunnels else LONGEST_REST_ALONE
+        longest = LONGEST_REST if self.is_up() else LONGEST_REST_ALONE
         return rest.since + rest.seconds(longest) if rest else 0.0
 
     def _pause(self) -> float | None:

@@ -43,6 +43,7 @@ QUICK = {  # seconds, an order of magnitude below the real ones
     (health, "FROZEN_AFTER"): 0.2,
     (manager, "FIRST_REST"): 0.06,
     (manager, "LONGEST_REST_ALONE"): 0.3,
+    (manager, "STEADY_AFTER"): 0.08,
     (manager, "WAIT_FOR_TUNNEL"): 0.4,
     (manager, "_PRESSURE_RECHECK"): 0.05,
     (probe, "NEXT_TARGET_AFTER"): 0.05,

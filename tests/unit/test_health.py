@@ -107,6 +107,23 @@ class TestFreeze:
             assert [(attempt.what, attempt.stage) for attempt in failed][-1] == ("probe", "probe")
             assert all(attempt.what != "stream" for attempt in failed)
 
+    async def test_others_race_before_the_verdict_on_the_only_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(health, "PROBE_SECONDS", 3.0)
+        monkeypatch.setattr("circumvent.tunnels.manager.FIRST_REST", 60.0)
+        async with nodes(2, {SITE: echo}) as (only, other):
+            await other.kill()
+            async with house(all_of([only, other]), tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                await until(lambda: bool(home.store.attempts(9, failures=True)))
+                await other.start()
+                await asyncio.sleep(0.3)
+                only.freeze()
+                home.health.suspect(tunnel)
+                await home.up(2)
+                assert tunnel.state is State.SUSPECTED
+
     async def test_a_hello_on_a_frozen_server_is_answered_by_another(self, tmp_path: Path) -> None:
         async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
             await home.up(2)
@@ -290,6 +307,7 @@ class TestChange:
     async def test_an_idle_tunnel_is_probed_now_and_then(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(health, "FIRST_LOOK", (0.05, 0.1))
         monkeypatch.setattr(health, "IDLE_PROBE", (0.05, 0.1))
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
             (tunnel,) = await home.up(1)

@@ -254,7 +254,7 @@ class TestPool:
             await home.up(1)
             assert time.monotonic() - started >= 0.15
 
-    async def test_who_lived_longer_than_it_rested_is_forgiven(self, tmp_path: Path) -> None:
+    async def test_who_lived_for_a_while_is_forgiven(self, tmp_path: Path) -> None:
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
             for _ in range(4):
                 (tunnel,) = await home.up(1)
