@@ -8,6 +8,7 @@ transforms in the caller's block. Only the pump and the helpers in ``exchange`` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 
 
 class ByteStream(ABC):
@@ -23,7 +24,7 @@ class ByteStream(ABC):
     overhead: int = 0
 
     @abstractmethod
-    async def wait_readable(self) -> None:
+    def wait_readable(self) -> Awaitable[None]:
         """Return when ``read_into`` is worth a try (data, end of file or an error)."""
 
     @abstractmethod
@@ -42,7 +43,7 @@ class ByteStream(ABC):
         """Bytes that ``write`` can be expected to pass on now; 0 means wait."""
 
     @abstractmethod
-    async def wait_writable(self) -> None:
+    def wait_writable(self) -> Awaitable[None]:
         """Return when ``room`` is above 0 or ``flush`` can move on, or the stream broke."""
 
     @abstractmethod
@@ -131,8 +132,10 @@ class LayerStream(ByteStream):
         self.record = base.record
         self.overhead = base.overhead
 
-    async def wait_readable(self) -> None:
-        await self.base.wait_readable()
+    # Handed through, not awaited: a coroutine per layer would stay in memory while it waits.
+
+    def wait_readable(self) -> Awaitable[None]:
+        return self.base.wait_readable()
 
     def read_into(self, buffer: memoryview) -> int | None:
         return self.base.read_into(buffer)
@@ -140,8 +143,8 @@ class LayerStream(ByteStream):
     def room(self) -> int:
         return self.base.room()
 
-    async def wait_writable(self) -> None:
-        await self.base.wait_writable()
+    def wait_writable(self) -> Awaitable[None]:
+        return self.base.wait_writable()
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         return self.base.write(block, start, end)

@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import sys
+from collections.abc import Awaitable, Generator
 from weakref import WeakKeyDictionary
 
 _EDGES = 0
@@ -24,6 +25,17 @@ _EVENTS_PER_POLL = 256  # a turn of the loop stays short however many sockets ar
 _MEMINFO = struct.Struct("9I")  # linux/sock_diag.h: SK_MEMINFO_*
 _SNDBUF, _WMEM_QUEUED = 3, 5
 _UNKNOWN_ROOM = 64 * 1024  # where the kernel does not tell: an ordinary send buffer
+
+
+class _Now:
+    """Nothing to wait for."""
+
+    def __await__(self) -> Generator[None]:
+        return
+        yield
+
+
+_NOW = _Now()
 
 
 class Watch:
@@ -43,25 +55,21 @@ class Watch:
         """A read found nothing more; unless the end is near, wait for the next edge."""
         self.readable = self.ended
 
-    async def wait_readable(self) -> None:
+    # Futures, not coroutines: thousands of idle streams wait here.
+
+    def wait_readable(self) -> Awaitable[None]:
         """Return when a read is worth a try."""
         if self.readable:
-            return
-        self._reader = self._loop.create_future()
-        try:
-            self._arm_reader()
-            await self._reader
-        finally:
-            self._reader = None
+            return _NOW
+        self._reader = waiter = self._loop.create_future()
+        self._arm_reader()
+        return waiter
 
-    async def wait_writable(self) -> None:
+    def wait_writable(self) -> Awaitable[None]:
         """Return when the kernel calls the socket writable, or it broke."""
-        self._writer = self._loop.create_future()
-        try:
-            self._arm_writer()
-            await self._writer
-        finally:
-            self._writer = None
+        self._writer = waiter = self._loop.create_future()
+        self._arm_writer()
+        return waiter
 
     def close(self) -> None:
         """Forget the socket, before its descriptor is closed, and wake whoever waits."""

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 from abc import abstractmethod
+from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from circumvent.api.streams import ByteStream
@@ -74,8 +75,8 @@ class SocketStream(ByteStream):
     def _send(self, view: memoryview) -> int:
         """Bytes that the kernel took; raises StreamResetError."""
 
-    async def wait_readable(self) -> None:
-        await self._watch.wait_readable()
+    def wait_readable(self) -> Awaitable[None]:
+        return self._watch.wait_readable()
 
     def room(self) -> int:
         if self._unsent is not None:
@@ -87,9 +88,9 @@ class SocketStream(ByteStream):
                 return _KNOWN_ROOM
         return self._room
 
-    async def wait_writable(self) -> None:
+    def wait_writable(self) -> Awaitable[None]:
         self._room = 0
-        await self._watch.wait_writable()
+        return self._watch.wait_writable()
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         self._unsent = block[start:end]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Coroutine
 
 from circumvent.errors import BudgetError, CircumventError, ProtocolError
 from circumvent.memory import Account
@@ -114,7 +115,7 @@ class FrontDoor:
 async def _serve(visit: Visit) -> None:
     visit.hurry(visit.house.options.handshake_seconds)
     try:
-        await _answer(visit)
+        await (await _handler(visit))
     except CircumventError as error:  # too late or too strange for a reply: the client is reset
         log.debug("front door: a client is cut: %s", type(error).__name__)
         visit.stream.abort()
@@ -122,17 +123,17 @@ async def _serve(visit: Visit) -> None:
         await visit.stream.aclose()
 
 
-async def _answer(visit: Visit) -> None:
+async def _handler(visit: Visit) -> Coroutine[None, None, None]:
+    """What serves this client; handed back, so that no frame of this one stays behind."""
     opening = await visit.take(_parse_opening, socks5.MAX_MESSAGE)
     if isinstance(opening, socks5.Greeting):
-        await serve_socks5(visit, opening)
-    elif opening == socks4.VERSION:
-        await serve_socks4(visit)
-    else:
-        # Imported late: it brings h11, which costs memory that SOCKS clients never need.
-        from circumvent.proxy.web import serve_http  # noqa: PLC0415
+        return serve_socks5(visit, opening)
+    if opening == socks4.VERSION:
+        return serve_socks4(visit)
+    # Imported late: it brings h11, which costs memory that SOCKS clients never need.
+    from circumvent.proxy.web import serve_http  # noqa: PLC0415
 
-        await serve_http(visit)
+    return serve_http(visit)
 
 
 def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:

@@ -11,7 +11,7 @@ import contextlib
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
-from circumvent.net.pump import FIRST_READ, move, pump, settle, transfer
+from circumvent.net.pump import FIRST_READ, move, settle, transfer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -117,7 +117,8 @@ async def _down(relay: Relay, client: PeekStream) -> bool:
             if count:
                 relay.heard(count)
                 _commit(relay, client)
-                await pump(relay.stream, client, account, relay.heard)
+                await transfer(relay.stream, client, account, relay.heard)
+                client.write_eof()
             elif relay.flight:
                 return False
             else:

@@ -51,8 +51,18 @@ class Dispatcher:
                 accepted = True
                 await accept()
 
+        tried: set[LiveTunnel] = set()
         try:
-            await self._relay(client, destination, accept_once)
+            while True:
+                live = await self._manager.pick(tried)
+                if not live.tunnel.replies:
+                    await accept_once()
+                stream = await self._open(live, destination)
+                if stream is not None:
+                    relay = Relay(live, stream, client)
+                    if await self._carry(relay, client, accept_once):
+                        return
+                _give_up_after(tried, live)
         except CircumventError:
             if not accepted:
                 raise
@@ -66,21 +76,6 @@ class Dispatcher:
             stream = await self._open(live, destination)
             if stream is not None:
                 return _TrackedStream(stream, live)
-            _give_up_after(tried, live)
-
-    async def _relay(
-        self, client: PeekStream, destination: Destination, accept: Callable[[], Awaitable[None]]
-    ) -> None:
-        tried: set[LiveTunnel] = set()
-        while True:
-            live = await self._manager.pick(tried)
-            if not live.tunnel.replies:
-                await accept()
-            stream = await self._open(live, destination)
-            if stream is not None and await self._carry(
-                Relay(live, stream, client), client, accept
-            ):
-                return
             _give_up_after(tried, live)
 
     async def _open(self, live: LiveTunnel, destination: Destination) -> ByteStream | None:

@@ -166,12 +166,12 @@ class TestSplits:
         wakes = 0
         for byte in range(len(wire) - 1):
             await peer.send_wire(wire[byte : byte + 1])
-        waiting = asyncio.create_task(stream.wait_readable())
+        waiting = asyncio.ensure_future(stream.wait_readable())
         while waiting.done() or not wakes:
             await waiting
             wakes += 1
             assert stream.read_into(block) is None
-            waiting = asyncio.create_task(stream.wait_readable())
+            waiting = asyncio.ensure_future(stream.wait_readable())
             await asyncio.sleep(0.01)
         assert wakes < 5
         await peer.send_wire(wire[-1:])
