@@ -26,7 +26,7 @@ MAX_PAYLOAD = 0x3FFF  # SIP004: the upper two bits of the length are reserved
 OVERHEAD = LENGTH_SEALED + TAG
 MAX_RECORD = MAX_PAYLOAD + OVERHEAD
 # 2.5 KiB each, measured; a busy stream needs two.
-_WARM_CIPHERS = 256
+_WARM_CIPHERS = 64
 # Records in the largest block: each adds OVERHEAD to what the gap must cover.
 _RECORDS_PER_BLOCK = 17
 
