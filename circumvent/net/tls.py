@@ -16,6 +16,7 @@ import ssl
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import cast
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.api.streams import ByteStream, PeekStream
@@ -33,12 +34,15 @@ _RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 class TlsStream(SocketStream):
     """One TLS connection; owns the socket."""
 
-    __slots__ = ("_goodbye_said", "_on_close", "_over", "_tls")
+    __slots__ = ("_goodbye_said", "_on_close", "_over", "_read", "_tls", "_write")
 
     def __init__(self, sock: ssl.SSLSocket, ready: Watch, on_close: Callable[[], None]) -> None:
         super().__init__(sock, ready)
         self.record = RECORD
         self._tls = sock
+        # Not recv_into and send, which only add calls: there is one of these per record.
+        self._read = cast("Callable[[int, memoryview], int]", sock.read)
+        self._write = cast("Callable[[memoryview], int]", sock.write)
         self._over = False
         self._goodbye_said = False
         self._on_close = on_close
@@ -52,7 +56,7 @@ class TlsStream(SocketStream):
         count = 0
         try:
             while not self._over and (not count or len(buffer) - count >= RECORD):
-                got = self._tls.recv_into(buffer[count:])
+                got = self._read(RECORD, buffer[count:])
                 count += got
                 self._over = not got
         except ssl.SSLWantReadError:
@@ -78,7 +82,7 @@ class TlsStream(SocketStream):
         sent = 0
         try:
             while sent < len(view):
-                sent += self._tls.send(view[sent : sent + RECORD])
+                sent += self._write(view[sent : sent + RECORD])
         except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
             pass
         except (OSError, ValueError) as error:
