@@ -27,7 +27,7 @@ from circumvent.proxy.options import (
 )
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-MIN_MEMORY = 1 << 20  # below 1 MiB a single record of each direction hardly fits
+MIN_MEMORY = 1 << 20  # two of the largest blocks, and as much for connections
 MINUTE = 60.0  # seconds
 SECRET_MODE = 0o600
 FILE_NAME = "circumvent.toml"

@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 
 PAGE = 4096
-# 4, 20, 36, 68 and 132 KiB: 0, 1, 2, 4 and 8 records of 16 KiB with a page for what surrounds them.
+# 4 to 260 KiB: 0, 1, 2, 4, 8 and 16 records of 16 KiB with a page for what surrounds them.
 CLASSES = (1, 5, 9, 17, 33, 65)
 LARGEST = CLASSES[-1] * PAGE
 _DROP = getattr(mmap, "MADV_DONTNEED", None)

@@ -2,7 +2,8 @@
 
 It leases only when the source is readable and the sink has room, and gives the block back in
 the same turn of the loop. So an idle or stalled stream holds nothing: its data waits in the
-kernel. Only what a sink took and the kernel then refused is kept, in a hold lease of its size.
+kernel. Only what a sink took and the kernel then refused is kept, in a hold lease of its size;
+where there is no room for that, the stream breaks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Who may read or write now: the one file that differs between operating systems.
+"""Who may read or write now; where operating systems differ most.
 
 Linux: one edge-triggered epoll for all sockets, itself watched by the asyncio loop. A socket
 is registered once for life: waiting costs no system call, an idle socket no loop handle.
-Elsewhere: the loop's own level-triggered readers, added for one wake-up at a time.
+Elsewhere: the loop's own level-triggered readers, added for one wake-up at a time (tested on
+Linux only).
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 Opens and seals in the caller's block. Plaintext and ciphertext never overlap: what is read
 lands one record behind where its plaintext goes, what is written starts one record behind
-where its ciphertext goes. A partial record stays in the kernel, so no buffer is held between
-steps; nor are cipher contexts, which are kept for the streams that were busy last.
+where its ciphertext goes. A partial record stays in the kernel, unless it chokes it (measured:
+docs/decisions/0006), so no buffer is held between steps; nor are cipher contexts, which are kept
+for the streams that were busy last.
 """
 
 from __future__ import annotations
