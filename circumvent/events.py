@@ -27,6 +27,22 @@ class Racing:
 
 
 @dataclass(frozen=True, slots=True)
+class NoneUp:
+    """A race ended without a winner; ``reason`` is the last one's, ``seconds`` till the next."""
+
+    failed: int
+    reason: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"no tunnel yet: {self.failed} attempt{'s' * (self.failed != 1)} failed, the last"
+            f" with: {self.reason}; trying again in {max(1, round(self.seconds))} s"
+            " (more with: circumvent why)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelUp:
     """A tunnel carried checked bytes; ``server`` is an entry's id."""
 
@@ -78,5 +94,5 @@ class Warned:
         return f"warning: {self.text}"
 
 
-Event = Listening | Racing | TunnelUp | TunnelLost | Draining | Warned
+Event = Listening | Racing | NoneUp | TunnelUp | TunnelLost | Draining | Warned
 Events = Callable[[Event], None]

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from circumvent.api.contracts import Privacy
-from circumvent.errors import NoTunnelError
-from circumvent.events import Events, Racing, TunnelLost, TunnelUp
+from circumvent.errors import CircumventError, NoTunnelError
+from circumvent.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.memory import Pressure
 from circumvent.tunnels.live import Candidate, LiveTunnel, State
 from circumvent.tunnels.order import least_alike, rank
@@ -166,14 +166,19 @@ class TunnelManager:
         if not entrants:
             return
         self._events(Racing(len(entrants)))
+        errors: list[CircumventError] = []
         try:
             async with contextlib.aclosing(self._race.run(self._next_entrant)) as finishes:
                 async for finish in finishes:
                     self._arrive(finish)
+                    if finish.error is not None:
+                        errors.append(finish.error)
                     if len(self.tunnels) >= self._wanted:
                         return
         finally:
             self._racing.clear()
+        if errors and not self.tunnels:
+            self._events(NoneUp(len(errors), str(errors[-1]), self._pause() or 0.0))
 
     def _next_entrant(self) -> Candidate | None:
         scores = self.track.store.scores(self.network)

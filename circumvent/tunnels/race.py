@@ -35,10 +35,11 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How one entrant ended: with a tunnel, or with None."""
+    """How one entrant ended: with a tunnel, or with what failed."""
 
     candidate: Candidate
     live: LiveTunnel | None
+    error: CircumventError | None = None
 
 
 class Race:
@@ -85,8 +86,8 @@ class Race:
         started = time.monotonic()
         try:
             live = await attempt(self._track, candidate)
-        except CircumventError:
-            return Finish(candidate, None)
+        except CircumventError as error:
+            return Finish(candidate, None, error)
         self._times = [*self._times[1 - _TIMES :], time.monotonic() - started]
         return Finish(candidate, live)
 
