@@ -47,7 +47,7 @@ class Client:
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
-        self._health = Health(self._manager, current_network)
+        self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
         self._door = FrontDoor(dispatcher, self._memory.account("front door"), config.door())
 

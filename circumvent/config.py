@@ -106,7 +106,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def control_socket(self) -> Path:
         """Where ``circumvent status`` asks the running client."""
-        return self._directory("user_runtime_path") / "control.sock"
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if runtime and not self.state_dir:
+            return Path(runtime) / "circumvent" / "control.sock"
+        # Never below /tmp, where others could be first.
+        return self.state_file.with_name("control.sock")
 
     def credentials(self) -> Credentials | None:
         """User and password of the local port; raises ConfigError."""

@@ -29,7 +29,6 @@ class Pressure(IntEnum):
     """How full the budget is; what to give up at each level is the tunnel manager's business."""
 
     CALM = 0
-    TIGHT = 70
     SCARCE = 85
     CRITICAL = 95
 

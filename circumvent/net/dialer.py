@@ -49,6 +49,11 @@ class NetDialer:
         """IP addresses of a server's name; raises DialError."""
         return await self._resolver.resolve(name)
 
+    def forget(self) -> None:
+        """Names may lead elsewhere now, and a TLS ticket seen twice would link both places."""
+        self._resolver.forget_all()
+        self._tls.forget()
+
     async def _connect_any(self, addresses: Sequence[str], port: int) -> PeekStream:
         """Happy Eyeballs (RFC 8305) where there is a choice."""
         if len(addresses) == 1:

@@ -35,6 +35,10 @@ class Resolver:
         """Ask anew next time: nothing answers at the addresses that are known."""
         self._kept.pop(name, None)
 
+    def forget_all(self) -> None:
+        """Ask anew for every name."""
+        self._kept.clear()
+
 
 async def _ask_system(name: str) -> Sequence[str]:
     try:

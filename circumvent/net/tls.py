@@ -179,6 +179,10 @@ class TlsClient:
             raise
         return established
 
+    def forget(self) -> None:
+        """Drop all sessions."""
+        self._sessions.clear()
+
     def _wrap(self, sock: socket.socket, options: TlsOptions) -> ssl.SSLSocket:
         return self._context(options).wrap_socket(
             sock,

@@ -33,11 +33,20 @@ WALL_CLOCK_JUMP = 5.0  # the machine slept
 
 
 class Health:
-    """Watches the manager's tunnels. ``identify`` names the current network, raw."""
+    """Watches the manager's tunnels.
 
-    def __init__(self, manager: TunnelManager, identify: Callable[[], bytes]) -> None:
+    ``identify`` names the current network, raw; ``forget`` drops what was learnt on the old one.
+    """
+
+    def __init__(
+        self,
+        manager: TunnelManager,
+        identify: Callable[[], bytes],
+        forget: Callable[[], None],
+    ) -> None:
         self._manager = manager
         self._identify = identify
+        self._forget = forget
         self._here: bytes | None = None
         self._checks: set[asyncio.Task[None]] = set()
 
@@ -66,6 +75,7 @@ class Health:
         self._here = here
         self._manager.network = self._manager.track.store.network_id(here)
         if moved:
+            self._forget()
             self.revalidate()
 
     def revalidate(self) -> None:

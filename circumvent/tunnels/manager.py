@@ -64,9 +64,7 @@ class TunnelManager:
         self.track = track
         self.network = ""
         self._candidates = [
-            candidate
-            for candidate in candidates
-            if candidate.transport.privacy(candidate.entry) >= options.privacy
+            candidate for candidate in candidates if _privacy(candidate) >= options.privacy
         ]
         self._events = events
         self._wanted = options.wanted
@@ -159,7 +157,7 @@ class TunnelManager:
 
     def _best(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
         choice = [live for live in self.tunnels if live not in avoid]
-        return min(choice, key=lambda live: (live.state is not State.UP, live.cost()), default=None)
+        return min(choice, key=_preference, default=None)
 
     async def _fill(self) -> None:
         entrants = self._entrants()
@@ -191,11 +189,14 @@ class TunnelManager:
         if len(self.tunnels) >= self._wanted or self._is_crowded():
             return []
         now, taken = time.monotonic(), self._taken()
-        return [
+        rested = [
             candidate
             for candidate in self._candidates
             if candidate not in taken and self._rested_at(candidate) <= now
         ]
+        # A lower class is tried only when nobody above it can be.
+        best = max(map(_privacy, rested), default=None)
+        return [candidate for candidate in rested if _privacy(candidate) is best]
 
     def _taken(self) -> list[Candidate]:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
@@ -251,3 +252,12 @@ class TunnelManager:
     async def _bury(self) -> None:
         while self._graves:
             await self._graves.pop().close()
+
+
+def _privacy(candidate: Candidate) -> Privacy:
+    return candidate.transport.privacy(candidate.entry)
+
+
+def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
+    """Least first: above suspicion, then the better privacy class, then the cheaper."""
+    return live.state is not State.UP, -_privacy(live.candidate), live.cost()

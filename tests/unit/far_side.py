@@ -377,11 +377,12 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
     before = asyncio.all_tasks()
     targets = [ProbeTarget.parse(f"http://{host}/204") for host in (PROBE, OTHER_PROBE)]
     memory = Memory(budget, poison=True)
-    track = Track(NetDialer(TlsClient()), memory, Prober(targets), Store(tmp_path / "state.db"))
+    dialer = NetDialer(TlsClient())
+    track = Track(dialer, memory, Prober(targets), Store(tmp_path / "state.db"))
     events: list[Event] = []
     pool = TunnelManager(candidates, track, events.append, PoolOptions(privacy, wanted, parallel))
     networks = [b"home"]
-    watch = Health(pool, lambda: networks[-1])
+    watch = Health(pool, lambda: networks[-1], dialer.forget)
     watch.look_at_network()
     home = House(pool, watch, Dispatcher(pool, watch), track, events, networks)
     parts = [asyncio.ensure_future(pool.run()), asyncio.ensure_future(watch.run())]

@@ -185,6 +185,21 @@ class TestPrivacy:
             async with house([plain], tmp_path, privacy=Privacy.PLAIN) as home:
                 await home.up(1)
 
+    async def test_the_lower_class_helps_out_only_when_nobody_above_is_left(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2) as (first, second):
+            secret = candidate(first)
+            plain = candidate(second, FarTransport("plain", Privacy.PLAIN))
+            async with house([plain, secret], tmp_path, privacy=Privacy.PLAIN) as home:
+                await home.up(2)
+                assert home.manager.tunnels[0].candidate is secret, "it raced alone at first"
+                assert (await home.manager.pick(set())).candidate is secret
+                await first.kill()
+                home.health.revalidate()
+                await until(lambda: len(home.manager.tunnels) == 1)
+                assert (await home.manager.pick(set())).candidate is plain
+
     async def test_no_tunnel_means_refuse(self, tmp_path: Path) -> None:
         async with nodes(1) as (node,):
             await node.kill()

@@ -150,6 +150,17 @@ class TestHandshake:
             assert await read_exactly(pair.near, 1) == b"x"
             await pair.near.aclose()
 
+    async def test_on_another_network_nothing_reminds_of_the_last_one(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        pair = await server.connect(client, TlsOptions(SERVER_NAME))
+        await pair.far.send(b"x")
+        await read_exactly(pair.near, 1)
+        await pair.near.aclose()
+        client.forget()
+        await server.connect(client, TlsOptions(SERVER_NAME))
+        assert not server.codec().tls.session_reused
+
     async def test_a_session_is_not_offered_under_other_terms(
         self, server: Server, client: TlsClient
     ) -> None:
