@@ -88,7 +88,7 @@ def _keep(
     """Move what the sink did not send, and what it did not take, to a hold lease.
 
     Returns the lease that now holds it, and where the part not taken starts and ends.
-    Raises BudgetError when there is no room even after others made some.
+    Raises BudgetError when there is no room; the stream is then lost, but nothing else is.
     """
     unsent = sink.unsent
     tail = len(unsent) if unsent is not None else 0

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from circumvent.api import (
     Account,
     ByteStream,
-    Cost,
     Dialer,
     HeaderStream,
     LinkError,
@@ -20,14 +19,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.api.requests import encode_request
-from circumvent.api.tls_links import TlsLink, take_tls, tls_query, tls_warnings
+from circumvent.api.tls_links import TLS_COST, TlsLink, take_tls, tls_query, tls_warnings
 from circumvent.wire.address import Destination
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import Link, format_link, parse_link
-
-# Worst cases of one OpenSSL connection; the memory bench measures them.
-TLS_DIAL = 60 * 1024
-TLS_STREAM = 35 * 1024
 
 _CRLF = b"\r\n"
 _TCP = b"\x01"
@@ -46,7 +41,7 @@ class Trojan(Transport):
 
     name = "trojan"
     schemes = ("trojan",)
-    cost = Cost(dial=TLS_DIAL, stream=TLS_STREAM)
+    cost = TLS_COST
 
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from circumvent.api import (
     Account,
     ByteStream,
-    Cost,
     Dialer,
     HeaderStream,
     LayerStream,
@@ -22,14 +21,17 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.api.requests import encode_request
-from circumvent.api.tls_links import TlsLink, refuse_tls, take_tls, tls_query, tls_warnings
+from circumvent.api.tls_links import (
+    TLS_COST,
+    TlsLink,
+    refuse_tls,
+    take_tls,
+    tls_query,
+    tls_warnings,
+)
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import Link, format_link, parse_link
-
-# Worst cases of one OpenSSL connection, which plain TCP stays below; the memory bench measures.
-TLS_DIAL = 60 * 1024
-TLS_STREAM = 35 * 1024
 
 VERSION = 0
 _NO_ADDONS = b"\x00"
@@ -51,7 +53,7 @@ class Vless(Transport):
 
     name = "vless"
     schemes = ("vless",)
-    cost = Cost(dial=TLS_DIAL, stream=TLS_STREAM)
+    cost = TLS_COST  # plain TCP stays below
 
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
