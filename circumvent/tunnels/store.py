@@ -119,9 +119,10 @@ class Store:
         self.flush()
         rows = self._database.execute(
             "SELECT at, what, server, stage, outcome, errno, ms, peak, detail FROM attempts"
-            " WHERE (?1 IS NULL OR server = ?1) AND (NOT ?2 OR outcome IN ('failed', 'timeout'))"
-            " ORDER BY number DESC LIMIT ?3",
-            (server, failures, limit),
+            " WHERE (:server IS NULL OR server = :server)"
+            " AND (NOT :failures OR outcome IN ('failed', 'timeout'))"
+            " ORDER BY number DESC LIMIT :limit",
+            {"server": server, "failures": failures, "limit": limit},
         )
         return [Attempt(*row) for row in rows]
 

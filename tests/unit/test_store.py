@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import sqlite3
@@ -9,15 +10,35 @@ import stat
 import subprocess
 import sys
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from circumvent.errors import ConfigError
 from circumvent.tunnels.attempts import Attempt
+from circumvent.tunnels.database import Warn
 from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, Store
 
 LINK = "ss://c2VjcmV0@192.0.2.7:8388"
+
+_open: list[Store] = []
+
+
+def opened(path: Path, warn: Warn = warnings.warn) -> Store:
+    """A store that is closed when the test ends, if the test does not."""
+    store = Store(path, warn)
+    _open.append(store)
+    return store
+
+
+@pytest.fixture(autouse=True)
+def closed_in_the_end() -> Iterator[None]:
+    yield
+    while _open:
+        with contextlib.suppress(sqlite3.ProgrammingError):  # the test closed it itself
+            _open.pop().close()
 
 
 def an_attempt(number: int = 0, server: str = "a1b2c3") -> Attempt:
@@ -33,7 +54,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Store:
-    return Store(path)
+    return opened(path)
 
 
 def test_attempts_come_back_newest_first(store: Store) -> None:
@@ -56,7 +77,7 @@ def test_failures_can_be_asked_for_alone(store: Store) -> None:
 
 
 def test_only_the_newest_attempts_are_kept(path: Path) -> None:
-    store = Store(path)
+    store = opened(path)
     for number in range(MAX_ATTEMPTS + 7):
         store.record(an_attempt(number))
         if number % 100 == 0:
@@ -106,26 +127,26 @@ def test_old_news_fade(store: Store) -> None:
 
 
 def test_servers_are_saved_until_removed(path: Path) -> None:
-    store = Store(path)
+    store = opened(path)
     store.add_server(LINK, "shadowsocks", "a", "Ann")
     store.add_server(LINK, "shadowsocks", "b", "Ben")
     assert store.remove_server("a")
     assert not store.remove_server("a")
     store.close()
-    (saved,) = Store(path).servers()
+    (saved,) = opened(path).servers()
     assert (saved.id, saved.transport, saved.name, saved.link) == ("b", "shadowsocks", "Ben", LINK)
     assert "c2VjcmV0" not in repr(saved)
 
 
 def test_network_ids_are_salted_and_stable(path: Path, tmp_path: Path) -> None:
-    first = Store(path).network_id(b"192.0.2.1 aa:bb")
-    assert Store(path).network_id(b"192.0.2.1 aa:bb") == first
-    assert Store(path).network_id(b"192.0.2.1 aa:bc") != first
-    assert Store(tmp_path / "other.db").network_id(b"192.0.2.1 aa:bb") != first
+    first = opened(path).network_id(b"192.0.2.1 aa:bb")
+    assert opened(path).network_id(b"192.0.2.1 aa:bb") == first
+    assert opened(path).network_id(b"192.0.2.1 aa:bc") != first
+    assert opened(tmp_path / "other.db").network_id(b"192.0.2.1 aa:bb") != first
 
 
 def test_nobody_else_can_read_the_files(path: Path) -> None:
-    store = Store(path)
+    store = opened(path)
     store.record(an_attempt())
     store.flush()
     modes = {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
@@ -144,7 +165,7 @@ def test_a_corrupted_file_is_set_aside_with_one_warning(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 500)
     warnings: list[str] = []
-    store = Store(path, warnings.append)
+    store = opened(path, warnings.append)
     store.record(an_attempt())
     assert store.attempts(1) == [an_attempt()]
     (kept,) = path.parent.glob("state.db.corrupt-*")
@@ -154,7 +175,7 @@ def test_a_corrupted_file_is_set_aside_with_one_warning(path: Path) -> None:
 
 
 def test_damaged_pages_are_found_at_the_start(path: Path) -> None:
-    store = Store(path)
+    store = opened(path)
     for number in range(MAX_ATTEMPTS):
         store.record(an_attempt(number))
     store.close()
@@ -162,7 +183,7 @@ def test_damaged_pages_are_found_at_the_start(path: Path) -> None:
     data[4096 * 2 :] = random.Random(1).randbytes(len(data) - 4096 * 2)
     path.write_bytes(data)
     warnings: list[str] = []
-    assert Store(path, warnings.append).attempts(5) == []
+    assert opened(path, warnings.append).attempts(5) == []
     assert len(warnings) == 1
 
 
@@ -170,7 +191,7 @@ def test_a_file_that_breaks_while_running_is_replaced_and_nothing_buffered_is_lo
     path: Path,
 ) -> None:
     warnings: list[str] = []
-    store = Store(path, warnings.append)
+    store = opened(path, warnings.append)
     store.record(an_attempt(0))
     store.flush()
     for file in path.parent.iterdir():
@@ -183,7 +204,7 @@ def test_a_file_that_breaks_while_running_is_replaced_and_nothing_buffered_is_lo
 
 def test_a_locked_file_keeps_the_buffer_and_warns_once(path: Path) -> None:
     warnings: list[str] = []
-    store = Store(path, warnings.append)
+    store = opened(path, warnings.append)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     store.record(an_attempt())
@@ -207,7 +228,7 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None
     newer.execute("PRAGMA user_version = 99")
     newer.close()
     with pytest.raises(ConfigError, match="update circumvent"):
-        Store(path)
+        opened(path)
     assert not list(path.parent.glob("*corrupt*"))
 
 
@@ -234,7 +255,7 @@ def test_what_was_flushed_survives_kill_9_in_the_middle_of_writing(path: Path) -
     for _ in range(15):
         flushed = _write_until_killed(path, flushed + 1, chance.uniform(0.002, 0.03))
         warnings: list[str] = []
-        store = Store(path, warnings.append)
+        store = opened(path, warnings.append)
         kept = [attempt.at for attempt in store.attempts(MAX_ATTEMPTS)]
         store.close()
         assert warnings == []
