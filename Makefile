@@ -30,7 +30,7 @@ lint: $(READY) ## style, types, import contracts
 
 prove: $(READY) ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc
-	$(PYTHON) -m pytest -m prove
+	$(PYTHON) -m pytest -m prove -rP
 
 bench: $(READY) ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench
