@@ -13,11 +13,11 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import Watch, send_room
 
-# A server far away fills the receive buffer within one round trip: 2 MiB are 80 Mbit/s at
+# A server far away fills the receive buffer within one round trip: 1 MiB is 40 Mbit/s at
 # 200 ms. Whoever is given little memory gets little kernel memory as well.
-RECEIVE_BUFFERS = (64 * 1024, 2 * 1024 * 1024)
+RECEIVE_BUFFERS = (64 * 1024, 1024 * 1024)
 SEND_BUFFERS = (16 * 1024, 256 * 1024)
-_RECEIVE_SHARE, _SEND_SHARE = 8, 64  # parts of the arena, per socket
+_RECEIVE_SHARE, _SEND_SHARE = 16, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
