@@ -13,6 +13,7 @@ import select
 import socket
 import struct
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator
 from weakref import WeakKeyDictionary
 
@@ -39,7 +40,7 @@ class _Now:
 _NOW = _Now()
 
 
-class Watch:
+class Watch(ABC):
     """The readiness of one socket. At most one task waits per direction."""
 
     __slots__ = ("_fd", "_loop", "_reader", "_writer", "ended", "readable")
@@ -81,14 +82,17 @@ class Watch:
         self._wake(self._reader)
         self._wake(self._writer)
 
+    @abstractmethod
     def _arm_reader(self) -> None:
-        raise NotImplementedError
+        """Let ``_reader`` be woken when there is something to read."""
 
+    @abstractmethod
     def _arm_writer(self) -> None:
-        raise NotImplementedError
+        """Let ``_writer`` be woken when there is room, also if there is now."""
 
+    @abstractmethod
     def _forget(self) -> None:
-        raise NotImplementedError
+        """Stop watching."""
 
     @staticmethod
     def _wake(waiter: asyncio.Future[None] | None) -> None:
