@@ -12,7 +12,7 @@ from circumvent.api.contracts import (
     Tunnel,
 )
 from circumvent.api.hooks import hookimpl
-from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream
+from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
     DestinationError,
     DialError,
@@ -43,6 +43,7 @@ __all__ = [
     "Privacy",
     "ProtocolError",
     "Reason",
+    "SecureStream",
     "ServerEntry",
     "StreamResetError",
     "TlsOptions",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.memory import Account
 from circumvent.wire.address import Destination
 
@@ -59,7 +59,7 @@ class TlsOptions:
     ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
     lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
     with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
-    who asked for it by name.
+    who asked for it by name. ``send_name=False`` sends no SNI; the name is verified all the same.
     """
 
     server_name: str
@@ -67,6 +67,8 @@ class TlsOptions:
     verify: bool = True
     certificate_sha256: tuple[bytes, ...] = ()
     spki_sha256: tuple[bytes, ...] = ()
+    send_name: bool = True
+    only_tls13: bool = False
 
 
 class Dialer(Protocol):
@@ -76,7 +78,7 @@ class Dialer(Protocol):
         """Connect; raises DialError."""
         ...
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it; raises HandshakeError."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circumvent.api.contracts import TlsOptions
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net import tcp
 from circumvent.net.neighbourhood import HandshakeQueues
@@ -37,11 +37,15 @@ class NetDialer:
             self._resolver.forget(host)
             raise
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
-        """Start TLS on ``stream``, when it is its turn; raises HandshakeError."""
-        host = stream.peer if isinstance(stream, tcp.TcpStream) else ""
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        """Start TLS on ``stream``; where a censor sees it, when it is its turn.
+
+        Raises HandshakeError.
+        """
         try:
-            async with self._handshakes.turn(host):
+            if not isinstance(stream, tcp.TcpStream):
+                return await self._tls.start(stream, options)
+            async with self._handshakes.turn(stream.peer):
                 return await self._tls.start(stream, options)
         except BaseException:
             stream.abort()

@@ -95,14 +95,21 @@ class ShadowsocksCodec(Codec):
 
 
 class TlsCodec(Codec):
-    """A TLS server on the standard library's object without input and output."""
+    """TLS on the standard library's object without input and output: a server, or a client."""
 
     ready = False
     ends_the_wire = False
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self.tls = context.wrap_bio(
+            self._in, self._out, server_side=server_name is None, server_hostname=server_name
+        )
+
+    def begin(self) -> bytes:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self._out.read()
 
     def seal(self, data: bytes) -> bytes:
         if data:
@@ -135,6 +142,43 @@ class TlsCodec(Codec):
         with contextlib.suppress(ssl.SSLWantReadError):  # the answer may come, or not
             self.tls.unwrap()
         return self._out.read()
+
+
+class NestedCodec(Codec):
+    """``inner`` inside of ``outer``, whose handshake is done."""
+
+    ends_the_wire = False
+
+    def __init__(self, inner: Codec, outer: Codec) -> None:
+        self._inner = inner
+        self._outer = outer
+
+    @property
+    def ready(self) -> bool:  # type: ignore[override]
+        return self._inner.ready
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        return self._inner.ended
+
+    def begin(self) -> bytes:
+        return self._seal(self._inner.begin())
+
+    def seal(self, data: bytes) -> bytes:
+        return self._seal(self._inner.seal(data))
+
+    def open(self, wire: bytes) -> bytes:
+        plain = self._outer.open(wire)
+        return self._inner.open(plain) if plain or not wire else b""
+
+    def replies(self) -> bytes:
+        return self._seal(self._inner.replies()) + self._outer.replies()
+
+    def goodbye(self) -> bytes:
+        return self._seal(self._inner.goodbye())
+
+    def _seal(self, data: bytes) -> bytes:
+        return self._outer.seal(data) if data else b""
 
 
 class HeadedCodec(Codec):

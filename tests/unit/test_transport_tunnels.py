@@ -22,6 +22,7 @@ from circumvent.api import (
     PeekStream,
     ProtocolError,
     Reason,
+    SecureStream,
     TlsOptions,
     Transport,
     Tunnel,
@@ -117,6 +118,11 @@ class TestVlessResponse:
             respond(b"HTTP/1.1 400 Bad Request")
 
 
+class NoTls(LayerStream, SecureStream):
+    def channel_binding(self) -> bytes:
+        return b"none"
+
+
 class PairDialer:
     """A dialer whose server is the other end of a socket pair; keeps what it was asked for."""
 
@@ -134,9 +140,9 @@ class PairDialer:
             raise DialError("refused for the test", errno=self.failure)
         return self.stream
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.options.append(options)
-        return stream
+        return NoTls(stream)
 
     async def resolve(self, name: str) -> Sequence[str]:
         return (name,)
