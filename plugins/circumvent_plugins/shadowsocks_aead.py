@@ -107,8 +107,9 @@ def subkey(key: bytes, salt: bytes) -> bytes:
 
 
 def _hmac_sha1(key: bytes, message: bytes) -> bytes:
-    """RFC 2104, for keys of at most a block; half the time of ``hmac.digest``, and each
-    stream needs four.
+    """RFC 2104, for keys of at most a block.
+
+    In half the time of ``hmac.digest``, and each stream needs four.
     """
     block = key.ljust(_SHA1_BLOCK, b"\0")
     inner = hashlib.sha1(block.translate(_INNER) + message, usedforsecurity=False).digest()
