@@ -14,7 +14,6 @@ from aiohttp import web
 from circumvent.api import Account, DialError, HandshakeError, ProtocolError, TlsOptions
 from circumvent.api.http import (
     MAX_HEAD,
-    MAX_UNSENT,
     READ_BUFFER,
     http_client,
     limited_body,
@@ -27,7 +26,7 @@ from circumvent.net.tls import TlsClient
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 from tests.peers.process import free_port
 
-PIECE = 64 * 1024
+PIECE = 16 * 1024
 LARGE = 8 * 1024 * 1024  # more than the kernel keeps for both ends of a connection
 HOST = "127.0.0.1"
 
