@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Sequence
 
 from circumvent.config import Config
@@ -26,6 +27,7 @@ from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
 
 HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
+COLLECT_AFTER = 10_000  # objects; about 1 MB, if all were cycles
 MAX_SCHEME = 16  # longer than any: it is a misplaced secret, not to be repeated
 _MS = 1000
 
@@ -54,6 +56,7 @@ class Client:
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
         """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
         raise_descriptor_limit()
+        _collect_rarely()
         self._health.look_at_network()
         self._door.start()
         self._events(Listening(self._listen()))
@@ -110,6 +113,16 @@ class Client:
     def _listen(self) -> str:
         addresses = (str(Destination(host, port)) for host, port in self._door.addresses)
         return ", ".join(addresses) or self._config.listen
+
+
+def _collect_rarely() -> None:
+    """What was loaded stays: the collector need not look at it again at every 700th object.
+
+    Streams leave no cycles behind, so little is lost by looking seldom.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def parse_link(link: str, plugins: Plugins) -> Candidate:

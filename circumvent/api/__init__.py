@@ -5,6 +5,7 @@ from circumvent.api.contracts import (
     Channel,
     Cost,
     Dialer,
+    Fetch,
     Privacy,
     ServerEntry,
     TlsOptions,
@@ -14,6 +15,7 @@ from circumvent.api.contracts import (
 from circumvent.api.hooks import hookimpl
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
+    ChannelError,
     DestinationError,
     DialError,
     HandshakeError,
@@ -22,6 +24,7 @@ from circumvent.errors import (
     Reason,
     StreamResetError,
     UnsupportedError,
+    Verdict,
 )
 from circumvent.memory import Account, Lease
 
@@ -30,10 +33,12 @@ __all__ = [
     "ByteStream",
     "Carrier",
     "Channel",
+    "ChannelError",
     "Cost",
     "DestinationError",
     "DialError",
     "Dialer",
+    "Fetch",
     "HandshakeError",
     "HeaderStream",
     "LayerStream",
@@ -50,5 +55,6 @@ __all__ = [
     "Transport",
     "Tunnel",
     "UnsupportedError",
+    "Verdict",
     "hookimpl",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -128,15 +128,44 @@ class Transport(ABC):
         """Make a tunnel; raises DialError or HandshakeError."""
 
 
+@dataclass(slots=True)
+class Fetch:
+    """One try of one source.
+
+    ``source`` is a URL. ``notes`` are small, and kept for this source until the next try: an
+    ETag, for example.
+    """
+
+    source: str
+    dialer: Dialer
+    account: Account
+    notes: dict[str, str] = field(default_factory=dict)
+
+
 class Channel(ABC):
-    """A way to fetch a bundle of server entries."""
+    """A way to fetch a bundle of server entries.
+
+    ``schemes`` are those of the sources that it reads. ``cost.dial`` is what one fetch holds
+    outside the arena, at most. ``tier``: 0 is cheap and quiet and is tried first, 2 is costly or
+    easily noticed.
+    """
 
     name: str
+    schemes: tuple[str, ...]
     cost: Cost
+    tier: int = 1
 
     @abstractmethod
-    async def fetch(self, source: str, dialer: Dialer, account: Account) -> bytes:
-        """The raw bundle at ``source`` (a URL); raises RemoteError."""
+    def check(self, source: str) -> None:
+        """Raise LinkError when ``source`` cannot be used, saying what is wrong with it."""
+
+    @abstractmethod
+    def fetch(self, fetch: Fetch) -> AsyncIterator[bytes]:
+        """Bundles that are at the source, the most likely first.
+
+        None of them is trusted: the caller tries one after the other, stops at the first that
+        verifies and closes the iterator. Raises ChannelError.
+        """
 
 
 class Carrier(ABC):

@@ -28,8 +28,10 @@ class NetDialer:
 
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect to the first address of ``host`` that answers; raises DialError."""
-        addresses = await self._resolver.resolve(host)
+        addresses = self._resolver.known(host) or await self._resolver.resolve(host)
         try:
+            if len(addresses) == 1:
+                return await tcp.connect(addresses[0], port, self._buffers)
             return await self._connect_any(addresses, port)
         except DialError:
             self._resolver.forget(host)
@@ -59,17 +61,12 @@ class NetDialer:
         self._tls.forget()
 
     async def _connect_any(self, addresses: Sequence[str], port: int) -> PeekStream:
-        """Happy Eyeballs (RFC 8305) where there is a choice."""
-        if len(addresses) == 1:
-            return await self._connect(addresses[0], port)
+        """Happy Eyeballs (RFC 8305), where there is a choice."""
         if not addresses:
             message = "the server's name has no addresses"
             raise DialError(message, stage="resolve")
-        entrants = [self._connect(address, port) for address in _interleave(addresses)]
+        entrants = [tcp.connect(address, port, self._buffers) for address in _interleave(addresses)]
         return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
-
-    async def _connect(self, address: str, port: int) -> PeekStream:
-        return await tcp.connect(address, port, self._buffers)
 
 
 def _interleave(addresses: Sequence[str]) -> list[str]:

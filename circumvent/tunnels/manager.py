@@ -64,7 +64,7 @@ class TunnelManager:
         self.track = track
         self.network = ""
         self._candidates = [
-            candidate for candidate in candidates if _privacy(candidate) >= options.privacy
+            candidate for candidate in candidates if candidate.privacy >= options.privacy
         ]
         self._events = events
         self._wanted = options.wanted
@@ -195,8 +195,8 @@ class TunnelManager:
             if candidate not in taken and self._rested_at(candidate) <= now
         ]
         # A lower class is tried only when nobody above it can be.
-        best = max(map(_privacy, rested), default=None)
-        return [candidate for candidate in rested if _privacy(candidate) is best]
+        best = max((each.privacy for each in rested), default=None)
+        return [candidate for candidate in rested if candidate.privacy is best]
 
     def _taken(self) -> list[Candidate]:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
@@ -254,10 +254,6 @@ class TunnelManager:
             await self._graves.pop().close()
 
 
-def _privacy(candidate: Candidate) -> Privacy:
-    return candidate.transport.privacy(candidate.entry)
-
-
 def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
     """Least first: above suspicion, then the better privacy class, then the cheaper."""
-    return live.state is not State.UP, -_privacy(live.candidate), live.cost()
+    return live.state is not State.UP, -live.privacy, live.cost()
