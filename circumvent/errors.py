@@ -16,7 +16,8 @@ CircumventError
     ├── ProbeError            the tunnel opened but carried no checked bytes
     ├── StreamResetError      an open stream was cut
     ├── DestinationError      the tunnel works, the destination does not; has a reason
-    └── ChannelError          a discovery channel brought nothing; has a verdict
+    ├── ChannelError          a discovery channel brought nothing; has a verdict
+    └── BundleError           a bundle was brought and is refused (in wire.bundle); has a fault
 
 Messages are shown to users and written to logs: they never hold a secret or a visited host.
 """

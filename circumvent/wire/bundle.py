@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from circumvent.errors import RemoteError
 from circumvent.wire import sealing
 from circumvent.wire.dsse import (
     KEY_SIZE,
@@ -56,11 +57,12 @@ class Fault(enum.Enum):
     ROLLED_BACK = "a newer one was seen before: somebody replays an old one"
 
 
-class BundleError(Exception):
+class BundleError(RemoteError):
     """A bundle is refused; ``fault`` says why, the text in full."""
 
     def __init__(self, fault: Fault, detail: str = "") -> None:
-        super().__init__(f"{fault.value} ({detail})" if detail else fault.value)
+        text = f"{fault.value} ({detail})" if detail else fault.value
+        super().__init__(text, stage=fault.name.lower())
         self.fault = fault
 
 

@@ -7,6 +7,7 @@ bucket's bundles. No error text repeats any of the link.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
@@ -30,6 +31,12 @@ class Invite:
     sources: tuple[str, ...]
     bucket: bytes | None = field(default=None, repr=False)
     name: str = ""
+
+    @property
+    def id(self) -> str:
+        """A short stable name: the same authority and bucket give the same."""
+        material = self.trust.authority.encode() + (self.bucket or b"")
+        return hashlib.sha256(material).hexdigest()[:16]
 
 
 def is_invite(text: str) -> bool:
