@@ -152,6 +152,7 @@ class WebSocketCodec(Codec):
     ends_the_wire = False
 
     def __init__(self, *, is_client: bool, largest: int = 100_000) -> None:
+        self.pongs = 0
         self._is_client = is_client
         self._largest = largest
         self._reader = StreamReader()
@@ -165,6 +166,8 @@ class WebSocketCodec(Codec):
             frame = yield from Frame.parse(self._reader.read_exact, mask=not self._is_client)
             if frame.opcode is Opcode.CLOSE:
                 self.ended = True
+            elif frame.opcode is Opcode.PONG:
+                self.pongs += 1
             else:
                 assert frame.opcode is Opcode.BINARY
                 self._plain += frame.data
