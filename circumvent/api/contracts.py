@@ -72,6 +72,15 @@ class TlsOptions:
     only_tls13: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
+
+    host: str
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 class Dialer(Protocol):
     """The only way to the network that a plugin has: straight, or through what tunnels are up."""
 
@@ -81,6 +90,10 @@ class Dialer(Protocol):
 
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it; raises HandshakeError."""
+        ...
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket on ``stream`` and own it; raises HandshakeError."""
         ...
 
     async def udp(self, host: str, port: int) -> Datagrams:
