@@ -6,12 +6,14 @@ from circumvent.api.contracts import (
     Cost,
     Dialer,
     Fetch,
+    NetworkDialer,
     Privacy,
     ServerEntry,
     TlsOptions,
     Transport,
     Tunnel,
 )
+from circumvent.api.datagrams import Datagrams
 from circumvent.api.hooks import hookimpl
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
@@ -35,6 +37,7 @@ __all__ = [
     "Channel",
     "ChannelError",
     "Cost",
+    "Datagrams",
     "DestinationError",
     "DialError",
     "Dialer",
@@ -44,6 +47,7 @@ __all__ = [
     "LayerStream",
     "Lease",
     "LinkError",
+    "NetworkDialer",
     "PeekStream",
     "Privacy",
     "ProtocolError",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
+from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.memory import Account
 from circumvent.wire.address import Destination
@@ -72,18 +73,33 @@ class TlsOptions:
 
 
 class Dialer(Protocol):
-    """The only way to the network that a plugin has."""
+    """The only way to the network that a plugin has: straight, or through what tunnels are up."""
 
-    async def tcp(self, host: str, port: int) -> PeekStream:
-        """Connect; raises DialError."""
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        """Connect; raises DialError, and through tunnels NoTunnelError and RemoteError."""
         ...
 
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it; raises HandshakeError."""
         ...
 
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """Exchange datagrams; raises DialError, and UnsupportedError through tunnels."""
+        ...
+
     async def resolve(self, name: str) -> Sequence[str]:
-        """IP addresses of a server name, best first; raises DialError."""
+        """What to connect to for a server's name, best first; raises DialError.
+
+        IP addresses; through tunnels the name itself, which only the far side looks up.
+        """
+        ...
+
+
+class NetworkDialer(Dialer, Protocol):
+    """The Dialer of transports: straight on the network, with the kernel's own streams."""
+
+    async def tcp(self, host: str, port: int) -> PeekStream:
+        """Connect; raises DialError."""
         ...
 
 
@@ -124,7 +140,7 @@ class Transport(ABC):
         return ()
 
     @abstractmethod
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         """Make a tunnel; raises DialError or HandshakeError."""
 
 

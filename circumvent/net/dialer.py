@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from circumvent.api.contracts import TlsOptions
+from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
-from circumvent.net import tcp
+from circumvent.net import tcp, udp
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
@@ -18,7 +19,7 @@ _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 
 
 class NetDialer:
-    """Connects over the machine's own network. Implements ``circumvent.api.Dialer``."""
+    """Connects over the machine's own network. Implements ``circumvent.api.NetworkDialer``."""
 
     def __init__(self, tls: TlsClient, buffers: SocketBuffers | None = None) -> None:
         self._tls = tls
@@ -50,6 +51,11 @@ class NetDialer:
         except BaseException:
             stream.abort()
             raise
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """Datagrams to and from the first address of ``host``; raises DialError."""
+        addresses = await self._resolver.resolve(host)
+        return udp.connect(addresses[0], port)
 
     async def resolve(self, name: str) -> Sequence[str]:
         """IP addresses of a server's name; raises DialError."""

@@ -11,7 +11,7 @@ import contextlib
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
-from circumvent.net.pump import FIRST_READ, move, settle, transfer
+from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -72,12 +72,8 @@ async def _first_flight(relay: Relay, client: PeekStream) -> None:
 
 
 async def _send(relay: Relay, block: memoryview, start: int, end: int) -> None:
-    stream = relay.stream
-    while True:
-        start += stream.write(block, start, end)
-        await settle(stream)
-        if start == end:
-            return
+    start += relay.stream.write(block, start, end)
+    await finish(block, relay.stream, start, end)
 
 
 def _commit(relay: Relay, client: PeekStream) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from circumvent.api import (
     Account,
     ByteStream,
+    Datagrams,
     DestinationError,
     DialError,
     LayerStream,
@@ -143,6 +144,9 @@ class PairDialer:
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.options.append(options)
         return NoTls(stream)
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        raise NotImplementedError
 
     async def resolve(self, name: str) -> Sequence[str]:
         return (name,)
