@@ -210,23 +210,6 @@ def test_rubbish_is_no_bundle(data: bytes) -> None:
     assert fault(data) is Fault.NOT_A_BUNDLE
 
 
-@given(st.binary(max_size=3000), st.integers(0, sealing.PAD_TO - 1))
-def test_packing_and_unpacking_are_inverse(data: bytes, padding: int) -> None:
-    assert sealing.unpack(sealing.pack(data) + bytes(padding), 3000) == data
-
-
-@given(st.binary(max_size=300))
-def test_unpacking_rubbish_is_an_error_of_value(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"compressed|cut"):
-        sealing.unpack(data, 1000)
-
-
-@pytest.mark.parametrize("tail", [b"x", bytes(sealing.PAD_TO), bytes(9) + b"\1"])
-def test_nothing_hides_behind_what_was_packed(tail: bytes) -> None:
-    with pytest.raises(ValueError, match="more than padding"):
-        sealing.unpack(sealing.pack(b"all") + tail, 1000)
-
-
 @pytest.mark.parametrize(
     ("keys", "threshold"),
     [((), 1), ((KEYS[0], KEYS[0]), 1), ((KEYS[0],), 2), ((KEYS[0],), 0), ((b"short",), 1)],
