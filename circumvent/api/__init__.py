@@ -12,6 +12,7 @@ from circumvent.api.contracts import (
     TlsOptions,
     Transport,
     Tunnel,
+    WebSocketOptions,
 )
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.hooks import hookimpl
@@ -60,5 +61,6 @@ __all__ = [
     "Tunnel",
     "UnsupportedError",
     "Verdict",
+    "WebSocketOptions",
     "hookimpl",
 ]

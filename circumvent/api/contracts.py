@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -72,6 +72,15 @@ class TlsOptions:
     only_tls13: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
+
+    host: str
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 class Dialer(Protocol):
     """The only way to the network that a plugin has: straight, or through what tunnels are up."""
 
@@ -81,6 +90,10 @@ class Dialer(Protocol):
 
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it; raises HandshakeError."""
+        ...
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket on ``stream`` and own it; raises HandshakeError."""
         ...
 
     async def udp(self, host: str, port: int) -> Datagrams:
@@ -163,20 +176,22 @@ class Channel(ABC):
 
     ``schemes`` are those of the sources that it reads. ``cost.dial`` is what one fetch holds
     outside the arena, at most. ``tier``: 0 is cheap and quiet and is tried first, 2 is costly or
-    easily noticed.
+    easily noticed. ``watch``: seconds after which its sources are looked at again even though
+    nothing is missing, because that is cheap and seen by nobody; 0 for never.
     """
 
     name: str
     schemes: tuple[str, ...]
     cost: Cost
     tier: int = 1
+    watch: float = 0.0
 
     @abstractmethod
     def check(self, source: str) -> None:
         """Raise LinkError when ``source`` cannot be used, saying what is wrong with it."""
 
     @abstractmethod
-    def fetch(self, fetch: Fetch) -> AsyncIterator[bytes]:
+    def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         """Bundles that are at the source, the most likely first.
 
         None of them is trusted: the caller tries one after the other, stops at the first that

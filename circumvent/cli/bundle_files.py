@@ -18,10 +18,10 @@ SECRET_MODE, PUBLIC_MODE = 0o600, 0o644
 
 def read_key(path: Path, *kinds: Kind) -> Key:
     """The key in a file; raises ConfigError when it is none of ``kinds``, or a bare secret."""
-    key = _parse(path, _read(path, MAX_BUNDLE).decode(errors="replace"))
-    if key.kind not in kinds:
-        wanted = " or ".join(kind.value for kind in kinds)
-        raise ConfigError(f"{path} holds an {key.kind.value} key; needed: {wanted}", stage="key")
+    try:
+        key = parse_key(_read(path, MAX_BUNDLE).decode(errors="replace"), *kinds)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", stage="key") from None
     if key.public() != key:
         check_private(path)
     return key
@@ -77,13 +77,6 @@ def _read(path: Path, limit: int) -> bytes:
             return file.read(limit)
     except OSError as error:
         raise _unusable(path, error) from error
-
-
-def _parse(path: Path, text: str) -> Key:
-    try:
-        return parse_key(text)
-    except ValueError as error:
-        raise ConfigError(f"{path} {error}", stage="key") from None
 
 
 def _create(path: Path, text: str, mode: int) -> None:

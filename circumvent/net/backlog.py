@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from circumvent.api.streams import ByteStream
+from circumvent.errors import StreamResetError
 
 
 class Backlog:
@@ -20,6 +23,19 @@ class Backlog:
     def say(self, data: bytes) -> None:
         """Add ``data`` behind what waits."""
         self._waiting += data
+
+    def room(self) -> int:
+        """What the base has room for once nothing waits here; 0 before that."""
+        with contextlib.suppress(StreamResetError):  # the next write will say so
+            if self._waiting and not self.flush():
+                return 0
+        return self._base.room()
+
+    def pass_on(self, block: memoryview, start: int, end: int) -> None:
+        """Write to the base; what it does not take waits here, few bytes if it has room."""
+        start += self._base.write(block, start, end)
+        if start < end:
+            self.say(bytes(block[start:end]))
 
     def flush(self) -> bool:
         """Send on what the base holds, then what waits; True when nothing is left.

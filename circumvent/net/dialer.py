@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api.contracts import TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
@@ -14,6 +14,7 @@ from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.stagger import first_success
 from circumvent.net.tls import TlsClient
+from circumvent.net.websocket import open_websocket
 
 _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 
@@ -51,6 +52,10 @@ class NetDialer:
         except BaseException:
             stream.abort()
             raise
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
+        return await open_websocket(stream, options)
 
     async def udp(self, host: str, port: int) -> Datagrams:
         """Datagrams to and from the first address of ``host``; raises DialError."""

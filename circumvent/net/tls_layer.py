@@ -127,9 +127,7 @@ class TlsLayer(LayerStream, SecureStream):
         return count
 
     def room(self) -> int:
-        if self._backlog:
-            return 0
-        room = self.base.room()
+        room = self._backlog.room()
         sealed_more = EXPANSION * (room // RECORD + 1)
         return max(room - sealed_more, min(room, 1))
 
@@ -145,9 +143,8 @@ class TlsLayer(LayerStream, SecureStream):
             sealed = self._outgoing.read(stop - at)
             block[at : at + len(sealed)] = sealed
             at += len(sealed)
-        taken = self.base.write(block, first, at)
-        if first + taken < at or self._outgoing.pending:
-            self._backlog.say(bytes(block[first + taken : at]) + self._outgoing.read())
+        self._backlog.pass_on(block, first, at)
+        self._backlog.say(self._outgoing.read())  # nothing, unless OpenSSL had more to say
         return size
 
     def _seal(self, plain: memoryview) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api.contracts import TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import UnsupportedError
 from circumvent.net.tls import TlsClient
+from circumvent.net.websocket import open_websocket
 from circumvent.wire.address import Destination
 
 
@@ -31,6 +32,10 @@ class TunnelDialer:
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Start TLS inside ``stream``; raises HandshakeError."""
         return await self._tls.start(stream, options)
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
+        return await open_websocket(stream, options)
 
     async def udp(self, host: str, port: int) -> Datagrams:  # noqa: ARG002 - none can be had
         """Raises UnsupportedError."""

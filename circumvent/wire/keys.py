@@ -45,18 +45,19 @@ def generate(kind: Kind) -> Key:
     return Key(kind, secrets.token_bytes(KEY_SIZE))
 
 
-def parse_key(text: str) -> Key:
-    """Read a key; raises ValueError, whose text repeats nothing of it."""
+def parse_key(text: str, *kinds: Kind) -> Key:
+    """Read a key that is one of ``kinds``; raises ValueError, whose text repeats nothing of it."""
     name, colon, value = text.strip().partition(":")
-    kinds = {kind.value: kind for kind in Kind}
-    if not colon or name not in kinds:
-        message = "is not a key: it starts with " + ", ".join(f'"{each}:"' for each in kinds)
+    kind = next((each for each in Kind if each.value == name), None)
+    if not colon or kind not in kinds:
+        wanted = " or ".join(f'"{each.value}:"' for each in kinds)
+        message = f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}"
         raise ValueError(message)
     try:
         raw = decode_base64("key", value)
-    except LinkError as error:
-        raise ValueError(str(error)) from None
-    key = Key(kinds[name], raw)
+    except LinkError:
+        raw = b""
+    key = Key(kind, raw)
     if len(raw) != KEY_SIZE or key.text() != text.strip():
         message = f"is cut or altered: a key has {KEY_SIZE} bytes"
         raise ValueError(message)

@@ -132,8 +132,8 @@ def test_time_is_judged(
 def test_only_a_trusted_key_is_taken_for_one(run: Run) -> None:
     result = run("verify --trust a/key links")
     assert result.exit_code == 3
-    assert "a/key holds an ed25519-secret key; needed: ed25519-public" in result.output
-    assert "links is not a key" in run("verify --trust links links").output
+    assert 'a/key: is an ed25519-secret key; needed: "ed25519-public:"' in result.output
+    assert "links: is no key" in run("verify --trust links links").output
 
 
 def test_a_secret_that_others_can_read_is_refused(run: Run) -> None:

@@ -16,6 +16,7 @@ from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.net.websocket import WebSocketStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
 from tests.conformance.byte_stream import ByteStreamContract, Pair
@@ -24,6 +25,7 @@ from tests.conformance.codecs import (
     NestedCodec,
     ShadowsocksCodec,
     TlsCodec,
+    WebSocketCodec,
     password_key,
 )
 from tests.conformance.far_end import Codec, FarEnd, connected
@@ -97,6 +99,17 @@ def client_context(certificate: Certificate) -> ssl.SSLContext:
     return context
 
 
+def websocket(below: Make, *, is_client: bool) -> Make:
+    """One end of a WebSocket after its handshake."""
+
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        codec = NestedCodec(WebSocketCodec(is_client=not is_client), pair.far.codec)
+        return Pair(WebSocketStream(pair.near, is_client=is_client), FarEnd(far, codec))
+
+    return make
+
+
 def shadowsocks(method: str) -> Make:
     async def make(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
         cipher = CIPHERS[method]
@@ -153,6 +166,10 @@ STREAMS = {
     "tls 1.3 in memory": tls(IN_MEMORY),
     "tls over tls": tls(TLS_13),
     "tls over shadowsocks": tls(AES),
+    "websocket": websocket(tcp, is_client=True),
+    "websocket over tls": websocket(TLS_13, is_client=True),
+    "tls over websocket over tls": tls(websocket(TLS_13, is_client=True)),
+    "accepted websocket": websocket(tcp, is_client=False),
     "accepted tls": accepted_tls(tcp),
     "accepted tls over tls": accepted_tls(accepted_tls(tcp)),
 }

@@ -27,6 +27,7 @@ from circumvent.api import (
     TlsOptions,
     Transport,
     Tunnel,
+    WebSocketOptions,
 )
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
@@ -144,6 +145,9 @@ class PairDialer:
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.options.append(options)
         return NoTls(stream)
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        raise NotImplementedError
 
     async def udp(self, host: str, port: int) -> Datagrams:
         raise NotImplementedError
