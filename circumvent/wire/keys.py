@@ -47,9 +47,9 @@ def generate(kind: Kind) -> Key:
 
 def parse_key(text: str, *kinds: Kind) -> Key:
     """Read a key that is one of ``kinds``; raises ValueError, whose text repeats nothing of it."""
-    name, colon, value = text.strip().partition(":")
+    name, _, value = text.strip().partition(":")
     kind = next((each for each in Kind if each.value == name), None)
-    if not colon or kind not in kinds:
+    if kind not in kinds:
         wanted = " or ".join(f'"{each.value}:"' for each in kinds)
         message = f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}"
         raise ValueError(message)
