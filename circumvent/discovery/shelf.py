@@ -6,8 +6,6 @@ client that has just been started.
 
 from __future__ import annotations
 
-import base64
-import json
 from dataclasses import replace
 
 import msgspec
@@ -33,44 +31,34 @@ class Shelf:
     def recall(self, origin: Origin) -> Origin:
         """The origin with all that is remembered of it."""
         rows = self._store.read(
-            "SELECT saved, trust, version, issued, expires, entries, sources, fetched"
-            " FROM origins WHERE id = ?",
-            (origin.id,),
+            "SELECT saved, trust, bundle, fetched FROM origins WHERE id = ?", (origin.id,)
         )
-        for saved, trust, version, issued, expires, entries, sources, fetched in rows:
-            bundle = Bundle(
-                version, issued, expires, tuple(json.loads(entries)), tuple(json.loads(sources))
-            )
+        for saved, trust, bundle, fetched in rows:
             return replace(
                 origin,
                 saved=bool(saved),
-                trust=_read_trust(trust) if origin.trust else None,
-                bundle=bundle if version else None,
+                trust=msgspec.json.decode(trust, type=Trust | None),
+                bundle=msgspec.json.decode(bundle, type=Bundle | None),
                 fetched=fetched,
             )
         return origin
 
     def keep(self, origin: Origin) -> None:
         """Remember the origin as it is; never an older version over a newer one."""
-        bundle = origin.bundle
         row = {
             "id": origin.id,
             "link": origin.link,
             "saved": origin.saved,
-            "trust": _write_trust(origin.trust),
-            "version": bundle.version if bundle else 0,
-            "issued": bundle.issued if bundle else 0,
-            "expires": bundle.expires if bundle else 0,
-            "entries": msgspec.json.encode(bundle.entries if bundle else ()).decode(),
-            "sources": msgspec.json.encode(bundle.sources if bundle else ()).decode(),
+            "trust": msgspec.json.encode(origin.trust),
+            "version": origin.bundle.version if origin.bundle else 0,
+            "bundle": msgspec.json.encode(origin.bundle),
             "fetched": origin.fetched,
         }
         self._store.write(
-            "INSERT INTO origins VALUES (:id, :link, :saved, :trust, :version, :issued, :expires,"
-            " :entries, :sources, :fetched) ON CONFLICT DO UPDATE SET"
-            " (link, saved, trust, version, issued, expires, entries, sources, fetched) ="
-            " (:link, saved OR :saved, :trust, :version, :issued, :expires, :entries, :sources,"
-            " :fetched) WHERE :version >= version",
+            "INSERT INTO origins VALUES (:id, :link, :saved, :trust, :version, :bundle, :fetched)"
+            " ON CONFLICT DO UPDATE SET (link, saved, trust, version, bundle, fetched) ="
+            " (:link, saved OR :saved, :trust, :version, :bundle, :fetched)"
+            " WHERE :version >= version",
             row,
         )
 
@@ -86,7 +74,7 @@ class Shelf:
         rows = self._store.read(
             "SELECT notes FROM notes WHERE origin = ? AND source = ?", (origin.id, source)
         )
-        return dict(json.loads(rows[0][0])) if rows else {}
+        return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
 
     def note(self, origin: Origin, source: str, notes: dict[str, str]) -> None:
         """Keep a channel's notes, if they are small."""
@@ -95,14 +83,3 @@ class Shelf:
             self._store.write(
                 "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (origin.id, source, text)
             )
-
-
-def _write_trust(trust: Trust | None) -> str:
-    if trust is None:
-        return ""
-    return " ".join((str(trust.threshold), *(base64.b64encode(key).decode() for key in trust.keys)))
-
-
-def _read_trust(text: str) -> Trust:
-    threshold, *keys = text.split()
-    return Trust(tuple(map(base64.b64decode, keys)), int(threshold))

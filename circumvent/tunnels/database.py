@@ -37,9 +37,8 @@ CREATE TABLE scores (
 """,
     """
 CREATE TABLE origins (
-    id TEXT PRIMARY KEY, link TEXT NOT NULL, saved INTEGER NOT NULL, trust TEXT NOT NULL,
-    version INTEGER NOT NULL, issued INTEGER NOT NULL, expires INTEGER NOT NULL,
-    entries TEXT NOT NULL, sources TEXT NOT NULL, fetched REAL NOT NULL
+    id TEXT PRIMARY KEY, link TEXT NOT NULL, saved INTEGER NOT NULL, trust BLOB NOT NULL,
+    version INTEGER NOT NULL, bundle BLOB NOT NULL, fetched REAL NOT NULL
 ) STRICT;
 CREATE TABLE notes (
     origin TEXT NOT NULL, source TEXT NOT NULL, notes TEXT NOT NULL, PRIMARY KEY (origin, source)

@@ -19,7 +19,6 @@ from circumvent.wire.sealing import BUCKET_KEY_SIZE
 
 PREFIX = "circumvent://invite"
 _KNOWN = ("trust", "threshold", "bucket", "source")
-_MANY = frozenset({"source"})
 _IN_URLS = ":/?@[]*+,;=!$'()"  # read more easily as they are; & and # and % are encoded
 
 
@@ -34,9 +33,9 @@ class Invite:
 
     @property
     def id(self) -> str:
-        """A short stable name: the same authority and bucket give the same."""
-        material = self.trust.authority.encode() + (self.bucket or b"")
-        return hashlib.sha256(material).hexdigest()[:16]
+        """A short name without secrets, of keys and bucket only: what was seen is kept under it."""
+        seed = self.trust.authority.encode() + (self.bucket or b"")
+        return hashlib.sha256(b"circumvent invite " + seed).hexdigest()[:16]
 
 
 def is_invite(text: str) -> bool:

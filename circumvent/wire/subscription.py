@@ -14,7 +14,6 @@ import msgspec
 from circumvent.errors import LinkError
 from circumvent.wire.bundle import MAX_ENTRIES
 from circumvent.wire.links import MAX_LINK, decode_base64, encode_base64url
-from circumvent.wire.strict_json import parse_strict_json
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S+", re.IGNORECASE)
@@ -65,12 +64,10 @@ def _from_lines(text: str) -> tuple[str, ...]:
 def _from_json(data: bytes) -> tuple[str, ...]:
     """SIP008; some providers send the bare list of servers."""
     try:
-        table = parse_strict_json(data)
-        wrapped = {"servers": table} if isinstance(table, list) else table
-        servers = msgspec.convert(wrapped, _Sip008, strict=False).servers
+        found = msgspec.json.decode(data, type=_Sip008 | list[_Server], strict=False)
     except ValueError:
         raise LinkError("subscription: is JSON, but not a list of servers (SIP008)") from None
-    return tuple(map(_link, servers))
+    return tuple(map(_link, found if isinstance(found, list) else found.servers))
 
 
 def _link(server: _Server) -> str:
