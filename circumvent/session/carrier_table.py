@@ -178,7 +178,6 @@ class CarrierTable:
             carrier.pong = None
         if carrier.must_ping:
             carrier.must_ping = False
-            carrier.pinged_at = min(carrier.pinged_at, now)
             at = _put(view, at, pack(Kind.PING, 0, self._random.getrandbits(32)))
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
@@ -227,9 +226,9 @@ class CarrierTable:
         if carrier.ack_due <= now:
             carrier.must_ack = True
             carrier.ack_due = NEVER
-        if carrier.ping_at <= now:
+        if carrier.ping_at <= now:  # the answer is due even if the kernel takes no PING
             carrier.must_ping = True
-            carrier.ping_at = NEVER
+            carrier.ping_at, carrier.pinged_at = NEVER, now
         if carrier.state is CarrierState.UP:
             if carrier.suspect_at <= now:
                 self._suspect(carrier, now)

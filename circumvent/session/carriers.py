@@ -16,8 +16,10 @@ from circumvent.errors import ProtocolError
 from circumvent.session.estimate import Estimate
 from circumvent.session.limits import ACK_BYTES, ACK_DELAY, PING_AFTER, PONG_PATIENCE
 from circumvent.session.streams import Frame
+from circumvent.wire.frames import MAX_FRAME
 
 NEVER = math.inf
+_FRAMES = 3  # a socket that just took one is not writable again before it sent about so many
 MICROSECONDS = 1_000_000
 
 
@@ -50,6 +52,7 @@ class Carrier:
         "bytes_out",
         "delivered_at",
         "estimate",
+        "filled_at",
         "flights",
         "frames",
         "heard_at",
@@ -80,7 +83,7 @@ class Carrier:
         self.frames: deque[Frame] = deque()
         self.flights: deque[Flight] = deque()
         self.sent = self.acked = self.settled = 0
-        self.delivered_at = self.progress_at = self.heard_at = now
+        self.delivered_at = self.progress_at = self.heard_at = self.filled_at = now
         self.received = self.received_acked = 0
         self.received_at = now
         self.ack_due = NEVER
@@ -119,14 +122,18 @@ class Carrier:
             return NEVER
         return self.progress_at + self.estimate.patience / 2
 
-    def arrival(self, now: float) -> float:
+    def arrival(self, now: float, since: float) -> float:
         """Seconds until a byte given to it now arrives, as far as can be known.
 
-        What is on the way beyond what the path itself holds stands in a queue.
+        What is on the way beyond what the path itself holds stands in a queue. Who could have
+        taken frames ``since`` then and did not is held up by something that we do not see.
         """
         estimate = self.estimate
         path = estimate.base_rtt
-        queued = self.unacked / estimate.rate - path - ACK_DELAY
+        queued = max(
+            self.unacked / estimate.rate - path - ACK_DELAY,
+            now - max(self.filled_at, since) - _FRAMES * MAX_FRAME / estimate.rate,
+        )
         if self.unacked:  # overdue progress is a queue that the rate does not know of
             queued = max(queued, now - self.progress_at - estimate.srtt - ACK_DELAY)
         return max(queued, 0.0) + path / 2
@@ -138,9 +145,7 @@ class Carrier:
         if self.sent == self.acked:  # was idle: the clocks start anew
             self.delivered_at = self.progress_at = now
         self.sent += count
-        self.flights.append(
-            Flight(self.sent, now, self.acked, self.delivered_at, is_bound_by_path)
-        )
+        self.flights.append(Flight(self.sent, now, self.acked, self.delivered_at, is_bound_by_path))
 
     def acknowledge(self, count: int) -> Iterator[Frame]:
         """The peer received ``count`` bytes in all; yields the frames that arrived.
@@ -148,7 +153,9 @@ class Carrier:
         Raises ProtocolError when that is more than was sent.
         """
         if count > self.sent:
-            raise ProtocolError("session: bytes were acknowledged before they were sent", stage="ack")
+            raise ProtocolError(
+                "session: bytes were acknowledged before they were sent", stage="ack"
+            )
         if count <= self.acked:
             return
         self.acked = count

@@ -26,6 +26,8 @@ FIRST_DRAIN = 1.0  # the first look; the handshake's round trip may have been ex
 DRAIN_SECONDS = 0.1  # how long to look
 RATE_WINDOW = 1.0  # the fastest of the last one to two of these, or of 8 round trips
 
+RECONSIDER = 0.02  # frames wait for a fast carrier: it may have become slow meanwhile
+
 # --- suspicion and death --------------------------------------------------------------------
 
 LEAST_PATIENCE = 0.2  # without progress: more than Wi-Fi's and LTE's usual hiccups

@@ -66,6 +66,8 @@ class Outbound:
         A stream may queue as much as is left for all others together: one alone gets half of
         the memory, and there is always some for who comes next.
         """
+        if stream.sending is not Sending.OPEN:
+            return 0
         credit = self.credit.free
         memory = self.blocks.free
         if stream.outbox is not None:

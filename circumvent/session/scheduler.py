@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from circumvent.session.carriers import Carrier, CarrierState
+from circumvent.session.carriers import NEVER, Carrier, CarrierState
 from circumvent.session.streams import Frame, Outbox, Stream
 from circumvent.wire.frames import MAX_FRAME
 
@@ -20,10 +20,11 @@ _LOOK_AT = 16  # streams asked for a frame that lies deep enough, before giving 
 class Scheduler:
     """Frames of all streams that wait for a carrier; streams take turns frame by frame."""
 
-    __slots__ = ("_turns", "size")
+    __slots__ = ("_since", "_turns", "size")
 
     def __init__(self) -> None:
         self._turns: deque[Stream] = deque()
+        self._since = NEVER  # when it was first seen that frames wait
         self.size = 0
 
     def push(self, stream: Stream, frame: Frame) -> None:
@@ -69,8 +70,8 @@ class Scheduler:
         if left < MAX_FRAME and carrier.sent == carrier.acked:
             left = MAX_FRAME
         room, turns, frames = min(len(view), at + left), self._turns, carrier.frames
-        depth = _depth(carrier, rivals, now)
-        per_byte = 0.0 if not depth else _depth_per_byte(carrier, rivals, now)
+        depth, per_byte = self._depth(carrier, rivals, now)
+        carrier.filled_at = now
         while turns:
             frame = self._next(depth, room - at)
             if frame is None:
@@ -83,13 +84,32 @@ class Scheduler:
             frames.append(frame)
             depth += per_byte * frame.size
             at = after
+        if not turns:
+            self._since = NEVER
         return at
 
     def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
         if not self._turns or (carrier.allowance < MAX_FRAME and carrier.sent > carrier.acked):
             return False
-        return self.size > _depth(carrier, rivals, now)
+        return self.size > self._depth(carrier, rivals, now)[0]
+
+    def _depth(
+        self, carrier: Carrier, rivals: Iterable[Carrier], now: float
+    ) -> tuple[float, float]:
+        """Bytes that faster carriers deliver before a frame given to ``carrier`` now arrives.
+
+        And how many more with each byte that it takes.
+        """
+        since = self._since = min(self._since, now)
+        mine, depth, faster = carrier.arrival(now, since), 0.0, 0.0
+        for rival in rivals:
+            if rival is not carrier and rival.state is CarrierState.UP:
+                ahead = mine - rival.arrival(now, since)
+                if ahead > 0.0:
+                    depth += ahead * rival.estimate.rate
+                    faster += rival.estimate.rate
+        return depth, faster / carrier.estimate.rate
 
     def _next(self, depth: float, room: int) -> Frame | None:
         """Take out the frame that lies ``depth`` bytes ahead, if it fits into ``room``."""
@@ -121,28 +141,6 @@ class Scheduler:
         elif len(self._turns) > 1:
             self._turns.rotate(-1)
         return frame
-
-
-def _depth(carrier: Carrier, rivals: Iterable[Carrier], now: float) -> float:
-    """Bytes that faster carriers deliver before a frame given to ``carrier`` now arrives."""
-    mine, depth = carrier.arrival(now), 0.0
-    for rival in rivals:
-        if rival is not carrier and rival.state is CarrierState.UP:
-            ahead = mine - rival.arrival(now)
-            if ahead > 0.0:
-                depth += ahead * rival.estimate.rate
-    return depth
-
-
-def _depth_per_byte(carrier: Carrier, rivals: Iterable[Carrier], now: float) -> float:
-    """How much deeper it gets with each byte that ``carrier`` takes."""
-    mine = carrier.arrival(now)
-    faster = sum(
-        rival.estimate.rate
-        for rival in rivals
-        if rival is not carrier and rival.state is CarrierState.UP and rival.arrival(now) < mine
-    )
-    return faster / carrier.estimate.rate
 
 
 def _index_at(stream: Stream, depth: float) -> int | None:

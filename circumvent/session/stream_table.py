@@ -48,7 +48,9 @@ class StreamTable:
             return stream
         if number % 2 == self._parity % 2:
             if number >= self._next:
-                raise ProtocolError("session: a frame for a stream that we never opened", stage="frame")
+                raise ProtocolError(
+                    "session: a frame for a stream that we never opened", stage="frame"
+                )
             return None
         return self._meet(number) if number > self._highest else None
 

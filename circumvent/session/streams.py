@@ -64,7 +64,9 @@ class Frame:
 
     __slots__ = ("carrier", "is_fresh", "is_settled", "lease", "size", "stream", "view")
 
-    def __init__(self, stream: Stream | None, view: memoryview | bytes, lease: Lease | None) -> None:
+    def __init__(
+        self, stream: Stream | None, view: memoryview | bytes, lease: Lease | None
+    ) -> None:
         self.stream = stream
         self.view = view
         self.size = len(view)

@@ -36,14 +36,19 @@ class Path:
         self.rate, self.delay, self.jitter = rate, delay, jitter
         self.free_at = self.last_arrival = 0.0
         self.is_frozen = self.is_cut = False
-        self.held: list[bytes] = []
+        self.held: list[bytes] = []  # written while frozen
+        self.stuck: list[bytes] = []  # on the way when it froze
         self.partial = b""
         self.sent = 0
 
     def room(self) -> int:
         if self.is_frozen:
             return KERNEL - sum(map(len, self.held))
-        return KERNEL - int((self.free_at - self.world.now) * self.rate) if self.rate < math.inf else KERNEL
+        return (
+            KERNEL - int((self.free_at - self.world.now) * self.rate)
+            if self.rate < math.inf
+            else KERNEL
+        )
 
     def send(self, data: bytes) -> None:
         self.sent += len(data)
@@ -63,7 +68,9 @@ class Path:
 
     def thaw(self) -> None:
         self.is_frozen = False
-        held, self.held = self.held, []
+        for data in self.stuck:
+            self.world.at(self.world.now, self, data)
+        held, self.held, self.stuck = self.held, [], []
         for data in held:
             self._send(data)
 
@@ -164,9 +171,9 @@ class World:
         for link in self.links.values():
             for end, path in ((self.client, link.up), (self.relay, link.down)):
                 carrier = end.carriers[link.number]
-                if path.room() <= KERNEL // 2 and end.engine.has_work(carrier, self.now):
-                    if not path.is_frozen:
-                        times.append(path.free_at - KERNEL / 2 / path.rate)
+                is_full = path.room() <= KERNEL // 2 and not path.is_frozen
+                if is_full and end.engine.has_work(carrier, self.now):
+                    times.append(path.free_at - KERNEL / 2 / path.rate)
         return max(min(times), self.now + 1e-6)
 
     def deliver(self) -> None:
@@ -175,7 +182,7 @@ class World:
             if path.is_cut:
                 continue
             if path.is_frozen:
-                path.held.append(data)
+                path.stuck.append(data)
                 continue
             self._receive(path, data)
 
@@ -208,9 +215,7 @@ class World:
             end.engine.changed_carriers.clear()
 
 
-def read_all(end: End, stream: Stream, now: float) -> bytes:
-    data = b""
-    block = memoryview(bytearray(64 * 1024))
-    while count := end.engine.read_into(stream, block, now):
-        data += block[:count]
-    return data
+def read_some(end: End, stream: Stream, size: int, now: float) -> bytes:
+    """Up to ``size`` bytes, as many as there are."""
+    block = memoryview(bytearray(size))
+    return bytes(block[: end.engine.read_into(stream, block, now)])
