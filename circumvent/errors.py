@@ -15,7 +15,9 @@ CircumventError
     ├── ProtocolError         the peer sent what its protocol forbids
     ├── ProbeError            the tunnel opened but carried no checked bytes
     ├── StreamResetError      an open stream was cut
-    └── DestinationError      the tunnel works, the destination does not; has a reason
+    ├── DestinationError      the tunnel works, the destination does not; has a reason
+    ├── ChannelError          a discovery channel brought nothing; has a verdict
+    └── BundleError           a channel brought a bundle that is refused; has a fault
 
 Messages are shown to users and written to logs: they never hold a secret or a visited host.
 """
@@ -116,3 +118,51 @@ class DestinationError(RemoteError):
     def __init__(self, reason: Reason, *, errno: int | None = None) -> None:
         super().__init__(f"destination: {reason.value}", stage="destination", errno=errno)
         self.reason = reason
+
+
+class Verdict(enum.Enum):
+    """Why a discovery channel brought no bundle, in a user's words."""
+
+    FORGED = "the network forged the answers"
+    PORTAL = "a web page came instead: a login page of this network, or a block page"
+    BLOCKED = "the connection was cut or answered by somebody else, as censors do"
+    REFUSED = "the server refused: it is there, but does not serve this"
+    NOT_FOUND = "there is nothing at this place"
+    UNCHANGED = "nothing newer than what is known"
+    TOO_LARGE = "more data came than any bundle holds"
+    TOO_SLOW = "no complete answer came in time"
+    BROKEN = "the answer could not be read"
+    UNREACHABLE = "no server could be reached"
+
+
+class ChannelError(RemoteError):
+    """A discovery channel brought nothing."""
+
+    def __init__(self, verdict: Verdict, detail: str = "", *, errno: int | None = None) -> None:
+        text = f"{verdict.value} ({detail})" if detail else verdict.value
+        super().__init__(text, stage=verdict.name.lower(), errno=errno)
+        self.verdict = verdict
+
+
+class Fault(enum.Enum):
+    """Why a bundle is refused, in a user's words."""
+
+    NOT_A_BUNDLE = "this is not a bundle"
+    TOO_LARGE = "it is larger than any bundle may be"
+    WRONG_KEY = "nobody whom you trust has signed it"
+    ALTERED = "it was altered after it was signed"
+    THRESHOLD = "too few of those whom you trust have signed it"
+    NOT_FOR_YOU = "it is for the holders of another invite"
+    BROKEN = "its signer wrote what no bundle may hold"
+    NOT_YET = "it comes from the future: set the clock of this machine"
+    EXPIRED = "it has expired (or the clock of this machine is ahead)"
+    ROLLED_BACK = "a newer one was seen before: somebody replays an old one"
+
+
+class BundleError(RemoteError):
+    """A bundle is refused."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        text = f"{fault.value} ({detail})" if detail else fault.value
+        super().__init__(text, stage=fault.name.lower())
+        self.fault = fault

@@ -41,7 +41,8 @@ class PluginProblem:
 class Plugins:
     """What the loaded plugins offer, and which were left out.
 
-    ``transports`` are keyed by link scheme, ``channels`` and ``carriers`` by name.
+    ``transports`` are keyed by link scheme, ``channels`` by the scheme of their sources,
+    ``carriers`` by name.
     """
 
     transports: Mapping[str, Transport]
@@ -84,13 +85,15 @@ class _Shelf:
         self.carriers: dict[str, Carrier] = {}
 
     def add(self, offers: _Offers) -> None:
-        names = {transport.name for transport in self.transports.values()}
-        _claim("transport", names, [transport.name for transport in offers.transports])
+        transports = {transport.name for transport in self.transports.values()}
+        _claim("transport", transports, [transport.name for transport in offers.transports])
         _claim("link scheme", self.transports, [s for t in offers.transports for s in t.schemes])
-        _claim("channel", self.channels, [channel.name for channel in offers.channels])
+        channels = {channel.name for channel in self.channels.values()}
+        _claim("channel", channels, [channel.name for channel in offers.channels])
+        _claim("source scheme", self.channels, [s for c in offers.channels for s in c.schemes])
         _claim("carrier", self.carriers, [carrier.name for carrier in offers.carriers])
         self.transports |= {s: t for t in offers.transports for s in t.schemes}
-        self.channels |= {channel.name: channel for channel in offers.channels}
+        self.channels |= {s: c for c in offers.channels for s in c.schemes}
         self.carriers |= {carrier.name: carrier for carrier in offers.carriers}
 
 
@@ -149,13 +152,13 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
     for fact in ("name", "cost"):
         if not hasattr(offer, fact):
             raise PluginError(f"{kind} lacks {fact!r}")
-    if not isinstance(offer, Transport):
+    if isinstance(offer, Carrier):
         return
     if not isinstance(getattr(offer, "schemes", None), tuple) or not offer.schemes:
-        raise PluginError(f"{kind} lacks 'schemes', a tuple of link schemes")
+        raise PluginError(f"{kind} lacks 'schemes', a tuple of URL schemes")
     for scheme in offer.schemes:
         if not _SCHEME.fullmatch(scheme):
-            raise PluginError(f"{kind}: {scheme!r} is not a lower-case link scheme")
+            raise PluginError(f"{kind}: {scheme!r} is not a lower-case URL scheme")
 
 
 def _distribution(entry: EntryPoint) -> str:

@@ -5,15 +5,20 @@ from circumvent.api.contracts import (
     Channel,
     Cost,
     Dialer,
+    Fetch,
+    NetworkDialer,
     Privacy,
     ServerEntry,
     TlsOptions,
     Transport,
     Tunnel,
+    WebSocketOptions,
 )
+from circumvent.api.datagrams import Datagrams
 from circumvent.api.hooks import hookimpl
-from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream
+from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
+    ChannelError,
     DestinationError,
     DialError,
     HandshakeError,
@@ -22,6 +27,7 @@ from circumvent.errors import (
     Reason,
     StreamResetError,
     UnsupportedError,
+    Verdict,
 )
 from circumvent.memory import Account, Lease
 
@@ -30,24 +36,31 @@ __all__ = [
     "ByteStream",
     "Carrier",
     "Channel",
+    "ChannelError",
     "Cost",
+    "Datagrams",
     "DestinationError",
     "DialError",
     "Dialer",
+    "Fetch",
     "HandshakeError",
     "HeaderStream",
     "LayerStream",
     "Lease",
     "LinkError",
+    "NetworkDialer",
     "PeekStream",
     "Privacy",
     "ProtocolError",
     "Reason",
+    "SecureStream",
     "ServerEntry",
     "StreamResetError",
     "TlsOptions",
     "Transport",
     "Tunnel",
     "UnsupportedError",
+    "Verdict",
+    "WebSocketOptions",
     "hookimpl",
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.datagrams import Datagrams
+from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.memory import Account
 from circumvent.wire.address import Destination
 
@@ -59,7 +60,7 @@ class TlsOptions:
     ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
     lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
     with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
-    who asked for it by name.
+    who asked for it by name. ``send_name=False`` sends no SNI; the name is verified all the same.
     """
 
     server_name: str
@@ -67,21 +68,51 @@ class TlsOptions:
     verify: bool = True
     certificate_sha256: tuple[bytes, ...] = ()
     spki_sha256: tuple[bytes, ...] = ()
+    send_name: bool = True
+    only_tls13: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketOptions:
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
+
+    host: str
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 class Dialer(Protocol):
-    """The only way to the network that a plugin has."""
+    """The only way to the network that a plugin has: straight, or through what tunnels are up."""
 
-    async def tcp(self, host: str, port: int) -> PeekStream:
-        """Connect; raises DialError."""
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        """Connect; raises DialError, and through tunnels NoTunnelError and RemoteError."""
         ...
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it; raises HandshakeError."""
         ...
 
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket on ``stream`` and own it; raises HandshakeError."""
+        ...
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """Exchange datagrams; raises DialError, and UnsupportedError through tunnels."""
+        ...
+
     async def resolve(self, name: str) -> Sequence[str]:
-        """IP addresses of a server name, best first; raises DialError."""
+        """What to connect to for a server's name, best first; raises DialError.
+
+        IP addresses; through tunnels the name itself, which only the far side looks up.
+        """
+        ...
+
+
+class NetworkDialer(Dialer, Protocol):
+    """The Dialer of transports: straight on the network, with the kernel's own streams."""
+
+    async def tcp(self, host: str, port: int) -> PeekStream:
+        """Connect; raises DialError."""
         ...
 
 
@@ -122,19 +153,50 @@ class Transport(ABC):
         return ()
 
     @abstractmethod
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         """Make a tunnel; raises DialError or HandshakeError."""
 
 
+@dataclass(slots=True)
+class Fetch:
+    """One try of one source.
+
+    ``source`` is a URL. ``notes`` are small, and kept for this source until the next try: an
+    ETag, for example.
+    """
+
+    source: str
+    dialer: Dialer
+    account: Account
+    notes: dict[str, str] = field(default_factory=dict)
+
+
 class Channel(ABC):
-    """A way to fetch a bundle of server entries."""
+    """A way to fetch a bundle of server entries.
+
+    ``schemes`` are those of the sources that it reads. ``cost.dial`` is what one fetch holds
+    outside the arena, at most. ``tier``: 0 is cheap and quiet and is tried first, 2 is costly or
+    easily noticed. ``watch``: seconds after which its sources are looked at again even though
+    nothing is missing, because that is cheap and seen by nobody; 0 for never.
+    """
 
     name: str
+    schemes: tuple[str, ...]
     cost: Cost
+    tier: int = 1
+    watch: float = 0.0
 
     @abstractmethod
-    async def fetch(self, source: str, dialer: Dialer, account: Account) -> bytes:
-        """The raw bundle at ``source`` (a URL); raises RemoteError."""
+    def check(self, source: str) -> None:
+        """Raise LinkError when ``source`` cannot be used, saying what is wrong with it."""
+
+    @abstractmethod
+    def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
+        """Bundles that are at the source, the most likely first.
+
+        None of them is trusted: the caller tries one after the other, stops at the first that
+        verifies and closes the iterator. Raises ChannelError.
+        """
 
 
 class Carrier(ABC):

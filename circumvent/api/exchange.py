@@ -1,26 +1,38 @@
-"""Small exchanges outside the pump: handshakes, probes, replies. Each takes one step lease."""
+"""Small exchanges outside the pump: handshakes, probes, replies; each step takes one lease."""
 
 from __future__ import annotations
 
 from circumvent.api.streams import ByteStream, PeekStream
-from circumvent.memory import PAGE, Account
+from circumvent.memory import LARGEST, PAGE, Account
 
 
 async def send(stream: ByteStream, account: Account, data: bytes) -> None:
-    """Write all of ``data`` (at most a block's worth); raises StreamResetError."""
+    """Write all of ``data``; raises StreamResetError.
+
+    Nothing is leased while it waits. What the kernel did not take is copied: it is no more than
+    the caller holds anyway.
+    """
+    rest = memoryview(data)
+    while not stream.flush() or rest:
+        if stream.room():
+            rest = rest[await _send_some(stream, account, rest) :]
+        else:
+            await stream.wait_writable()
+
+
+async def _send_some(stream: ByteStream, account: Account, data: memoryview) -> int:
     start = stream.headroom
-    end = start + len(data)
+    end = min(start + len(data), start + stream.room(), LARGEST)
     with await account.step(end, end) as lease:
-        lease.view[start:end] = data
+        lease.view[start:end] = data[: end - start]
         try:
-            while not stream.flush() or start < end:
-                if stream.room():
-                    start += stream.write(lease.view, start, end)
-                else:
-                    await stream.wait_writable()
+            taken = stream.write(lease.view, start, end)
+            if stream.unsent is not None:
+                stream.unsent = memoryview(bytes(stream.unsent))
         except BaseException:
             stream.unsent = None  # the block goes back: nobody may look at it again
             raise
+    return taken
 
 
 async def receive(stream: ByteStream, account: Account, limit: int = PAGE) -> bytes:

@@ -121,6 +121,17 @@ class PeekStream(ByteStream):
         """The descriptor of the socket."""
 
 
+class SecureStream(ByteStream):
+    """A stream inside TLS."""
+
+    @abstractmethod
+    def channel_binding(self) -> bytes:
+        """Bytes that both ends of this channel know and that no other channel has.
+
+        A proof over them cannot be passed on through somebody in between. RFC 5929 §3.
+        """
+
+
 class LayerStream(ByteStream):
     """A layer that passes everything on to its base; override what it transforms."""
 

@@ -6,13 +6,11 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Cost, TlsOptions
+from circumvent.api.contracts import TlsOptions
 from circumvent.errors import LinkError
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import parse_host
 
-# One OpenSSL connection: in its handshake, and open; idle ones were measured at 25 KiB.
-TLS_COST = Cost(dial=60 * 1024, stream=35 * 1024)
 TLS_KEYS = ("sni", "alpn", "fp", "allowInsecure", "insecure", "pinSHA256", "pinSPKI")
 MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -12,6 +12,7 @@ The second keeps ``step reserve`` bytes of the arena for steps alone, so data al
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
@@ -23,6 +24,10 @@ from circumvent.memory.arena import CLASSES, LARGEST, PAGE, Arena, pages_for
 SMALLEST_ARENA = 2 * LARGEST  # one block for steps and as much for what must be kept
 STEP_RESERVE_SHARE = 8  # an eighth: steps run one after the other, so a few blocks suffice
 _POISON = 0xDD
+# By the pages that are wanted: the smallest class that holds them, then the smaller ones.
+_CLASSES_DOWN_FROM = tuple(
+    CLASSES[: bisect_left(CLASSES, wanted) + 1][::-1] for wanted in range(CLASSES[-1] + 1)
+)
 
 
 class Pressure(IntEnum):
@@ -256,7 +261,7 @@ class Memory:
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""
         free = self.budget - self._spoken_for - self._steps
-        for pages in reversed(CLASSES[: _class_above(max(at_least, at_most)) + 1]):
+        for pages in _CLASSES_DOWN_FROM[pages_for(min(max(at_least, at_most), LARGEST))]:
             size = pages * PAGE
             if size < at_least:
                 break
@@ -264,7 +269,7 @@ class Memory:
                 continue
             start = self.arena.take_step(pages)
             if start is not None:
-                self.book(account, steps=size)
+                self._book_step(account, size)
                 return Lease(account, start, pages, step=True)
         return None
 
@@ -301,27 +306,38 @@ class Memory:
         self._stirred = True
         if step:
             self.arena.give_step(start, pages)
-            self.book(account, steps=-pages * PAGE)
+            self._book_step(account, -pages * PAGE)
         else:
             self.arena.give_hold(start, pages)
             self.book(account, held=-pages * PAGE)
         if self._step_waiters or self._charge_waiters:
             self.wake()
 
-    def book(self, account: Account, *, steps: int = 0, held: int = 0, charged: int = 0) -> None:
-        """Change an account and the totals together."""
+    def book(self, account: Account, *, held: int = 0, charged: int = 0) -> None:
+        """Change an account's durable use and the totals together."""
         before = max(account.held + account.charged, account.guaranteed)
-        account.steps += steps
         account.held += held
         account.charged += charged
         self._spoken_for += max(account.held + account.charged, account.guaranteed) - before
-        self._steps += steps
-        self.leased += steps + held
+        self.leased += held
         self.charged += charged
+        self._note_peaks(account)
+
+    def _book_step(self, account: Account, size: int) -> None:
+        account.steps += size
+        self._steps += size
+        self.leased += size
+        if size > 0:
+            self._note_peaks(account)
+
+    def _note_peaks(self, account: Account) -> None:
         in_use = account.steps + account.held + account.charged
-        account.high_water = max(account.high_water, in_use)
-        self.high_water = max(self.high_water, self.leased + self.charged)
-        self.arena_high_water = max(self.arena_high_water, self.leased)
+        if in_use > account.high_water:
+            account.high_water = in_use
+        if self.leased + self.charged > self.high_water:
+            self.high_water = self.leased + self.charged
+        if self.leased > self.arena_high_water:
+            self.arena_high_water = self.leased
 
     def wake(self) -> None:
         """Serve those who wait, in order, as far as there is room."""
@@ -362,11 +378,3 @@ class Memory:
             waiter.account.discharge(waiter.at_least)
         else:
             lease.release()
-
-
-def _class_above(size: int) -> int:
-    """Index of the smallest class that holds ``size`` bytes, or of the largest."""
-    for index, pages in enumerate(CLASSES):
-        if pages * PAGE >= size:
-            return index
-    return len(CLASSES) - 1

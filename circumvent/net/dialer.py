@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from circumvent.api.contracts import TlsOptions
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.contracts import TlsOptions, WebSocketOptions
+from circumvent.api.datagrams import Datagrams
+from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
-from circumvent.net import tcp
+from circumvent.net import tcp, udp
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.stagger import first_success
 from circumvent.net.tls import TlsClient
+from circumvent.net.websocket import open_websocket
 
 _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 
 
 class NetDialer:
-    """Connects over the machine's own network. Implements ``circumvent.api.Dialer``."""
+    """Connects over the machine's own network. Implements ``circumvent.api.NetworkDialer``."""
 
     def __init__(self, tls: TlsClient, buffers: SocketBuffers | None = None) -> None:
         self._tls = tls
@@ -28,22 +30,37 @@ class NetDialer:
 
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect to the first address of ``host`` that answers; raises DialError."""
-        addresses = await self._resolver.resolve(host)
+        addresses = self._resolver.known(host) or await self._resolver.resolve(host)
         try:
+            if len(addresses) == 1:
+                return await tcp.connect(addresses[0], port, self._buffers)
             return await self._connect_any(addresses, port)
         except DialError:
             self._resolver.forget(host)
             raise
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
-        """Start TLS on ``stream``, when it is its turn; raises HandshakeError."""
-        host = stream.peer if isinstance(stream, tcp.TcpStream) else ""
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        """Start TLS on ``stream``; where a censor sees it, when it is its turn.
+
+        Raises HandshakeError.
+        """
         try:
-            async with self._handshakes.turn(host):
+            if not isinstance(stream, tcp.TcpStream):
+                return await self._tls.start(stream, options)
+            async with self._handshakes.turn(stream.peer):
                 return await self._tls.start(stream, options)
         except BaseException:
             stream.abort()
             raise
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
+        return await open_websocket(stream, options)
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """Datagrams to and from the first address of ``host``; raises DialError."""
+        addresses = await self._resolver.resolve(host)
+        return udp.connect(addresses[0], port)
 
     async def resolve(self, name: str) -> Sequence[str]:
         """IP addresses of a server's name; raises DialError."""
@@ -55,17 +72,12 @@ class NetDialer:
         self._tls.forget()
 
     async def _connect_any(self, addresses: Sequence[str], port: int) -> PeekStream:
-        """Happy Eyeballs (RFC 8305) where there is a choice."""
-        if len(addresses) == 1:
-            return await self._connect(addresses[0], port)
+        """Happy Eyeballs (RFC 8305), where there is a choice."""
         if not addresses:
             message = "the server's name has no addresses"
             raise DialError(message, stage="resolve")
-        entrants = [self._connect(address, port) for address in _interleave(addresses)]
+        entrants = [tcp.connect(address, port, self._buffers) for address in _interleave(addresses)]
         return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
-
-    async def _connect(self, address: str, port: int) -> PeekStream:
-        return await tcp.connect(address, port, self._buffers)
 
 
 def _interleave(addresses: Sequence[str]) -> list[str]:

@@ -72,7 +72,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
                 start += sink.write(lease.view, start, end)
                 if start < end or sink.unsent is not None:
                     lease, start, end = _keep(lease, sink, account, start, end)
-                    await _settle(lease.view, sink, start, end)
+                    await finish(lease.view, sink, start, end)
         except BaseException:
             sink.unsent = None  # the block goes back: nobody may look at it again
             raise
@@ -109,8 +109,8 @@ async def settle(sink: ByteStream) -> None:
         await sink.wait_writable()
 
 
-async def _settle(block: memoryview, sink: ByteStream, start: int, end: int) -> None:
-    """Wait until everything is taken and sent."""
+async def finish(block: memoryview, sink: ByteStream, start: int, end: int) -> None:
+    """Wait until ``block[start:end]`` is taken and all is sent; raises StreamResetError."""
     await settle(sink)
     while start < end:
         if not sink.room():

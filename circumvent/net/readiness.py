@@ -37,7 +37,7 @@ class _Now:
         yield
 
 
-_NOW = _Now()
+NOW = _Now()
 
 
 class Watch(ABC):
@@ -62,7 +62,7 @@ class Watch(ABC):
     def wait_readable(self) -> Awaitable[None]:
         """Return when a read is worth a try."""
         if self.readable:
-            return _NOW
+            return NOW
         self._reader = waiter = self._loop.create_future()
         self._arm_reader()
         return waiter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -18,18 +19,22 @@ class Resolver:
     """Resolves servers' names by the system's resolver, and keeps what it found for a while."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[float, Sequence[str]]] = {}
+        self._kept: dict[str, tuple[float, Sequence[str] | None]] = {}
 
     async def resolve(self, name: str) -> Sequence[str]:
         """IP addresses of ``name``, in the system's order; raises DialError."""
+        known = self.known(name)
+        if known is None:
+            known = await _ask_system(name)
+            self._kept[name] = time.monotonic() + _KEPT_SECONDS, known
+        return known
+
+    def known(self, name: str) -> Sequence[str] | None:
+        """What ``resolve`` need not ask for."""
         if _is_address(name):
             return (name,)
-        now = asyncio.get_running_loop().time()
-        until, addresses = self._kept.get(name, (0.0, ()))
-        if now > until:
-            addresses = await _ask_system(name)
-            self._kept[name] = now + _KEPT_SECONDS, addresses
-        return addresses
+        until, addresses = self._kept.get(name, (0.0, None))
+        return addresses if time.monotonic() < until else None
 
     def forget(self, name: str) -> None:
         """Ask anew next time: nothing answers at the addresses that are known."""

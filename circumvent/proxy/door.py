@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Coroutine
 
 from circumvent.errors import BudgetError, CircumventError, ProtocolError
@@ -16,7 +17,7 @@ from circumvent.proxy.socks import serve_socks4, serve_socks5
 from circumvent.proxy.visit import Dispatcher, House, Visit
 from circumvent.wire import socks4, socks5
 
-IDLE_CHECKS = 4  # per idle limit: a client is cut at most a quarter late
+CHECKS = 4  # per limit: a client is cut at most a quarter late, and needs no timer of its own
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class FrontDoor:
         self._house = House(dispatcher, account, options, self._scratch.view)
         self._visits: set[Visit] = set()
         self._listener: Listener | None = None
-        self._idle_check: asyncio.TimerHandle | None = None
+        self._check: asyncio.TimerHandle | None = None
         self.addresses: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -49,12 +50,12 @@ class FrontDoor:
         self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
         self._listener = Listener(sockets, self._welcome, self._has_room)
         self._listener.resume()
-        self._plan_idle_check()
+        self._plan_check()
 
     async def drain(self) -> None:
         """Accept no more clients and wait until those inside are done."""
         self._house.closing = True
-        self._stop()
+        self._accept_no_more()
         for visit in self._visits:
             if visit.resting:
                 visit.cut()
@@ -62,19 +63,19 @@ class FrontDoor:
 
     async def aclose(self) -> None:
         """Close at once; clients see a reset."""
-        self._stop()
+        self._accept_no_more()
         for visit in self._visits:
             visit.cut()
         await self._everybody_left()
+        if self._check is not None:
+            self._check.cancel()
         if self._scratch is not None:
             self._scratch.release()
             self._scratch = None
 
-    def _stop(self) -> None:
+    def _accept_no_more(self) -> None:
         if self._listener is not None:
             self._listener.close()
-        if self._idle_check is not None:
-            self._idle_check.cancel()
 
     async def _everybody_left(self) -> None:
         tasks = [visit.task for visit in self._visits if visit.task is not None]
@@ -91,7 +92,6 @@ class FrontDoor:
         self._visits.add(visit)
 
     def _see_off(self, visit: Visit, task: asyncio.Task[None]) -> None:
-        visit.relax()
         self._visits.discard(visit)
         if self._listener is not None:
             self._listener.resume()
@@ -101,15 +101,17 @@ class FrontDoor:
             visit.stream.abort()
             log.error("front door: a visit failed with %s", type(error).__name__)
 
-    def _plan_idle_check(self) -> None:
-        delay = self._house.options.idle_seconds / IDLE_CHECKS
-        self._idle_check = asyncio.get_running_loop().call_later(delay, self._cut_idle)
+    def _plan_check(self) -> None:
+        loop, options = asyncio.get_running_loop(), self._house.options
+        delay = min(options.handshake_seconds, options.idle_seconds) / CHECKS
+        self._check = loop.call_later(delay, self._cut_late_and_idle)
 
-    def _cut_idle(self) -> None:
+    def _cut_late_and_idle(self) -> None:
+        now, longest = time.monotonic(), self._house.options.idle_seconds
         for visit in self._visits:
-            if visit.idle_seconds() > self._house.options.idle_seconds:
+            if visit.is_late(now) or visit.idle_seconds() > longest:
                 visit.cut()
-        self._plan_idle_check()
+        self._plan_check()
 
 
 async def _serve(visit: Visit) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -64,22 +66,23 @@ class Visit:
     def __init__(self, sock: socket.socket, house: House) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._deadline: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
         self.house = house
         self.stream = TcpStream(sock)
         self.task: asyncio.Task[None] | None = None
         self.resting = False
 
     def hurry(self, seconds: float) -> None:
-        """Cut the visit in ``seconds`` unless ``relax`` is called before."""
-        self.relax()
-        self._deadline = asyncio.get_running_loop().call_later(seconds, self.cut)
+        """Let ``is_late`` say so in ``seconds``, unless ``relax`` is called before."""
+        self._deadline = time.monotonic() + seconds
 
     def relax(self) -> None:
         """Drop the deadline."""
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        self._deadline = math.inf
+
+    def is_late(self, now: float) -> bool:
+        """Whether the deadline has passed."""
+        return now > self._deadline
 
     def cut(self) -> None:
         """End the visit; the client sees a reset."""

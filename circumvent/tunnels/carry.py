@@ -11,7 +11,7 @@ import contextlib
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
-from circumvent.net.pump import FIRST_READ, move, settle, transfer
+from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -55,32 +55,25 @@ async def _first_flight(relay: Relay, client: PeekStream) -> None:
 
     Where the client is silent, the tunnel's header goes out alone: the server speaks first.
     """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(CLIENT_SPEAKS_WITHIN):
+            await client.wait_readable()
     account, stream = relay.live.account, relay.stream
-    for last_try in (False, True):
-        start = stream.headroom
-        with await account.step(start + FIRST_FLIGHT, start + FIRST_FLIGHT) as lease:
-            flight = lease.view[start : start + FIRST_FLIGHT]
-            count = client.peek_into(flight)
-            if count and flight[0] == _HANDSHAKE and is_complete_client_hello(flight[:count]):
-                await _send(relay, lease.view, start, start + count)
-                relay.flight = count
-                relay.sent(count)
-            elif count == 0 or (count is None and last_try):
-                await _send(relay, lease.view, start, start)
-        if count is not None or last_try:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLIENT_SPEAKS_WITHIN):
-                await client.wait_readable()
+    start = stream.headroom
+    with await account.step(start + FIRST_FLIGHT, start + FIRST_FLIGHT) as lease:
+        flight = lease.view[start : start + FIRST_FLIGHT]
+        count = client.peek_into(flight)
+        if not count:
+            await _send(relay, lease.view, start, start)
+        elif flight[0] == _HANDSHAKE and is_complete_client_hello(flight[:count]):
+            await _send(relay, lease.view, start, start + count)
+            relay.flight = count
+            relay.sent(count)
 
 
 async def _send(relay: Relay, block: memoryview, start: int, end: int) -> None:
-    stream = relay.stream
-    while True:
-        start += stream.write(block, start, end)
-        await settle(stream)
-        if start == end:
-            return
+    start += relay.stream.write(block, start, end)
+    await finish(block, relay.stream, start, end)
 
 
 def _commit(relay: Relay, client: PeekStream) -> None:

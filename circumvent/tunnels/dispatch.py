@@ -20,7 +20,6 @@ from circumvent.tunnels.live import LiveTunnel, Relay, State
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
 
-OPEN_SECONDS = 10.0  # health gives up on silent servers long before
 MAX_TRIES = 3
 MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may be the tunnel
 
@@ -88,7 +87,7 @@ class Dispatcher:
                 message = "the tunnel was lost"
                 raise DialError(message, stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
-                async with asyncio.timeout(OPEN_SECONDS) as limit:
+                async with asyncio.timeout(None) as limit:  # health sets it, when it is time
                     return await live.open(destination, limit)
         except BaseException as error:
             live.account.discharge(cost)

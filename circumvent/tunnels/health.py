@@ -20,6 +20,7 @@ from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
 
 TICK = 0.2  # seconds; how late a suspicion may be
+OPEN_SECONDS = 10.0  # the longest that a stream may take to open; a suspicion comes long before
 PROBE_SECONDS = 1.0  # at least; four round trips where those are longer
 PROBE_ROUND_TRIPS = 4
 LONGEST_PROBE = 3.0
@@ -110,6 +111,7 @@ class Health:
 
     def _tick(self, now: float) -> None:
         for live in tuple(self._manager.tunnels):
+            live.give_up_openings(begun_before=now - OPEN_SECONDS)
             if live.state is State.UP and live.is_silent(now):
                 self.suspect(live)
             elif now > live.next_idle_probe:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import time
 from dataclasses import dataclass, field
 
-from circumvent.api.contracts import ServerEntry, Transport, Tunnel
+from circumvent.api.contracts import Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, CircumventError
 from circumvent.memory import Account
@@ -41,6 +42,11 @@ class Candidate:
         """The entry's id."""
         return self.entry.id
 
+    @property
+    def privacy(self) -> Privacy:
+        """What a watcher of the connection to this server can see."""
+        return self.transport.privacy(self.entry)
+
 
 @dataclass(eq=False, slots=True)
 class LiveTunnel:
@@ -67,7 +73,11 @@ class LiveTunnel:
     freezes: int = 0
     unanswered: int = 0
     relays: set[Relay] = field(default_factory=set)
+    privacy: Privacy = field(init=False)
     _openings: dict[asyncio.Timeout, float] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.privacy = self.candidate.privacy  # asked for at every stream
 
     def cost(self) -> float:
         """What one more stream is expected to suffer here; round trips weighed by load."""
@@ -96,10 +106,10 @@ class LiveTunnel:
         self.last_opened = time.monotonic()
         return stream
 
-    def give_up_openings(self) -> None:
+    def give_up_openings(self, begun_before: float = math.inf) -> None:
         """Nothing of a user's was sent yet: other tunnels can be tried at once."""
-        for limit in self._openings:
-            if not limit.expired():
+        for limit, since in self._openings.items():
+            if since < begun_before and not limit.expired():
                 limit.reschedule(0.0)
 
     def abort_streams(self) -> None:

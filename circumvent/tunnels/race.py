@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from circumvent.api.contracts import Dialer
+from circumvent.api.contracts import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
 from circumvent.tunnels.attempts import attempt_record
@@ -27,7 +27,7 @@ RACE_SECONDS = 8.0  # a server slower than this is no help; others run meanwhile
 class Track:
     """What every attempt needs."""
 
-    dialer: Dialer
+    dialer: NetworkDialer
     memory: Memory
     prober: Prober
     store: Store

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 IPV4, NAME, IPV6 = 1, 3, 4
 MAX_NAME = 255  # one length byte on the wire
 MAX_PORT = 0xFFFF
+IPV4_PARTS = 4
+_DECIMAL = {str(number): number for number in range(256)}  # no leading zeros: some read octal
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,13 @@ class Destination:
         Raises ValueError when the name does not fit the wire.
         """
         host = self.host
-        if ":" in host or host[-1:].isdigit():  # RFC 1123 §2.1: no top-level name ends so
+        if ":" in host:
             with contextlib.suppress(ValueError):
-                if ":" in host:
-                    return IPV6, ipaddress.IPv6Address(host).packed
-                return IPV4, ipaddress.IPv4Address(host).packed
+                return IPV6, ipaddress.IPv6Address(host).packed
+        elif host[-1:].isdigit():  # RFC 1123 §2.1: no top-level name ends so
+            packed = pack_ipv4(host)
+            if packed is not None:
+                return IPV4, packed
         name = encode_name(host)
         return NAME, bytes((len(name),)) + name
 
@@ -40,6 +44,18 @@ class Destination:
     def __str__(self) -> str:
         """``host:port``, with brackets around IPv6."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def pack_ipv4(text: str) -> bytes | None:
+    """The four bytes of ``a.b.c.d``, or None when it is no such address.
+
+    As strict as ``ipaddress``, which takes three times as long; every new stream asks.
+    """
+    parts = text.split(".")
+    if len(parts) != IPV4_PARTS:
+        return None
+    numbers = [_DECIMAL.get(part, -1) for part in parts]
+    return bytes(numbers) if min(numbers) >= 0 else None
 
 
 def encode_name(name: str) -> bytes:

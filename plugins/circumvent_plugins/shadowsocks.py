@@ -10,9 +10,9 @@ from circumvent.api import (
     Account,
     ByteStream,
     Cost,
-    Dialer,
     HeaderStream,
     LinkError,
+    NetworkDialer,
     Privacy,
     ServerEntry,
     Transport,
@@ -88,14 +88,14 @@ class Shadowsocks(Transport):
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         return ShadowsocksTunnel(entry, dialer, account)
 
 
 class ShadowsocksTunnel(Tunnel):
     """A connection of its own for every stream."""
 
-    def __init__(self, entry: ServerEntry, dialer: Dialer, account: Account) -> None:
+    def __init__(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> None:
         settings = _settings(entry)
         self._entry = entry
         self._dialer = dialer

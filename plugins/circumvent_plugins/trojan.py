@@ -18,8 +18,9 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
+from circumvent.api.costs import TLS_COST
 from circumvent.api.requests import encode_request
-from circumvent.api.tls_links import TLS_COST, TlsLink, take_tls, tls_query, tls_warnings
+from circumvent.api.tls_links import TlsLink, take_tls, tls_query, tls_warnings
 from circumvent.wire.address import Destination
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import Link, format_link, parse_link

@@ -20,9 +20,9 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
+from circumvent.api.costs import TLS_COST
 from circumvent.api.requests import encode_request
 from circumvent.api.tls_links import (
-    TLS_COST,
     TlsLink,
     refuse_tls,
     take_tls,

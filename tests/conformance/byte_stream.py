@@ -234,7 +234,7 @@ class ByteStreamContract:
         pair.near.abort()
         pair.near.abort()
         with pytest.raises(ConnectionResetError):
-            await pair.far.step()
+            await pair.far.receive_all()
 
     async def test_an_abort_wakes_who_waits(self, pair: Pair) -> None:
         await self.drain_what_the_handshake_left(pair.near)

@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from websockets.frames import Close, Frame, Opcode
+from websockets.streams import StreamReader
 
 from tests.conformance.far_end import Codec
 
@@ -95,14 +97,21 @@ class ShadowsocksCodec(Codec):
 
 
 class TlsCodec(Codec):
-    """A TLS server on the standard library's object without input and output."""
+    """TLS on the standard library's object without input and output: a server, or a client."""
 
     ready = False
     ends_the_wire = False
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self.tls = context.wrap_bio(
+            self._in, self._out, server_side=server_name is None, server_hostname=server_name
+        )
+
+    def begin(self) -> bytes:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        return self._out.read()
 
     def seal(self, data: bytes) -> bytes:
         if data:
@@ -135,6 +144,93 @@ class TlsCodec(Codec):
         with contextlib.suppress(ssl.SSLWantReadError):  # the answer may come, or not
             self.tls.unwrap()
         return self._out.read()
+
+
+class WebSocketCodec(Codec):
+    """Frames by the ``websockets`` library; the end of one direction leaves the other one open."""
+
+    ends_the_wire = False
+
+    def __init__(self, *, is_client: bool, largest: int = 100_000) -> None:
+        self.pongs = 0
+        self._is_client = is_client
+        self._largest = largest
+        self._reader = StreamReader()
+        self._parser = self._parse()
+        self._plain = b""
+        self._replies = b""
+        next(self._parser)
+
+    def _parse(self) -> Generator[None]:
+        while True:
+            frame = yield from Frame.parse(self._reader.read_exact, mask=not self._is_client)
+            if frame.opcode is Opcode.CLOSE:
+                self.ended = True
+            elif frame.opcode is Opcode.PONG:
+                self.pongs += 1
+            else:
+                assert frame.opcode is Opcode.BINARY
+                self._plain += frame.data
+
+    def _frame(self, opcode: Opcode, data: bytes, *, fin: bool = True) -> bytes:
+        return Frame(opcode, data, fin).serialize(mask=self._is_client)
+
+    def seal(self, data: bytes) -> bytes:
+        """One message in two fragments, a ping between them: any server on the way may do that."""
+        pieces = [data[at : at + self._largest] for at in range(0, len(data), self._largest)]
+        return b"".join(
+            self._frame(Opcode.BINARY, piece[:7], fin=False)
+            + self._frame(Opcode.PONG, b"not asked for")
+            + self._frame(Opcode.CONT, piece[7:])
+            for piece in pieces
+        )
+
+    def open(self, wire: bytes) -> bytes:
+        if wire:
+            self._reader.feed_data(wire)
+            next(self._parser)
+        plain, self._plain = self._plain, b""
+        return plain
+
+    def goodbye(self) -> bytes:
+        return self._frame(Opcode.CLOSE, Close(1000, "").serialize())
+
+
+class NestedCodec(Codec):
+    """``inner`` inside of ``outer``, whose handshake is done."""
+
+    ends_the_wire = False
+
+    def __init__(self, inner: Codec, outer: Codec) -> None:
+        self._inner = inner
+        self._outer = outer
+
+    @property
+    def ready(self) -> bool:  # type: ignore[override]
+        return self._inner.ready
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        return self._inner.ended
+
+    def begin(self) -> bytes:
+        return self._seal(self._inner.begin())
+
+    def seal(self, data: bytes) -> bytes:
+        return self._seal(self._inner.seal(data))
+
+    def open(self, wire: bytes) -> bytes:
+        plain = self._outer.open(wire)
+        return self._inner.open(plain) if plain or not wire else b""
+
+    def replies(self) -> bytes:
+        return self._seal(self._inner.replies()) + self._outer.replies()
+
+    def goodbye(self) -> bytes:
+        return self._seal(self._inner.goodbye())
+
+    def _seal(self, data: bytes) -> bytes:
+        return self._outer.seal(data) if data else b""
 
 
 class HeadedCodec(Codec):

@@ -18,6 +18,10 @@ class Codec:
     ends_the_wire = True  # whether the end of the stream is the end of the connection's half
     ready = True  # whether a handshake, if any, is done
 
+    def begin(self) -> bytes:
+        """What the codec says first, such as its part of a handshake."""
+        return b""
+
     def seal(self, data: bytes) -> bytes:
         return data
 
@@ -25,7 +29,7 @@ class Codec:
         return wire
 
     def replies(self) -> bytes:
-        """What the codec itself has to say, such as its part of a handshake."""
+        """What the codec itself has to say to what it opened last."""
         return b""
 
     def goodbye(self) -> bytes:
@@ -72,6 +76,7 @@ class FarEnd:
         await self.send_wire(self.codec.replies())
 
     async def shake_hands(self) -> None:
+        await self.send_wire(self.codec.begin())
         while not self.codec.ready:
             await self.step()
 

@@ -20,10 +20,10 @@ class Certificate:
     sha256: str
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """Issue one for SERVER_NAME and loopback, by an authority that nobody knows."""
+def make_certificate(folder: Path, name: str = SERVER_NAME) -> Certificate:
+    """Issue one for ``name`` and loopback, by an authority that nobody knows."""
     authority = trustme.CA()
-    issued = authority.issue_cert(SERVER_NAME, "127.0.0.1", "::1")
+    issued = authority.issue_cert(name, "127.0.0.1", "::1")
     certificate = issued.cert_chain_pems[0]
     files = Certificate(
         chain=folder / "server.pem",

@@ -15,11 +15,19 @@ from circumvent.api import HeaderStream, LayerStream, TlsOptions
 from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
+from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.net.websocket import WebSocketStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
 from tests.conformance.byte_stream import ByteStreamContract, Pair
-from tests.conformance.codecs import HeadedCodec, ShadowsocksCodec, TlsCodec, password_key
+from tests.conformance.codecs import (
+    HeadedCodec,
+    NestedCodec,
+    ShadowsocksCodec,
+    TlsCodec,
+    WebSocketCodec,
+    password_key,
+)
 from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
@@ -46,17 +54,58 @@ async def tcp(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
     return Pair(TcpStream(near), FarEnd(far, Codec()))
 
 
-def tls(version: ssl.TLSVersion) -> Make:
+def tls(below: Make, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Make:
+    """A client's TLS, on a socket or inside another stream."""
+
     async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.chain, certificate.key)
+        context = server_context(certificate)
         context.minimum_version = context.maximum_version = version
         client = trusting(certificate.authority)
-        peer = FarEnd(far, TlsCodec(context))
+        pair = await below(near, far, certificate)
+        peer = FarEnd(far, NestedCodec(TlsCodec(context), pair.far.codec))
         async with asyncio.TaskGroup() as group:
             group.create_task(peer.shake_hands())
-            stream = await client.start(TcpStream(near), TlsOptions(SERVER_NAME))
+            stream = await client.start(pair.near, TlsOptions(SERVER_NAME))
         return Pair(stream, peer)
+
+    return make
+
+
+def accepted_tls(below: Make) -> Make:
+    """The server's side of TLS, on a socket or inside another stream."""
+
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        peer = FarEnd(
+            far, NestedCodec(TlsCodec(client_context(certificate), SERVER_NAME), pair.far.codec)
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(peer.shake_hands())
+            stream = await accept_tls(pair.near, server_context(certificate))
+        return Pair(stream, peer)
+
+    return make
+
+
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    return context
+
+
+def client_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(certificate.authority)
+    return context
+
+
+def websocket(below: Make, *, is_client: bool) -> Make:
+    """One end of a WebSocket after its handshake."""
+
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
+        codec = NestedCodec(WebSocketCodec(is_client=not is_client), pair.far.codec)
+        return Pair(WebSocketStream(pair.near, is_client=is_client), FarEnd(far, codec))
 
     return make
 
@@ -99,7 +148,8 @@ def layer(below: Make) -> Make:
     return make
 
 
-TLS_12, TLS_13 = tls(ssl.TLSVersion.TLSv1_2), tls(ssl.TLSVersion.TLSv1_3)
+TLS_12, TLS_13 = tls(tcp, ssl.TLSVersion.TLSv1_2), tls(tcp)
+IN_MEMORY = layer(tcp)  # no plain TCP connection any more: TLS works in memory
 AES = shadowsocks("aes-128-gcm")
 STREAMS = {
     "tcp": tcp,
@@ -112,8 +162,23 @@ STREAMS = {
     "vless response over tcp": vless(tcp),
     "vless response over tls": vless(TLS_13),
     "layer": layer(tcp),
+    "tls 1.2 in memory": tls(IN_MEMORY, ssl.TLSVersion.TLSv1_2),
+    "tls 1.3 in memory": tls(IN_MEMORY),
+    "tls over tls": tls(TLS_13),
+    "tls over shadowsocks": tls(AES),
+    "websocket": websocket(tcp, is_client=True),
+    "websocket over tls": websocket(TLS_13, is_client=True),
+    "tls over websocket over tls": tls(websocket(TLS_13, is_client=True)),
+    "accepted websocket": websocket(tcp, is_client=False),
+    "accepted tls": accepted_tls(tcp),
+    "accepted tls over tls": accepted_tls(accepted_tls(tcp)),
 }
-PORTABLE = {"tcp": tcp, "tls 1.3": TLS_13, "shadowsocks aes-128-gcm": AES}
+PORTABLE = {
+    "tcp": tcp,
+    "tls 1.3": TLS_13,
+    "tls over tls": tls(TLS_13),
+    "shadowsocks aes-128-gcm": AES,
+}
 
 
 async def make_pair(make: Make, certificate: Certificate) -> AsyncIterator[Pair]:

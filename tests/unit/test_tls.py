@@ -10,13 +10,22 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from circumvent.api import HandshakeError, ProtocolError, TlsOptions
+from circumvent.api import (
+    ByteStream,
+    HandshakeError,
+    LayerStream,
+    PeekStream,
+    ProtocolError,
+    SecureStream,
+    TlsOptions,
+)
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
 from tests.conformance.byte_stream import Pair, both, read_all, read_exactly, settle, take
@@ -35,10 +44,19 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
+async def shake_hands(peer: FarEnd) -> None:
+    try:
+        await peer.shake_hands()
+    except ssl.SSLError:
+        peer.close()  # as servers do
+        raise
+
+
 class Server:
     """Accepts one connection after another with the same context, so that it knows sessions."""
 
-    def __init__(self, certificate: Certificate) -> None:
+    def __init__(self, certificate: Certificate, over: Callable[[PeekStream], ByteStream]) -> None:
+        self.over = over
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.context.set_alpn_protocols(["h2", "http/1.1"])
@@ -52,13 +70,13 @@ class Server:
         self, near: socket.socket, far: socket.socket, client: TlsClient, options: TlsOptions
     ) -> Pair:
         peer = FarEnd(far, TlsCodec(self.context))
-        shaking = asyncio.create_task(peer.shake_hands())
+        shaking = asyncio.create_task(shake_hands(peer))
         try:
-            stream = await client.start(TcpStream(near), options)
+            stream = await client.start(self.over(TcpStream(near)), options)
             await shaking
         except BaseException:
             shaking.cancel()
-            with contextlib.suppress(OSError, asyncio.CancelledError):
+            with contextlib.suppress(OSError, ssl.SSLError, asyncio.CancelledError):
                 await shaking
             peer.close()
             raise
@@ -71,9 +89,17 @@ class Server:
         return codec
 
 
+@pytest.fixture(params=["on the socket", "in memory"])
+def over(request: pytest.FixtureRequest) -> Callable[[PeekStream], ByteStream]:
+    """What TLS goes over; the engines differ, and nothing that a user sees."""
+    return (lambda tcp: tcp) if request.param == "on the socket" else LayerStream
+
+
 @pytest.fixture
-async def server(certificate: Certificate) -> AsyncIterator[Server]:
-    server = Server(certificate)
+async def server(
+    certificate: Certificate, over: Callable[[PeekStream], ByteStream]
+) -> AsyncIterator[Server]:
+    server = Server(certificate, over)
     yield server
     for pair in server.pairs:
         pair.near.abort()
@@ -132,6 +158,49 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="not the pinned one"):
             await server.connect(client, options)
 
+    async def test_without_sni_the_name_is_verified_all_the_same(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        names: list[str | None] = []
+        server.context.sni_callback = lambda _, name, __: names.append(name)
+        await server.connect(client, TlsOptions(SERVER_NAME, send_name=False))
+        assert names == [None]
+        with pytest.raises(HandshakeError, match="for another name"):
+            await server.connect(client, TlsOptions("other.test", send_name=False))
+
+    async def test_a_wildcard_covers_one_label(self, tmp_path: Path, server: Server) -> None:
+        wildcard = make_certificate(tmp_path, "*.far.test")
+        server.context.load_cert_chain(wildcard.chain, wildcard.key)
+        client = TlsClient(str(wildcard.authority))
+        await server.connect(client, TlsOptions("site.far.test", send_name=False))
+        with pytest.raises(HandshakeError, match="for another name"):
+            await server.connect(client, TlsOptions("a.site.far.test", send_name=False))
+
+    async def test_a_server_that_lacks_tls_13_is_refused_where_that_is_asked(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        server.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(HandshakeError, match="TLS handshake failed"):
+            await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
+
+
+class TestChannelBinding:
+    async def test_both_ends_know_it_and_no_other_channel_has_it(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        seen = set()
+        for resumed in (False, True, True):
+            pair = await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
+            assert isinstance(pair.near, SecureStream)
+            binding = pair.near.channel_binding()
+            assert server.codec().tls.get_channel_binding() == binding
+            assert server.codec().tls.session_reused is resumed
+            seen.add(binding)
+            await pair.far.send(b"x")
+            assert await read_exactly(pair.near, 1) == b"x"
+            await pair.near.aclose()
+        assert len(seen) == 3
+
 
 class TestHandshake:
     async def test_alpn_is_offered(self, server: Server, client: TlsClient) -> None:
@@ -171,18 +240,22 @@ class TestHandshake:
         await server.connect(client, TlsOptions(SERVER_NAME))
         assert not server.codec().tls.session_reused
 
-    async def test_a_reset_is_reported_as_one(self, client: TlsClient) -> None:
+    async def test_a_reset_is_reported_as_one(
+        self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
+    ) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-        starting = asyncio.create_task(client.start(TcpStream(near), TlsOptions(SERVER_NAME)))
+        starting = asyncio.create_task(client.start(over(TcpStream(near)), TlsOptions(SERVER_NAME)))
         await asyncio.sleep(0.01)
         FarEnd(far, TlsCodec(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))).reset()
         with pytest.raises(HandshakeError) as caught:
             await starting
         assert caught.value.errno == errno.ECONNRESET
 
-    async def test_a_cancelled_handshake_closes_the_connection(self, client: TlsClient) -> None:
+    async def test_a_cancelled_handshake_closes_the_connection(
+        self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
+    ) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-        starting = asyncio.create_task(client.start(TcpStream(near), TlsOptions(SERVER_NAME)))
+        starting = asyncio.create_task(client.start(over(TcpStream(near)), TlsOptions(SERVER_NAME)))
         await asyncio.sleep(0.01)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):

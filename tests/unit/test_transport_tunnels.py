@@ -16,15 +16,18 @@ from hypothesis import strategies as st
 from circumvent.api import (
     Account,
     ByteStream,
+    Datagrams,
     DestinationError,
     DialError,
     LayerStream,
     PeekStream,
     ProtocolError,
     Reason,
+    SecureStream,
     TlsOptions,
     Transport,
     Tunnel,
+    WebSocketOptions,
 )
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
@@ -117,6 +120,11 @@ class TestVlessResponse:
             respond(b"HTTP/1.1 400 Bad Request")
 
 
+class NoTls(LayerStream, SecureStream):
+    def channel_binding(self) -> bytes:
+        return b"none"
+
+
 class PairDialer:
     """A dialer whose server is the other end of a socket pair; keeps what it was asked for."""
 
@@ -134,9 +142,15 @@ class PairDialer:
             raise DialError("refused for the test", errno=self.failure)
         return self.stream
 
-    async def tls(self, stream: PeekStream, options: TlsOptions) -> ByteStream:
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.options.append(options)
-        return stream
+        return NoTls(stream)
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        raise NotImplementedError
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        raise NotImplementedError
 
     async def resolve(self, name: str) -> Sequence[str]:
         return (name,)

@@ -1,0 +1,175 @@
+"""What both TLS engines share: whom a client trusts, what it remembers, and how failures read."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from circumvent.api.contracts import TlsOptions
+from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+
+RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
+_SESSIONS = 64  # servers whose last session is kept; a few KiB each
+
+Tls = ssl.SSLSocket | ssl.SSLObject
+
+
+def _nothing(_: Tls) -> None:
+    """Servers check nobody and keep no session themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How one end of a connection takes part in TLS; ``leave`` is called when it closes."""
+
+    context: ssl.SSLContext
+    server_side: bool = False
+    server_name: str | None = None
+    session: ssl.SSLSession | None = None
+    check: Callable[[Tls], None] = _nothing
+    leave: Callable[[Tls], None] = _nothing
+
+
+class ClientRoles:
+    """Makes the client's role in each connection; keeps contexts and sessions."""
+
+    def __init__(self, ca_file: str | None = None) -> None:
+        self._ca_file = ca_file
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+        self._sessions: OrderedDict[TlsOptions, ssl.SSLSession] = OrderedDict()
+
+    def role(self, options: TlsOptions) -> Role:
+        """What to offer, and what to check once the hands are shaken."""
+        return Role(
+            context=self._context(options),
+            server_name=options.server_name if options.send_name else None,
+            session=self._sessions.get(options),
+            check=partial(_check_server, options),
+            leave=partial(self._remember, options),
+        )
+
+    def forget(self) -> None:
+        """Drop all sessions."""
+        self._sessions.clear()
+
+    def _context(self, options: TlsOptions) -> ssl.SSLContext:
+        verify = options.verify and not _pins(options)
+        terms = (verify, options.alpn, options.send_name, options.only_tls13)
+        context = self._contexts.get(terms)
+        if context is None:
+            context = _make_context(options, verify=verify, ca_file=self._ca_file)
+            self._contexts[terms] = context
+        return context
+
+    def _remember(self, options: TlsOptions, tls: Tls) -> None:
+        """Keep the session, so that the next connection saves a certificate exchange.
+
+        One serves many connections until it is half as old as it may get: the standard library
+        copies a session whenever it is read, which costs as much as what it saves.
+        """
+        known = self._sessions.get(options)
+        if known is not None and time.time() < known.time + known.timeout / 2:
+            return
+        session = tls.session
+        if session is not None and session.has_ticket:
+            self._sessions[options] = session
+            self._sessions.move_to_end(options)
+            if len(self._sessions) > _SESSIONS:
+                self._sessions.popitem(last=False)
+
+
+def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    versions = ssl.TLSVersion
+    context.minimum_version = versions.TLSv1_3 if options.only_tls13 else versions.TLSv1_2
+    if options.alpn:
+        context.set_alpn_protocols(list(options.alpn))
+    # Without SNI the library has no name to hold against the certificate: we do it.
+    context.check_hostname = verify and options.send_name
+    if verify:
+        context.load_default_certs()
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    else:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _pins(options: TlsOptions) -> bool:
+    return bool(options.certificate_sha256 or options.spki_sha256)
+
+
+def _check_server(options: TlsOptions, tls: Tls) -> None:
+    if _pins(options):
+        _check_pins(options, tls.getpeercert(binary_form=True) or b"")
+    elif options.verify and not options.send_name:
+        _check_name(options.server_name, tls.getpeercert() or {})
+
+
+def _check_pins(options: TlsOptions, certificate: bytes) -> None:
+    if hashlib.sha256(certificate).digest() in options.certificate_sha256:
+        return
+    if options.spki_sha256 and _spki_sha256(certificate) in options.spki_sha256:
+        return
+    message = "the server's certificate is not the pinned one"
+    raise HandshakeError(message, stage="tls")
+
+
+def _spki_sha256(certificate: bytes) -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only for pins
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - only for pins
+
+    key = load_der_x509_certificate(certificate).public_key()
+    encoded = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(encoded).digest()
+
+
+def _check_name(name: str, certificate: dict[str, Any]) -> None:
+    """RFC 9525 §6.3: the whole name, or all behind a wildcard that is the first label."""
+    name = name.lower()
+    accepted = {name, "*." + name.partition(".")[2]}
+    for kind, value in certificate.get("subjectAltName", ()):
+        if kind == "DNS" and value.lower() in accepted:
+            return
+    message = "the server's certificate is not valid: it is for another name"
+    raise HandshakeError(message, stage="tls")
+
+
+def handshake_error(error: Exception) -> HandshakeError:
+    """What ``error``, raised by an engine in its handshake, means to a user."""
+    code = None  # the errno of an SSLError is not the system's
+    if isinstance(error, ssl.SSLCertVerificationError):
+        message = f"the server's certificate is not valid: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        message = f"TLS handshake failed: {error.reason or 'the connection was cut'}"
+    else:
+        message = f"TLS handshake failed: {error}"
+        code = error.errno if isinstance(error, (OSError, StreamResetError)) else None
+    return HandshakeError(message, stage="tls", errno=code)
+
+
+def record_error(error: ssl.SSLError) -> ProtocolError:
+    """A record that is not what the protocol allows."""
+    message = f"TLS: {error.reason or 'the peer sent what is not allowed'}"
+    return ProtocolError(message, stage="read")
+
+
+def channel_binding(tls: Tls) -> bytes:
+    """The Finished message that both ends call "tls-unique" (RFC 5929 §3).
+
+    Under TLS 1.3 it is keyed by the fresh key exchange, so no two handshakes share one.
+    Raises HandshakeError before the handshake is done.
+    """
+    finished = tls.get_channel_binding("tls-unique")
+    if not finished:
+        message = "TLS: there is no channel to bind to yet"
+        raise HandshakeError(message, stage="tls")
+    return finished

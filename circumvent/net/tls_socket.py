@@ -1,0 +1,206 @@
+"""TLS over a TCP socket that OpenSSL drives itself.
+
+Over memory BIOs (``tls_layer``) every byte is copied twice more and each connection keeps their
+buffers; OpenSSL on the socket needs neither (measured: docs/decisions/0002). Records are read
+into and written from the caller's block.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from circumvent.api.streams import SecureStream
+from circumvent.errors import StreamResetError
+from circumvent.net.readiness import Watch
+from circumvent.net.sockets import SocketStream, reset_error
+from circumvent.net.tcp import TcpStream
+from circumvent.net.tls_context import (
+    RECORD,
+    Role,
+    channel_binding,
+    handshake_error,
+    record_error,
+)
+
+_ALERT = 1024  # more than a close_notify record needs
+_RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+class TlsStream(SocketStream, SecureStream):
+    """One TLS connection; owns the socket."""
+
+    __slots__ = ("_goodbye_said", "_over", "_read", "_role", "_tls", "_write")
+
+    def __init__(self, sock: ssl.SSLSocket, ready: Watch, role: Role) -> None:
+        super().__init__(sock, ready)
+        self.record = RECORD
+        self._tls = sock
+        # Not recv_into and send, which only add calls: there is one of these per record.
+        self._read = cast("Callable[[int, memoryview], int]", sock.read)
+        self._write = cast("Callable[[memoryview], int]", sock.write)
+        self._over = False
+        self._goodbye_said = False
+        self._role = role
+
+    async def wait_readable(self) -> None:
+        if self._watch.readable or self._over or self._tls.pending():
+            return
+        await self._watch.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        count = 0
+        try:
+            while not self._over and (not count or len(buffer) - count >= RECORD):
+                got = self._read(RECORD, buffer[count:])
+                count += got
+                self._over = not got
+        except ssl.SSLWantReadError:
+            self._watch.drained()
+            return count or None
+        except ssl.SSLEOFError as error:  # no goodbye: many servers end so, but resets do too
+            if _is_reset(self._tls):
+                raise _reset("read", ConnectionResetError(*_RESET)) from error
+            self._over = True
+        except ssl.SSLZeroReturnError:  # the peer's goodbye; raised only after our own
+            self._over = True
+        except ssl.SSLError as error:
+            raise record_error(error) from error
+        except (OSError, ValueError) as error:
+            raise _reset("read", error) from error
+        return count
+
+    def _send(self, view: memoryview) -> int:
+        """After WANT_WRITE the same bytes come again, as OpenSSL demands."""
+        if self._goodbye_said:
+            return self._send_sealed(view)
+        sent = 0
+        try:
+            while sent < len(view):
+                sent += self._write(view[sent : sent + RECORD])
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            pass
+        except (OSError, ValueError) as error:
+            raise _reset("write", error) from error
+        return sent
+
+    def _send_sealed(self, view: memoryview) -> int:
+        """Past OpenSSL, which sealed these bytes already."""
+        try:
+            return socket.socket.send(self._tls, view)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise reset_error("write", error) from error
+
+    def write_eof(self) -> None:
+        if not self._goodbye_said:
+            self._goodbye_said = True
+            with contextlib.suppress(OSError, ValueError, StreamResetError):  # the peer is gone
+                self._unsent = memoryview(_close_notify(self._tls))
+                self.flush()
+
+    def channel_binding(self) -> bytes:
+        return channel_binding(self._tls)
+
+    async def aclose(self) -> None:
+        self._role.leave(self._tls)
+        if not self._goodbye_said:
+            with contextlib.suppress(OSError, ValueError):  # nobody will read any more
+                self._tls.unwrap()
+        self._close()
+
+
+def _close_notify(sock: ssl.SSLSocket) -> bytes:
+    """A close_notify alert to be sent as it is; reading goes on.
+
+    ``unwrap`` sends the alert but then reads, and breaks the connection when it meets data
+    instead of the peer's alert. So it runs on a stand-in with nothing to read, and what comes
+    out of that is the alert.
+    """
+    fd = sock.fileno()
+    real = os.dup(fd)
+    stand_in, outlet = socket.socketpair()
+    try:
+        stand_in.setblocking(False)
+        outlet.setblocking(False)
+        os.dup2(stand_in.fileno(), fd)
+        try:
+            with contextlib.suppress(ssl.SSLError):
+                sock.unwrap()
+            return outlet.recv(_ALERT)
+        finally:
+            os.dup2(real, fd)
+    finally:
+        os.close(real)
+        stand_in.close()
+        outlet.close()
+
+
+def _reset(step: str, error: Exception) -> Exception:
+    return reset_error(step, error if isinstance(error, OSError) else OSError(str(error)))
+
+
+async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
+    """Shake hands on a TCP connection and take its socket over.
+
+    Raises HandshakeError; the connection is then closed.
+    """
+    sock, ready = stream.detach()
+    try:
+        tls = _wrap(sock, role)
+    except (OSError, ValueError) as error:
+        ready.close()
+        sock.close()
+        raise handshake_error(error) from error
+    established = TlsStream(tls, ready, role)
+    try:
+        await _shake_hands(tls, ready)
+        role.check(tls)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ssl.SSLEOFError) and _is_reset(tls):
+            error = ConnectionResetError(*_RESET)
+        established.abort()
+        raise handshake_error(error) from error
+    except BaseException:
+        established.abort()
+        raise
+    return established
+
+
+def _wrap(sock: socket.socket, role: Role) -> ssl.SSLSocket:
+    return role.context.wrap_socket(
+        sock,
+        server_side=role.server_side,
+        server_hostname=role.server_name,
+        do_handshake_on_connect=False,
+        suppress_ragged_eofs=False,
+        session=role.session,
+    )
+
+
+async def _shake_hands(tls: ssl.SSLSocket, ready: Watch) -> None:
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            ready.drained()
+            await ready.wait_readable()
+        except ssl.SSLWantWriteError:
+            await ready.wait_writable()
+        else:
+            return
+
+
+def _is_reset(sock: ssl.SSLSocket) -> bool:
+    """Whether a reset is what OpenSSL reports as the end of file: then nobody is connected."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,126 @@
+"""How a WebSocket begins (RFC 6455 §4): an HTTP request and its answer; sans I/O."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+
+from circumvent.errors import ProtocolError
+
+MAX_HEAD = 16 * 1024  # what browsers and servers allow a head to have, about
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_KEY_BYTES = 16
+_SWITCHING = 101
+
+Headers = Sequence[tuple[str, str]]
+
+
+def new_key() -> str:
+    """A fresh Sec-WebSocket-Key."""
+    return base64.b64encode(os.urandom(_KEY_BYTES)).decode()
+
+
+def accept_value(key: bytes) -> bytes:
+    """The Sec-WebSocket-Accept that answers ``key`` (RFC 6455 §4.2.2)."""
+    digest = hashlib.sha1(key + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest)
+
+
+def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]:
+    """In the order of a browser; ``more`` goes where a browser has its own.
+
+    Extensions are not offered: who accepts one would compress, or change frames otherwise.
+    """
+    return [
+        ("Host", host),
+        ("Connection", "Upgrade"),
+        ("Pragma", "no-cache"),
+        ("Cache-Control", "no-cache"),
+        *more,
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", key),
+    ]
+
+
+class ClientUpgrade:
+    """The client's side; an answer is read by ``h11``, imported when it is needed.
+
+    ``request`` is what to send.
+    """
+
+    def __init__(self, host: str, path: str, more: Headers = ()) -> None:
+        import h11  # noqa: PLC0415 - only who upgrades needs it
+
+        key = new_key()
+        self._accept = accept_value(key.encode())
+        self._h11 = h11
+        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        headers = request_headers(host, key, more)
+        request = h11.Request(method="GET", target=path, headers=headers)
+        self.request = self._connection.send(request) or b""
+
+    def receive(self, data: bytes) -> bytes | None:
+        """What follows the answer, once it is there; None while it is not.
+
+        Raises ProtocolError when the server refuses, or is none.
+        """
+        if not data:
+            raise _refused("the server closed the connection")
+        try:
+            self._connection.receive_data(data)
+            event = self._connection.next_event()
+        except self._h11.RemoteProtocolError as error:
+            raise _refused("the answer is not HTTP") from error
+        if event is self._h11.NEED_DATA:
+            return None
+        assert isinstance(event, self._h11.InformationalResponse | self._h11.Response)  # noqa: S101
+        if event.status_code != _SWITCHING:
+            raise _refused(f"the server answered with status {event.status_code}")
+        self._check(dict(event.headers))
+        return self._connection.trailing_data[0]
+
+    def _check(self, headers: dict[bytes, bytes]) -> None:
+        upgraded = headers.get(b"upgrade", b"").lower() == b"websocket"
+        if not upgraded or headers.get(b"sec-websocket-accept") != self._accept:
+            raise _refused("the server answered another question")
+        if b"sec-websocket-extensions" in headers:
+            raise _refused("the server insists on an extension")
+
+
+def upgrade_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The key of a request that asks for a WebSocket, header names in any case.
+
+    Raises ProtocolError when it asks for something else (RFC 6455 §4.2.1).
+    """
+    known = {name.lower(): value.strip() for name, value in headers}
+    options = [option.strip() for option in known.get(b"connection", b"").lower().split(b",")]
+    if known.get(b"upgrade", b"").lower() != b"websocket" or b"upgrade" not in options:
+        raise _refused("the request does not ask for one")
+    if known.get(b"sec-websocket-version") != b"13":
+        raise _refused("the request asks for another version")
+    key = known.get(b"sec-websocket-key", b"")
+    if not _is_key(key):
+        raise _refused("the request has no key")
+    return key
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == _KEY_BYTES
+    except ValueError:
+        return False
+
+
+def upgrade_answer(key: bytes) -> bytes:
+    """The whole head that accepts a request with ``key``, as nginx writes it."""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_value(key) + b"\r\n\r\n"
+    )
+
+
+def _refused(why: str) -> ProtocolError:
+    return ProtocolError(f"no WebSocket: {why}", stage="websocket")

@@ -1,0 +1,70 @@
+"""nginx, as it stands in front of many sites: TLS, and what it does with each request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.peers.certificates import Certificate
+from tests.peers.process import Process, free_port
+
+CONFIG = """
+user root;
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    ssl_certificate {chain};
+    ssl_certificate_key {key};
+    {servers}
+}}
+"""
+SERVER = """
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        server_name {name};
+        {locations}
+    }}
+"""
+# As its documentation has it, and nothing tuned: what an operator writes.
+WEBSOCKET = """
+        location {path} {{
+            proxy_pass http://127.0.0.1:{port};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+        }}
+"""
+FILES = """
+        location / {{ root {root}; }}
+"""
+
+
+@contextmanager
+def nginx(folder: Path, certificate: Certificate, servers: dict[str, str]) -> Iterator[int]:
+    """A running nginx; ``servers`` are locations by name, the first the default. Its port."""
+    port = free_port()
+    config = CONFIG.format(
+        folder=folder,
+        chain=certificate.chain,
+        key=certificate.key,
+        servers="".join(
+            SERVER.format(port=port, name=name, locations=locations)
+            for name, locations in servers.items()
+        ),
+    )
+    file = folder / "nginx.conf"
+    file.write_text(config)
+    with Process(["nginx", "-c", str(file), "-p", str(folder)], folder / "nginx.log") as process:
+        process.await_port(port)
+        yield port

@@ -1,0 +1,236 @@
+"""Signed bundles: what verifies, and everything that must not."""
+
+import base64
+import json
+import tracemalloc
+import zlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace as changed
+
+from circumvent.errors import BundleError, Fault
+from circumvent.wire import sealing
+from circumvent.wire.bundle import (
+    MAX_BUNDLE,
+    MAX_SKEW,
+    OPEN_TYPE,
+    Bundle,
+    Standing,
+    Trust,
+    format_bundle,
+    make_envelope,
+    open_bundle,
+)
+from circumvent.wire.dsse import Envelope, pre_authentication_encoding, sign
+
+NOW = 1_800_000_000
+LINKS = ("ss://YWVzLTEyOC1nY206c2VjcmV0@192.0.2.1:8388#one", "trojan://secret@a.test:443#two")
+BUNDLE = Bundle(7, NOW - 60, NOW + 86400, LINKS, ("https://mirror.test/b", "dns:b.test"))
+# One key pair for each signer, made from fixed seeds: failures can be looked at again.
+SEEDS = [bytes((number,)) * 32 for number in range(1, 5)]
+KEYS = [Ed25519PrivateKey.from_private_bytes(s).public_key().public_bytes_raw() for s in SEEDS]
+BUCKET = X25519PrivateKey.from_private_bytes(b"\x09" * 32)
+BUCKET_SECRET = BUCKET.private_bytes_raw()
+BUCKET_PUBLIC = BUCKET.public_key().public_bytes_raw()
+ALICE = Trust((KEYS[0],))
+
+
+def signed(bundle: Bundle = BUNDLE, *signers: int, bucket: bytes | None = None) -> bytes:
+    envelope = make_envelope(bundle, bucket)
+    for signer in signers or (0,):
+        envelope = sign(envelope, SEEDS[signer])
+    return format_bundle(envelope)
+
+
+def fault(
+    data: bytes, trust: Trust = ALICE, *, bucket: bytes | None = None, newest: int = 0
+) -> Fault:
+    with pytest.raises(BundleError) as caught:
+        open_bundle(data, trust, bucket, NOW, newest)
+    return caught.value.fault
+
+
+def test_what_was_signed_is_what_is_read() -> None:
+    assert open_bundle(signed(), ALICE, None, NOW) == BUNDLE
+
+
+def test_the_envelope_is_plain_dsse() -> None:
+    """The example of the DSSE protocol, and our own envelope read by hand."""
+    encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world")
+    assert encoded == b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    table = json.loads(signed())
+    assert table["payloadType"] == OPEN_TYPE
+    message = pre_authentication_encoding(OPEN_TYPE, base64.b64decode(table["payload"]))
+    key = Ed25519PrivateKey.from_private_bytes(SEEDS[0]).public_key()
+    key.verify(base64.b64decode(table["signatures"][0]["sig"]), message)
+
+
+@pytest.mark.parametrize("bucket", [None, BUCKET_PUBLIC], ids=["open", "sealed"])
+def test_a_change_at_any_byte_is_refused(bucket: bytes | None) -> None:
+    data = signed(bucket=bucket)
+    for position in range(len(data)):
+        for flip in (1, 0x20):
+            altered = bytearray(data)
+            altered[position] ^= flip
+            with pytest.raises(BundleError) as caught:
+                open_bundle(bytes(altered), ALICE, BUCKET_SECRET, NOW)
+            assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
+
+
+def test_a_cut_bundle_is_none() -> None:
+    data = signed()
+    for end in range(0, len(data), 7):
+        assert fault(data[:end]) is Fault.NOT_A_BUNDLE
+
+
+def test_somebody_elses_signature_is_worth_nothing() -> None:
+    assert fault(signed(BUNDLE, 1)) is Fault.WRONG_KEY
+
+
+def test_a_threshold_counts_different_signers() -> None:
+    both = Trust((KEYS[0], KEYS[1], KEYS[2]), threshold=2)
+    assert fault(signed(BUNDLE, 0), both) is Fault.THRESHOLD
+    assert fault(signed(BUNDLE, 0, 0), both) is Fault.THRESHOLD
+    assert fault(signed(BUNDLE, 0, 3), both) is Fault.THRESHOLD
+    assert open_bundle(signed(BUNDLE, 2, 0), both, None, NOW) == BUNDLE
+
+
+def test_one_signature_copied_is_no_second_one() -> None:
+    table = json.loads(signed(BUNDLE, 0))
+    table["signatures"] *= 2
+    copied = json.dumps(table, separators=(",", ":")).encode()
+    assert fault(copied, Trust((KEYS[0], KEYS[1]), 2)) is Fault.NOT_A_BUNDLE
+
+
+def test_an_expired_bundle_is_refused() -> None:
+    old = changed(BUNDLE, issued=NOW - 10 * 86400, expires=NOW - 3 * 86400)
+    with pytest.raises(BundleError, match=r"expired .* \(3 days ago\)"):
+        open_bundle(signed(old), ALICE, None, NOW)
+
+
+def test_a_clock_that_is_a_little_behind_is_told_and_no_more() -> None:
+    bundle = changed(BUNDLE, issued=NOW + 7200, expires=NOW + 86400)
+    assert open_bundle(signed(bundle), ALICE, None, NOW).clock_behind(NOW) == 7200
+    assert BUNDLE.clock_behind(NOW) == 0
+
+
+def test_a_bundle_from_the_far_future_is_refused() -> None:
+    bundle = changed(BUNDLE, issued=NOW + MAX_SKEW + 1, expires=NOW + 9 * 86400)
+    assert fault(signed(bundle)) is Fault.NOT_YET
+
+
+def test_an_older_version_is_refused_and_the_same_is_not() -> None:
+    assert fault(signed(), newest=8) is Fault.ROLLED_BACK
+    assert open_bundle(signed(), ALICE, None, NOW, 7) == BUNDLE
+
+
+def test_only_the_bucket_reads_a_sealed_bundle() -> None:
+    data = signed(bucket=BUCKET_PUBLIC)
+    assert open_bundle(data, ALICE, BUCKET_SECRET, NOW) == BUNDLE
+    assert fault(data) is Fault.NOT_FOR_YOU
+    assert fault(data, bucket=b"\x08" * 32) is Fault.NOT_FOR_YOU
+
+
+def test_an_outsider_learns_neither_entries_nor_their_number() -> None:
+    one, many = (
+        changed(BUNDLE, entries=tuple(f"trojan://s{i}@192.0.2.{i}:443" for i in range(count)))
+        for count in (1, 20)
+    )
+    sizes = {len(signed(bundle, bucket=BUCKET_PUBLIC)) for bundle in (one, many)}
+    assert len(sizes) == 1
+    for part in (b"192.0.2", b"trojan", b"mirror.test"):
+        assert part not in base64.b64decode(json.loads(signed(bucket=BUCKET_PUBLIC))["payload"])
+
+
+def test_next_keys_count_when_old_and_new_ones_have_signed() -> None:
+    bundle = changed(BUNDLE, next_trust=Trust((KEYS[2], KEYS[3]), 2))
+    data = signed(bundle, 0, 2, 3)
+    standing = Standing(ALICE).after(open_bundle(data, ALICE, None, NOW))
+    assert standing == Standing(bundle.next_trust or ALICE, BUNDLE.version)
+    assert open_bundle(data, standing.trust, None, NOW, standing.newest_version) == bundle
+    assert fault(signed(changed(bundle, version=8), 0), standing.trust) is Fault.WRONG_KEY
+
+
+def test_next_keys_that_nobody_holds_are_not_taken() -> None:
+    bundle = changed(BUNDLE, next_trust=Trust((KEYS[2], KEYS[3]), 2))
+    assert fault(signed(bundle, 0)) is Fault.THRESHOLD
+    assert fault(signed(bundle, 0, 2)) is Fault.THRESHOLD
+    assert fault(signed(bundle, 2, 3)) is Fault.WRONG_KEY
+
+
+def test_who_has_an_invite_to_a_bucket_is_not_fed_the_open_list() -> None:
+    assert fault(signed(), bucket=BUCKET_SECRET) is Fault.NOT_FOR_YOU
+
+
+def test_a_bundle_is_never_larger_than_its_bound() -> None:
+    assert fault(b" " * (MAX_BUNDLE + 1)) is Fault.TOO_LARGE
+
+
+def test_a_bomb_does_not_unpack() -> None:
+    bomb = zlib.compress(bytes(40_000_000), 9)
+    tracemalloc.start()
+    assert fault(format_bundle(sign(Envelope(OPEN_TYPE, bomb), SEEDS[0]))) is Fault.BROKEN
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[]",
+        b'{"version":1}',
+        b'{"version":1,"version":2,"issued":1,"expires":2,"entries":[]}',
+        b'{"version":1.0,"issued":1,"expires":2,"entries":[]}',
+        b'{"version":1e400,"issued":1,"expires":2,"entries":[]}',
+        b'{"version":-1,"issued":1,"expires":2,"entries":[]}',
+        b'{"version":99999999999999999999,"issued":1,"expires":2,"entries":[]}',
+        b'{"version":1,"issued":2,"expires":1,"entries":[]}',
+        b'{"version":1,"issued":1,"expires":2,"entries":[""]}',
+        b'{"version":1,"issued":1,"expires":2,"entries":[7]}',
+        b'{"version":1,"issued":1,"expires":2,"entries":[],"more":1}',
+        b'{"version":1,"issued":1,"expires":2,"entries":[],"trust":{"keys":[]}}',
+        b'{"version":1,"issued":1,"expires":2,"entries":[],"trust":{"keys":["!"]}}',
+        b"[" * 100_000,
+        b"\xff",
+    ],
+)
+def test_what_a_careless_signer_wrote_is_refused_whole(payload: bytes) -> None:
+    envelope = sign(Envelope(OPEN_TYPE, sealing.pack(payload), ()), SEEDS[0])
+    assert fault(format_bundle(envelope)) is Fault.BROKEN
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_rubbish_is_no_bundle(data: bytes) -> None:
+    assert fault(data) is Fault.NOT_A_BUNDLE
+
+
+@given(st.binary(max_size=3000), st.integers(0, sealing.PAD_TO - 1))
+def test_packing_and_unpacking_are_inverse(data: bytes, padding: int) -> None:
+    assert sealing.unpack(sealing.pack(data) + bytes(padding), 3000) == data
+
+
+@given(st.binary(max_size=300))
+def test_unpacking_rubbish_is_an_error_of_value(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"compressed|cut"):
+        sealing.unpack(data, 1000)
+
+
+@pytest.mark.parametrize("tail", [b"x", bytes(sealing.PAD_TO), bytes(9) + b"\1"])
+def test_nothing_hides_behind_what_was_packed(tail: bytes) -> None:
+    with pytest.raises(ValueError, match="more than padding"):
+        sealing.unpack(sealing.pack(b"all") + tail, 1000)
+
+
+@pytest.mark.parametrize(
+    ("keys", "threshold"),
+    [((), 1), ((KEYS[0], KEYS[0]), 1), ((KEYS[0],), 2), ((KEYS[0],), 0), ((b"short",), 1)],
+)
+def test_a_trust_that_nobody_can_meet_is_none(keys: tuple[bytes, ...], threshold: int) -> None:
+    with pytest.raises(ValueError, match=r"keys|bytes|threshold"):
+        Trust(keys, threshold)

@@ -1,0 +1,75 @@
+"""Bundles as TXT records: whole, in any order, and never a forged chunk."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circumvent.wire.bundle import MAX_BUNDLE
+from circumvent.wire.dns_chunks import (
+    CHUNK,
+    MANIFEST,
+    join,
+    parse_chunk,
+    parse_manifest,
+    to_records,
+    zone_file,
+)
+
+
+def read_back(bundle: bytes) -> bytes:
+    records = dict(to_records(bundle))
+    labels = parse_manifest(records[MANIFEST]).labels
+    return join([parse_chunk(label, records[label]) for label in labels])
+
+
+@given(st.binary(min_size=1, max_size=4000))
+def test_a_bundle_survives_being_cut_and_joined(bundle: bytes) -> None:
+    assert read_back(bundle) == bundle
+
+
+def test_the_largest_bundle_fits() -> None:
+    bundle = random.Random(1).randbytes(MAX_BUNDLE)
+    assert read_back(bundle) == bundle
+
+
+def test_a_repeated_chunk_is_one_record() -> None:
+    bundle = random.Random(2).randbytes(MAX_BUNDLE)
+    assert len({record.label for record in to_records(bundle)}) == len(to_records(bundle))
+
+
+def test_every_answer_fits_a_datagram_that_no_path_cuts() -> None:
+    overhead = 12 + 2 * 100 + 16 + 11  # header, names, RR, OPT
+    for record in to_records(random.Random(3).randbytes(20_000)):
+        assert len(record.text) * 256 / 255 + overhead < 1232
+
+
+def test_a_forged_chunk_is_seen() -> None:
+    (_, one, two, *_) = to_records(random.Random(4).randbytes(3 * CHUNK))
+    with pytest.raises(ValueError, match="not the chunk"):
+        parse_chunk(one.label, two.text)
+    with pytest.raises(ValueError, match="base64"):
+        parse_chunk(one.label, b"!" + one.text[1:])
+
+
+def test_names_know_no_case() -> None:
+    for record in to_records(b"bundle" * 99):
+        assert record.label == record.label.lower()
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_is_an_error_of_value(text: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_manifest(text)
+    with pytest.raises(ValueError, match=r".+"):
+        parse_chunk("0" * 16, text)
+    with pytest.raises(ValueError, match=r".+"):
+        join([text])
+
+
+def test_the_zone_file_has_what_a_name_server_asks_for() -> None:
+    zone = zone_file("b.test", b"bundle", serial=7, ttl=300, name_server="ns.test")
+    assert zone.startswith("$ORIGIN b.test.\n$TTL 300\n@ IN SOA ns.test. hostmaster.b.test. 7 ")
+    assert "\n@ IN NS ns.test.\n" in zone
+    assert '\nlist IN TXT "cb1 ' in zone

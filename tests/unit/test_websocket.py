@@ -1,0 +1,148 @@
+"""WebSockets as streams: how they begin, what is answered, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from websockets.frames import Close, Frame, Opcode
+
+from circumvent.api import HandshakeError, ProtocolError, StreamResetError, WebSocketOptions
+from circumvent.net.dialer import NetDialer
+from circumvent.net.greeting import hear
+from circumvent.net.tcp import TcpStream
+from circumvent.net.tls import TlsClient
+from circumvent.net.websocket import WebSocketStream, accept_websocket
+from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
+from tests.conformance.byte_stream import Pair, fill, read_all, read_exactly, write_all
+from tests.conformance.codecs import WebSocketCodec
+from tests.conformance.far_end import Codec, FarEnd, connected
+
+OPTIONS = WebSocketOptions("site.test", "/path", (("User-Agent", "a browser"),))
+BUFFER = 64 * 1024
+SMALL = 4 * 1024  # the kernel keeps a few times that
+
+
+@pytest.fixture
+async def sockets() -> AsyncIterator[tuple[socket.socket, socket.socket]]:
+    near, far = connected(small=SMALL, receive=BUFFER)
+    far.setblocking(False)
+    yield near, far
+    near.close()
+    far.close()
+
+
+@pytest.fixture
+async def pair(sockets: tuple[socket.socket, socket.socket]) -> AsyncIterator[Pair]:
+    near, far = sockets
+    stream = WebSocketStream(TcpStream(near), is_client=True)
+    yield Pair(stream, FarEnd(far, WebSocketCodec(is_client=False)))
+    stream.abort()
+
+
+async def test_both_ends_begin_and_what_follows_at_once_is_not_lost(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = sockets
+
+    async def serve() -> WebSocketStream:
+        server = TcpStream(far)
+        head = await hear(server)
+        headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
+        accepted = await accept_websocket(server, upgrade_key(headers))
+        await write_all(accepted, b"hello")
+        return accepted
+
+    serving = asyncio.ensure_future(serve())
+    client = await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+    server = await serving
+    assert await read_exactly(client, 5) == b"hello"
+    await write_all(client, b"question")
+    assert await read_exactly(server, 8) == b"question"
+    await client.aclose()
+    assert await read_all(server) == b""
+    await server.aclose()
+
+
+async def test_an_early_frame_in_the_same_packet_as_the_answer(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = sockets
+    opening = asyncio.ensure_future(NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS))
+    loop = asyncio.get_running_loop()
+    head = await loop.sock_recv(far, BUFFER)
+    headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
+    frame = Frame(Opcode.BINARY, b"early").serialize(mask=False)
+    await loop.sock_sendall(far, upgrade_answer(upgrade_key(headers)) + frame)
+    client = await opening
+    assert await read_exactly(client, 5) == b"early"
+    client.abort()
+
+
+async def test_a_refusal_is_a_handshake_error_and_closes(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = sockets
+    peer = FarEnd(far, Codec())
+    await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+    with pytest.raises(HandshakeError, match="status 403") as caught:
+        await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+    assert caught.value.stage == "websocket"
+    with pytest.raises(ConnectionResetError):
+        await peer.receive_all()
+
+
+async def test_a_broken_connection_is_a_handshake_error(
+    sockets: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = sockets
+    FarEnd(far, Codec()).reset()
+    with pytest.raises(HandshakeError, match="connection lost"):
+        await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+
+
+async def test_a_ping_is_answered_while_nothing_is_written(pair: Pair) -> None:
+    await pair.far.send_wire(Frame(Opcode.PING, b"there?").serialize(mask=False))
+    await pair.far.send(b"x")
+    assert await read_exactly(pair.near, 1) == b"x"
+    pong = await asyncio.get_running_loop().sock_recv(pair.far.sock, 100)
+    assert pong[:2] == bytes((0x80 | Opcode.PONG, 0x80 | 6))
+
+
+async def test_who_asks_without_listening_gets_few_answers(pair: Pair) -> None:
+    codec = pair.far.codec
+    assert isinstance(codec, WebSocketCodec)
+    written = await fill(pair.near)
+    while not pair.near.flush():
+        await pair.far.step()
+    await fill(pair.near)
+    reading = asyncio.ensure_future(read_exactly(pair.near, 4, pair.near.record))
+    await pair.far.send_wire(Frame(Opcode.PING, bytes(125)).serialize(mask=False) * 5000)
+    await pair.far.send(b"last")
+    assert await reading == b"last"
+    await pair.far.receive(len(written))
+    await write_all(pair.near, b"x")
+    assert 0 < codec.pongs < 20
+
+
+async def test_a_peer_that_gives_up_is_no_orderly_end(pair: Pair) -> None:
+    close = Frame(Opcode.CLOSE, Close(1011, "overloaded").serialize()).serialize(mask=False)
+    await pair.far.send_wire(close)
+    with pytest.raises(StreamResetError, match="code 1011"):
+        await read_all(pair.near)
+
+
+async def test_an_end_inside_a_frame_is_a_protocol_error(pair: Pair) -> None:
+    await pair.far.send_wire(Frame(Opcode.BINARY, b"all of it").serialize(mask=False)[:-1])
+    pair.far.cut()
+    assert await read_exactly(pair.near, 8) == b"all of i"
+    with pytest.raises(ProtocolError, match="inside a frame"):
+        await read_all(pair.near)
+
+
+async def test_what_the_protocol_forbids_is_an_error(pair: Pair) -> None:
+    await pair.far.send_wire(Frame(Opcode.BINARY, b"masked").serialize(mask=True))
+    with pytest.raises(ProtocolError, match="server that masks"):
+        await read_all(pair.near)
