@@ -20,6 +20,7 @@ from circumvent.api.hooks import hookimpl
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
     ChannelError,
+    CircumventError,
     DestinationError,
     DialError,
     HandshakeError,
@@ -39,6 +40,7 @@ __all__ = [
     "CarrierLink",
     "Channel",
     "ChannelError",
+    "CircumventError",
     "Cost",
     "Datagrams",
     "DestinationError",

@@ -25,7 +25,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.wire.bundle import Trust
-from circumvent.wire.keys import parse_key
+from circumvent.wire.keys import Kind, parse_key
 
 HELP = """\
 Ask sources for servers, one after the other, and show what each of them answered.
@@ -43,14 +43,14 @@ KEY is whom to trust: an invite, a public key, or the file of one.
 @click.command(help=HELP, context_settings=ENVIRONMENT)
 @click.option("--source", "sources", multiple=True, metavar="URL", help="May be given often.")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="May be given often.")
-@click.option("--threshold", type=click.IntRange(1), default=1, help="How many keys must sign (1).")
+@click.option("--threshold", type=click.IntRange(1), help="How many keys must sign; else all.")
 @place_options
 @json_option
 def discover(
     *,
     sources: tuple[str, ...],
     keys: tuple[str, ...],
-    threshold: int,
+    threshold: int | None,
     config_file: Path | None,
     as_json: bool,
     **options: object,
@@ -69,7 +69,7 @@ def discover(
 
 
 def _origins(
-    config: Config, sources: Sequence[str], keys: Sequence[str], threshold: int
+    config: Config, sources: Sequence[str], keys: Sequence[str], threshold: int | None
 ) -> list[Origin]:
     """What to ask and whom to trust; raises LinkError, ConfigError, NoTunnelError."""
     subscriptions = [parse_origin(url) for url in sources if url.startswith(SUBSCRIPTION)]
@@ -86,7 +86,7 @@ def _origins(
     public = [_read_key(key) for key in keys if not is_origin(key)]
     if public:
         try:
-            trust = Trust(tuple(public), threshold)
+            trust = Trust(tuple(public), threshold or len(public))
         except ValueError as error:
             raise ConfigError(f"--key: {error}", stage="discover") from None
         invited.append(Origin("by-hand", "", trust, ()))
@@ -101,9 +101,11 @@ def _only(origin: Origin, sources: Sequence[str]) -> Origin:
 def _read_key(key: str) -> bytes:
     path = Path(key)
     try:
-        return parse_key("--key", path.read_text() if path.is_file() else key)
-    except (OSError, UnicodeDecodeError) as error:
-        raise LinkError(f"--key: {path} cannot be read: {error}") from None
+        return parse_key(path.read_text() if path.is_file() else key, Kind.TRUSTED).raw
+    except OSError as error:
+        raise LinkError(f"--key: {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise LinkError(f"--key: {error}") from None
 
 
 async def _ask_all(origin: Origin, config: Config, plugins: Plugins, *, quiet: bool) -> list[Find]:

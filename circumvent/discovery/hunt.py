@@ -117,7 +117,7 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
     """Raises CircumventError: why the last candidate was refused, or why there was none."""
     cost = source.channel.cost.dial
     await request.account.reserve(cost)
-    refusal: CircumventError = ChannelError(Verdict.NOT_FOUND)
+    refusal: CircumventError | None = None
     try:
         async with asyncio.timeout(FETCH_SECONDS):
             with plugin_faults(source.channel.name):
@@ -127,7 +127,9 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
                             return examine(data)
                         except CircumventError as error:
                             refusal = error
-        raise refusal
+        raise refusal or ChannelError(Verdict.NOT_FOUND)
+    except ChannelError as error:
+        raise refusal or error from None  # what came and was refused tells more
     except TimeoutError:
         raise ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s") from None
     finally:

@@ -92,17 +92,6 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         return max(0.0, self.issued - now)
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """What to remember of an authority between bundles: whom to trust now, and how far it came."""
-
-    trust: Trust
-    newest_version: int = 0
-
-    def after(self, bundle: Bundle) -> Standing:
-        """What to remember once ``bundle`` verified under this."""
-        return Standing(bundle.next_trust or self.trust, max(self.newest_version, bundle.version))
-
-
 def make_envelope(bundle: Bundle, bucket: bytes | None = None) -> Envelope:
     """An envelope without signatures, sealed to ``bucket`` (a raw X25519 public key) if given.
 
