@@ -26,6 +26,11 @@ class Blocks:
         """Bytes that can be hoped for."""
         return 0 if self._is_dry else self.limit - self.used
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether blocks are kept that nobody uses."""
+        return bool(self._small or self._large)
+
     def take(self, size: int) -> Lease | None:
         """A block of at least ``size`` bytes, or None: try again when some came back."""
         full, warm = (PAGE, self._small) if size <= PAGE else (MAX_FRAME, self._large)

@@ -10,7 +10,7 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
-from circumvent.session.limits import RECONSIDER, STALL_CHECK, Limits
+from circumvent.session.limits import RECONSIDER, STALL_CHECK, TRIM_EVERY, Limits
 from circumvent.session.reception import Reception
 from circumvent.session.state import State
 from circumvent.session.streams import Stream
@@ -30,6 +30,7 @@ class Engine:
         "_outbound",
         "_stall_check",
         "_state",
+        "_trim_at",
         "receive",
     )
 
@@ -41,7 +42,7 @@ class Engine:
         self._inbound = state.inbound
         self.receive = Reception(state, now).receive
         self._goodbye: set[int] = set()
-        self._stall_check = NEVER
+        self._stall_check = self._trim_at = NEVER
 
     # --- what whoever drives the engine looks at, and empties -----------------------------------
 
@@ -165,10 +166,15 @@ class Engine:
 
     def deadline(self, now: float) -> float:
         """When ``tick`` has something to do; may be earlier after every other call."""
-        if self._state.credit.is_exhausted:
+        state = self._state
+        due = self._carriers.deadline(now)
+        if state.credit.is_exhausted:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
-        due = min(self._carriers.deadline(now), self._stall_check)
-        return min(due, now + RECONSIDER) if self._outbound.scheduler.size else due
+        if state.is_warm:
+            self._trim_at = min(self._trim_at, now + TRIM_EVERY)
+        if self._outbound.scheduler.size:
+            due = min(due, now + RECONSIDER)
+        return min(due, self._stall_check, self._trim_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -176,11 +182,10 @@ class Engine:
         if now >= self._stall_check:
             self._stall_check = NEVER
             self._state.relieve(now)
+        if now >= self._trim_at:
+            self._trim_at = NEVER
+            self._state.trim()
         self._outbound.wake_blocked()
-
-    def trim(self) -> None:
-        """Nothing moves: keep no block warm."""
-        self._state.trim()
 
     def close(self, reason: CloseReason) -> None:
         """The session is over: say so on every carrier, drop everything, wake everybody."""

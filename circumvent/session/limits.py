@@ -50,6 +50,8 @@ MAX_GAPS = MAX_UNACKED_FRAMES  # pieces out of order
 STALL_CHECK = 1.0  # how often to look for streams that nobody reads, while credit is exhausted
 STALLED_AFTER = 5.0  # the session is full of what nobody takes: cut the longest-stalled stream
 
+TRIM_EVERY = 1.0  # unused blocks are kept warm no longer
+
 # --- nuisance -------------------------------------------------------------------------------
 
 NUISANCES = 8192  # frames that bring nothing new, at once: a fault repeats up to 1024 frames

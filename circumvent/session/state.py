@@ -138,6 +138,11 @@ class State:
             self.woken.append(stream)
         self.trim()
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether blocks are kept for the next frames."""
+        return self.outbound.blocks.is_warm or self.held.is_warm
+
     def trim(self) -> None:
         """Keep no block warm."""
         self.outbound.blocks.trim()

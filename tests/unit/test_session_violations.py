@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 
 import pytest
@@ -89,17 +90,14 @@ def test_a_lie_ends_the_session(victim: Victim, frames: list[bytes]) -> None:
 
 
 def test_credit_bounds_all_streams_together(victim: Victim) -> None:
-    window = LIMITS.receive // 2
-    assert window > FIRST_CREDIT
+    frames = [
+        data(number, offset, min(MAX_PAYLOAD, FIRST_WINDOW - offset))
+        for number in range(1, 4 * LIMITS.streams, 2)
+        for offset in range(0, FIRST_WINDOW, MAX_PAYLOAD)
+    ]
+    assert 2 * LIMITS.streams * FIRST_WINDOW > LIMITS.receive // 2 > FIRST_CREDIT
     with pytest.raises(ProtocolError, match="granted"):
-        for number in range(1, 2 * LIMITS.streams, 2):
-            for offset in range(0, FIRST_WINDOW, MAX_PAYLOAD):
-                size = min(MAX_PAYLOAD, FIRST_WINDOW - offset)
-                victim.take(data(number, offset, size))
-        for number in range(2 * LIMITS.streams + 1, 4 * LIMITS.streams, 2):
-            for offset in range(0, FIRST_WINDOW, MAX_PAYLOAD):
-                size = min(MAX_PAYLOAD, FIRST_WINDOW - offset)
-                victim.take(data(number, offset, size))
+        victim.take(*frames)
     assert victim.held <= LIMITS.receive
 
 
@@ -187,12 +185,10 @@ def test_whatever_comes_is_taken_or_refused(pieces: list[bytes], cut: int) -> No
     victim.engine.write(stream, memoryview(b"some words"))
     victim.says()
     wire, left = b"".join(pieces), b""
-    try:
+    with contextlib.suppress(ProtocolError):
         for start in range(0, len(wire), cut):
             left += wire[start : start + cut]
             left = left[victim.take(left) :]
             victim.engine.tick(NOW)
             victim.says()
-    except ProtocolError as error:
-        assert "session" in str(error)
     assert victim.held <= LIMITS.send + LIMITS.receive
