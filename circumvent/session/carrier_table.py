@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from circumvent.session.carriers import MICROSECONDS, NEVER, Carrier, CarrierState
@@ -26,7 +26,7 @@ _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
 class CarrierTable:
     """Knows every carrier by its number.
 
-    ``arrived`` is told of each frame that was acknowledged, ``requeue`` of a carrier whose
+    ``arrived`` is told of frames that were acknowledged, ``requeue`` of a carrier whose
     frames others must carry. ``changed`` collects carriers whose state changed.
     """
 
@@ -44,7 +44,7 @@ class CarrierTable:
 
     def __init__(
         self,
-        arrived: Callable[[Frame], None],
+        arrived: Callable[[Sequence[Frame]], None],
         requeue: Callable[[Carrier], object],
         random: Random,
     ) -> None:
@@ -124,8 +124,7 @@ class CarrierTable:
                 self._set(carrier, CarrierState.UP)
         else:
             is_news = carrier.is_answered = True
-        for frame in carrier.acknowledge(count):
-            self._arrived(frame)
+        self._arrived(carrier.acknowledge(count))
         if on is not carrier and carrier.ask_until != NEVER and number in self.live:
             self._give_to_others(carrier)
         return is_news
@@ -147,8 +146,7 @@ class CarrierTable:
         carrier = self._lost.pop(number, None)
         if carrier is None:
             return False
-        for frame in carrier.acknowledge(count):
-            self._arrived(frame)
+        self._arrived(carrier.acknowledge(count))
         self._give_to_others(carrier)
         return True
 

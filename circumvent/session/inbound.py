@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
+from circumvent.memory import PAGE
 from circumvent.session.blocks import Blocks
 from circumvent.session.credit import ReceiveCredit
 from circumvent.session.limits import MAX_GAPS
@@ -42,10 +43,15 @@ class Inbound:
             inbox = stream.inbox = Inbox(received, now)
         if end > high:
             inbox.high = end
-        if offset == received:
-            self._append(stream, inbox, payload)
-        else:
+        if offset != received:
             self._set_apart(stream, inbox, offset, payload)
+        elif self._append(inbox, payload):
+            stream.received = end
+            inbox.size += end - offset
+            if inbox.gaps:
+                self._close_gaps(stream, inbox)
+        else:
+            self._starve(stream)
         return True
 
     def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
@@ -96,22 +102,21 @@ class Inbound:
         self._credit.consumed += max(0, end - stream.received)
         stream.received = max(end, stream.received)
 
-    def _append(self, stream: Stream, inbox: Inbox, payload: memoryview) -> None:
-        count = len(payload)
-        last = inbox.pieces[-1] if inbox.pieces else None
-        if last is not None and last.end + count <= len(last.lease.view):
-            last.lease.view[last.end : last.end + count] = payload
-            last.end += count
-        else:
-            piece = self._keep(payload)
-            if piece is None:
-                self._starve(stream)
-                return
-            inbox.pieces.append(piece)
-        inbox.size += count
-        stream.received += count
-        if inbox.gaps:
-            self._close_gaps(stream, inbox)
+    def _append(self, inbox: Inbox, payload: memoryview) -> bool:
+        count, pieces = len(payload), inbox.pieces
+        if count <= PAGE and pieces:  # many small ones share a block
+            last = pieces[-1]
+            end = last.end + count
+            if end <= len(last.lease.view):
+                last.lease.view[last.end : end] = payload
+                last.end = end
+                return True
+        lease = self._blocks.take(count)
+        if lease is None:
+            return False
+        lease.view[:count] = payload
+        pieces.append(Piece(lease, 0, count))
+        return True
 
     def _close_gaps(self, stream: Stream, inbox: Inbox) -> None:
         while (piece := inbox.gaps.pop(stream.received, None)) is not None:
@@ -124,16 +129,11 @@ class Inbound:
     def _set_apart(self, stream: Stream, inbox: Inbox, offset: int, payload: memoryview) -> None:
         if self._gaps >= MAX_GAPS:
             raise ProtocolError("session: too many gaps", stage="frame")
-        piece = self._keep(payload)
-        if piece is None:
+        count = len(payload)
+        lease = self._blocks.take(count)
+        if lease is None:
             self._starve(stream)
             return
-        inbox.gaps[offset] = piece
+        lease.view[:count] = payload
+        inbox.gaps[offset] = Piece(lease, 0, count)
         self._gaps += 1
-
-    def _keep(self, payload: memoryview) -> Piece | None:
-        lease = self._blocks.take(len(payload))
-        if lease is None:
-            return None
-        lease.view[: len(payload)] = payload
-        return Piece(lease, 0, len(payload))

@@ -159,4 +159,4 @@ class Link:
             raise
         finally:
             lease.release()
-        session.attend()
+        session.attend_streams()

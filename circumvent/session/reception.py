@@ -94,7 +94,8 @@ class Reception:
         self._state.carriers.hear(carrier, count, now)
         if counted != carrier.received:
             carrier.received = counted
-            carrier.owe_ack(now)
+            if carrier.owe_ack(now):
+                self._state.is_sooner = True
 
     def _handle(self, carrier: Carrier, head: Head, payload: bytes, now: float) -> None:
         handler = self._handlers.get(head.kind)
@@ -169,6 +170,8 @@ class Reception:
         delay = int.from_bytes(payload) / MICROSECONDS
         is_news = self._state.carriers.on_ack(on, head.stream, head.offset, delay, now)
         self._state.outbound.wake_blocked()
+        if on.number != head.stream:  # others may now carry what it did not
+            self._state.is_sooner = True
         return is_news
 
     def _on_ping(self, on: Carrier, head: Head, _: bytes, __: float) -> bool:
@@ -181,6 +184,7 @@ class Reception:
 
     def _on_gone(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:
         self._state.carriers.on_gone(head.stream, head.offset, now)
+        self._state.is_sooner = True
         self._state.outbound.wake_blocked()
         return False
 

@@ -55,6 +55,7 @@ class Session:
         self._changed = changed
         self._leaving: set[Link] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = NEVER
         self._is_attending = False
         self._is_over = False
 
@@ -121,15 +122,19 @@ class Session:
 
     def attend(self) -> None:
         """Something happened in the engine: wake whom it concerns."""
-        if self._is_attending:  # whoever was woken did something in turn
-            return
-        self._is_attending = True
-        try:
-            self._attend()
-        finally:
-            self._is_attending = False
+        self.attend_streams()
+        self.attend_links()
 
-    def _attend(self) -> None:
+    def attend_streams(self) -> None:
+        """A carrier took something: wake the streams that may go on."""
+        if not self._is_attending:  # else whoever was woken did something in turn
+            self._is_attending = True
+            try:
+                self._attend_streams()
+            finally:
+                self._is_attending = False
+
+    def _attend_streams(self) -> None:
         engine = self.engine
         if engine.changed_carriers:
             self._see_changes()
@@ -142,14 +147,18 @@ class Session:
             owner = engine.woken.pop().owner
             if isinstance(owner, SessionStream):
                 owner.wake()
-        now = self.loop.time()
+        self._set_timer()
+
+    def attend_links(self) -> None:
+        """There may be something to write."""
+        engine, now = self.engine, self.loop.time()
         idle = [link for link in self.links.values() if link.is_idle]
         if len(idle) > 1:  # the fastest first: it takes what is most urgent
             idle.sort(key=_round_trip)
         for link in idle:
             if engine.has_work(link.carrier, now):
                 link.wake()
-        self._set_timer(engine.deadline(now))
+        self._set_timer()
 
     def _accept(self) -> None:
         stream, opening = self.engine.accepted.pop(0)
@@ -170,17 +179,20 @@ class Session:
 
     # --- the clock ------------------------------------------------------------------------------
 
-    def _set_timer(self, due: float) -> None:
-        if due == NEVER:
+    def _set_timer(self) -> None:
+        if not self.engine.is_sooner:
+            return
+        due = self.engine.deadline(self.loop.time())
+        if due >= self._due - _SOONER:
             return
         if self._timer is not None:
-            if self._timer.when() <= due + _SOONER:
-                return
             self._timer.cancel()
+        self._due = due
         self._timer = self.loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._due = NEVER
         self.engine.tick(self.loop.time())
         self.attend()
 
