@@ -19,6 +19,7 @@ from circumvent.api.hooks import hookimpl
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
     ChannelError,
+    CircumventError,
     DestinationError,
     DialError,
     HandshakeError,
@@ -37,6 +38,7 @@ __all__ = [
     "Carrier",
     "Channel",
     "ChannelError",
+    "CircumventError",
     "Cost",
     "Datagrams",
     "DestinationError",
