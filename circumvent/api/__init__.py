@@ -2,6 +2,7 @@
 
 from circumvent.api.contracts import (
     Carrier,
+    CarrierLink,
     Channel,
     Cost,
     Dialer,
@@ -36,6 +37,7 @@ __all__ = [
     "Account",
     "ByteStream",
     "Carrier",
+    "CarrierLink",
     "Channel",
     "ChannelError",
     "CircumventError",
