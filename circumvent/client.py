@@ -7,8 +7,10 @@ import gc
 from collections.abc import Sequence
 
 from circumvent.config import Config
+from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.events import Events, Listening
+from circumvent.events import Events, Listening, Warned
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.network import current_network
@@ -17,6 +19,7 @@ from circumvent.plugins import Plugins
 from circumvent.proxy.door import FrontDoor
 from circumvent.proxy.kernel import raise_descriptor_limit
 from circumvent.status import MemoryStatus, Status, TunnelStatus
+from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import Candidate, LiveTunnel
@@ -43,14 +46,24 @@ class Client:
         self._store = Store(config.state_file)
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
         dialer = NetDialer(TlsClient(), config.socket_buffers)
+        links = config.links()
+        self._links = [link for link in links if not is_origin(link)]
         self._manager = TunnelManager(
-            _candidates(config.links(), plugins),
+            _candidates(self._links, plugins),
             Track(dialer, self._memory, prober, self._store),
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
+        ways = Ways(dialer, TunnelDialer(dispatcher.open, TlsClient()), self._manager.is_up)
+        self._discovery = Discovery(
+            map(parse_origin, filter(is_origin, links)),
+            Equipment(plugins.channels, ways, self._memory, self._store),
+            events,
+            self._offer,
+        )
+        self._manager.expects_more = lambda: self._discovery.is_hunting
         self._door = FrontDoor(dispatcher, self._memory.account("front door"), config.door())
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
@@ -60,7 +73,12 @@ class Client:
         self._health.look_at_network()
         self._door.start()
         self._events(Listening(self._listen()))
-        parts = [self._manager.run(), self._health.run(), self._keep_house()]
+        parts = [
+            self._manager.run(),
+            self._health.run(),
+            self._discovery.run(),
+            self._keep_house(),
+        ]
         tasks = [asyncio.ensure_future(part) for part in parts]
         leaving = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(self._drained(drain))]
         try:
@@ -91,6 +109,14 @@ class Client:
                 f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems
             ),
         )
+
+    def _offer(self, entries: Sequence[str]) -> None:
+        """Race what was found beside what the user gave."""
+        found, unknown = _readable(entries, self._plugins)
+        self._manager.offer([*_candidates(self._links, self._plugins), *found])
+        if unknown:
+            text = f"{unknown} of the servers found are of kinds that this version lacks"
+            self._events(Warned(text))
 
     async def _drained(self, drain: asyncio.Event) -> None:
         await drain.wait()
@@ -142,6 +168,19 @@ def _candidates(links: Sequence[str], plugins: Plugins) -> list[Candidate]:
     """One per server: the same link given twice is one candidate."""
     found = (parse_link(link, plugins) for link in links)
     return list({candidate.id: candidate for candidate in found}.values())
+
+
+def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], int]:
+    """The servers behind links that others wrote, and how many links are of no use to us."""
+    found: dict[str, Candidate] = {}
+    unknown = 0
+    for link in links:
+        try:
+            candidate = parse_link(link, plugins)
+            found[candidate.id] = candidate
+        except (LinkError, UnsupportedError):
+            unknown += 1
+    return list(found.values()), unknown
 
 
 def _describe(live: LiveTunnel) -> TunnelStatus:

@@ -16,7 +16,8 @@ CircumventError
     ├── ProbeError            the tunnel opened but carried no checked bytes
     ├── StreamResetError      an open stream was cut
     ├── DestinationError      the tunnel works, the destination does not; has a reason
-    └── ChannelError          a discovery channel brought nothing; has a verdict
+    ├── ChannelError          a discovery channel brought nothing; has a verdict
+    └── BundleError           a channel brought a bundle that is refused; has a fault
 
 Messages are shown to users and written to logs: they never hold a secret or a visited host.
 """
@@ -141,3 +142,27 @@ class ChannelError(RemoteError):
         text = f"{verdict.value} ({detail})" if detail else verdict.value
         super().__init__(text, stage=verdict.name.lower(), errno=errno)
         self.verdict = verdict
+
+
+class Fault(enum.Enum):
+    """Why a bundle is refused, in a user's words."""
+
+    NOT_A_BUNDLE = "this is not a bundle"
+    TOO_LARGE = "it is larger than any bundle may be"
+    WRONG_KEY = "nobody whom you trust has signed it"
+    ALTERED = "it was altered after it was signed"
+    THRESHOLD = "too few of those whom you trust have signed it"
+    NOT_FOR_YOU = "it is for the holders of another invite"
+    BROKEN = "its signer wrote what no bundle may hold"
+    NOT_YET = "it comes from the future: set the clock of this machine"
+    EXPIRED = "it has expired (or the clock of this machine is ahead)"
+    ROLLED_BACK = "a newer one was seen before: somebody replays an old one"
+
+
+class BundleError(RemoteError):
+    """A bundle is refused."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        text = f"{fault.value} ({detail})" if detail else fault.value
+        super().__init__(text, stage=fault.name.lower())
+        self.fault = fault

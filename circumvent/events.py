@@ -27,6 +27,43 @@ class Racing:
 
 
 @dataclass(frozen=True, slots=True)
+class Hunting:
+    """Sources are being asked for servers."""
+
+    sources: int
+
+    def __str__(self) -> str:
+        return f"asking {self.sources} source{'s' * (self.sources != 1)} for servers…"
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """A source brought a bundle that verifies; ``source`` names no secret."""
+
+    source: str
+    version: int
+    entries: int
+    ms: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.entries} server{'s' * (self.entries != 1)} from {self.source}"
+            f" (list {self.version}, {self.ms:.0f} ms)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryFailed:
+    """No source brought anything; ``reasons`` say for each what went wrong."""
+
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = "".join(f"\n  {reason}" for reason in self.reasons)
+        return f"no source has servers for you now; it is tried again. What was tried:{lines}"
+
+
+@dataclass(frozen=True, slots=True)
 class NoneUp:
     """A race ended without a winner; ``reason`` is the last one's, ``seconds`` till the next."""
 
@@ -94,5 +131,16 @@ class Warned:
         return f"warning: {self.text}"
 
 
-Event = Listening | Racing | NoneUp | TunnelUp | TunnelLost | Draining | Warned
+Event = (
+    Listening
+    | Hunting
+    | Discovered
+    | DiscoveryFailed
+    | Racing
+    | NoneUp
+    | TunnelUp
+    | TunnelLost
+    | Draining
+    | Warned
+)
 Events = Callable[[Event], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
@@ -176,20 +176,22 @@ class Channel(ABC):
 
     ``schemes`` are those of the sources that it reads. ``cost.dial`` is what one fetch holds
     outside the arena, at most. ``tier``: 0 is cheap and quiet and is tried first, 2 is costly or
-    easily noticed.
+    easily noticed. ``watch``: seconds after which its sources are looked at again even though
+    nothing is missing, because that is cheap and seen by nobody; 0 for never.
     """
 
     name: str
     schemes: tuple[str, ...]
     cost: Cost
     tier: int = 1
+    watch: float = 0.0
 
     @abstractmethod
     def check(self, source: str) -> None:
         """Raise LinkError when ``source`` cannot be used, saying what is wrong with it."""
 
     @abstractmethod
-    def fetch(self, fetch: Fetch) -> AsyncIterator[bytes]:
+    def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         """Bundles that are at the source, the most likely first.
 
         None of them is trusted: the caller tries one after the other, stops at the first that

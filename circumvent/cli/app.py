@@ -19,7 +19,7 @@ from circumvent.errors import (
 
 FAILURE, CONFIG, NO_SERVER, ADDRESS_IN_USE, STOPPED_AT_ONCE = 1, 3, 4, 5, 130
 
-COMMANDS = ("run", "servers", "status", "why")
+COMMANDS = ("run", "init", "servers", "discover", "status", "why", "bundle")
 
 HELP = """\
 Reach the free internet: several raced tunnels behind one local SOCKS and HTTP port.
@@ -27,6 +27,10 @@ Reach the free internet: several raced tunnels behind one local SOCKS and HTTP p
 \b
 Try a link that a friend gave you, and point the browser at SOCKS5 127.0.0.1:1080:
   circumvent run 'ss://...' 'trojan://...'
+\b
+Or keep the invite of somebody who runs servers, and let them be found:
+  circumvent init 'circumvent://invite?...'
+  circumvent run
 \b
 Keep links, so that the next start needs none:
   circumvent servers add - < links.txt

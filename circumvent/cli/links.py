@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from circumvent.api.contracts import Privacy, ServerEntry
 from circumvent.client import parse_link
 from circumvent.config import Config, parse_links
+from circumvent.discovery.origins import is_origin, parse_origin
+from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.plugins import PluginProblem, Plugins
 from circumvent.tunnels.live import Candidate
@@ -30,16 +32,28 @@ def expand(links: Iterable[str]) -> tuple[str, ...]:
 
 
 def known_links(config: Config) -> tuple[str, ...]:
-    """Links of the configuration and the saved ones."""
+    """Links of the configuration and the saved ones, invites included."""
     store = Store(config.state_file)
     saved = tuple(server.link for server in store.servers())
+    invited = tuple(origin.link for origin in Shelf(store).saved())
     store.close()
-    return config.links() + saved
+    return config.links() + saved + invited
 
 
 def label(entry: ServerEntry) -> str:
     """Transport, id and the user's name for it; no secrets."""
     return f"{entry.transport} {entry.id}" + (f" ({entry.name})" if entry.name else "")
+
+
+def split_origins(links: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Links of servers, and those of invites and subscriptions; raises LinkError."""
+    servers: list[str] = []
+    origins: list[str] = []
+    for link in links:
+        (origins if is_origin(link) else servers).append(link)
+    for origin in origins:
+        parse_origin(origin)
+    return servers, origins
 
 
 def parse_all(links: Iterable[str], plugins: Plugins) -> tuple[Candidate, ...]:
@@ -64,7 +78,10 @@ def usable(servers: Iterable[Candidate], floor: Privacy) -> tuple[Candidate, ...
     """The servers that hide enough; raises NoTunnelError when there is none."""
     servers = tuple(servers)
     if not servers:
-        message = "no server is known: give a link, or save one with: circumvent servers add LINK"
+        message = (
+            "no server is known: give a link or an invite, or save one with: circumvent servers"
+            " add LINK, or circumvent init INVITE"
+        )
         raise NoTunnelError(message, stage="start")
     private = tuple(server for server in servers if privacy(server) >= floor)
     if not private:

@@ -26,12 +26,15 @@ from circumvent.plugins import Plugins, load_plugins
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.
 
-Without LINKs, those of the configuration and the saved ones are used. A LINK holds a secret that
-other users of this machine can see in the list of processes; "-" reads links from standard
-input, one a line:
+A LINK is that of a server, an invite (servers are then found by themselves) or a subscription
+(sub+https://...). Without LINKs, those of the configuration and the saved ones are used.
+
+A LINK holds a secret that other users of this machine can see in the list of processes; "-" reads
+links from standard input, one a line:
 
 \b
   circumvent run 'ss://...' 'trojan://...'
+  circumvent run 'circumvent://invite?...'
   circumvent run - < links.txt
   circumvent run --listen 127.0.0.1:9050 --memory '8 MiB'
 
@@ -78,12 +81,15 @@ def run(
 
 def prepare(config: Config, plugins: Plugins, given: tuple[str, ...], view: views.View) -> Config:
     """The configuration with exactly the servers to use; raises LinkError, NoTunnelError."""
-    servers = pasted.parse_all(given or pasted.known_links(config), plugins)
-    chosen = pasted.usable(servers, config.privacy_floor)
+    links, origins = pasted.split_origins(given or pasted.known_links(config))
+    servers = pasted.parse_all(links, plugins)
+    chosen = pasted.usable(servers, config.privacy_floor) if servers or not origins else ()
     for warning in pasted.warnings(chosen, plugins.problems):
         view.show(Warned(warning))
     if left_out := len(servers) - len(chosen):
         view.show(Warned(f"{left_out} servers hide less than --privacy asks for and are not used"))
     return msgspec.structs.replace(
-        config, servers=tuple(server.entry.link for server in chosen), servers_file=""
+        config,
+        servers=(*(server.entry.link for server in chosen), *origins),
+        servers_file="",
     )

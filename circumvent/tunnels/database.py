@@ -11,14 +11,15 @@ from pathlib import Path
 
 from circumvent.errors import ConfigError
 
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 0.5  # another command may hold the file; the event loop cannot wait for long
 CACHE_KIB = 256  # the file is small; SQLite's own default is 2 MB
 SALT_BYTES = 32
 FILE_MODE = 0o600  # the links inside are secrets
 DIRECTORY_MODE = 0o700
 
-SCHEMA = """
+# One script for each version of the file; a file of an older version gets those it lacks.
+SCHEMAS = (
+    """
 CREATE TABLE salt (value BLOB NOT NULL);
 CREATE TABLE servers (
     id TEXT PRIMARY KEY, transport TEXT NOT NULL, name TEXT NOT NULL, link TEXT NOT NULL
@@ -33,7 +34,18 @@ CREATE TABLE scores (
     failures INTEGER NOT NULL, ms REAL NOT NULL, user_failures INTEGER NOT NULL,
     last_ok REAL NOT NULL, touched REAL NOT NULL, PRIMARY KEY (network, server)
 ) STRICT;
-"""
+""",
+    """
+CREATE TABLE origins (
+    id TEXT PRIMARY KEY, link TEXT NOT NULL, saved INTEGER NOT NULL, trust BLOB NOT NULL,
+    version INTEGER NOT NULL, bundle BLOB NOT NULL, fetched REAL NOT NULL
+) STRICT;
+CREATE TABLE notes (
+    origin TEXT NOT NULL, source TEXT NOT NULL, notes TEXT NOT NULL, PRIMARY KEY (origin, source)
+) STRICT;
+""",
+)
+SCHEMA_VERSION = len(SCHEMAS)
 
 Warn = Callable[[str], None]
 
@@ -98,10 +110,9 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _ensure_schema(connection: sqlite3.Connection, path: Path) -> None:
-    if _version(connection) == 0:
+    if _version(connection) < SCHEMA_VERSION:
         connection.execute("BEGIN IMMEDIATE")
-        if _version(connection) == 0:  # nobody else made it while we waited for the lock
-            _create(connection)
+        _upgrade(connection, _version(connection))  # asked again: others may have had the lock
         connection.execute("COMMIT")
     if (version := _version(connection)) != SCHEMA_VERSION:
         message = (
@@ -116,11 +127,13 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in filter(str.strip, SCHEMA.split(";")):
-        connection.execute(statement)
-    connection.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(SALT_BYTES),))
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+def _upgrade(connection: sqlite3.Connection, version: int) -> None:
+    for script in SCHEMAS[version:]:
+        for statement in filter(str.strip, script.split(";")):
+            connection.execute(statement)
+    if version == 0:
+        connection.execute("INSERT INTO salt VALUES (?)", (secrets.token_bytes(SALT_BYTES),))
+    connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
 
 
 def _make_private(path: Path) -> None:

@@ -8,15 +8,15 @@ from circumvent.errors import CircumventError, DialError, PluginError
 
 
 class plugin_faults:  # noqa: N801 - reads as the verb that it is
-    """Around calls into a transport; raises CircumventError only (and cancellation).
+    """Around calls into a plugin; raises CircumventError only (and cancellation).
 
     The text of a foreign error is left out: it may hold a secret or a visited host.
     """
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_plugin",)
 
-    def __init__(self, transport: str) -> None:
-        self._transport = transport
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
 
     def __enter__(self) -> None:
         pass
@@ -31,5 +31,5 @@ class plugin_faults:  # noqa: N801 - reads as the verb that it is
             message = "the server took too long"
             raise DialError(message, stage="timeout") from error
         if isinstance(error, Exception) and not isinstance(error, CircumventError):
-            message = f"transport {self._transport} broke with {type(error).__name__}"
+            message = f"plugin {self._plugin} broke with {type(error).__name__}"
             raise PluginError(message, stage="plugin") from error

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from circumvent.api.contracts import Privacy
@@ -49,6 +49,8 @@ class _Rest:
 class TunnelManager:
     """Owns the pool. ``network`` is the salted name of the network that scores belong to.
 
+    ``expects_more`` tells whether candidates may turn up any moment, so that clients wait.
+
     Candidates that hide less than the options demand are left out here, whoever made them: nothing
     below can bring them back.
     """
@@ -63,9 +65,9 @@ class TunnelManager:
         self.tunnels: list[LiveTunnel] = []
         self.track = track
         self.network = ""
-        self._candidates = [
-            candidate for candidate in candidates if candidate.privacy >= options.privacy
-        ]
+        self.expects_more: Callable[[], bool] = lambda: False
+        self._floor = options.privacy
+        self._candidates: list[Candidate] = []
         self._events = events
         self._wanted = options.wanted
         self._race = Race(track, options.parallel)
@@ -74,6 +76,12 @@ class TunnelManager:
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
+        self.offer(candidates)
+
+    def offer(self, candidates: Iterable[Candidate]) -> None:
+        """Race these from now on; tunnels to others stay up until they fail."""
+        self._candidates = [each for each in candidates if each.privacy >= self._floor]
+        self._need.set()
 
     async def run(self) -> None:
         """Race whenever tunnels are missing; ends only by cancellation."""
@@ -98,7 +106,7 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
-        if best is None and self._candidates and not self.tunnels:
+        if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
             message = "no tunnel is up"

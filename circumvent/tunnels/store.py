@@ -7,10 +7,11 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from circumvent.tunnels.attempts import Attempt
 from circumvent.tunnels.database import Warn, is_corruption, open_database, set_aside
@@ -34,6 +35,8 @@ ON CONFLICT DO UPDATE SET
     last_ok = max(last_ok, :ok_at),
     touched = :at
 """
+
+Values = Sequence[object] | Mapping[str, object]  # of a statement's parameters
 
 _log = logging.getLogger("circumvent.store")
 
@@ -160,6 +163,22 @@ class Store:
             "SELECT id, transport, name, link FROM servers ORDER BY rowid"
         )
         return [SavedServer(*row) for row in rows]
+
+    def read(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Rows of a table that another room keeps here; none when the file is broken."""
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            self._survive(error)
+            return []
+
+    def write(self, statement: str, values: Values = ()) -> None:
+        """Change a table that another room keeps here, at once; trouble is only told."""
+        try:
+            with self._transaction() as database:
+                database.execute(statement, values)
+        except sqlite3.Error as error:
+            self._survive(error)
 
     def close(self) -> None:
         """Flush and close."""

@@ -1,77 +1,48 @@
 """Signed bundles: a versioned list of server entries, and where to ask for the next one.
 
 An authority signs bundles; its keys and threshold (``Trust``) come with an invite. The payload is
-compressed, padded and, where the bundle is meant for one bucket only, sealed to that bucket
-(HPKE, RFC 9180). Signing comes last: what is not signed by the authority is neither opened nor
-unpacked. Versions only grow, and a bundle that verifies may name the next keys: the rules of TUF
-(theupdateframework.io, specification §5) without its many files.
+compressed and, where the bundle is meant for one bucket only, sealed to that bucket (HPKE, RFC
+9180). Signing comes last: what the authority did not sign is neither opened nor unpacked. Versions
+only grow, and a bundle may name the next keys: the rules of TUF (theupdateframework.io,
+specification §5) without its many files.
 """
 
 from __future__ import annotations
 
-import base64
-import enum
 import hashlib
-from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 
-from circumvent.wire import sealing
-from circumvent.wire.dsse import (
-    KEY_SIZE,
-    Envelope,
-    format_envelope,
-    good_signers,
-    key_id,
-    parse_envelope,
-    sign,
-)
-from circumvent.wire.links import MAX_LINK
-from circumvent.wire.strict_json import parse_strict_json
+from circumvent.errors import BundleError, Fault
+from circumvent.wire import canonical_json, sealing
+from circumvent.wire.dsse import KEY_SIZE, Envelope, good_signers, key_id
+from circumvent.wire.links import MAX_LINK, is_clean
 
 MAX_BUNDLE = 64 * 1024  # bytes; as DNS records it is some 70 answers
-MAX_PAYLOAD = 256 * 1024  # bytes unpacked: the entries below, each as long as a long link
+MAX_PAYLOAD = 256 * 1024  # bytes unpacked: all the entries below, each as long as a long link
 MAX_ENTRIES = 256
 MAX_SOURCES = 32
 MAX_SOURCE = 1024  # characters
 MAX_KEYS = 8
 MAX_SKEW = 24 * 3600  # seconds that our clock may be behind; it is told, and the bundle used
+_WHOLE = 1 << 53  # RFC 8259 §6: beyond it, readers of JSON disagree about numbers
 
 OPEN_TYPE = "application/vnd.circumvent.bundle.v1"
 SEALED_TYPE = OPEN_TYPE + "+hpke"
 
-
-class Fault(enum.Enum):
-    """Why a bundle is refused, in a user's words."""
-
-    NOT_A_BUNDLE = "this is not a bundle"
-    TOO_LARGE = "it is larger than any bundle may be"
-    WRONG_KEY = "nobody whom you trust has signed it"
-    ALTERED = "it was altered after it was signed"
-    THRESHOLD = "too few of those whom you trust have signed it"
-    NOT_FOR_YOU = "it is for the holders of another invite"
-    BROKEN = "its signer wrote what no bundle may hold"
-    NOT_YET = "it comes from the future: set the clock of this machine"
-    EXPIRED = "it has expired (or the clock of this machine is ahead)"
-    ROLLED_BACK = "a newer one was seen before: somebody replays an old one"
+Number = Annotated[int, msgspec.Meta(gt=0, lt=_WHOLE)]
+Entry = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_LINK)]
+Source = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SOURCE)]
 
 
-class BundleError(Exception):
-    """A bundle is refused; ``fault`` says why, the text in full."""
-
-    def __init__(self, fault: Fault, detail: str = "") -> None:
-        super().__init__(f"{fault.value} ({detail})" if detail else fault.value)
-        self.fault = fault
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose signatures count (raw Ed25519 keys), and how many of them are needed.
 
     Raises ValueError when the threshold cannot be met, or a key is none or there twice.
     """
 
-    keys: tuple[bytes, ...]
+    keys: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_KEYS)]
     threshold: int = 1
 
     def __post_init__(self) -> None:
@@ -87,39 +58,38 @@ class Trust:
 
     @property
     def authority(self) -> str:
-        """A short name for the first trust that an invite gave; later ones keep it."""
+        """A short name for whoever holds the keys."""
         material = b"".join((bytes((self.threshold,)), *sorted(self.keys)))
         return hashlib.sha256(material).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """What an authority says. Times are unix seconds; ``entries`` are share links, secret."""
+class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What an authority says. Times are unix seconds; ``entries`` are share links, secret.
 
-    version: int
-    issued: int
-    expires: int
-    entries: tuple[str, ...] = field(repr=False)
-    sources: tuple[str, ...] = ()
+    Raises ValueError when it could never be valid, or holds what no link holds.
+    """
+
+    version: Number
+    issued: Number
+    expires: Number
+    entries: Annotated[tuple[Entry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
+    sources: Annotated[tuple[Source, ...], msgspec.Meta(max_length=MAX_SOURCES)] = ()
     next_trust: Trust | None = None
 
+    def __post_init__(self) -> None:
+        if self.issued >= self.expires:
+            message = "it expires before it is issued"
+            raise ValueError(message)
+        if not all(map(is_clean, (*self.entries, *self.sources))):
+            message = "a link holds a space, a line break or a control character"
+            raise ValueError(message)
+
+    def __repr__(self) -> str:
+        return f"Bundle(version={self.version}, expires={self.expires}, …)"
+
     def clock_behind(self, now: float) -> float:
-        """Seconds that our clock is behind the signer's at least; 0 when nothing says so."""
+        """Seconds that our clock is behind the signers' at least; 0 when nothing says so."""
         return max(0.0, self.issued - now)
-
-
-class _Trust(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    keys: list[str]
-    threshold: int = 1
-
-
-class _Payload(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    version: int
-    issued: int
-    expires: int
-    entries: list[str]
-    sources: list[str] = []
-    trust: _Trust | None = None
 
 
 def make_envelope(bundle: Bundle, bucket: bytes | None = None) -> Envelope:
@@ -127,16 +97,23 @@ def make_envelope(bundle: Bundle, bucket: bytes | None = None) -> Envelope:
 
     Raises BundleError when the bundle breaks a limit.
     """
-    _check(bundle)
-    payload = sealing.pack(_encode(bundle))
-    if bucket is not None:
-        return Envelope(SEALED_TYPE, sealing.seal(payload, bucket), ())
-    return Envelope(OPEN_TYPE, payload, ())
+    payload = canonical_json.serialize(bundle)
+    try:
+        canonical_json.parse(payload, Bundle)  # what could not be read is not written
+    except ValueError as error:
+        raise BundleError(Fault.BROKEN, str(error)) from error
+    packed = sealing.pack(payload)
+    if bucket is None:
+        return Envelope(OPEN_TYPE, packed)
+    return Envelope(SEALED_TYPE, sealing.seal(packed, bucket))
 
 
-def sign_bundle(envelope: Envelope, private_key: bytes) -> Envelope:
-    """The envelope with one more signature (raw Ed25519 key)."""
-    return sign(envelope, private_key)
+def format_bundle(envelope: Envelope) -> bytes:
+    """A signed envelope as bytes; raises BundleError when they are too many."""
+    data = canonical_json.serialize(envelope)
+    if len(data) > MAX_BUNDLE:
+        raise BundleError(Fault.TOO_LARGE, f"{len(data)} bytes of {MAX_BUNDLE}")
+    return data
 
 
 def parse_bundle(data: bytes) -> Envelope:
@@ -144,13 +121,11 @@ def parse_bundle(data: bytes) -> Envelope:
     if len(data) > MAX_BUNDLE:
         raise BundleError(Fault.TOO_LARGE, f"more than {MAX_BUNDLE} bytes")
     try:
-        envelope = parse_envelope(data)
-    except ValueError as error:  # msgspec's errors, and those of UTF-8, are ValueErrors
+        envelope = canonical_json.parse(data, Envelope)
+    except ValueError as error:  # msgspec's errors are ValueErrors
         raise BundleError(Fault.NOT_A_BUNDLE) from error
     if envelope.payload_type not in {OPEN_TYPE, SEALED_TYPE}:
         raise BundleError(Fault.NOT_A_BUNDLE, "of another type, or of a later version")
-    if format_envelope(envelope) != data:
-        raise BundleError(Fault.ALTERED, "not in its one canonical form")
     return envelope
 
 
@@ -159,12 +134,16 @@ def open_bundle(
 ) -> Bundle:
     """Verify and read a bundle; raises BundleError.
 
-    ``bucket`` is the invite's raw X25519 private key. ``newest_version`` is the highest that this
-    authority was ever seen to sign: older ones are refused, that one itself is not.
+    ``bucket`` is the invite's raw X25519 private key; with it, only what is sealed to it counts.
+    ``newest_version`` is the highest that was ever seen: older ones are refused, that one is not.
+    Next keys count only when as many of them as they need have signed, so that a client that goes
+    over to them is not left alone.
     """
     envelope = parse_bundle(data)
     verify_signatures(envelope, trust)
     bundle = read_payload(envelope, bucket)
+    if bundle.next_trust is not None:
+        _verify_next(envelope, bundle.next_trust)
     if bundle.version < newest_version:
         detail = f"version {bundle.version} after {newest_version}"
         raise BundleError(Fault.ROLLED_BACK, detail)
@@ -174,7 +153,7 @@ def open_bundle(
 
 def verify_signatures(envelope: Envelope, trust: Trust) -> None:
     """Raise BundleError unless enough of those whom we trust have signed."""
-    claimed = {each.key_id for each in envelope.signatures} & set(map(key_id, trust.keys))
+    claimed = envelope.signers & set(map(key_id, trust.keys))
     good = good_signers(envelope, trust.keys)
     if not claimed:
         raise BundleError(Fault.WRONG_KEY)
@@ -184,75 +163,36 @@ def verify_signatures(envelope: Envelope, trust: Trust) -> None:
         raise BundleError(Fault.THRESHOLD, f"{len(good)} of {trust.threshold}")
 
 
+def _verify_next(envelope: Envelope, trust: Trust) -> None:
+    good = len(good_signers(envelope, trust.keys))
+    if good < trust.threshold:
+        detail = f"{good} of {trust.threshold} of the next keys that it names"
+        raise BundleError(Fault.THRESHOLD, detail)
+
+
 def read_payload(envelope: Envelope, bucket: bytes | None) -> Bundle:
-    """What a verified envelope says; raises BundleError."""
-    payload = envelope.payload
-    if envelope.payload_type == SEALED_TYPE:
-        opened = sealing.unseal(payload, bucket) if bucket is not None else None
-        if opened is None:
-            raise BundleError(Fault.NOT_FOR_YOU)
-        payload = opened
+    """What a verified envelope says; raises BundleError.
+
+    An open bundle is not for who has a bucket: else whoever sees the authority's open ones could
+    put them in the place of the sealed ones.
+    """
+    if (envelope.payload_type == SEALED_TYPE) != (bucket is not None):
+        raise BundleError(Fault.NOT_FOR_YOU)
+    packed = envelope.payload if bucket is None else sealing.unseal(envelope.payload, bucket)
+    if packed is None:
+        raise BundleError(Fault.NOT_FOR_YOU)
     try:
-        bundle = _decode(sealing.unpack(payload, MAX_PAYLOAD))
+        return canonical_json.parse(sealing.unpack(packed, MAX_PAYLOAD), Bundle)
     except ValueError as error:
-        raise BundleError(Fault.BROKEN, "unreadable, or too large when unpacked") from error
-    _check(bundle)
-    return bundle
+        raise BundleError(Fault.BROKEN, str(error)) from error
 
 
 def check_time(bundle: Bundle, now: float) -> None:
-    """Raise BundleError when a bundle has expired, or is too far from the future."""
+    """Raise BundleError when a bundle has expired, or comes from too far in the future."""
     if bundle.clock_behind(now) > MAX_SKEW:
         raise BundleError(Fault.NOT_YET, f"{_duration(bundle.issued - now)} from now")
     if now >= bundle.expires:
         raise BundleError(Fault.EXPIRED, f"{_duration(now - bundle.expires)} ago")
-
-
-def _check(bundle: Bundle) -> None:
-    broken = (
-        (bundle.version > 0, "its version is not above 0"),
-        (0 < bundle.issued < bundle.expires, "it expires before it is issued"),
-        (len(bundle.entries) <= MAX_ENTRIES, f"it has more than {MAX_ENTRIES} entries"),
-        (all(0 < len(each) <= MAX_LINK for each in bundle.entries), "an entry is too long"),
-        (len(bundle.sources) <= MAX_SOURCES, f"it has more than {MAX_SOURCES} sources"),
-        (all(0 < len(each) <= MAX_SOURCE for each in bundle.sources), "a source is too long"),
-    )
-    for is_kept, detail in broken:
-        if not is_kept:
-            raise BundleError(Fault.BROKEN, detail)
-
-
-def _encode(bundle: Bundle) -> bytes:
-    trust = bundle.next_trust
-    return msgspec.json.encode(
-        _Payload(
-            version=bundle.version,
-            issued=bundle.issued,
-            expires=bundle.expires,
-            entries=list(bundle.entries),
-            sources=list(bundle.sources),
-            trust=_Trust([base64.b64encode(key).decode() for key in trust.keys], trust.threshold)
-            if trust
-            else None,
-        )
-    )
-
-
-def _decode(data: bytes) -> Bundle:
-    raw = msgspec.convert(parse_strict_json(data), _Payload)
-    trust = raw.trust
-    return Bundle(
-        version=raw.version,
-        issued=raw.issued,
-        expires=raw.expires,
-        entries=tuple(raw.entries),
-        sources=tuple(raw.sources),
-        next_trust=Trust(
-            tuple(base64.b64decode(key, validate=True) for key in trust.keys), trust.threshold
-        )
-        if trust
-        else None,
-    )
 
 
 def _duration(seconds: float) -> str:

@@ -1,75 +1,49 @@
 """Dead Simple Signing Envelope (secure-systems-lab/dsse, protocol.md), with Ed25519.
 
-What is signed is the pre-authentication encoding of type and payload, so no byte needs to be
-canonical, and nothing is parsed before a signature over it was found good.
+What is signed is the pre-authentication encoding of type and payload: the payload is opened only
+after its signatures were found good.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from typing import Annotated
 
 import msgspec
 
-from circumvent.wire.strict_json import parse_strict_json
-
-MAX_SIGNATURES = 16  # more keys than any authority has; each costs a verification
-KEY_SIZE = 32  # RFC 8032 §5.1.5: a raw Ed25519 public key
+MAX_SIGNATURES = 16  # twice the keys of an authority: old and new ones sign while keys change
+KEY_SIZE = 32  # RFC 8032 §5.1.5: a raw Ed25519 key, public or private
 _KEY_ID_DIGITS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """One signature; ``key_id`` says whose it claims to be."""
+class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One signature; ``keyid`` says whose it claims to be."""
 
-    key_id: str
-    signature: bytes
+    keyid: str
+    sig: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A payload, its type and who signed it."""
+class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A payload, its type and who signed it.
+
+    Raises ValueError when somebody signs twice.
+    """
 
     payload_type: str
     payload: bytes
-    signatures: tuple[Signature, ...]
+    signatures: Annotated[tuple[Signature, ...], msgspec.Meta(max_length=MAX_SIGNATURES)] = ()
 
+    def __post_init__(self) -> None:
+        if len(self.signers) < len(self.signatures):
+            message = "somebody signs twice"
+            raise ValueError(message)
 
-class _Signature(msgspec.Struct, forbid_unknown_fields=True):
-    keyid: str
-    sig: str
-
-
-class _Envelope(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
-    payload_type: str
-    payload: str
-    signatures: list[_Signature]
-
-
-def parse_envelope(data: bytes) -> Envelope:
-    """Read an envelope; raises ValueError. Nothing in it is verified yet."""
-    raw = msgspec.convert(parse_strict_json(data), _Envelope)
-    if not 0 < len(raw.signatures) <= MAX_SIGNATURES:
-        message = f"has {len(raw.signatures)} signatures, not 1 to {MAX_SIGNATURES}"
-        raise ValueError(message)
-    return Envelope(
-        raw.payload_type,
-        _decode(raw.payload),
-        tuple(Signature(each.keyid, _decode(each.sig)) for each in raw.signatures),
-    )
-
-
-def format_envelope(envelope: Envelope) -> bytes:
-    """The envelope as bytes; ``parse_envelope`` gives the same value back."""
-    raw = _Envelope(
-        envelope.payload_type,
-        _encode(envelope.payload),
-        [_Signature(each.key_id, _encode(each.signature)) for each in envelope.signatures],
-    )
-    return msgspec.json.encode(raw)
+    @property
+    def signers(self) -> AbstractSet[str]:
+        """Ids of the keys that are said to have signed."""
+        return {each.keyid for each in self.signatures}
 
 
 def key_id(public_key: bytes) -> str:
@@ -92,19 +66,20 @@ def sign(envelope: Envelope, private_key: bytes) -> Envelope:
     key = Ed25519PrivateKey.from_private_bytes(private_key)
     signer = key_id(key.public_key().public_bytes_raw())
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    others = tuple(each for each in envelope.signatures if each.key_id != signer)
-    signed = Signature(signer, key.sign(message))
-    return Envelope(envelope.payload_type, envelope.payload, (*others, signed))
+    others = tuple(each for each in envelope.signatures if each.keyid != signer)
+    signatures = (*others, Signature(signer, key.sign(message)))
+    return msgspec.structs.replace(envelope, signatures=signatures)
 
 
-def good_signers(envelope: Envelope, keys: Sequence[bytes]) -> Collection[bytes]:
-    """Those of ``keys`` (raw Ed25519) with a good signature, each once."""
+def good_signers(envelope: Envelope, keys: Iterable[bytes]) -> AbstractSet[str]:
+    """Ids of those of ``keys`` (raw Ed25519) that made a good signature."""
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     by_id = {key_id(key): key for key in keys}
-    claimed = {
-        (by_id[each.key_id], each.signature) for each in envelope.signatures if each.key_id in by_id
+    return {
+        each.keyid
+        for each in envelope.signatures
+        if each.keyid in by_id and _verifies(by_id[each.keyid], each.sig, message)
     }
-    return {key for key, signature in claimed if _verifies(key, signature, message)}
 
 
 def _verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
@@ -118,20 +93,3 @@ def _verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def _encode(raw: bytes) -> str:
-    return base64.b64encode(raw).decode()
-
-
-def _decode(text: str) -> bytes:
-    """Standard base64 in its one canonical spelling: a changed byte is a changed value."""
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except binascii.Error as error:
-        message = "holds what is no base64"
-        raise ValueError(message) from error
-    if _encode(raw) != text:
-        message = "holds base64 with stray bits"
-        raise ValueError(message)
-    return raw

@@ -7,6 +7,7 @@ bucket's bundles. No error text repeats any of the link.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
@@ -18,7 +19,6 @@ from circumvent.wire.sealing import BUCKET_KEY_SIZE
 
 PREFIX = "circumvent://invite"
 _KNOWN = ("trust", "threshold", "bucket", "source")
-_MANY = frozenset({"source"})
 _IN_URLS = ":/?@[]*+,;=!$'()"  # read more easily as they are; & and # and % are encoded
 
 
@@ -30,6 +30,12 @@ class Invite:
     sources: tuple[str, ...]
     bucket: bytes | None = field(default=None, repr=False)
     name: str = ""
+
+    @property
+    def id(self) -> str:
+        """A short name without secrets, of keys and bucket only: what was seen is kept under it."""
+        seed = self.trust.authority.encode() + (self.bucket or b"")
+        return hashlib.sha256(b"circumvent invite " + seed).hexdigest()[:16]
 
 
 def is_invite(text: str) -> bool:

@@ -82,9 +82,14 @@ def check_text(text: str) -> str:
     text = text.strip()
     if len(text) > MAX_LINK:
         raise LinkError(f"link: longer than {MAX_LINK} characters; copy one link only")
-    if _UNSAFE.search(text) or " " in text.partition("#")[0]:
+    if not is_clean(text):
         raise LinkError("link: holds a space, a line break or a control character; copy it again")
     return text
+
+
+def is_clean(text: str) -> bool:
+    """Whether ``text`` holds only what a link may hold: a space at most in its name."""
+    return not _UNSAFE.search(text) and " " not in text.partition("#")[0]
 
 
 def parse_name(text: str) -> str:

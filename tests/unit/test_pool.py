@@ -139,7 +139,7 @@ class TestRace:
                 await until(lambda: bool(home.store.attempts(9, broken.id)))
                 attempt = home.store.attempts(1, broken.id)[0]
                 assert (attempt.what, attempt.stage) == ("race", "plugin")
-                assert attempt.detail == "transport broken broke with ValueError"
+                assert attempt.detail == "plugin broken broke with ValueError"
 
     async def test_each_attempt_is_recorded_without_secret_or_host(self, tmp_path: Path) -> None:
         async with nodes(2) as (good, gone):

@@ -1,0 +1,185 @@
+"""``circumvent bundle keygen`` and ``sign``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec.structs import replace
+
+from circumvent.cli import bundle_files as files
+from circumvent.cli.bundle_options import (
+    COUNT,
+    FILE,
+    LINKS_FILE,
+    OUT_DIRECTORY,
+    OUT_FILE,
+    example,
+    source_option,
+)
+from circumvent.cli.options import json_option
+from circumvent.client import parse_link
+from circumvent.config import parse_links
+from circumvent.errors import BundleError, ConfigError, LinkError, UnsupportedError
+from circumvent.plugins import load_plugins
+from circumvent.wire import dsse
+from circumvent.wire.bundle import Bundle, format_bundle, make_envelope, parse_bundle, read_payload
+from circumvent.wire.dsse import Envelope
+from circumvent.wire.keys import Key, Kind, generate
+
+DAY = 24 * 3600
+MAX_DAYS = 3650
+
+
+@click.command(epilog=example("keygen --out authority"))
+@click.option("--out", type=OUT_DIRECTORY, required=True, metavar="DIR", help="Where the files go.")
+@click.option("--bucket", is_flag=True, help='Keys of a bucket instead: "bucket", "bucket.pub".')
+@json_option
+def keygen(*, out: Path, bucket: bool, as_json: bool) -> None:
+    """Make a pair of keys: "key" for you alone, "key.pub" for everybody."""
+    name, kind = ("bucket", Kind.BUCKET) if bucket else ("key", Kind.SIGNER)
+    key = generate(kind)
+    files.write_pair(out, name, key)
+    public = key.public().text()
+    if as_json:
+        click.echo(msgspec.json.encode({"secret": str(out / name), "public": public}))
+    else:
+        click.echo(f"wrote {out / name} (keep it secret) and {out / name}.pub:\n{public}")
+
+
+@click.command(epilog=example("sign --key key --links links.txt --version 1 --days 14 -o b"))
+@click.option(
+    "--key",
+    "keys",
+    type=FILE,
+    multiple=True,
+    required=True,
+    metavar="FILE...",
+    help="A secret key to sign with; may be given often.",
+)
+@click.argument("more_keys", type=FILE, nargs=-1, metavar="")
+@click.option("--links", type=LINKS_FILE, metavar="FILE", help='Share links, one a line; or "-".')
+@click.option("--version", type=COUNT, metavar="N", help="Above that of the list before.")
+@click.option("--days", type=click.IntRange(1, MAX_DAYS), metavar="N", help="Until it expires.")
+@source_option
+@click.option(
+    "--next",
+    "next_keys",
+    type=FILE,
+    multiple=True,
+    metavar="FILE.pub",
+    help="A public key that is trusted from now on; may be given often. These must sign too.",
+)
+@click.option("--next-threshold", type=COUNT, metavar="N", help="How many of them; else all.")
+@click.option(
+    "--bucket", type=FILE, metavar="FILE", help='Seal to this bucket: "bucket.pub" or "bucket".'
+)
+@click.option("-o", "--out", type=OUT_FILE, required=True, metavar="BUNDLE", help="To write.")
+@json_option
+def sign(
+    *,
+    keys: tuple[Path, ...],
+    more_keys: tuple[Path, ...],
+    bucket: Path | None,
+    out: Path,
+    as_json: bool,
+    **wish: object,
+) -> None:
+    """Sign a list of links; without --links, add signatures to BUNDLE.
+
+    When BUNDLE holds the same list already, its signatures are kept and these are added. Of a
+    sealed one that can only be told with the bucket's secret key.
+    """
+    signers = [files.read_key(path, Kind.SIGNER) for path in (*keys, *more_keys)]
+    sealed_to = files.read_key(bucket, Kind.BUCKET, Kind.SEALING) if bucket else None
+    envelope = _choose(out, _make(msgspec.convert(wish, Wish)), sealed_to)
+    for signer in signers:
+        envelope = dsse.sign(envelope, signer.raw)
+    data = format_bundle(envelope)
+    files.write_whole(out, data)
+    names = [each.keyid for each in envelope.signatures]
+    if as_json:
+        click.echo(msgspec.json.encode({"bundle": str(out), "bytes": len(data), "signers": names}))
+    else:
+        click.echo(f"wrote {out}: {len(data)} bytes, signed by {', '.join(names)}")
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """The list that somebody wants to sign, if any."""
+
+    links: Path | None
+    version: int | None
+    days: int | None
+    sources: tuple[str, ...]
+    next_keys: tuple[Path, ...]
+    next_threshold: int | None
+
+
+def _make(wish: Wish) -> Bundle | None:
+    if wish.links is None:
+        return None
+    if wish.version is None or wish.days is None:
+        message = "--links needs --version and --days"
+        raise click.UsageError(message)
+    now = int(time.time())
+    return Bundle(
+        version=wish.version,
+        issued=now,
+        expires=now + wish.days * DAY,
+        entries=_entries(files.read_text(wish.links)),
+        sources=wish.sources,
+        next_trust=files.read_trust(wish.next_keys, wish.next_threshold)
+        if wish.next_keys
+        else None,
+    )
+
+
+def _entries(text: str) -> tuple[str, ...]:
+    """Links without repetition; raises LinkError for those that nobody could use."""
+    plugins = load_plugins(())
+    links = tuple(dict.fromkeys(parse_links(text)))
+    problems = []
+    for number, link in enumerate(links, start=1):
+        try:
+            parse_link(link, plugins)
+        except UnsupportedError as error:
+            click.echo(f"warning: link #{number}: {error} (signed all the same)", err=True)
+        except LinkError as error:
+            problems.append(f"link #{number}: {error}")
+    if problems or not links:
+        raise LinkError("\n".join(problems) or "links: there is none in the file", stage="link")
+    return links
+
+
+def _choose(out: Path, made: Bundle | None, sealed_to: Key | None) -> Envelope:
+    """What to sign: the bundle that is there, or a new one."""
+    there = parse_bundle(files.read_bundle(out)) if out.exists() else None
+    if made is None:
+        if there is None:
+            message = f"{out} is not there to be signed; give --links to make it"
+            raise click.UsageError(message)
+        return there
+    known = _read(there, sealed_to) if there else None
+    if there and known and _says_the_same(known, made):
+        return there
+    if known and known.version >= made.version:
+        message = f"{out} holds another list of version {known.version}: take a higher --version"
+        raise ConfigError(message, stage="sign")
+    return make_envelope(made, sealed_to.public().raw if sealed_to else None)
+
+
+def _read(envelope: Envelope, sealed_to: Key | None) -> Bundle | None:
+    """What an envelope says, if we can tell."""
+    try:
+        return read_payload(envelope, sealed_to.raw if sealed_to else None)
+    except BundleError:
+        return None
+
+
+def _says_the_same(there: Bundle, made: Bundle) -> bool:
+    """Whether two lists differ in nothing but the time when they were made."""
+    return made == replace(there, issued=made.issued, expires=made.expires) and (
+        there.expires - there.issued == made.expires - made.issued
+    )

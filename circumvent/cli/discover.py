@@ -1,0 +1,155 @@
+"""``circumvent discover``: ask sources by hand, and say what each of them answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import msgspec
+
+from circumvent.cli import links as pasted
+from circumvent.cli import text
+from circumvent.cli.app import FAILURE
+from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
+from circumvent.config import Config
+from circumvent.discovery.discovery import discovery_account, usable_sources
+from circumvent.discovery.hunt import Find, fetch
+from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
+from circumvent.errors import ConfigError, LinkError, NoTunnelError
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.tls import TlsClient
+from circumvent.plugins import Plugins, load_plugins
+from circumvent.wire.bundle import Trust
+from circumvent.wire.keys import Kind, parse_key
+
+HELP = """\
+Ask sources for servers, one after the other, and show what each of them answered.
+
+Nothing is kept, so this is safe to try. Without --source, all sources of your invites are asked.
+KEY is whom to trust: an invite, a public key, or the file of one.
+
+\b
+  circumvent discover
+  circumvent discover --source 'dns:list.example.org' --key operator.pub
+  circumvent discover --source https://mirror.example.org/b --key 'circumvent://invite?...'
+"""
+
+
+@click.command(help=HELP, context_settings=ENVIRONMENT)
+@click.option("--source", "sources", multiple=True, metavar="URL", help="May be given often.")
+@click.option("--key", "keys", multiple=True, metavar="KEY", help="May be given often.")
+@click.option("--threshold", type=click.IntRange(1), help="How many keys must sign; else all.")
+@place_options
+@json_option
+def discover(
+    *,
+    sources: tuple[str, ...],
+    keys: tuple[str, ...],
+    threshold: int | None,
+    config_file: Path | None,
+    as_json: bool,
+    **options: object,
+) -> None:
+    """Fetch; the help is ``HELP``."""
+    config = load_config(config_file, **options)
+    plugins = load_plugins(config.plugins.allow)
+    answers: list[dict[str, object]] = []
+    for origin in _origins(config, sources, keys, threshold):
+        finds = asyncio.run(_ask_all(origin, config, plugins, quiet=as_json))
+        answers.extend(map(_public, finds))
+    if as_json:
+        click.echo(msgspec.json.encode(answers))
+    if not any(answer["ok"] for answer in answers):
+        raise SystemExit(FAILURE)
+
+
+def _origins(
+    config: Config, sources: Sequence[str], keys: Sequence[str], threshold: int | None
+) -> list[Origin]:
+    """What to ask and whom to trust; raises LinkError, ConfigError, NoTunnelError."""
+    subscriptions = [parse_origin(url) for url in sources if url.startswith(SUBSCRIPTION)]
+    signed = [url for url in sources if not url.startswith(SUBSCRIPTION)]
+    if not keys:
+        if signed:
+            raise ConfigError("--key is missing: whose signature shall count?", stage="discover")
+        known = [parse_origin(link) for link in pasted.known_links(config) if is_origin(link)]
+        if not (known or sources):
+            message = "no invite is known: give --source and --key, or: circumvent init INVITE"
+            raise NoTunnelError(message, stage="discover")
+        return subscriptions or known
+    invited = [parse_origin(key) for key in keys if is_origin(key)]
+    public = [_read_key(key) for key in keys if not is_origin(key)]
+    if public:
+        try:
+            trust = Trust(tuple(public), threshold or len(public))
+        except ValueError as error:
+            raise ConfigError(f"--key: {error}", stage="discover") from None
+        invited.append(Origin("by-hand", "", trust, ()))
+    return subscriptions + [_only(origin, signed) for origin in invited]
+
+
+def _only(origin: Origin, sources: Sequence[str]) -> Origin:
+    """The origin, but asking only what was named, if anything was."""
+    return replace(origin, first_sources=tuple(sources)) if sources else origin
+
+
+def _read_key(key: str) -> bytes:
+    path = Path(key)
+    try:
+        return parse_key(path.read_text() if path.is_file() else key, Kind.TRUSTED).raw
+    except OSError as error:
+        raise LinkError(f"--key: {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise LinkError(f"--key: {error}") from None
+
+
+async def _ask_all(origin: Origin, config: Config, plugins: Plugins, *, quiet: bool) -> list[Find]:
+    memory = Memory(config.memory_bytes, config.arena_bytes)
+    account = discovery_account(memory, plugins.channels)
+    dialer = NetDialer(TlsClient(), config.socket_buffers)
+    sources, problems = usable_sources(origin.sources, plugins.channels)
+    if problems and not sources:
+        raise LinkError("\n".join(problems))
+    for problem in problems:
+        click.echo(f"warning: {problem}", err=True)
+    finds = []
+    for source in sources:
+        find = await fetch(
+            source, dialer, account, {}, lambda data: origin.examine(data, time.time())
+        )
+        finds.append(find)
+        if not quiet:
+            click.echo(_line(find))
+    return finds
+
+
+def _line(find: Find) -> str:
+    took = text.milliseconds(find.ms)
+    if find.bundle is None:
+        return f"{find.source.label}: {find.error} ({took})"
+    bundle = find.bundle
+    left = text.duration(bundle.expires - time.time())
+    return (
+        f"{find.source.label}: ok, list {bundle.version} with {len(bundle.entries)} servers,"
+        f" good for {left} ({took})"
+    )
+
+
+def _public(find: Find) -> dict[str, object]:
+    bundle = find.bundle
+    return {
+        "source": find.source.url,
+        "channel": find.source.channel.name,
+        "ok": bundle is not None,
+        "verdict": find.error.stage if find.error else "ok",
+        "reason": str(find.error) if find.error else "",
+        "ms": round(find.ms, 1),
+        "version": bundle.version if bundle else None,
+        "expires": bundle.expires if bundle else None,
+        "entries": list(bundle.entries) if bundle else [],
+    }

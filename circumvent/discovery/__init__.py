@@ -1,0 +1,1 @@
+"""Finds servers: channels are raced until one brings a bundle that verifies."""

@@ -1,0 +1,236 @@
+"""Keeps the servers of every origin known: hunts when some are missing or about to expire."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from circumvent.api.contracts import Channel, Dialer
+from circumvent.discovery.hunt import Find, Source, fetch, hunt
+from circumvent.discovery.origins import Origin
+from circumvent.discovery.shelf import Shelf
+from circumvent.errors import ChannelError, CircumventError, LinkError, Verdict
+from circumvent.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
+from circumvent.memory import Account, Memory
+from circumvent.tunnels.attempts import attempt_record
+from circumvent.tunnels.store import Store
+from circumvent.wire.bundle import Bundle
+
+REFRESH_SHARE = (0.4, 0.7)  # of a bundle's life; drawn anew each time, so that no clock is seen
+SOONEST, LATEST = 3600.0, 24 * 3600.0  # seconds until a refresh
+RETRY = (10.0, 300.0)  # seconds after a hunt without success, doubled each time
+RETRY_JITTER = (0.75, 1.25)
+DARK_AFTER = 15.0  # seconds without any tunnel: what is known may be blocked by now
+LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
+ACCOUNT_SHARE = 1.5  # of the costliest channel: a second one of its kind waits
+FETCH_BUFFERS = 1 << 20  # what fetches lease from the arena beside it
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How to get out: straight, or through tunnels while ``is_up``."""
+
+    straight: Dialer
+    tunnels: Dialer
+    is_up: Callable[[], bool]
+
+    def choose(self) -> Dialer:
+        """Through the tunnels if there are any: then nothing of a hunt is seen outside."""
+        return self.tunnels if self.is_up() else self.straight
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What hunts need; ``channels`` are keyed by the scheme of their sources."""
+
+    channels: Mapping[str, Channel]
+    ways: Ways
+    memory: Memory
+    store: Store
+
+
+class Discovery:
+    """Owns the origins; ``offer`` is told all entries whenever they change."""
+
+    def __init__(
+        self,
+        origins: Iterable[Origin],
+        equipment: Equipment,
+        events: Events,
+        offer: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._channels = equipment.channels
+        self._ways = equipment.ways
+        self._store = equipment.store
+        self._shelf = Shelf(equipment.store)
+        self._account = discovery_account(equipment.memory, equipment.channels)
+        self._events = events
+        self._offer = offer
+        self._origins = {origin.id: self._shelf.recall(origin) for origin in origins}
+        self._hunting = 0
+        self._told: set[str] = set()
+
+    @property
+    def is_hunting(self) -> bool:
+        """Whether servers may turn up any moment."""
+        return self._hunting > 0
+
+    async def run(self) -> None:
+        """Hunt whenever it is time; ends only by cancellation."""
+        if not self._origins:
+            await asyncio.Event().wait()
+        self._offer_all()
+        async with asyncio.TaskGroup() as tasks:
+            for origin_id in self._origins:
+                tasks.create_task(self._keep(origin_id))
+                tasks.create_task(self._watch(origin_id))
+
+    async def _keep(self, origin_id: str) -> None:
+        failures = 0
+        while True:
+            if failures or not self._is_missing(origin_id):
+                await self._until_due(origin_id, failures)
+            found = await self._hunt(origin_id, self._sources(self._origins[origin_id]))
+            failures = 0 if found and not self._is_missing(origin_id) else failures + 1
+
+    async def _watch(self, origin_id: str) -> None:
+        """Look at what costs nothing to look at: a bundle may be dropped into a directory."""
+        while True:
+            watched = [s for s in self._sources(self._origins[origin_id]) if s.channel.watch]
+            if not watched:
+                return
+            await asyncio.sleep(min(source.channel.watch for source in watched))
+            for source in watched:
+                self._take(origin_id, await self._ask(origin_id, source, is_watch=True))
+
+    def _is_missing(self, origin_id: str) -> bool:
+        return not self._origins[origin_id].entries(time.time())
+
+    async def _until_due(self, origin_id: str, failures: int) -> None:
+        """Wait for the next refresh; less when it failed, or when everything is dark."""
+        refresh = time.time() + self._refresh_in(self._origins[origin_id], failures)
+        dark_since = time.monotonic()
+        patience = DARK_AFTER * 2.0**failures
+        while time.time() < refresh:
+            await asyncio.sleep(LOOK_EVERY)
+            if self._ways.is_up():
+                dark_since = time.monotonic()
+            elif time.monotonic() - dark_since > min(patience, RETRY[1]):
+                return
+
+    def _refresh_in(self, origin: Origin, failures: int) -> float:
+        jitter = random.uniform(*RETRY_JITTER)  # noqa: S311 - no secret
+        if failures:
+            return min(RETRY[0] * 2.0 ** (failures - 1), RETRY[1]) * jitter
+        if origin.bundle is None:
+            return 0.0
+        share = random.uniform(*REFRESH_SHARE)  # noqa: S311 - as above
+        due = origin.fetched + share * (origin.bundle.expires - origin.fetched)
+        return min(max(due - time.time(), SOONEST * jitter), LATEST * jitter)
+
+    async def _hunt(self, origin_id: str, sources: Sequence[Source]) -> bool:
+        """Whether a bundle was found."""
+        self._events(Hunting(len(sources)))
+        self._hunting += 1
+        failed: list[Find] = []
+        found = False
+        try:
+            finds = hunt(sources, lambda source: self._ask(origin_id, source))
+            async for find in finds:
+                self._take(origin_id, find)
+                found = found or find.bundle is not None or _is_unchanged(find)
+                failed.append(find)
+        finally:
+            self._hunting -= 1
+        if not found:
+            self._events(DiscoveryFailed(tuple(map(_describe, failed))))
+        return found
+
+    async def _ask(self, origin_id: str, source: Source, *, is_watch: bool = False) -> Find:
+        origin = self._origins[origin_id]
+        # Without valid entries, "nothing newer" would be no answer.
+        notes = {} if self._is_missing(origin_id) else self._shelf.notes(origin, source.url)
+        before = dict(notes)
+        started = time.monotonic()
+        find = await fetch(
+            source,
+            self._ways.choose(),
+            self._account,
+            notes,
+            lambda data: origin.examine(data, time.time()),
+        )
+        if notes != before:
+            self._shelf.note(origin, source.url, notes)
+        if not is_watch:
+            self._store.record(
+                attempt_record("fetch", source.label, started, self._account.high_water, find.error)
+            )
+        return find
+
+    def _take(self, origin_id: str, find: Find) -> None:
+        """Use a bundle if it is newer than what is known."""
+        origin, bundle = self._origins[origin_id], find.bundle
+        if bundle is None or not _is_news(origin, bundle):
+            return
+        origin = self._origins[origin_id] = origin.learn(bundle, time.time())
+        self._shelf.keep(origin)
+        behind = bundle.clock_behind(time.time())
+        if behind > 0:
+            text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"
+            self._events(Warned(text))
+        self._events(Discovered(find.source.label, bundle.version, len(bundle.entries), find.ms))
+        self._offer_all()
+
+    def _offer_all(self) -> None:
+        now = time.time()
+        self._offer([e for origin in self._origins.values() for e in origin.entries(now)])
+
+    def _sources(self, origin: Origin) -> list[Source]:
+        sources, problems = usable_sources(origin.sources, self._channels)
+        random.shuffle(sources)  # nobody's servers are everybody's first
+        for problem in set(problems) - self._told:
+            self._told.add(problem)
+            self._events(Warned(problem))
+        return sources
+
+
+def discovery_account(memory: Memory, channels: Mapping[str, Channel]) -> Account:
+    """The account of all fetches: its limit keeps channels from adding up."""
+    costliest = max((channel.cost.dial for channel in channels.values()), default=0)
+    limit = min(int(ACCOUNT_SHARE * costliest) + FETCH_BUFFERS, memory.budget)
+    return memory.account("discovery", limit=limit)
+
+
+def usable_sources(
+    urls: Iterable[str], channels: Mapping[str, Channel]
+) -> tuple[list[Source], list[str]]:
+    """The sources that some channel reads, and what is wrong with the others."""
+    sources: list[Source] = []
+    problems: list[str] = []
+    for url in urls:
+        scheme = url.partition(":")[0].lower()
+        try:
+            channel = channels.get(scheme)
+            if channel is None:
+                raise LinkError(f"no channel reads {scheme[:16]}: sources")
+            channel.check(url)
+        except CircumventError as error:
+            problems.append(f"a source is left out: {error}")
+        else:
+            sources.append(Source(url, channel))
+    return sources, problems
+
+
+def _is_news(origin: Origin, bundle: Bundle) -> bool:
+    return origin.bundle is None or bundle.version > origin.bundle.version
+
+
+def _is_unchanged(find: Find) -> bool:
+    return isinstance(find.error, ChannelError) and find.error.verdict is Verdict.UNCHANGED
+
+
+def _describe(find: Find) -> str:
+    return f"{find.source.label}: {find.error}"

@@ -1,0 +1,136 @@
+"""The race of channels: sources are asked one after the other until one brings a good bundle.
+
+Cheap and quiet channels start first. The next source starts when one has failed or is slow; it
+waits longer before a costlier tier begins, so that what is costly or noticeable mostly never
+starts. Each fetch reserves its declared memory before, on one account whose limit is little more
+than the costliest channel: a second channel never doubles the peak.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from circumvent.api.contracts import Channel, Dialer, Fetch
+from circumvent.errors import ChannelError, CircumventError, Verdict
+from circumvent.memory import Account
+from circumvent.tunnels.faults import plugin_faults
+from circumvent.wire.bundle import Bundle
+
+AT_ONCE = 3  # sources; a watcher sees no more of us at a time
+NEXT_AFTER = 0.5  # seconds; within a tier
+NEXT_TIER_AFTER = 3.0  # seconds
+FETCH_SECONDS = 20.0  # of one source; what is slower is as good as dead
+HUNT_SECONDS = 60.0  # of all: then the user hears what was tried
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A URL and the channel that reads it."""
+
+    url: str
+    channel: Channel
+
+    @property
+    def label(self) -> str:
+        """What may be shown: the scheme and the host, without path or query, which may be secret.
+
+        A file's path is the user's own and stays.
+        """
+        parts = urlsplit(self.url)
+        if parts.netloc:
+            return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        return f"{parts.scheme}:{parts.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Find:
+    """How one fetch ended: with a bundle, or with what failed. ``ms`` is how long it took."""
+
+    source: Source
+    bundle: Bundle | None
+    error: CircumventError | None
+    ms: float
+
+
+Ask = Callable[[Source], Awaitable[Find]]
+
+
+async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None]:
+    """Finds as they come; after the first bundle nobody starts, but who runs may finish.
+
+    Ends after ``HUNT_SECONDS``; closing the iterator cancels whoever runs.
+    """
+    waiting = sorted(sources, key=lambda source: source.channel.tier)
+    running: set[asyncio.Task[Find]] = set()
+    ends = time.monotonic() + HUNT_SECONDS
+    try:
+        while (waiting or running) and time.monotonic() < ends:
+            tier = waiting[0].channel.tier if waiting else 0
+            if waiting and len(running) < AT_ONCE:
+                running.add(asyncio.ensure_future(ask(waiting.pop(0))))
+            pause = _pause(waiting, tier) if len(running) < AT_ONCE else FETCH_SECONDS
+            done, running = await asyncio.wait(
+                running, timeout=pause, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                find = task.result()
+                if find.bundle is not None:
+                    waiting.clear()
+                yield find
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _pause(waiting: Sequence[Source], tier: int) -> float:
+    """Seconds until the next source starts, if nothing fails before."""
+    if not waiting:
+        return FETCH_SECONDS
+    return NEXT_AFTER if waiting[0].channel.tier == tier else NEXT_TIER_AFTER
+
+
+async def fetch(
+    source: Source,
+    dialer: Dialer,
+    account: Account,
+    notes: dict[str, str],
+    examine: Callable[[bytes], Bundle],
+) -> Find:
+    """Ask one source, and try what it brings until something verifies; never raises."""
+    started = time.monotonic()
+    bundle: Bundle | None = None
+    failure: CircumventError | None = None
+    try:
+        bundle = await _first_good(source, Fetch(source.url, dialer, account, notes), examine)
+    except CircumventError as error:
+        failure = error
+    return Find(source, bundle, failure, (time.monotonic() - started) * 1000)
+
+
+async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes], Bundle]) -> Bundle:
+    """Raises CircumventError: why the last candidate was refused, or why there was none."""
+    cost = source.channel.cost.dial
+    await request.account.reserve(cost)
+    refusal: CircumventError | None = None
+    try:
+        async with asyncio.timeout(FETCH_SECONDS):
+            with plugin_faults(source.channel.name):
+                async with contextlib.aclosing(source.channel.fetch(request)) as candidates:
+                    async for data in candidates:
+                        try:
+                            return examine(data)
+                        except CircumventError as error:
+                            refusal = error
+        raise refusal or ChannelError(Verdict.NOT_FOUND)
+    except ChannelError as error:
+        raise refusal or error from None  # what came and was refused tells more
+    except TimeoutError:
+        raise ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s") from None
+    finally:
+        request.account.discharge(cost)

@@ -1,0 +1,80 @@
+"""Where entries come from: an authority that signs bundles, or a subscription.
+
+A subscription is a list of plain share links that nobody signs. It is used only because the user
+named it, and never learns other places to ask.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from circumvent.errors import LinkError
+from circumvent.wire.bundle import Bundle, Trust, open_bundle
+from circumvent.wire.invite import is_invite, parse_invite
+from circumvent.wire.subscription import parse_subscription
+
+SUBSCRIPTION = "sub+https://"
+SUBSCRIPTION_DAYS = 7  # how long its links are used when nothing newer comes
+_DAY = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """One authority or subscription, and the newest that it said.
+
+    ``trust`` is None for a subscription. ``fetched`` is unix seconds, 0 for never.
+    """
+
+    id: str
+    link: str = field(repr=False)
+    trust: Trust | None
+    first_sources: tuple[str, ...]
+    bucket: bytes | None = field(default=None, repr=False)
+    name: str = ""
+    saved: bool = False
+    bundle: Bundle | None = None
+    fetched: float = 0.0
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where to ask: what the last bundle named, then what the invite names."""
+        named = self.bundle.sources if self.bundle else ()
+        return tuple(dict.fromkeys(named + self.first_sources))
+
+    def entries(self, now: float) -> tuple[str, ...]:
+        """The links that may be used now."""
+        return self.bundle.entries if self.bundle and now < self.bundle.expires else ()
+
+    def examine(self, data: bytes, now: float) -> Bundle:
+        """What ``data`` says; raises BundleError, and LinkError for a subscription."""
+        if self.trust is None:
+            return Bundle(
+                version=max(1, int(now)),
+                issued=int(now),
+                expires=int(now) + SUBSCRIPTION_DAYS * _DAY,
+                entries=parse_subscription(data),
+            )
+        newest = self.bundle.version if self.bundle else 0
+        return open_bundle(data, self.trust, self.bucket, now, newest)
+
+    def learn(self, bundle: Bundle, now: float) -> Origin:
+        """The origin after a bundle that was examined."""
+        return replace(self, bundle=bundle, fetched=now, trust=bundle.next_trust or self.trust)
+
+
+def is_origin(text: str) -> bool:
+    """Whether ``text`` looks like an invite or a subscription and not like a server's link."""
+    return is_invite(text) or text.strip().lower().startswith(SUBSCRIPTION)
+
+
+def parse_origin(text: str) -> Origin:
+    """Read an invite or the URL of a subscription; raises LinkError."""
+    text = text.strip()
+    if is_invite(text):
+        invite = parse_invite(text)
+        return Origin(invite.id, text, invite.trust, invite.sources, invite.bucket, invite.name)
+    if not is_origin(text):
+        raise LinkError(f'origin: is neither an invite nor a subscription ("{SUBSCRIPTION}...")')
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return Origin(digest, text, None, (text,))

@@ -1,0 +1,349 @@
+"""Discovery with channels that are told what to answer: races, memory, what is remembered."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from circumvent.api import Channel, ChannelError, Cost, Dialer, Fetch, Verdict
+from circumvent.discovery import discovery as room
+from circumvent.discovery import hunt as race
+from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.origins import Origin, parse_origin
+from circumvent.discovery.shelf import Shelf
+from circumvent.events import Discovered, DiscoveryFailed, Event, Warned
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.tls import TlsClient
+from circumvent.tunnels.store import Store
+from circumvent.wire.bundle import Bundle, Trust
+from circumvent.wire.invite import Invite, format_invite
+from tests.unit.test_bundle import KEYS, LINKS, signed
+
+MIB = 1 << 20
+QUICK = {
+    (race, "NEXT_AFTER"): 0.05,
+    (race, "NEXT_TIER_AFTER"): 0.15,
+    (race, "FETCH_SECONDS"): 0.5,
+    (race, "HUNT_SECONDS"): 1.0,
+    (room, "RETRY"): (0.1, 0.2),
+    (room, "LOOK_EVERY"): 0.02,
+    (room, "DARK_AFTER"): 0.1,
+}
+
+Kind = TypeVar("Kind", bound=Event)
+Answer = bytes | Exception | None  # None: never
+
+
+def fresh(version: int = 7, **changes: object) -> Bundle:
+    now = int(time.time())
+    bundle = Bundle(version, now - 60, now + 86400, LINKS)
+    return msgspec.structs.replace(bundle, **changes)
+
+
+@dataclass
+class Told(Channel):
+    """Answers as it is told; ``log`` keeps when it was asked."""
+
+    name: str
+    answers: list[Answer] = field(default_factory=list)
+    tier: int = 0
+    delay: float = 0.0
+    watch: float = 0.0
+    size: int = 1000
+
+    def __post_init__(self) -> None:
+        self.schemes = (self.name,)
+        self.cost = Cost(dial=self.size, stream=0)
+        self.asked: list[float] = []
+        self.dialers: list[Dialer] = []
+        self.running = 0
+
+    def check(self, source: str) -> None:
+        pass
+
+    async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
+        self.asked.append(time.monotonic())
+        self.dialers.append(fetch.dialer)
+        self.running += 1
+        try:
+            await asyncio.sleep(self.delay)
+            for answer in self.answers:
+                if answer is None:
+                    await asyncio.Event().wait()
+                elif isinstance(answer, Exception):
+                    raise answer
+                else:
+                    yield answer
+        finally:
+            self.running -= 1
+
+
+@dataclass
+class Scene:
+    """A discovery at work, and what came of it."""
+
+    discovery: Discovery
+    store: Store
+    events: list[Event]
+    offers: list[Sequence[str]]
+
+    async def until(self, kind: type[Kind], count: int = 1) -> list[Kind]:
+        await eventually(lambda: len(self.all(kind)) >= count)
+        return self.all(kind)
+
+    def all(self, kind: type[Kind]) -> list[Kind]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not is_so():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    for (module, name), value in QUICK.items():
+        monkeypatch.setattr(module, name, value)
+
+
+@pytest.fixture
+def begin(tmp_path: Path) -> Iterable[Callable[..., Scene]]:
+    stores: list[Store] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def start(
+        *channels: Told,
+        origin: Origin | None = None,
+        memory: Memory | None = None,
+        up: Callable[[], bool] = lambda: False,
+        tunnels: Dialer | None = None,
+    ) -> Scene:
+        store = Store(tmp_path / "state.db")
+        stores.append(store)
+        straight = NetDialer(TlsClient())
+        events: list[Event] = []
+        offers: list[Sequence[str]] = []
+        equipment = Equipment(
+            {channel.name: channel for channel in channels},
+            Ways(straight, tunnels or straight, up),
+            memory or Memory(16 * MIB),
+            store,
+        )
+        chosen = origin or invited(*channels)
+        discovery = Discovery([chosen], equipment, events.append, offers.append)
+        tasks.append(asyncio.ensure_future(discovery.run()))
+        return Scene(discovery, store, events, offers)
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    for store in stores:
+        store.close()
+
+
+def invited(*channels: Told, trust: Trust | None = None) -> Origin:
+    sources = tuple(f"{channel.name}:here" for channel in channels)
+    return parse_origin(format_invite(Invite(trust or Trust((KEYS[0],)), sources)))
+
+
+Begin = Callable[..., Scene]
+
+
+async def test_what_verifies_is_offered(begin: Begin) -> None:
+    scene = begin(Told("one", [signed(fresh())]))
+    (found,) = await scene.until(Discovered)
+    assert found == Discovered("one:here", 7, 2, found.ms)
+    assert scene.offers == [[], list(LINKS)]
+
+
+async def test_a_forged_candidate_is_passed_over(begin: Begin) -> None:
+    scene = begin(Told("one", [b"rubbish", signed(fresh(), 1), signed(fresh())]))
+    await scene.until(Discovered)
+    assert scene.offers[-1] == list(LINKS)
+
+
+async def test_one_good_channel_among_failing_ones_suffices(begin: Begin) -> None:
+    bad = [
+        Told("dead", [ChannelError(Verdict.UNREACHABLE)]),
+        Told("broken", [ZeroDivisionError("secret")]),
+        Told("silent", [None]),
+        Told("forged", [signed(fresh(), 1)]),
+    ]
+    scene = begin(*bad, Told("good", [signed(fresh())], tier=2))
+    await scene.until(Discovered)
+    records = {attempt.server: attempt for attempt in scene.store.attempts(10)}
+    assert records["dead:here"].detail == "no server could be reached"
+    assert records["broken:here"].detail == "plugin broken broke with ZeroDivisionError"
+    assert records["forged:here"].detail == "nobody whom you trust has signed it"
+    assert records["good:here"].outcome == "ok"
+
+
+async def test_when_all_fail_one_message_says_what_was_tried_and_why(begin: Begin) -> None:
+    scene = begin(
+        Told("dead", [ChannelError(Verdict.FORGED, "2 resolvers")]), Told("silent", [None])
+    )
+    (failed,) = (await scene.until(DiscoveryFailed))[:1]
+    assert set(failed.reasons) == {
+        "dead:here: the network forged the answers (2 resolvers)",
+        "silent:here: no complete answer came in time (0 s)",
+    }
+    assert "silent:here" in str(failed)
+
+
+async def test_a_costly_channel_starts_only_when_the_cheap_ones_fail_or_are_slow(
+    begin: Begin,
+) -> None:
+    cheap, costly = Told("cheap", [signed(fresh())], delay=0.05), Told("costly", tier=2)
+    scene = begin(cheap, costly)
+    await scene.until(Discovered)
+    await asyncio.sleep(0.2)
+    assert not costly.asked
+
+
+async def test_a_slow_tier_is_not_waited_for_to_its_end(begin: Begin) -> None:
+    slow, costly = Told("slow", [None]), Told("costly", [signed(fresh())], tier=2)
+    scene = begin(slow, costly)
+    await scene.until(Discovered)
+    assert costly.asked[0] - slow.asked[0] < 0.4
+
+
+async def test_a_failure_lets_the_next_source_start_at_once(begin: Begin) -> None:
+    dead, costly = (
+        Told("dead", [ChannelError(Verdict.BLOCKED)]),
+        Told("costly", [signed(fresh())], tier=2),
+    )
+    scene = begin(dead, costly)
+    await scene.until(Discovered)
+    assert costly.asked[0] - dead.asked[0] < 0.1
+
+
+async def test_who_runs_already_may_bring_a_newer_list(begin: Begin) -> None:
+    first = Told("first", [signed(fresh(7))], delay=0.15)
+    second = Told("second", [signed(fresh(9))], delay=0.25)
+    older = Told("older", [signed(fresh(5))], delay=0.25)
+    scene = begin(first, second, older)
+    await eventually(lambda: any(event.version == 9 for event in scene.all(Discovered)))
+    await eventually(lambda: not older.running)
+    versions = [event.version for event in scene.all(Discovered)]
+    assert versions == sorted(versions)
+    assert scene.offers[-1] == list(LINKS)
+
+
+async def test_costly_channels_wait_for_each_others_memory(begin: Begin) -> None:
+    channels = [Told(name, [None], size=4 * MIB) for name in ("one", "two", "three")]
+    scene = begin(*channels)
+    await asyncio.sleep(0.3)
+    assert sum(channel.running for channel in channels) == 1
+    account = scene.store  # the record of its peak comes with the attempt
+    await scene.until(DiscoveryFailed)
+    assert max(attempt.peak for attempt in account.attempts(9)) <= 8 * MIB
+
+
+async def test_the_next_start_knows_the_servers_at_once(begin: Begin) -> None:
+    channel = Told("one", [signed(fresh())])
+    await begin(channel).until(Discovered)
+    later = Told("one", [None])
+    scene = begin(later)
+    await asyncio.sleep(0.05)
+    assert scene.offers == [list(LINKS)]
+    assert not later.asked
+
+
+async def test_a_replayed_old_list_is_refused_also_after_a_restart(begin: Begin) -> None:
+    expiring = fresh(9, expires=int(time.time()) + 1)
+    await begin(Told("one", [signed(expiring)])).until(Discovered)
+    await asyncio.sleep(1.1)
+    scene = begin(Told("one", [signed(fresh(8))]))
+    (failed,) = (await scene.until(DiscoveryFailed))[:1]
+    assert "a newer one was seen before" in str(failed)
+
+
+async def test_new_keys_replace_old_ones_for_good(begin: Begin) -> None:
+    both = Trust((KEYS[1],))
+    expiring = fresh(2, expires=int(time.time()) + 1, next_trust=both)
+    await begin(Told("one", [signed(expiring, 0, 1)])).until(Discovered)
+    await asyncio.sleep(1.1)
+    scene = begin(Told("one", [signed(fresh(3), 0), signed(fresh(4), 1)]))
+    (found,) = await scene.until(Discovered)
+    assert found.version == 4
+
+
+async def test_sources_can_move(begin: Begin) -> None:
+    old = Told("old", [signed(fresh(2, sources=("new:here",), expires=int(time.time()) + 1))])
+    new = Told("new", [signed(fresh(3))])
+    scene = begin(old, new, origin=invited(old))
+    await scene.until(Discovered)
+    assert not new.asked
+    await scene.until(Discovered, 2)
+    assert new.asked
+
+
+async def test_a_clock_that_is_behind_is_told(begin: Begin) -> None:
+    now = int(time.time())
+    scene = begin(Told("one", [signed(Bundle(7, now + 7200, now + 86400, LINKS))]))
+    (warned,) = await scene.until(Warned)
+    assert "120 minutes behind" in str(warned)
+    assert scene.offers[-1] == list(LINKS)
+
+
+async def test_while_tunnels_are_up_nothing_is_seen_outside(begin: Begin) -> None:
+    inside = NetDialer(TlsClient())
+    channel = Told("one", [signed(fresh())])
+    await begin(channel, up=lambda: True, tunnels=inside).until(Discovered)
+    assert channel.dialers == [inside]
+
+
+async def test_in_the_dark_the_sources_are_asked_again(begin: Begin) -> None:
+    channel = Told("one", [signed(fresh())])
+    await begin(channel).until(Discovered)
+    await eventually(lambda: len(channel.asked) > 1)
+
+
+async def test_what_costs_nothing_is_watched(begin: Begin) -> None:
+    channel = Told("one", [signed(fresh(7))], watch=0.05)
+    scene = begin(channel, up=lambda: True)
+    await scene.until(Discovered)
+    channel.answers = [signed(fresh(8))]
+    await scene.until(Discovered, 2)
+
+
+async def test_an_unknown_kind_of_source_is_told_once(begin: Begin) -> None:
+    one = Told("one", [ChannelError(Verdict.NOT_FOUND)])
+    origin = replace(invited(one), first_sources=("carrot:here", "one:here"))
+    scene = begin(one, origin=origin)
+    await scene.until(DiscoveryFailed, 2)
+    assert list(map(str, scene.all(Warned))) == [
+        "warning: a source is left out: no channel reads carrot: sources"
+    ]
+
+
+def test_saved_invites_come_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    shelf = Shelf(store)
+    origin = replace(invited(Told("one")), saved=True)
+    shelf.keep(origin)
+    assert shelf.saved() == [origin]
+    assert shelf.forget(origin.id)
+    assert not shelf.forget(origin.id)
+    assert shelf.saved() == []
+    store.close()
+
+
+def test_an_older_version_never_replaces_a_newer_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    shelf = Shelf(store)
+    origin = invited(Told("one"))
+    newer = origin.learn(fresh(9), time.time())
+    shelf.keep(newer)
+    shelf.keep(origin.learn(fresh(8), time.time()))
+    recalled = shelf.recall(origin)
+    assert recalled.bundle is not None
+    assert recalled.bundle.version == 9
+    store.close()
