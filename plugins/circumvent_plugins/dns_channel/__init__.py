@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -16,6 +17,7 @@ from circumvent_plugins.dns_channel.gathering import Gathering
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import MAX_SECURE, parse_source
 
+FETCH_SECONDS = 12.0  # and a last round: less than callers wait, so that they hear why
 _CODEC = 128 * 1024  # messages as objects: each lives until it is read
 _NOTE = "manifest"
 
@@ -35,7 +37,8 @@ class DnsChannel(Channel):
         source = parse_source(fetch.source)
         net = Net(fetch.dialer, fetch.account)
         report = Report(source)
-        ballot = Ballot(source, net, report)
+        ends = time.monotonic() + FETCH_SECONDS
+        ballot = Ballot(source, net, report, ends)
         known = fetch.notes.get(_NOTE)
         was_known = was_tried = False
         async with ballot.open(), aclosing(ballot.candidates()) as candidates:
@@ -43,7 +46,7 @@ class DnsChannel(Channel):
                 if _mark(manifest) == known:
                     was_known = True
                     continue
-                gathering = Gathering(source, manifest, net, report)
+                gathering = Gathering(source, manifest, net, report, ends)
                 bundle = await gathering.bundle(ballot.voters(manifest))
                 if bundle is not None:
                     fetch.notes[_NOTE] = _mark(manifest)

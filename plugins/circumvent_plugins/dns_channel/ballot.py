@@ -29,12 +29,13 @@ _TICK = 0.1  # seconds
 
 
 class Ballot:
-    """The manifests that resolvers give, while it is open."""
+    """The manifests that resolvers give, while it is open, until ``ends`` (monotonic seconds)."""
 
-    def __init__(self, source: Source, net: Net, report: Report) -> None:
+    def __init__(self, source: Source, net: Net, report: Report, ends: float) -> None:
         self._source = source
         self._net = net
         self._report = report
+        self._ends = ends
         self._given: dict[Resolver, deque[Manifest]] = {}
         self._asked = 0  # in votes
         self._first_at: float | None = None
@@ -78,7 +79,8 @@ class Ballot:
                     await self._news.wait()
 
     def _is_done(self) -> bool:
-        return self._polling is None or self._polling.done()
+        is_over = time.monotonic() > self._ends
+        return is_over or self._polling is None or self._polling.done()
 
     def _is_settled(self, tried: set[Manifest]) -> bool:
         rest = self._ranked(tried)

@@ -6,6 +6,7 @@ A chunk proves itself, so it does not matter who sent it, nor what else was sent
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -23,12 +24,13 @@ FRUITLESS_ROUNDS = 2  # then this manifest is as good as forged
 
 @dataclass(slots=True)
 class Gathering:
-    """The chunks of one manifest."""
+    """The chunks of one manifest, until ``ends`` (monotonic seconds)."""
 
     source: Source
     manifest: Manifest
     net: Net
     report: Report
+    ends: float
     pieces: dict[str, bytes] = field(default_factory=dict)
 
     async def bundle(self, voters: Sequence[Resolver]) -> bytes | None:
@@ -39,7 +41,7 @@ class Gathering:
         quiet = [who for who in voters if who.is_secure] or voters
         turns = fruitless = 0
         while missing := self._missing():
-            if fruitless == FRUITLESS_ROUNDS:
+            if fruitless == FRUITLESS_ROUNDS or time.monotonic() > self.ends:
                 return None
             before = len(self.pieces)
             await self._round(deal(missing, self._loud() if fruitless else quiet, turns))
