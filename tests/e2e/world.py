@@ -34,10 +34,11 @@ class World:
         """What a newcomer is given: an invite, and beside it a subscription if it is known."""
         chosen = {name: self.sources[name] if name in alive else self.dead[name] for name in known}
         subscription = chosen.pop("subscription", None)
-        given = [self._invite(list(chosen.values()))] if chosen else []
+        given = [self.invite(list(chosen.values()))] if chosen else []
         return given + ([subscription] if subscription else [])
 
-    def _invite(self, sources: Sequence[str]) -> str:
+    def invite(self, sources: Sequence[str]) -> str:
+        """An invite to the authority that names these sources."""
         options = [f"--source={source}" for source in sources]
         return operate("invite", "--trust", str(self.key), *options).strip()
 
