@@ -63,7 +63,8 @@ class CarrierTable:
     def attach(self, number: int, rtt: float, now: float) -> Carrier:
         """A new carrier; what the peer may have missed about dead ones is said again."""
         carrier = self.live[number] = Carrier(number, rtt, now)
-        carrier.ping_at = now + self._ping_after()
+        self._draw_ping(carrier)
+        carrier.must_ping = True  # its answer brings the first round-trip time
         for gone, count in self._finals.items():
             self._notes.append((gone, pack(Kind.GONE, gone, count)))
         for lost in self._lost.values():
@@ -101,14 +102,14 @@ class CarrierTable:
             carrier.state = state
             self.changed.append(carrier)
 
-    def _ping_after(self) -> float:
-        return PING_AFTER * (1.0 - PING_JITTER * self._random.random())
+    def _draw_ping(self, carrier: Carrier) -> None:
+        carrier.ping_after = PING_AFTER * (1.0 - PING_JITTER * self._random.random())
 
     # --- what the peer says ---------------------------------------------------------------------
 
     def hear(self, carrier: Carrier, count: int, now: float) -> None:
         """Bytes came on it."""
-        carrier.hear(count, now, self._ping_after())
+        carrier.hear(count, now)
         if carrier.state is CarrierState.SUSPECT and not carrier.unacked:
             self._set(carrier, CarrierState.UP)
 
@@ -227,6 +228,7 @@ class CarrierTable:
         if carrier.ping_at <= now:  # the answer is due even if the kernel takes no PING
             carrier.must_ping = True
             carrier.ping_at, carrier.pinged_at = NEVER, now
+            self._draw_ping(carrier)
         if carrier.state is CarrierState.UP:
             if carrier.suspect_at <= now:
                 self._suspect(carrier, now)

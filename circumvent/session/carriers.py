@@ -62,6 +62,7 @@ class Carrier:
         "must_ping",
         "number",
         "owner",
+        "ping_after",
         "ping_at",
         "pinged_at",
         "pong",
@@ -89,6 +90,7 @@ class Carrier:
         self.ack_due = NEVER
         self.must_ack = False
         self.must_ping = False
+        self.ping_after = PING_AFTER
         self.ping_at = now + PING_AFTER
         self.pinged_at = NEVER
         self.pong: int | None = None
@@ -203,11 +205,11 @@ class Carrier:
 
     # --- what came ------------------------------------------------------------------------------
 
-    def hear(self, count: int, now: float, ping_after: float) -> None:
+    def hear(self, count: int, now: float) -> None:
         """``count`` bytes of any kind came."""
         self.bytes_in += count
         self.heard_at = now
-        self.ping_at = now + ping_after
+        self.ping_at = now + self.ping_after
         self.pinged_at = NEVER
 
     def owe_ack(self, now: float) -> bool:

@@ -10,6 +10,7 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
+from circumvent.session.inbound import Loan
 from circumvent.session.limits import RECONSIDER, STALL_CHECK, TRIM_EVERY, Limits
 from circumvent.session.reception import Reception
 from circumvent.session.state import State
@@ -175,6 +176,10 @@ class Engine:
         frame = pack(Kind.CLOSE, SESSION, 0, bytes((reason,)))
         view[: len(frame)] = frame
         return len(frame)
+
+    def keep(self, lent: list[Loan]) -> None:
+        """Copy what readers did not take of what ``receive`` lent them."""
+        self._inbound.keep(lent)
 
     # --- time and the end -----------------------------------------------------------------------
 

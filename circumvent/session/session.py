@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from random import SystemRandom
+from random import Random
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
 from circumvent.session.engine import Engine
+from circumvent.session.inbound import Loan
 from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.stream import SessionStream
@@ -47,7 +48,8 @@ class Session:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.engine = Engine(account, limits, self.loop.time(), SystemRandom(), is_client=is_client)
+        random = Random()  # noqa: S311 - when to ping is no secret
+        self.engine = Engine(account, limits, self.loop.time(), random, is_client=is_client)
         self.links: dict[int, Link] = {}
         self.error: CircumventError | None = None
         self._account = account
@@ -97,10 +99,10 @@ class Session:
 
     # --- for links ------------------------------------------------------------------------------
 
-    def receive(self, carrier: Carrier, data: memoryview) -> int:
+    def receive(self, carrier: Carrier, data: memoryview, lent: list[Loan] | None = None) -> int:
         """Take what came on a carrier; a peer that breaks the rules ends the session."""
         try:
-            return self.engine.receive(carrier, data, self.loop.time())
+            return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
             self.error = error
             self.engine.close(CloseReason.VIOLATION)
