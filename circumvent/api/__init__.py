@@ -2,6 +2,7 @@
 
 from circumvent.api.contracts import (
     Carrier,
+    CarrierLink,
     Channel,
     Cost,
     Dialer,
@@ -37,6 +38,7 @@ __all__ = [
     "Account",
     "ByteStream",
     "Carrier",
+    "CarrierLink",
     "Channel",
     "ChannelError",
     "CircumventError",

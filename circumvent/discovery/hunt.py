@@ -65,7 +65,8 @@ async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None
 
     Ends after ``HUNT_SECONDS``; closing the iterator cancels whoever runs.
     """
-    waiting = sorted(sources, key=lambda source: source.channel.tier)
+    # What may be watched costs nothing and nobody sees it: it comes before its tier.
+    waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
     running: set[asyncio.Task[Find]] = set()
     ends = time.monotonic() + HUNT_SECONDS
     try:
