@@ -2,6 +2,7 @@
 
 from circumvent.api.contracts import (
     Carrier,
+    CarrierLink,
     Channel,
     Cost,
     Dialer,
@@ -19,12 +20,14 @@ from circumvent.api.hooks import hookimpl
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
 from circumvent.errors import (
     ChannelError,
+    CircumventError,
     DestinationError,
     DialError,
     HandshakeError,
     LinkError,
     ProtocolError,
     Reason,
+    RemoteError,
     StreamResetError,
     UnsupportedError,
     Verdict,
@@ -35,8 +38,10 @@ __all__ = [
     "Account",
     "ByteStream",
     "Carrier",
+    "CarrierLink",
     "Channel",
     "ChannelError",
+    "CircumventError",
     "Cost",
     "Datagrams",
     "DestinationError",
@@ -53,6 +58,7 @@ __all__ = [
     "Privacy",
     "ProtocolError",
     "Reason",
+    "RemoteError",
     "SecureStream",
     "ServerEntry",
     "StreamResetError",

@@ -199,12 +199,27 @@ class Channel(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class CarrierLink:
+    """A pipe to a relay, encrypted to the relay's own key.
+
+    ``binding`` is that of the innermost secure channel (``SecureStream.channel_binding``): both
+    ends know it, and no other pipe has it.
+    """
+
+    stream: ByteStream
+    binding: bytes
+
+
 class Carrier(ABC):
-    """A way to reach a relay; its streams are bonded into one session."""
+    """A way to reach a relay; its pipes are bonded into one session."""
 
     name: str
     cost: Cost
 
     @abstractmethod
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> ByteStream:
-        """A pipe to the relay; raises DialError or HandshakeError."""
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+        """A pipe to the relay; raises DialError or HandshakeError.
+
+        ``dialer`` is straight, or goes through other tunnels that are up.
+        """

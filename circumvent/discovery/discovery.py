@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from circumvent.api.contracts import Channel, Dialer
 from circumvent.discovery.hunt import Find, Source, fetch, hunt
@@ -186,7 +187,8 @@ class Discovery:
 
     def _offer_all(self) -> None:
         now = time.time()
-        self._offer([e for origin in self._origins.values() for e in origin.entries(now)])
+        entries = (origin.entries(now) for origin in self._origins.values())
+        self._offer(tuple(dict.fromkeys(chain.from_iterable(entries))))
 
     def _sources(self, origin: Origin) -> list[Source]:
         sources, problems = usable_sources(origin.sources, self._channels)

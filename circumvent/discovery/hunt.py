@@ -65,7 +65,8 @@ async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None
 
     Ends after ``HUNT_SECONDS``; closing the iterator cancels whoever runs.
     """
-    waiting = sorted(sources, key=lambda source: source.channel.tier)
+    # What may be watched costs nothing and nobody sees it: it comes before its tier.
+    waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
     running: set[asyncio.Task[Find]] = set()
     ends = time.monotonic() + HUNT_SECONDS
     try:
@@ -117,7 +118,7 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
     """Raises CircumventError: why the last candidate was refused, or why there was none."""
     cost = source.channel.cost.dial
     await request.account.reserve(cost)
-    refusal: CircumventError = ChannelError(Verdict.NOT_FOUND)
+    refusal: CircumventError | None = None
     try:
         async with asyncio.timeout(FETCH_SECONDS):
             with plugin_faults(source.channel.name):
@@ -127,7 +128,9 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
                             return examine(data)
                         except CircumventError as error:
                             refusal = error
-        raise refusal
+        raise refusal or ChannelError(Verdict.NOT_FOUND)
+    except ChannelError as error:
+        raise refusal or error from None  # what came and was refused tells more
     except TimeoutError:
         raise ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s") from None
     finally:

@@ -71,7 +71,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
                 end = start + count
                 start += sink.write(lease.view, start, end)
                 if start < end or sink.unsent is not None:
-                    lease, start, end = _keep(lease, sink, account, start, end)
+                    lease, start, end = keep(lease, sink, account, start, end)
                     await finish(lease.view, sink, start, end)
         except BaseException:
             sink.unsent = None  # the block goes back: nobody may look at it again
@@ -82,7 +82,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
             return count
 
 
-def _keep(
+def keep(
     step: Lease, sink: ByteStream, account: Account, start: int, end: int
 ) -> tuple[Lease, int, int]:
     """Move what the sink did not send, and what it did not take, to a hold lease.

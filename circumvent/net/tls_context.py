@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import ssl
 import time
 from collections import OrderedDict
@@ -139,6 +140,8 @@ def _check_name(name: str, certificate: dict[str, Any]) -> None:
     for kind, value in certificate.get("subjectAltName", ()):
         if kind == "DNS" and value.lower() in accepted:
             return
+        if kind == "IP Address" and _is_same_address(value, name):
+            return
     message = "the server's certificate is not valid: it is for another name"
     raise HandshakeError(message, stage="tls")
 
@@ -173,3 +176,10 @@ def channel_binding(tls: Tls) -> bytes:
         message = "TLS: there is no channel to bind to yet"
         raise HandshakeError(message, stage="tls")
     return finished
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False

@@ -10,8 +10,8 @@ from collections.abc import Coroutine
 
 from circumvent.errors import BudgetError, CircumventError, ProtocolError
 from circumvent.memory import Account
-from circumvent.proxy.kernel import listen
-from circumvent.proxy.listener import Listener
+from circumvent.net.listener import Listener, listen
+from circumvent.proxy.kernel import speak_first
 from circumvent.proxy.options import DoorOptions
 from circumvent.proxy.socks import serve_socks4, serve_socks5
 from circumvent.proxy.visit import Dispatcher, House, Visit
@@ -154,6 +154,7 @@ def _listen(options: DoorOptions) -> list[socket.socket]:
     try:
         for address in options.addresses:
             sockets.append(listen(address, port, options.buffers))
+            speak_first(sockets[-1])
             port = sockets[0].getsockname()[1]
     except CircumventError:
         for sock in sockets:

@@ -21,6 +21,7 @@ MAX_FILES = 8  # the newest of a directory that are tried
 LOOK_EVERY = 5.0  # seconds
 STANDARD_INPUT = "-"
 SCHEME = "file:"
+SEEN = "seen"  # in the notes
 
 
 class FileChannel(Channel):
@@ -43,11 +44,20 @@ class FileChannel(Channel):
             return
         files = await asyncio.to_thread(_newest, path)
         seen = " ".join(f"{file.name}:{status.st_mtime_ns}" for file, status in files)
-        if fetch.notes.get("seen") == seen:
+        if fetch.notes.get(SEEN) == seen:
             raise ChannelError(Verdict.UNCHANGED)
-        fetch.notes["seen"] = seen
+        fetch.notes[SEEN] = seen
+        failure: ChannelError | None = None
         for file, _ in files:
-            yield await asyncio.to_thread(_read, file)
+            try:
+                data = await asyncio.to_thread(_read, file)
+            except ChannelError as error:
+                failure = error
+            else:
+                yield data
+        del fetch.notes[SEEN]  # none of them was good: look again next time
+        if failure is not None:
+            raise failure
 
 
 def _path_of(source: str) -> str:

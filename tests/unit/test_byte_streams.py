@@ -164,14 +164,12 @@ STREAMS = {
     "layer": layer(tcp),
     "tls 1.2 in memory": tls(IN_MEMORY, ssl.TLSVersion.TLSv1_2),
     "tls 1.3 in memory": tls(IN_MEMORY),
-    "tls over tls": tls(TLS_13),
     "tls over shadowsocks": tls(AES),
     "websocket": websocket(tcp, is_client=True),
-    "websocket over tls": websocket(TLS_13, is_client=True),
     "tls over websocket over tls": tls(websocket(TLS_13, is_client=True)),
-    "accepted websocket": websocket(tcp, is_client=False),
     "accepted tls": accepted_tls(tcp),
-    "accepted tls over tls": accepted_tls(accepted_tls(tcp)),
+    "accepted websocket": websocket(tcp, is_client=False),
+    "accepted tls over websocket": accepted_tls(websocket(tcp, is_client=False)),
 }
 PORTABLE = {
     "tcp": tcp,

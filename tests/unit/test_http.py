@@ -101,7 +101,7 @@ async def site(scheme: str, certificate: Certificate) -> AsyncIterator[Site]:
     if scheme == "https":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
-    runner = web.AppRunner(site.app(), shutdown_timeout=0.1)
+    runner = web.AppRunner(site.app(), shutdown_timeout=0.01)
     await runner.setup()
     site.port = free_port()
     await web.TCPSite(runner, HOST, site.port, ssl_context=context).start()
@@ -114,9 +114,15 @@ def account() -> Account:
     return Memory(1 << 20).account("test")
 
 
+@pytest.fixture(scope="module")
+def trusting(certificate: Certificate) -> TlsClient:
+    """Reading the system's certificates takes longer than most of the tests."""
+    return TlsClient(str(certificate.authority))
+
+
 @pytest.fixture
-def dialer(certificate: Certificate) -> NetDialer:
-    return NetDialer(TlsClient(str(certificate.authority)))
+def dialer(trusting: TlsClient) -> NetDialer:
+    return NetDialer(trusting)
 
 
 @pytest.fixture
@@ -201,7 +207,7 @@ class TestBounds:
                 yield piece
 
         asking = asyncio.ensure_future(session.post(f"{url}/count", data=counted()))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.1)
         assert given < LARGE
         assert account.leased == 0, "nothing is leased while it waits"
         site.may_read.set()
@@ -212,7 +218,7 @@ class TestBounds:
         self, session: aiohttp.ClientSession, site: Site, url: str, account: Account
     ) -> None:
         async with session.get(f"{url}/flood") as response:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
             stopped_at = site.sent
             assert stopped_at < LARGE
             assert account.leased == 0
@@ -229,7 +235,7 @@ class TestBounds:
         self, session: aiohttp.ClientSession, url: str
     ) -> None:
         asking = asyncio.ensure_future(session.post(f"{url}/count", data=pieces(LARGE)))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
         asking.cancel()
         await asyncio.wait([asking])
 

@@ -1,13 +1,19 @@
-"""Accepts clients: in bursts, with a limit, and patient when descriptors run out."""
+"""Listening sockets, and accepting: in bursts, with a limit, patient when descriptors run out."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
+import os
 import socket
 from collections.abc import Callable, Sequence
 
+from circumvent.errors import ConfigError
+from circumvent.net.sockets import SocketBuffers, prepare
+
+BACKLOG = 1024  # a browser that restores its tabs must not meet a full queue
+ANY_IPV6 = "::"
 ACCEPT_BURST = 64  # clients per turn of the loop, so that those inside get theirs
 RETRY_SECONDS = 0.5  # with no descriptors left, when to look again
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -72,7 +78,7 @@ class Listener:
         if not self._complained:
             self._complained = True
             hint = " (raise `ulimit -n`)" if error.errno in _OUT_OF_RESOURCES else ""
-            log.warning("front door: accepting pauses: %s%s", error.strerror, hint)
+            log.warning("accepting pauses: %s%s", error.strerror, hint)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -83,3 +89,30 @@ class Listener:
             self._paused = True
             for sock in self._sockets:
                 self._loop.remove_reader(sock)
+
+
+def listen(address: str, port: int, buffers: SocketBuffers) -> socket.socket:
+    """A listening socket; ``::`` takes IPv4 too. Raises ConfigError with the errno."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Clients inherit all of this: nothing but the blocking mode is left to set for each.
+        prepare(sock, buffers)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address != ANY_IPV6)
+        sock.bind((address, port))
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _cannot_listen(address, port, error) from error
+    return sock
+
+
+def _cannot_listen(address: str, port: int, error: OSError) -> ConfigError:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return ConfigError(
+        f"cannot listen on {address} port {port}: {reason}; choose another with --listen",
+        stage="listen",
+        errno=error.errno,
+    )

@@ -1,0 +1,203 @@
+"""The relay's end of all sessions: lets carriers in and opens what their streams ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+
+from circumvent.api.exchange import send
+from circumvent.api.streams import ByteStream
+from circumvent.errors import CircumventError, DestinationError, Reason
+from circumvent.memory import Account
+from circumvent.session.handshake import be_introduced, refuse
+from circumvent.session.join import join
+from circumvent.session.limits import Limits
+from circumvent.session.session import Session
+from circumvent.session.stream import SessionStream
+from circumvent.wire.address import Destination
+from circumvent.wire.frames import CloseReason, ResetReason
+from circumvent.wire.hello import Attach, Create, Hello, Welcome, format_welcome, is_proven
+from circumvent.wire.opening import parse_opening
+
+HELLO_SECONDS = 10.0  # after the knock; a slow network needs a few round trips
+KEPT_SECONDS = 90.0  # a session without carriers: a tunnel under the sea, a lift, a reboot
+FIRST_RTT = 0.1  # seconds; a carrier's round trip until its first PONG
+MAX_CARRIERS = 16  # of one session; a client keeps three
+_NUMBERS = 64  # carriers may arrive in another order than they were dialed
+
+_REASONS = {
+    Reason.FAILURE: ResetReason.FAILURE,
+    Reason.FORBIDDEN: ResetReason.FORBIDDEN,
+    Reason.NETWORK_UNREACHABLE: ResetReason.NETWORK_UNREACHABLE,
+    Reason.HOST_UNREACHABLE: ResetReason.HOST_UNREACHABLE,
+    Reason.REFUSED: ResetReason.REFUSED,
+    Reason.TIMED_OUT: ResetReason.TIMED_OUT,
+}
+
+Verify = Callable[[bytes, bytes], str | None]
+OpenDestination = Callable[[str, Destination], Awaitable[ByteStream]]
+
+
+@dataclass(eq=False, slots=True)
+class Hosted:
+    """One session; ``user`` is whom the credential named."""
+
+    session: Session
+    user: str
+    secret: bytes = field(repr=False)
+    numbers: set[int]
+    expiry: asyncio.TimerHandle | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+    def claim(self, number: int) -> bool:
+        """Whether a carrier's number was never used before; it is used from now on."""
+        highest = max(self.numbers)
+        if number in self.numbers or number <= highest - _NUMBERS:
+            return False
+        self.numbers.add(number)
+        self.numbers -= {each for each in self.numbers if each <= highest - _NUMBERS}
+        return True
+
+    def sent_up(self, count: int) -> None:
+        """Bytes went to a destination."""
+        self.bytes_up += count
+
+    def sent_down(self, count: int) -> None:
+        """Bytes came from a destination."""
+        self.bytes_down += count
+
+
+class SessionHost:
+    """All sessions of a relay.
+
+    ``verify(credential, binding)`` names the user, or None for a stranger.
+    ``open_destination(user, destination)`` connects; raises DestinationError and other
+    CircumventErrors. ``may_begin(user)`` says whether the user may have one more session.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        limits: Limits,
+        verify: Verify,
+        open_destination: OpenDestination,
+        may_begin: Callable[[str], bool] = lambda _: True,
+    ) -> None:
+        self.sessions: dict[bytes, Hosted] = {}
+        self.is_draining = False
+        self._account = account
+        self._limits = limits
+        self._verify = verify
+        self._open_destination = open_destination
+        self._may_begin = may_begin
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve_carrier(self, stream: ByteStream, binding: bytes) -> None:
+        """Let a carrier in and serve it until it ends; owns ``stream``; raises nothing."""
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello, leftover = await be_introduced(stream, self._account)
+                answer = self._admit(hello, binding)
+                if isinstance(answer, CloseReason):
+                    await refuse(stream, self._account, answer)
+                    return
+                await send(stream, self._account, format_welcome(Welcome(self._limits.streams)))
+        except (CircumventError, TimeoutError):
+            stream.abort()
+            return
+        except BaseException:
+            stream.abort()
+            raise
+        link = answer.session.attach(hello.number, stream, FIRST_RTT, leftover)
+        await link.wait_closed()
+
+    async def aclose(self) -> None:
+        """End all sessions."""
+        await asyncio.gather(
+            *(each.session.aclose(CloseReason.DRAINING) for each in tuple(self.sessions.values()))
+        )
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- who may come in ------------------------------------------------------------------------
+
+    def _admit(self, hello: Hello, binding: bytes) -> Hosted | CloseReason:
+        hosted = self.sessions.get(hello.session)
+        if isinstance(hello, Create):
+            return self._create(hello, binding) if hosted is None else CloseReason.REFUSED
+        return self._attach(hosted, hello, binding)
+
+    def _create(self, hello: Create, binding: bytes) -> Hosted | CloseReason:
+        user = self._verify(hello.credential, binding)
+        if user is None:
+            return CloseReason.REFUSED
+        if self.is_draining:
+            return CloseReason.DRAINING
+        if not self._may_begin(user):
+            return CloseReason.BUSY
+        hosted = Hosted(
+            Session(
+                self._account,
+                self._limits,
+                is_client=False,
+                opened=lambda stream, opening: self._opened(hosted, stream, opening),
+                changed=lambda: self._changed(hello.session, hosted),
+            ),
+            user,
+            hello.secret,
+            {hello.number},
+        )
+        self.sessions[hello.session] = hosted
+        self._changed(hello.session, hosted)
+        return hosted
+
+    def _attach(self, hosted: Hosted | None, hello: Attach, binding: bytes) -> Hosted | CloseReason:
+        if hosted is None or not is_proven(hello, hosted.secret, binding):
+            return CloseReason.UNKNOWN_SESSION
+        if len(hosted.session.links) >= MAX_CARRIERS:
+            return CloseReason.BUSY
+        return hosted if hosted.claim(hello.number) else CloseReason.REFUSED
+
+    def _changed(self, name: bytes, hosted: Hosted) -> None:
+        """Forget a session that is over, or that has no carriers for too long."""
+        session = hosted.session
+        if session.engine.closed is not None:
+            if self.sessions.pop(name, None) is not None:
+                self._start(session.aclose())
+        elif session.links:
+            if hosted.expiry is not None:
+                hosted.expiry.cancel()
+                hosted.expiry = None
+        elif hosted.expiry is None:
+            expire = session.close
+            hosted.expiry = session.loop.call_later(KEPT_SECONDS, expire, CloseReason.DONE)
+
+    # --- what streams lead to -------------------------------------------------------------------
+
+    def _opened(self, hosted: Hosted, stream: SessionStream, opening: bytes) -> None:
+        if self.is_draining:
+            stream.cut(ResetReason.DRAINING)
+        else:
+            self._start(self._carry(hosted, stream, opening))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, hosted: Hosted, stream: SessionStream, opening: bytes) -> None:
+        try:
+            far = await self._open_destination(hosted.user, parse_opening(opening))
+        except DestinationError as error:
+            stream.cut(_REASONS[error.reason])
+        except CircumventError:
+            stream.cut(ResetReason.FAILURE)
+        except BaseException:
+            stream.cut(ResetReason.FAILURE)
+            raise
+        else:
+            await join(stream, far, self._account, hosted.sent_up, hosted.sent_down)

@@ -1,0 +1,71 @@
+"""Numbers that the session goes by, and why they are what they are. Seconds and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# --- acknowledgements -----------------------------------------------------------------------
+
+ACK_BYTES = 64 * 1024  # acknowledge at once after so many: a quarter of a fast path's cap
+ACK_DELAY = 0.010  # or after so long: what a cap allows for on top of the round trip
+
+# --- bytes on the way -----------------------------------------------------------------------
+
+FIRST_RATE = 2e6  # bytes per second; what a path is taken for until it shows its rate
+FIRST_CAP = 128 * 1024  # until then, per carrier, at least: eight frames keep acks coming
+LARGEST_FIRST_CAP = 512 * 1024  # and at most: what a slow path then holds delays everything
+LEAST_CAP = 64 * 1024  # four frames; below, a carrier idles between acknowledgements
+LEAST_DRAINED_CAP = 32 * 1024  # while looking for the round trip without a queue
+CAP_GAIN = 1.5  # times what the path holds; 2 gains nothing and doubles the reordering
+MAX_UNACKED_FRAMES = 1024  # per session: so a receiver never has more gaps than that
+
+# --- paths ----------------------------------------------------------------------------------
+
+DRAIN_EVERY = 10.0  # a standing queue passes for distance: let it run empty and look again
+FIRST_DRAIN = 1.0  # the first look; the handshake's round trip may have been exceptional
+DRAIN_SECONDS = 0.1  # how long to look
+RATE_WINDOW = 1.0  # the fastest of the last one to two of these, or of 8 round trips
+
+RECONSIDER = 0.02  # frames wait for a fast carrier: it may have become slow meanwhile
+
+# --- suspicion and death --------------------------------------------------------------------
+
+LEAST_PATIENCE = 0.2  # without progress: more than Wi-Fi's and LTE's usual hiccups
+LEAST_LIFE = 3.0  # silence after which a carrier is dead, if another one is not silent
+ALL_SILENT = 10.0  # if all are silent it is the network, and it may come back
+LATE_LOOP = 0.12  # we were late ourselves: silence proves nothing
+PING_AFTER = 20.0  # of silence: NATs forget a flow after 30 s and more
+PING_JITTER = 0.5  # part of it drawn anew each time: no clockwork for a watcher to find
+PONG_PATIENCE = 1.0  # an idle carrier whose answer takes longer is suspected
+ASK_PATIENCE = 0.05  # how long a live carrier may take to say what arrived on a lost one
+FINAL_COUNTS = 16  # dead carriers whose final count is told again on each new carrier
+
+# --- streams --------------------------------------------------------------------------------
+
+FIRST_WINDOW = 64 * 1024  # what an opener may send before it hears a word
+LEAST_WINDOW = 16 * 1024  # one frame
+LARGEST_FIRST_WINDOW = 1024 * 1024  # a page's largest objects come without waiting for more
+FIRST_CREDIT = 64 * 1024  # of the whole session, until the peer's first WINDOW is read
+MAX_GAPS = MAX_UNACKED_FRAMES  # pieces out of order
+STALL_CHECK = 1.0  # how often to look for streams that nobody reads, while credit is exhausted
+STALLED_AFTER = 5.0  # the session is full of what nobody takes: cut the longest-stalled stream
+
+TRIM_EVERY = 1.0  # unused blocks are kept warm no longer
+
+# --- nuisance -------------------------------------------------------------------------------
+
+NUISANCES = 8192  # frames that bring nothing new, at once: a fault repeats up to 1024 frames
+NUISANCES_PER_SECOND = 2000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may use.
+
+    ``send``: bytes of blocks with data on the way or queued; ``receive``: bytes that the peer
+    may send ahead of our readers; ``streams``: how many the peer may have open.
+    """
+
+    send: int = 2 << 20
+    receive: int = 4 << 20
+    streams: int = 512

@@ -1,0 +1,241 @@
+"""The sending half: cuts what is written into frames and keeps them until they are settled."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+from circumvent.memory import PAGE
+from circumvent.session.blocks import Blocks
+from circumvent.session.carriers import Carrier
+from circumvent.session.credit import SendCredit
+from circumvent.session.limits import LEAST_WINDOW, MAX_UNACKED_FRAMES
+from circumvent.session.scheduler import Scheduler
+from circumvent.session.streams import Event, Frame, Sending, Stream
+from circumvent.wire.frames import (
+    HEADER,
+    HEADER_SIZE,
+    LENGTH_BITS,
+    MAX_FRAME,
+    MAX_PAYLOAD,
+    Kind,
+    ResetReason,
+    pack,
+)
+
+_RESERVED = 4 * LEAST_WINDOW  # credit that only streams with nothing queued may use
+_DATA = Kind.DATA << LENGTH_BITS
+_WAKE_AT_ONCE = 8  # writers; the others get their turn at the next occasion
+
+
+class Outbound:
+    """Frames from the first write to their acknowledgement.
+
+    ``wake`` is told of a stream whose waiting writer may go on, ``finished`` of one whose last
+    frame was settled.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_control",
+        "_finished",
+        "_frames",
+        "_wake",
+        "blocks",
+        "credit",
+        "scheduler",
+    )
+
+    def __init__(
+        self, blocks: Blocks, wake: Callable[[Stream], None], finished: Callable[[Stream], None]
+    ) -> None:
+        self.blocks = blocks
+        self._finished = finished
+        self.credit = SendCredit()
+        self.scheduler = Scheduler()
+        self._wake = wake
+        self._frames = 0  # with data and not settled
+        self._control: deque[Frame] = deque()
+        self._blocked: OrderedDict[Stream, None] = OrderedDict()
+
+    # --- what users write -----------------------------------------------------------------------
+
+    def room(self, stream: Stream) -> int:
+        """Bytes that ``write`` would take now.
+
+        A stream may queue as much as is left for all others together: one alone gets half of
+        the memory, and there is always some for who comes next.
+        """
+        if stream.sending is not Sending.OPEN:
+            return 0
+        credit = self.credit.free
+        memory = self.blocks.free
+        if stream.outbox is not None:
+            credit -= _RESERVED
+            memory -= stream.outbox.size
+        if memory < PAGE or self._frames >= MAX_UNACKED_FRAMES:
+            return 0
+        fitting = memory // MAX_FRAME * MAX_PAYLOAD if memory >= MAX_FRAME else PAGE - HEADER_SIZE
+        return max(0, min(fitting, credit, stream.send_limit - stream.sent))
+
+    def write(self, stream: Stream, data: memoryview) -> int:
+        """Queue as much of ``data`` as there is room for."""
+        count = min(len(data), self.room(stream))
+        at = self._append_to_last(stream, data[:count])
+        while at < count:
+            piece = data[at : min(count, at + MAX_PAYLOAD)]
+            size = HEADER_SIZE + len(piece)
+            lease = self.blocks.take(size)
+            if lease is None:
+                break
+            view = lease.view[:size]
+            HEADER.pack_into(view, 0, _DATA | len(piece), stream.number, stream.sent + at)
+            view[HEADER_SIZE:] = piece
+            self.scheduler.push(stream, Frame(stream, view, lease))
+            self._frames += 1
+            stream.unacked += 1
+            at += len(piece)
+        stream.sent += at
+        self.credit.spent += at
+        return at
+
+    def _append_to_last(self, stream: Stream, data: memoryview) -> int:
+        """Let the last frame grow if no carrier has seen it: many small writes, few frames."""
+        last = stream.outbox.frames[-1] if stream.outbox is not None else None
+        if last is None or last.lease is None or not last.is_fresh:
+            return 0
+        count = min(len(data), len(last.lease.view) - last.size)
+        if count:
+            size = last.size + count
+            last.lease.view[last.size : size] = data[:count]
+            last.view, last.size = last.lease.view[:size], size
+            start = stream.sent + HEADER_SIZE + count - size
+            HEADER.pack_into(last.view, 0, _DATA | size - HEADER_SIZE, stream.number, start)
+            self.scheduler.grow(stream, count)
+        return count
+
+    def end(self, stream: Stream) -> None:
+        """No more bytes follow."""
+        if stream.send_event(Event.END):
+            self._signal(stream, Kind.FIN)
+
+    def cut(self, stream: Stream, reason: ResetReason) -> None:
+        """Drop what was not sent; the peer is told how far it had come."""
+        if not stream.send_event(Event.CUT):
+            return
+        self.drop(stream)
+        self._signal(stream, Kind.RESET, bytes((reason,)))
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what is queued."""
+        for frame in self.scheduler.drop(stream):
+            self.settle(frame)
+
+    def stop(self, stream: Stream, reason: ResetReason) -> None:
+        """Ask the peer to send no more on this stream."""
+        self._control.append(Frame(None, pack(Kind.STOP, stream.number, 0, bytes((reason,))), None))
+
+    def open(self, stream: Stream, opening: bytes) -> None:
+        """Tell the peer of a new stream."""
+        frame = Frame(stream, pack(Kind.OPEN, stream.number, stream.granted, opening), None)
+        stream.unacked += 1
+        self._control.append(frame)
+
+    def grant(self, number: int, limit: int) -> None:
+        """Tell how far the peer may send on a stream, or in the whole session."""
+        self._control.append(Frame(None, pack(Kind.WINDOW, number, limit), None))
+
+    def _signal(self, stream: Stream, kind: Kind, payload: bytes = b"") -> None:
+        stream.unacked += 1
+        self._control.append(Frame(stream, pack(kind, stream.number, stream.sent, payload), None))
+
+    # --- what carriers take ---------------------------------------------------------------------
+
+    def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
+        """Whether ``fill`` is worth a try."""
+        return bool(self._control) or self.scheduler.has_work(carrier, rivals, now)
+
+    def fill(
+        self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
+    ) -> int:
+        """Write reliable frames into ``view[at:]``; returns the end of the last one."""
+        start, room = at, len(view)
+        at = self._fill_control(carrier, view, at)
+        at = self.scheduler.fill(carrier, rivals, view, at, now)
+        if at > start:
+            is_full = room - at < MAX_FRAME or carrier.allowance - (at - start) < MAX_FRAME
+            carrier.launch(at - start, now, is_bound_by_path=is_full)
+            self.wake_blocked()
+        return at
+
+    def _fill_control(self, carrier: Carrier, view: memoryview, at: int) -> int:
+        control, room = self._control, len(view)
+        while control and at + control[0].size <= room:
+            frame = control.popleft()
+            after = at + frame.size
+            view[at:after] = frame.view
+            frame.carrier = carrier.number
+            carrier.frames.append(frame)
+            at = after
+        return at
+
+    # --- what becomes of it ---------------------------------------------------------------------
+
+    def settle(self, frame: Frame) -> None:
+        """It arrived, or is not needed any more."""
+        if frame.is_settled:
+            return
+        frame.is_settled = True
+        if frame.lease is not None:
+            self.blocks.give(frame.lease)
+            frame.lease = None
+            frame.view = b""
+            self._frames -= 1
+        stream = frame.stream
+        if stream is not None:
+            stream.unacked -= 1
+            if not stream.unacked and stream.sending is not Sending.OPEN:
+                self._finished(stream)
+
+    def requeue(self, carrier: Carrier) -> int:
+        """Let others carry what is still on the way on ``carrier``; returns bytes."""
+        moved = 0
+        for frame in reversed(carrier.frames):
+            if frame.carrier == carrier.number and not frame.is_settled:
+                frame.carrier = 0
+                moved += self._requeue(frame)
+        return moved
+
+    def _requeue(self, frame: Frame) -> int:
+        stream = frame.stream
+        if frame.lease is None or stream is None:
+            self._control.appendleft(frame)
+        elif stream.sending is Sending.CUT:
+            self.settle(frame)
+            return 0
+        else:
+            self.scheduler.push_back(frame, stream)
+        return frame.size
+
+    # --- who waits to write ---------------------------------------------------------------------
+
+    def wait(self, stream: Stream) -> None:
+        """Wake this stream's writer when there is room."""
+        stream.waits_to_write = True
+        self._blocked[stream] = None
+
+    def wake_blocked(self) -> None:
+        """Wake the first of those who wait and now have room."""
+        for _ in range(min(len(self._blocked), _WAKE_AT_ONCE)):
+            stream, _none = self._blocked.popitem(last=False)
+            if not self.wake_if_room(stream):
+                self._blocked[stream] = None
+
+    def wake_if_room(self, stream: Stream) -> bool:
+        """Wake this stream's writer if a write is worth a try; False if it must wait on."""
+        if not stream.waits_to_write:
+            return True
+        if stream.sending is Sending.OPEN and not self.room(stream):
+            return False
+        self._wake(stream)
+        return True

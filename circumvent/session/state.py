@@ -1,0 +1,154 @@
+"""What both halves of the engine share, and what follows when a stream or the session changes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from circumvent.memory import Account
+from circumvent.session.blocks import Blocks
+from circumvent.session.carrier_table import CarrierTable
+from circumvent.session.carriers import NEVER
+from circumvent.session.credit import ReceiveCredit
+from circumvent.session.inbound import Inbound
+from circumvent.session.limits import STALL_CHECK, STALLED_AFTER, Limits
+from circumvent.session.outbound import Outbound
+from circumvent.session.stream_table import StreamTable
+from circumvent.session.streams import Event, Receiving, Sending, Stream
+from circumvent.wire.frames import SESSION, CloseReason, ResetReason
+
+
+class State:
+    """The tables of one session, and how they hang together."""
+
+    __slots__ = (
+        "accepted",
+        "carriers",
+        "closed",
+        "credit",
+        "held",
+        "inbound",
+        "outbound",
+        "streams",
+        "woken",
+    )
+
+    def __init__(
+        self, account: Account, limits: Limits, random: Random, *, is_client: bool
+    ) -> None:
+        self.woken: list[Stream] = []
+        self.accepted: list[tuple[Stream, bytes]] = []
+        self.closed: CloseReason | None = None
+        self.streams = StreamTable(limits.streams, is_client=is_client)
+        self.outbound = Outbound(
+            Blocks(account, limits.send), self.wake_writer, self.retire_if_over
+        )
+        self.held = Blocks(account, limits.receive)
+        # Half: blocks are not always full, and stalled readers must not hold up the others.
+        self.credit = ReceiveCredit(limits.receive // 2)
+        self.inbound = Inbound(self.held, self.credit, self._starve)
+        self.carriers = CarrierTable(self.outbound.settle, self.outbound.requeue, random)
+        self.grant_session()
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def wake_reader(self, stream: Stream) -> None:
+        """Its reader may go on, if it waits and there is something."""
+        if stream.waits_to_read and stream.is_readable:
+            stream.waits_to_read = False
+            self.woken.append(stream)
+
+    def wake_writer(self, stream: Stream) -> None:
+        """Its writer may go on, if it waits."""
+        if stream.waits_to_write:
+            stream.waits_to_write = False
+            self.woken.append(stream)
+
+    def stop(self, stream: Stream, reason: ResetReason) -> None:
+        """Nobody will read any more."""
+        if not stream.is_at_end and stream.receive_event(Event.STOP):
+            self.outbound.stop(stream, reason)
+            self.inbound.discard(stream)
+            self.grant_session()
+        self.retire_if_over(stream)
+
+    def abort(self, stream: Stream, reason: ResetReason) -> None:
+        """Cut both directions."""
+        self.outbound.cut(stream, reason)
+        self.stop(stream, reason)
+
+    def retire_if_over(self, stream: Stream) -> None:
+        """Forget a stream when nothing is left to do."""
+        if stream.is_over:
+            self.inbound.discard(stream)
+            self.streams.retire(stream)
+
+    def _starve(self, stream: Stream) -> None:
+        """No memory for what came: that stream is cut, and nothing else suffers."""
+        self._break(stream, ResetReason.MEMORY)
+
+    def _break(self, stream: Stream, reason: ResetReason) -> None:
+        """Cut a stream whose users did not ask for it."""
+        stream.reason = reason
+        self.abort(stream, reason)
+        self.wake_reader(stream)
+        self.wake_writer(stream)
+
+    # --- credit ---------------------------------------------------------------------------------
+
+    def grant(self, stream: Stream) -> None:
+        """Let the peer send on, further the faster our reader is."""
+        if stream.receiving is Receiving.OPEN:
+            limit = self.credit.stream_limit(stream.consumed, stream.granted)
+            if limit is not None:
+                stream.granted = limit
+                self.outbound.grant(stream.number, limit)
+        self.grant_session()
+
+    def grant_session(self) -> None:
+        """Let the peer send on in all."""
+        limit = self.credit.grant()
+        if limit is not None:
+            self.outbound.grant(SESSION, limit)
+
+    def relieve(self, now: float) -> None:
+        """Credit runs out: lend the readers that keep up what the others hold, or cut one."""
+        if not self.credit.is_exhausted:
+            return
+        stalled = [each for each in self.streams if _stalled_since(each) <= now - STALL_CHECK]
+        held = sum(each.inbox.size for each in stalled if each.inbox is not None)
+        self.credit.extra = min(held, self.held.limit - self.credit.window)
+        self.grant_session()
+        if held - self.credit.extra > self.credit.window // 2:
+            worst = min(stalled, key=_stalled_since)
+            if _stalled_since(worst) <= now - STALLED_AFTER:
+                self._break(worst, ResetReason.STALLED)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def end(self, reason: CloseReason) -> None:
+        """The session is over: drop everything, wake everybody."""
+        self.closed = reason
+        for frame in self.carriers.frames():
+            self.outbound.settle(frame)
+        for stream in self.streams:
+            self.outbound.drop(stream)
+            self.inbound.release(stream)
+            stream.sending, stream.receiving = Sending.CUT, Receiving.CUT
+            stream.waits_to_read = stream.waits_to_write = False
+            self.woken.append(stream)
+        self.trim()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether blocks are kept for the next frames."""
+        return self.outbound.blocks.is_warm or self.held.is_warm
+
+    def trim(self) -> None:
+        """Keep no block warm."""
+        self.outbound.blocks.trim()
+        self.held.trim()
+
+
+def _stalled_since(stream: Stream) -> float:
+    inbox = stream.inbox
+    return inbox.moved_at if inbox is not None and inbox.size else NEVER

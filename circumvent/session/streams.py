@@ -1,0 +1,207 @@
+"""One stream of a session: its two directions, and what is queued or held for it.
+
+The directions are independent (RFC 9000 §3 has the same machine). What an idle stream does not
+need is not there: thousands of them may be open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum, auto
+
+from circumvent.errors import ProtocolError
+from circumvent.memory import Lease
+from circumvent.wire.frames import ResetReason
+
+
+class Sending(Enum):
+    """Our direction."""
+
+    OPEN = auto()
+    ENDED = auto()  # FIN was made: no more data
+    CUT = auto()  # RESET was made: what is unacknowledged is dropped
+
+
+class Receiving(Enum):
+    """The peer's direction."""
+
+    OPEN = auto()
+    SIZED = auto()  # FIN came: the length is known
+    STOPPED = auto()  # nobody reads here any more: what comes is dropped
+    CUT = auto()  # RESET came
+
+
+class Event(Enum):
+    """What happens to a direction."""
+
+    END = auto()
+    CUT = auto()
+    STOP = auto()
+
+
+SENDING: dict[tuple[Sending, Event], Sending] = {
+    (Sending.OPEN, Event.END): Sending.ENDED,
+    (Sending.OPEN, Event.CUT): Sending.CUT,
+    (Sending.ENDED, Event.CUT): Sending.CUT,
+}
+RECEIVING: dict[tuple[Receiving, Event], Receiving] = {
+    (Receiving.OPEN, Event.END): Receiving.SIZED,
+    (Receiving.OPEN, Event.CUT): Receiving.CUT,
+    (Receiving.OPEN, Event.STOP): Receiving.STOPPED,
+    (Receiving.SIZED, Event.CUT): Receiving.CUT,
+    (Receiving.SIZED, Event.STOP): Receiving.STOPPED,
+    (Receiving.STOPPED, Event.CUT): Receiving.CUT,
+}  # what is not here changes nothing: control frames may come twice and late
+
+
+class Frame:
+    """A reliable frame until it is acknowledged; ``view`` is all of it, header and payload.
+
+    ``carrier`` is the number of the one that is responsible for it, 0 while it is queued.
+    Only a ``is_fresh`` one, which no carrier has seen, may still grow. What is ``is_settled``
+    was acknowledged or given up, wherever it still stands in a queue; its block is gone.
+    """
+
+    __slots__ = ("carrier", "is_fresh", "is_settled", "lease", "size", "stream", "view")
+
+    def __init__(
+        self, stream: Stream | None, view: memoryview | bytes, lease: Lease | None
+    ) -> None:
+        self.stream = stream
+        self.view = view
+        self.size = len(view)
+        self.lease = lease
+        self.carrier = 0
+        self.is_fresh = True
+        self.is_settled = False
+
+
+class Outbox:
+    """Frames of a stream that wait for a carrier."""
+
+    __slots__ = ("frames", "size")
+
+    def __init__(self) -> None:
+        self.frames: deque[Frame] = deque()
+        self.size = 0
+
+
+class Piece:
+    """Received bytes ``lease.view[start:end]``."""
+
+    __slots__ = ("end", "lease", "start")
+
+    def __init__(self, lease: Lease, start: int, end: int) -> None:
+        self.lease = lease
+        self.start = start
+        self.end = end
+
+
+class Inbox:
+    """What came and is not read yet: ``pieces`` in order, and beyond a gap by their offset.
+
+    ``high`` is the end of the furthest byte seen, ``size`` the length of ``pieces`` together.
+    """
+
+    __slots__ = ("gaps", "high", "moved_at", "pieces", "size")
+
+    def __init__(self, high: int, now: float) -> None:
+        self.pieces: deque[Piece] = deque()
+        self.gaps: dict[int, Piece] = {}
+        self.high = high
+        self.size = 0
+        self.moved_at = now
+
+
+class Stream:
+    """State of one stream. ``final`` is the peer's last offset once known, else -1.
+
+    ``is_open``: whether OPEN was seen; what overtook it is kept like any other data.
+    ``waits_to_read`` and ``waits_to_write``: whether somebody wants to be woken.
+    """
+
+    __slots__ = (
+        "final",
+        "granted",
+        "inbox",
+        "is_open",
+        "number",
+        "outbox",
+        "owner",
+        "reason",
+        "received",
+        "receiving",
+        "send_limit",
+        "sending",
+        "sent",
+        "unacked",
+        "waits_to_read",
+        "waits_to_write",
+    )
+
+    def __init__(self, number: int, send_limit: int, granted: int) -> None:
+        self.number = number
+        self.sending = Sending.OPEN
+        self.receiving = Receiving.OPEN
+        self.sent = 0
+        self.send_limit = send_limit
+        self.unacked = 0
+        self.outbox: Outbox | None = None
+        self.received = 0
+        self.granted = granted
+        self.final = -1
+        self.is_open = False
+        self.inbox: Inbox | None = None
+        self.reason: ResetReason | None = None
+        self.owner: object = None
+        self.waits_to_read = False
+        self.waits_to_write = False
+
+    @property
+    def high(self) -> int:
+        """The end of the furthest byte seen."""
+        return self.inbox.high if self.inbox is not None else self.received
+
+    @property
+    def consumed(self) -> int:
+        """How far it was read."""
+        return self.received - self.inbox.size if self.inbox is not None else self.received
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a read brings data, the end or an error."""
+        if self.inbox is not None and self.inbox.size:
+            return True
+        return self.receiving in (Receiving.CUT, Receiving.STOPPED) or self.is_at_end
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether all there will ever be was read."""
+        return self.final >= 0 and self.consumed == self.final
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to be done for either direction."""
+        if self.sending is Sending.OPEN or self.unacked:
+            return False
+        return self.receiving is Receiving.CUT or self.is_at_end
+
+    def send_event(self, event: Event) -> bool:
+        """Change our direction; False when the event changes nothing."""
+        after = SENDING.get((self.sending, event))
+        if after is not None:
+            self.sending = after
+        return after is not None
+
+    def receive_event(self, event: Event) -> bool:
+        """Change the peer's direction; False when the event changes nothing."""
+        after = RECEIVING.get((self.receiving, event))
+        if after is not None:
+            self.receiving = after
+        return after is not None
+
+    def settle_size(self, final: int) -> None:
+        """The peer said where its direction ends; raises ProtocolError when it lied."""
+        if self.final not in (-1, final) or final < self.high:
+            raise ProtocolError("session: a stream's final size changed", stage="frame")
+        self.final = final

@@ -1,0 +1,179 @@
+"""``python -m tests.bench.layers``: what each layer costs, stacked as they are used.
+
+KiB that our end of a connection keeps once it has moved a MiB and idles, and CPU seconds per GiB
+of our end while it receives and while it sends. The other end is our own, in another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from circumvent.api import ByteStream, LayerStream, TlsOptions
+from circumvent.memory import LARGEST
+from circumvent.net.tcp import TcpStream, connect
+from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.net.websocket import WebSocketStream
+from tests.bench.proc import dirty_kib
+from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+
+MIB = 1 << 20
+MOVED = 256 * MIB
+IDLE = 50  # connections
+DOWN, UP = b"d", b"u"
+
+Layer = Callable[[ByteStream], Awaitable[ByteStream]]
+
+
+async def transfer_down(stream: ByteStream, size: int) -> None:
+    block = memoryview(bytearray(LARGEST))
+    while size > 0:
+        await stream.wait_readable()
+        size -= stream.read_into(block) or 0
+
+
+async def transfer_up(stream: ByteStream, size: int) -> None:
+    block = memoryview(bytearray(LARGEST))
+    start = stream.headroom
+    while not stream.flush() or size > 0:
+        if stream.room():
+            end = min(start + size, start + stream.room(), LARGEST)
+            size -= stream.write(block, start, end)
+        else:
+            await stream.wait_writable()
+
+
+async def serve(listener: socket.socket, layers: list[Layer]) -> None:
+    """Send or receive as the first byte says, as much as the next eight say; again and again."""
+
+    async def visit(sock: socket.socket) -> None:
+        stream: ByteStream = TcpStream(sock)
+        for layer in layers:
+            stream = await layer(stream)
+        block = memoryview(bytearray(max(stream.record, LARGEST)))
+        while True:
+            await stream.wait_readable()
+            count = stream.read_into(block)
+            if count and block[:1] == DOWN:
+                await transfer_up(stream, int.from_bytes(block[1:9]))
+            elif count:
+                await transfer_down(stream, int.from_bytes(block[1:9]) - (count - 9))
+                await transfer_up(stream, 1)
+
+    tasks = []
+    while True:
+        sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+        tasks.append(asyncio.ensure_future(visit(sock)))
+
+
+@contextmanager
+def far_end(layers: list[Layer]) -> Iterator[int]:
+    """Another process that accepts connections of these layers; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=IDLE) as listener:
+        listener.setblocking(False)
+        child = os.fork()
+        if not child:
+            try:
+                asyncio.run(serve(listener, layers))
+            finally:
+                os._exit(1)
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+async def ask(stream: ByteStream, way: bytes, size: int) -> None:
+    """Move ``size`` bytes that way."""
+    block = memoryview(bytearray(stream.headroom + 9))
+    block[stream.headroom :] = way + size.to_bytes(8)
+    stream.write(block, stream.headroom, len(block))
+    if way == DOWN:
+        await transfer_down(stream, size)
+    else:
+        await transfer_up(stream, size)
+        await transfer_down(stream, 1)
+
+
+async def measure(name: str, port: int, layers: list[Layer]) -> None:
+    async def open_one() -> ByteStream:
+        stream: ByteStream = await connect("127.0.0.1", port)
+        for layer in layers:
+            stream = await layer(stream)
+        for way in (DOWN, UP):
+            await ask(stream, way, MIB)
+        return stream
+
+    streams = [await open_one()]
+    gc.collect()
+    before = dirty_kib(os.getpid())
+    streams += [await open_one() for _ in range(IDLE)]
+    gc.collect()
+    idle = (dirty_kib(os.getpid()) - before) / IDLE
+    seconds = []
+    for way in (DOWN, UP):
+        started = time.process_time()
+        await ask(streams[0], way, MOVED)
+        seconds.append((time.process_time() - started) * 1024 * MIB / MOVED)
+    print(f"{name:<34} {idle:7.1f} {seconds[0]:11.2f} {seconds[1]:9.2f}", flush=True)
+    for stream in streams:
+        stream.abort()
+
+
+def stacks(certificate: Certificate) -> dict[str, tuple[list[Layer], list[Layer]]]:
+    """Ours and theirs, by name."""
+    client = TlsClient(str(certificate.authority))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+
+    async def tls(stream: ByteStream) -> ByteStream:
+        return await client.start(stream, TlsOptions(SERVER_NAME))
+
+    async def tls_server(stream: ByteStream) -> ByteStream:
+        return await accept_tls(stream, context)
+
+    async def hidden(stream: ByteStream) -> ByteStream:
+        return LayerStream(stream)
+
+    async def frames(stream: ByteStream) -> ByteStream:
+        return WebSocketStream(stream, is_client=True)
+
+    async def frames_server(stream: ByteStream) -> ByteStream:
+        return WebSocketStream(stream, is_client=False)
+
+    return {
+        "tcp": ([], []),
+        "tls on the socket": ([tls], [tls_server]),
+        "tls in memory": ([hidden, tls], [tls_server]),
+        "websocket over tls": ([tls, frames], [tls_server, frames_server]),
+        "tls over websocket over tls": (
+            [tls, frames, tls],
+            [tls_server, frames_server, tls_server],
+        ),
+    }
+
+
+def main() -> None:
+    print(f"{'layers':<34} KiB idle  s/GiB down  s/GiB up")
+    chosen = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        made = stacks(make_certificate(Path(folder)))
+        for name, (ours, theirs) in made.items():
+            if not chosen or name in chosen:
+                with far_end(theirs) as port:
+                    asyncio.run(measure(name, port, ours))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Streams of a session are ByteStreams like all others, over carriers that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import AsyncIterator
+from socket import SO_LINGER, SOL_SOCKET
+
+import pytest
+
+from circumvent.api import DestinationError, Reason, StreamResetError
+from circumvent.memory import LARGEST
+from circumvent.wire.frames import CloseReason, ResetReason
+from tests.bonding.sessions import Bond, SessionEnd, bond
+from tests.conformance.byte_stream import (
+    ByteStreamContract,
+    Pair,
+    both,
+    read_all,
+    read_exactly,
+    read_once,
+    write_all,
+)
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class TestSessionStreams(ByteStreamContract):
+    """The whole contract of a ByteStream, over two carriers."""
+
+    @pytest.fixture
+    async def pair(self) -> AsyncIterator[Pair]:
+        async with bond() as ends:
+            near, far = await ends.open()
+            yield Pair(near, SessionEnd(far))
+
+
+async def send_and_end(stream: object, data: bytes) -> None:
+    await write_all(stream, data)  # type: ignore[arg-type]
+    stream.write_eof()  # type: ignore[attr-defined]
+
+
+def reset(ends: Bond, number: int) -> None:
+    """The carrier is cut with a reset by somebody in between."""
+    for sock in ends.sockets[number]:
+        sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+    for link in (ends.client.links.get(number), ends.relay.links.get(number)):
+        if link is not None:
+            link.stream.abort()
+
+
+async def test_a_download_outlives_every_carrier_it_began_on() -> None:
+    async with bond(3) as ends:
+        near, far = await ends.open()
+        data = os.urandom(8 << 20)
+        sending = asyncio.create_task(send_and_end(far, data))
+        got = b""
+        for number in (1, 2, 3):
+            while len(got) < number << 20:
+                got += await read_once(near)
+            ends.attach()
+            reset(ends, number)
+        got += await read_all(near)
+        await sending
+        assert got == data
+
+
+async def test_with_no_carrier_left_streams_wait_for_the_next_one() -> None:
+    async with bond(1) as ends:
+        near, far = await ends.open()
+        await write_all(far, b"before")
+        assert await read_exactly(near, 6) == b"before"
+        reset(ends, 1)
+        await write_all(far, b"between")
+        await asyncio.sleep(0.01)
+        ends.attach()
+        assert await read_exactly(near, 7) == b"between"
+
+
+async def test_many_streams_share_the_carriers() -> None:
+    async with bond(3) as ends:
+        pairs = [await ends.open() for _ in range(20)]
+        data = [os.urandom(50_000 + 1000 * i) for i in range(20)]
+        await both(*(send_and_end(far, each) for (_, far), each in zip(pairs, data, strict=True)))
+        assert [await read_all(near) for near, _ in pairs] == data
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [(ResetReason.REFUSED, Reason.REFUSED), (ResetReason.FORBIDDEN, Reason.FORBIDDEN)],
+)
+async def test_a_destination_that_cannot_be_reached_is_told_as_such(
+    reason: ResetReason, expected: Reason
+) -> None:
+    async with bond() as ends:
+        near, far = await ends.open()
+        far.cut(reason)
+        with pytest.raises(DestinationError) as caught:
+            await read_once(near)
+        assert caught.value.reason is expected
+
+
+@pytest.mark.parametrize("reason", [ResetReason.BROKEN, ResetReason.DRAINING, ResetReason.MEMORY])
+async def test_other_cuts_are_resets(reason: ResetReason) -> None:
+    async with bond() as ends:
+        near, far = await ends.open()
+        far.cut(reason)
+        with pytest.raises(StreamResetError, match="connection lost"):
+            await read_once(near)
+
+
+async def test_the_end_of_the_session_is_a_reset_for_all_streams() -> None:
+    async with bond() as ends:
+        near, _ = await ends.open()
+        reading = asyncio.create_task(read_once(near))
+        await asyncio.sleep(0.01)
+        await ends.relay.aclose(CloseReason.DRAINING)
+        with pytest.raises(StreamResetError, match="over"):
+            await reading
+        assert ends.client.engine.closed is CloseReason.DRAINING
+
+
+async def test_a_peer_that_breaks_the_rules_loses_the_session() -> None:
+    async with bond(1) as ends:
+        near, _ = await ends.open()
+        stream = ends.relay.links[1].stream
+        await asyncio.sleep(0.01)
+        block = memoryview(bytearray(b"\xff" * 16))
+        stream.write(block, 0, 16)
+        with pytest.raises(StreamResetError):
+            await read_once(near)
+        assert ends.client.engine.closed is CloseReason.VIOLATION
+        assert "unknown frame" in str(ends.client.error)
+
+
+async def test_idle_streams_hold_no_memory() -> None:
+    async with bond() as ends:
+        pairs = [await ends.open() for _ in range(50)]
+        for near, far in pairs:
+            await write_all(far, os.urandom(LARGEST // 8))
+            await read_exactly(near, LARGEST // 8)
+        await asyncio.sleep(1.3)
+        assert [memory.leased for memory in ends.memories] == [0, 0]

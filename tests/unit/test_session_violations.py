@@ -1,0 +1,194 @@
+"""A peer that breaks the rules is cut off, and never makes us hold more than we allow."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circumvent.errors import ProtocolError
+from circumvent.memory import Memory
+from circumvent.session.carriers import Carrier
+from circumvent.session.engine import Engine
+from circumvent.session.limits import FIRST_CREDIT, FIRST_WINDOW, MAX_GAPS, NUISANCES, Limits
+from circumvent.session.streams import Receiving
+from circumvent.wire.frames import MAX_OFFSET, MAX_PAYLOAD, CloseReason, Kind, ResetReason, pack
+
+NOW = 100.0
+LIMITS = Limits(send=1 << 20, receive=1 << 20, streams=8)
+NOBODY = b"somewhere"
+
+
+class Victim:
+    """A relay's engine with one carrier, and frames thrown at it."""
+
+    def __init__(self) -> None:
+        self.memory = Memory(8 << 20, poison=True)
+        self.engine = Engine(
+            self.memory.account("session"), LIMITS, NOW, random.Random(1), is_client=False
+        )
+        self.carrier: Carrier = self.engine.attach(1, 0.02, NOW)
+
+    def take(self, *frames: bytes) -> int:
+        data = b"".join(frames)
+        return self.engine.receive(self.carrier, memoryview(data), NOW)
+
+    def says(self) -> bytes:
+        block = memoryview(bytearray(1 << 16))
+        return bytes(block[: self.engine.fill(self.carrier, block, NOW)])
+
+    @property
+    def held(self) -> int:
+        return self.memory.accounts["session"].held
+
+
+@pytest.fixture
+def victim() -> Victim:
+    return Victim()
+
+
+def data(stream: int, offset: int, size: int) -> bytes:
+    return pack(Kind.DATA, stream, offset, bytes(size))
+
+
+OPEN = pack(Kind.OPEN, 1, FIRST_WINDOW, NOBODY)
+RESET = bytes((ResetReason.CANCELLED,))
+
+LIES = {
+    "data beyond the stream's window": [OPEN, data(1, FIRST_WINDOW, 1)],
+    "data across the stream's window": [OPEN, data(1, FIRST_WINDOW - 1, 2)],
+    "an offset out of range": [OPEN, data(1, MAX_OFFSET, 1)],
+    "a window out of range": [pack(Kind.WINDOW, 0, MAX_OFFSET + 1)],
+    "bytes acknowledged before they were sent": [pack(Kind.ACK, 1, 1 << 20, bytes(4))],
+    "final bytes that were never sent": [pack(Kind.GONE, 1, 1 << 20)],
+    "a stream beyond all limits": [data(4 * LIMITS.streams + 1, 0, 1)],
+    "a stream of ours that we never opened": [data(2, 0, 1)],
+    "an end that moves": [OPEN, pack(Kind.FIN, 1, 10), pack(Kind.FIN, 1, 11)],
+    "an end before what was sent": [OPEN, data(1, 0, 10), pack(Kind.FIN, 1, 9)],
+    "data behind the end": [OPEN, pack(Kind.FIN, 1, 10), data(1, 10, 1)],
+    "an end beyond the window": [OPEN, pack(Kind.FIN, 1, FIRST_WINDOW + 1)],
+    "a reset that moves the end": [OPEN, pack(Kind.FIN, 1, 9), pack(Kind.RESET, 1, 10, RESET)],
+    "frames that overlap": [OPEN, data(1, 0, 10), data(1, 5, 10)],
+    "an unknown kind": [pack(Kind.DATA, 1, 0, b"x")[1:].rjust(17, b"\x7f")],
+    "data for no stream": [data(0, 0, 1)],
+    "a handshake inside the session": [pack(Kind.HELLO, 0, 0, b"x")],
+    "an empty DATA": [pack(Kind.DATA, 1, 0)],
+    "a RESET without a reason": [pack(Kind.RESET, 1, 0)],
+    "a frame longer than any": [
+        bytes.fromhex("01ffffff 00000001 0000000000000000"),
+    ],
+}
+
+
+@pytest.mark.parametrize("frames", LIES.values(), ids=LIES)
+def test_a_lie_ends_the_session(victim: Victim, frames: list[bytes]) -> None:
+    with pytest.raises(ProtocolError, match="session"):
+        victim.take(*frames)
+
+
+def test_credit_bounds_all_streams_together(victim: Victim) -> None:
+    frames = [
+        data(number, offset, min(MAX_PAYLOAD, FIRST_WINDOW - offset))
+        for number in range(1, 4 * LIMITS.streams, 2)
+        for offset in range(0, FIRST_WINDOW, MAX_PAYLOAD)
+    ]
+    assert 2 * LIMITS.streams * FIRST_WINDOW > LIMITS.receive // 2 > FIRST_CREDIT
+    with pytest.raises(ProtocolError, match="granted"):
+        victim.take(*frames)
+    assert victim.held <= LIMITS.receive
+
+
+USELESS = {
+    "PING": pack(Kind.PING, 0, 7),
+    "PONG": pack(Kind.PONG, 0, 7),
+    "old ACK": pack(Kind.ACK, 1, 0, bytes(4)),
+    "ACK of nobody": pack(Kind.ACK, 99, 0, bytes(4)),
+    "ASK": pack(Kind.ASK, 1, 0),
+    "GONE of nobody": pack(Kind.GONE, 99, 0),
+    "old WINDOW": pack(Kind.WINDOW, 0, 1),
+    "old stream WINDOW": pack(Kind.WINDOW, 1, 1),
+    "STOP of a closed stream": pack(Kind.STOP, 1, 0, RESET),
+    "duplicate": data(1, 0, 1),
+    "second OPEN": OPEN,
+}
+
+
+@pytest.mark.parametrize("frame", USELESS.values(), ids=USELESS)
+def test_endless_useless_frames_are_cut_off(victim: Victim, frame: bytes) -> None:
+    victim.take(OPEN, data(1, 0, 1))
+    with pytest.raises(ProtocolError, match="flood"):
+        victim.take(*[frame] * (NUISANCES + 2))
+    assert len(victim.says()) < 1024, "every useless frame was answered"
+    assert victim.held <= 1 << 16
+
+
+def test_a_few_useless_frames_do_no_harm(victim: Victim) -> None:
+    victim.take(OPEN, data(1, 0, 1), *USELESS.values(), data(1, 1, 1))
+    (stream, _), *_ = victim.engine.accepted
+    assert victim.engine.read_into(stream, memoryview(bytearray(9)), NOW) == 2
+
+
+def test_more_streams_than_allowed_are_refused_one_by_one(victim: Victim) -> None:
+    for number in range(1, 4 * LIMITS.streams, 2):
+        victim.take(pack(Kind.OPEN, number, 0, NOBODY))
+    assert len(victim.engine.accepted) == LIMITS.streams
+    refusals = victim.says().count(pack(Kind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
+    assert refusals == 1
+
+
+def test_tiny_pieces_out_of_order_are_bounded(victim: Victim) -> None:
+    victim.take(OPEN)
+    cut_off = False
+    for offset in range(1, 4 * MAX_GAPS, 2):
+        try:
+            victim.take(data(1, offset, 1))
+        except ProtocolError:
+            cut_off = True
+            break
+        assert victim.held <= LIMITS.receive
+    (stream, _), *_ = victim.engine.accepted
+    assert cut_off or stream.receiving is not Receiving.OPEN, "its stream at least must be cut"
+
+
+def test_tiny_pieces_in_order_share_a_block(victim: Victim) -> None:
+    victim.take(OPEN, *[data(1, offset, 1) for offset in range(4000)])
+    assert victim.held == 4096
+
+
+def test_after_the_violation_nothing_is_held(victim: Victim) -> None:
+    victim.take(OPEN, data(1, 0, 1000), data(3, 500, 1000))
+    victim.engine.close(CloseReason.VIOLATION)
+    assert victim.held == 0
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> bytes:
+    """Mostly well-formed frames with numbers that matter."""
+    kind = draw(st.sampled_from(list(Kind)))
+    number = draw(st.sampled_from([0, 1, 1, 1, 2, 3, 5, 17, 0xFFFFFFFF]))
+    offset = draw(
+        st.sampled_from([0, 0, 1, 10, 100, FIRST_WINDOW, MAX_OFFSET, (1 << 64) - 1])
+        | st.integers(0, 300)
+    )
+    size = {Kind.ACK: 4, Kind.RESET: 1, Kind.STOP: 1, Kind.CLOSE: 1, Kind.DATA: 10}.get(kind, 0)
+    return pack(kind, number, offset, draw(st.binary(min_size=size, max_size=size)))
+
+
+@settings(max_examples=200)
+@given(st.lists(frames() | st.binary(max_size=40), max_size=60), st.integers(1, 5000))
+def test_whatever_comes_is_taken_or_refused(pieces: list[bytes], cut: int) -> None:
+    victim = Victim()
+    stream = victim.engine.open(b"")
+    victim.engine.write(stream, memoryview(b"some words"))
+    victim.says()
+    wire, left = b"".join(pieces), b""
+    with contextlib.suppress(ProtocolError):
+        for start in range(0, len(wire), cut):
+            left += wire[start : start + cut]
+            left = left[victim.take(left) :]
+            victim.engine.tick(NOW)
+            victim.says()
+    assert victim.held <= LIMITS.send + LIMITS.receive
