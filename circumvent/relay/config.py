@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -12,11 +11,12 @@ from msgspec import Meta, Struct
 from circumvent.errors import ConfigError, LinkError
 from circumvent.net.sockets import SocketBuffers
 from circumvent.proxy.options import parse_listen
+from circumvent.relay.values import parse_key, parse_place, parse_ports
 from circumvent.typed_toml import check_private, convert, parse_size, read_table
-from circumvent.wire.address import MAX_PORT, Destination
+from circumvent.wire.address import Destination
 from circumvent.wire.credential import TOKEN_SIZE
 from circumvent.wire.knock import KNOCK_KEY_SIZE
-from circumvent.wire.links import decode_base64, parse_address
+from circumvent.wire.links import parse_address
 
 RELAY_FILE, USERS_FILE = "relay.toml", "users.toml"
 IDENTITY_KEY, IDENTITY_CERTIFICATE = "identity.key", "identity.pem"
@@ -24,7 +24,6 @@ CONTROL_SOCKET = "control.sock"
 MAX_KEYS = 4  # knock keys in use: each costs every request some microseconds
 LEAST_RATE = 16 * 1024  # bytes per second: a page still loads
 HTTP_PORT = 80
-_PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -75,12 +74,12 @@ class Egress(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         for ports in self.refused_ports:
-            _parse_ports(ports)
+            parse_ports(ports)
 
     @property
     def refused(self) -> tuple[range, ...]:
         """The refused ports."""
-        return tuple(map(_parse_ports, self.refused_ports))
+        return tuple(map(parse_ports, self.refused_ports))
 
 
 class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,11 +104,11 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         parse_listen(self.listen)
         parse_size("memory", self.memory)
-        _parse_place("public", self.public)
+        parse_place("public", self.public)
         for key in self.knock_keys:
-            _parse_key("knock_keys", key, KNOCK_KEY_SIZE)
+            parse_key("knock_keys", key, KNOCK_KEY_SIZE)
         if self.web.address:
-            _parse_place("web.address", self.web.address)
+            parse_place("web.address", self.web.address)
         if self.metrics:
             parse_listen(self.metrics)
         if "tls" in self.carriers and not self.tls.enabled:
@@ -128,17 +127,17 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def public_address(self) -> Destination:
         """Where users reach the relay."""
-        return _parse_place("public", self.public)
+        return parse_place("public", self.public)
 
     @property
     def web_address(self) -> Destination | None:
         """Where users reach the web server in front, if there is one."""
-        return _parse_place("web.address", self.web.address) if self.web.address else None
+        return parse_place("web.address", self.web.address) if self.web.address else None
 
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The knock keys; the first is in new invites."""
-        return tuple(_parse_key("knock_keys", key, KNOCK_KEY_SIZE) for key in self.knock_keys)
+        return tuple(parse_key("knock_keys", key, KNOCK_KEY_SIZE) for key in self.knock_keys)
 
     @property
     def memory_bytes(self) -> int:
@@ -159,12 +158,12 @@ class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits | None = None
 
     def __post_init__(self) -> None:
-        _parse_key("token", self.token, TOKEN_SIZE)
+        parse_key("token", self.token, TOKEN_SIZE)
 
     @property
     def raw_token(self) -> bytes:
         """The token's bytes."""
-        return _parse_key("token", self.token, TOKEN_SIZE)
+        return parse_key("token", self.token, TOKEN_SIZE)
 
 
 class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,28 +234,3 @@ class RelayHome:
             message = f"cover: {directory} is no directory; make it, or give http://HOST:PORT"
             raise ConfigError(message, stage="config")
         return directory
-
-
-def _parse_place(key: str, text: str) -> Destination:
-    try:
-        return Destination(*parse_address(text))
-    except LinkError as error:
-        raise ValueError(f"{key}: {error}") from None
-
-
-def _parse_key(key: str, text: str, size: int) -> bytes:
-    try:
-        raw = decode_base64(key, text)
-    except LinkError as error:
-        raise ValueError(str(error)) from None
-    if len(raw) != size:
-        raise ValueError(f"{key}: is of {len(raw)} bytes instead of {size}; copy it again")
-    return raw
-
-
-def _parse_ports(text: str) -> range:
-    match = _PORTS.fullmatch(text)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if not 0 <= first <= last <= MAX_PORT:
-        raise ValueError(f'refused_ports: "{text}" is not a port or a range such as "135-139"')
-    return range(first, last + 1)

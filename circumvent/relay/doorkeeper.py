@@ -6,12 +6,14 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from circumvent.errors import ProtocolError
 from circumvent.wire.knock import Kind, Knock, open_knock
 from circumvent.wire.request_watch import RequestHead
+from circumvent.wire.websocket_handshake import upgrade_key
 
 CLOCK_TOLERANCE = 15 * 60  # seconds; a client whose clock is further off learns it from Date
 MAX_SEEN = 100_000  # knocks of 30 minutes; 20 MB. More than that are replays or a flood
-_BEGINS_ANEW = frozenset((Kind.WEBSOCKET, Kind.DOWNLOAD))
+_UPGRADES = frozenset((Kind.TLS, Kind.WEBSOCKET))
 
 
 class Doorkeeper:
@@ -27,21 +29,29 @@ class Doorkeeper:
         cookies = head.headers.get(b"cookie", b"")
         opened = [open_knock(key, cookies, binding) for key in self.keys]
         knock = next((each for each in opened if each is not None), None)
-        return knock if knock is not None and self._is_fresh(knock) else None
+        if knock is None or not _is_as_promised(knock, head) or not self._is_fresh(knock):
+            return None
+        return knock
 
     def _is_fresh(self, knock: Knock) -> bool:
-        """An upload's sequence number keeps it from counting twice, a channel its own knock."""
+        """A channel keeps its own knock from counting twice."""
         if knock.kind is Kind.TLS:
             return True
         now = int(self._now())
-        if abs(now - knock.at) > CLOCK_TOLERANCE:
-            return False
-        return knock.kind not in _BEGINS_ANEW or self._is_first(knock, now)
-
-    def _is_first(self, knock: Knock, now: int) -> bool:
-        if knock.nonce in self._seen:
+        if abs(now - knock.at) > CLOCK_TOLERANCE or knock.nonce in self._seen:
             return False
         self._seen[knock.nonce] = now + 2 * CLOCK_TOLERANCE
         while len(self._seen) > MAX_SEEN or next(iter(self._seen.values())) < now:
             self._seen.popitem(last=False)
         return True
+
+
+def _is_as_promised(knock: Knock, head: RequestHead) -> bool:
+    """Whether the request is one that a server may answer so that the rest can follow."""
+    if head.method != b"GET" or knock.kind not in _UPGRADES:
+        return False
+    try:
+        upgrade_key(head.headers.items())
+    except ProtocolError:
+        return False
+    return True

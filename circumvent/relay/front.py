@@ -64,20 +64,11 @@ class Front:
         self.options = options
         self._account = account
         self._welcome = welcome
-        self._guests: set[Guest] = set()
+        self.visitors: set[Guest] = set()
+        self.carriers: set[Guest] = set()
         self._listener: Listener | None = None
         self.visits = 0  # so far, and how many of them knocked
         self.knocks = 0
-
-    @property
-    def visitors(self) -> int:
-        """How many are at the cover site."""
-        return sum(1 for guest in self._guests if not guest.is_admitted)
-
-    @property
-    def carriers(self) -> int:
-        """How many connections were admitted."""
-        return sum(1 for guest in self._guests if guest.is_admitted)
 
     def open(self) -> Destination:
         """Listen; the address, with the port that was had. Raises ConfigError."""
@@ -95,7 +86,7 @@ class Front:
     async def aclose(self) -> None:
         """Close at once."""
         self.accept_no_more()
-        tasks = [guest.task for guest in self._guests]
+        tasks = [guest.task for guest in self.visitors | self.carriers]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -103,37 +94,39 @@ class Front:
 
     def _let_in(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        if self.visitors >= self.options.max_visitors:
-            self._see_off_the_idlest()
+        if len(self.visitors) >= self.options.max_visitors:  # as web servers do
+            idlest = min(self.visitors, key=Guest.active_at)
+            self.visitors.discard(idlest)
+            idlest.task.cancel()
         self.visits += 1
         guest = Guest(TcpStream(sock), self.options, self._account)
         guest.task = asyncio.get_running_loop().create_task(self._serve(guest))
-        guest.task.add_done_callback(lambda _: self._guests.discard(guest))
-        self._guests.add(guest)
-
-    def _see_off_the_idlest(self) -> None:
-        """As web servers do that run out of connections."""
-        visitors = [guest for guest in self._guests if not guest.is_admitted]
-        min(visitors, key=Guest.active_at).task.cancel()
+        guest.task.add_done_callback(lambda _: self._see_off(guest))
+        self.visitors.add(guest)
 
     async def _serve(self, guest: Guest) -> None:
         try:
             arrival = await guest.visit()
             if arrival is not None:
                 self.knocks += 1
+                self.visitors.discard(guest)
+                self.carriers.add(guest)
                 await self._welcome(arrival)
         except CircumventError as error:
             log.debug("a connection ends: %s", type(error).__name__)
         except Exception as error:  # noqa: BLE001 - one visitor must not end the others
             log.error("a connection failed with %s", type(error).__name__)  # noqa: TRY400 - no values
-        finally:
-            guest.leave()
+
+    def _see_off(self, guest: Guest) -> None:
+        self.visitors.discard(guest)
+        self.carriers.discard(guest)
+        guest.leave()
 
 
 class Guest:
     """One connection, from the first byte until it is admitted or has left."""
 
-    __slots__ = ("_account", "_charged", "_options", "_passage", "_stream", "is_admitted", "task")
+    __slots__ = ("_account", "_charged", "_options", "_passage", "_stream", "task")
 
     task: asyncio.Task[None]
 
@@ -143,7 +136,6 @@ class Guest:
         self._account = account
         self._passage: Passage | None = None
         self._charged = 0
-        self.is_admitted = False
 
     def active_at(self) -> float:
         """When the last byte passed; who is still shaking hands counts as idle for ever."""
@@ -163,7 +155,6 @@ class Guest:
         if admission is None:
             await self._stream.aclose()
             return None
-        self.is_admitted = True
         return Arrival(self._stream, binding, admission)
 
     def leave(self) -> None:

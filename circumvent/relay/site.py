@@ -54,15 +54,14 @@ def make_application(directory: Path) -> web.Application:
 
 
 def _file(root: Path, path: str) -> Path | None:
-    """The file behind a URL's path; None for what is not there, is hidden, or not below ``root``."""
+    """The file behind a URL's path, if it is there, below ``root`` and not hidden."""
     try:
         wanted = (root / path.lstrip("/")).resolve()
         if wanted.is_dir():
             wanted /= _INDEX
-        inside = wanted.is_relative_to(root) and wanted.is_file()
-    except (OSError, ValueError):  # a NUL byte, a name that is too long
+        if not wanted.is_file() or not wanted.is_relative_to(root):
+            return None
+    except (OSError, ValueError):  # a name that is too long, a NUL byte
         return None
-    hidden = (
-        any(part.startswith(".") for part in wanted.relative_to(root).parts) if inside else True
-    )
-    return None if hidden else wanted
+    names = wanted.relative_to(root).parts
+    return None if any(name.startswith(".") for name in names) else wanted
