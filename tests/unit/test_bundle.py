@@ -72,12 +72,11 @@ def test_the_envelope_is_plain_dsse() -> None:
 def test_a_change_at_any_byte_is_refused(bucket: bytes | None) -> None:
     data = signed(bucket=bucket)
     for position in range(len(data)):
-        for flip in (1, 0x20):
-            altered = bytearray(data)
-            altered[position] ^= flip
-            with pytest.raises(BundleError) as caught:
-                open_bundle(bytes(altered), ALICE, BUCKET_SECRET, NOW)
-            assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
+        altered = bytearray(data)
+        altered[position] ^= 1 << position % 8
+        with pytest.raises(BundleError) as caught:
+            open_bundle(bytes(altered), ALICE, bucket and BUCKET_SECRET, NOW)
+        assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
 
 
 def test_a_cut_bundle_is_none() -> None:
@@ -103,6 +102,14 @@ def test_one_signature_copied_is_no_second_one() -> None:
     table["signatures"] *= 2
     copied = json.dumps(table, separators=(",", ":")).encode()
     assert fault(copied, Trust((KEYS[0], KEYS[1]), 2)) is Fault.NOT_A_BUNDLE
+
+
+def test_a_signature_more_than_needed_must_be_good_all_the_same() -> None:
+    table = json.loads(signed(BUNDLE, 0, 3))
+    table["signatures"][1]["sig"] = table["signatures"][0]["sig"]
+    altered = json.dumps(table, separators=(",", ":")).encode()
+    assert open_bundle(signed(BUNDLE, 0, 3), ALICE, None, NOW) == BUNDLE
+    assert fault(altered) is Fault.ALTERED
 
 
 def test_an_expired_bundle_is_refused() -> None:
