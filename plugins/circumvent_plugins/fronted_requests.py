@@ -29,8 +29,12 @@ class Requests:
     def __init__(self, session: ClientSession, link: RelayLink) -> None:
         self._session = session
         self._link = link
-        self._carrier = os.urandom(CARRIER_SIZE)
+        self.begin_anew()
         self._url = f"https://{web_place(link)}{link.path}"
+
+    def begin_anew(self) -> None:
+        """Another carrier: what is under way of the last one counts no more."""
+        self._carrier = os.urandom(CARRIER_SIZE)
 
     async def upload(self, body: bytes, offset: int, flags: Flags) -> None:
         """Hand ``body`` to the relay; raises FrontError, StreamResetError."""

@@ -109,6 +109,7 @@ class FrontedStream(ByteStream):
                     return
             except TimeoutError:
                 self.is_short = True
+                requests.begin_anew()  # the relay may still write to the answer that is held back
         self._patience = None
         _wake(self._opened)  # such an answer comes only when the relay has something to say
         await self._receive_all(requests)
