@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint prove bench peers clean
+.PHONY: help demo test unit lint prove fuzz bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -12,7 +12,7 @@ help: ## show this list
 
 $(READY): pyproject.toml
 	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --editable '.[test,lint]'
+	$(PYTHON) -m pip install --quiet --editable '.[test,fuzz,lint]'
 	touch $@
 
 demo: $(READY) ## real test servers on loopback, a fetch through them, one is killed meanwhile
@@ -34,6 +34,9 @@ lint: $(READY) ## style, types, import contracts
 prove: $(READY) ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc
 	$(PYTHON) -m pytest -m prove -rP
+
+fuzz: $(READY) ## parsers of what strangers send, a million inputs guided by coverage
+	$(PYTHON) -m tests.fuzz
 
 bench: $(READY) ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench

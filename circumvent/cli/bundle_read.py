@@ -107,7 +107,7 @@ def show(*, bucket: Path | None, only_links: bool, path: Path, as_json: bool) ->
     shown = Shown(
         sealed=is_sealed,
         bytes=len(data),
-        signers=tuple(each.keyid for each in envelope.signatures),
+        signers=tuple(key_id(each.keyid) for each in envelope.signatures),
         contents=_contents(bundle) if bundle else None,
     )
     click.echo(msgspec.json.encode(shown) if as_json else "\n".join(_lines(shown)))

@@ -99,7 +99,7 @@ def sign(
         envelope = dsse.sign(envelope, signer.raw)
     data = format_bundle(envelope)
     files.write_whole(out, data)
-    names = [each.keyid for each in envelope.signatures]
+    names = [dsse.key_id(each.keyid) for each in envelope.signatures]
     if as_json:
         click.echo(msgspec.json.encode({"bundle": str(out), "bytes": len(data), "signers": names}))
     else:

@@ -16,7 +16,7 @@ import msgspec
 
 from circumvent.errors import BundleError, Fault
 from circumvent.wire import canonical_json, sealing
-from circumvent.wire.dsse import KEY_SIZE, Envelope, good_signers, key_id
+from circumvent.wire.dsse import KEY_SIZE, Envelope, is_intact
 from circumvent.wire.links import MAX_LINK, is_clean
 
 MAX_BUNDLE = 64 * 1024  # bytes; as DNS records it is some 70 answers
@@ -153,18 +153,17 @@ def open_bundle(
 
 def verify_signatures(envelope: Envelope, trust: Trust) -> None:
     """Raise BundleError unless enough of those whom we trust have signed."""
-    claimed = envelope.signers & set(map(key_id, trust.keys))
-    good = good_signers(envelope, trust.keys)
-    if not claimed:
+    trusted = len(envelope.signers.intersection(trust.keys))
+    if not trusted:
         raise BundleError(Fault.WRONG_KEY)
-    if len(good) < len(claimed):
+    if not is_intact(envelope):
         raise BundleError(Fault.ALTERED)
-    if len(good) < trust.threshold:
-        raise BundleError(Fault.THRESHOLD, f"{len(good)} of {trust.threshold}")
+    if trusted < trust.threshold:
+        raise BundleError(Fault.THRESHOLD, f"{trusted} of {trust.threshold}")
 
 
 def _verify_next(envelope: Envelope, trust: Trust) -> None:
-    good = len(good_signers(envelope, trust.keys))
+    good = len(envelope.signers.intersection(trust.keys))
     if good < trust.threshold:
         detail = f"{good} of {trust.threshold} of the next keys that it names"
         raise BundleError(Fault.THRESHOLD, detail)

@@ -1,14 +1,13 @@
 """Dead Simple Signing Envelope (secure-systems-lab/dsse, protocol.md), with Ed25519.
 
 What is signed is the pre-authentication encoding of type and payload: the payload is opened only
-after its signatures were found good.
+after its signatures were found good. As ``keyid`` stands the public key itself, so that all
+signatures can be checked, those of strangers too: no byte of an envelope can change unseen.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 from typing import Annotated
 
 import msgspec
@@ -19,9 +18,9 @@ _KEY_ID_DIGITS = 16
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One signature; ``keyid`` says whose it claims to be."""
+    """One signature; ``keyid`` is the raw public key of whose it claims to be."""
 
-    keyid: str
+    keyid: bytes
     sig: bytes
 
 
@@ -41,13 +40,13 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
             raise ValueError(message)
 
     @property
-    def signers(self) -> AbstractSet[str]:
-        """Ids of the keys that are said to have signed."""
-        return {each.keyid for each in self.signatures}
+    def signers(self) -> frozenset[bytes]:
+        """The raw public keys of those who are said to have signed."""
+        return frozenset(each.keyid for each in self.signatures)
 
 
 def key_id(public_key: bytes) -> str:
-    """A short name of a raw Ed25519 key: the start of its SHA-256, in hexadecimal."""
+    """A short name of a raw Ed25519 key for people: the start of its SHA-256, in hexadecimal."""
     return hashlib.sha256(public_key).hexdigest()[:_KEY_ID_DIGITS]
 
 
@@ -64,22 +63,17 @@ def sign(envelope: Envelope, private_key: bytes) -> Envelope:
     )
 
     key = Ed25519PrivateKey.from_private_bytes(private_key)
-    signer = key_id(key.public_key().public_bytes_raw())
+    signer = key.public_key().public_bytes_raw()
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
     others = tuple(each for each in envelope.signatures if each.keyid != signer)
     signatures = (*others, Signature(signer, key.sign(message)))
     return msgspec.structs.replace(envelope, signatures=signatures)
 
 
-def good_signers(envelope: Envelope, keys: Iterable[bytes]) -> AbstractSet[str]:
-    """Ids of those of ``keys`` (raw Ed25519) that made a good signature."""
+def is_intact(envelope: Envelope) -> bool:
+    """Whether every signature is good, whoever made it."""
     message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
-    by_id = {key_id(key): key for key in keys}
-    return {
-        each.keyid
-        for each in envelope.signatures
-        if each.keyid in by_id and _verifies(by_id[each.keyid], each.sig, message)
-    }
+    return all(_verifies(each.keyid, each.sig, message) for each in envelope.signatures)
 
 
 def _verifies(public_key: bytes, signature: bytes, message: bytes) -> bool:

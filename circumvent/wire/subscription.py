@@ -13,7 +13,7 @@ import msgspec
 
 from circumvent.errors import LinkError
 from circumvent.wire.bundle import MAX_ENTRIES
-from circumvent.wire.links import MAX_LINK, decode_base64, encode_base64url
+from circumvent.wire.links import MAX_LINK, decode_base64, encode_base64url, is_clean
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S+", re.IGNORECASE)
@@ -55,9 +55,7 @@ def parse_subscription(data: bytes) -> tuple[str, ...]:
 def _from_lines(text: str) -> tuple[str, ...]:
     links = (line.strip() for line in text.splitlines())
     return tuple(
-        link
-        for link in links
-        if len(link) <= MAX_LINK and _LINK.match(link) and not link.lower().startswith(_NOT_SERVERS)
+        link for link in links if _LINK.match(link) and not link.lower().startswith(_NOT_SERVERS)
     )
 
 
@@ -80,7 +78,8 @@ def _link(server: _Server) -> str:
 
 
 def _limited(links: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(links))[:MAX_ENTRIES]
+    fit = (link for link in links if len(link) <= MAX_LINK and is_clean(link))
+    return tuple(dict.fromkeys(fit))[:MAX_ENTRIES]
 
 
 def _text(data: bytes) -> str:

@@ -105,6 +105,14 @@ def test_one_signature_copied_is_no_second_one() -> None:
     assert fault(copied, Trust((KEYS[0], KEYS[1]), 2)) is Fault.NOT_A_BUNDLE
 
 
+def test_a_signature_more_than_needed_must_be_good_all_the_same() -> None:
+    table = json.loads(signed(BUNDLE, 0, 3))
+    table["signatures"][1]["sig"] = table["signatures"][0]["sig"]
+    altered = json.dumps(table, separators=(",", ":")).encode()
+    assert open_bundle(signed(BUNDLE, 0, 3), ALICE, None, NOW) == BUNDLE
+    assert fault(altered) is Fault.ALTERED
+
+
 def test_an_expired_bundle_is_refused() -> None:
     old = changed(BUNDLE, issued=NOW - 10 * 86400, expires=NOW - 3 * 86400)
     with pytest.raises(BundleError, match=r"expired .* \(3 days ago\)"):

@@ -1,0 +1,85 @@
+"""What became of the questions, so that a failure can say why."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from circumvent.api import (
+    ChannelError,
+    CircumventError,
+    HandshakeError,
+    ProtocolError,
+    StreamResetError,
+    Verdict,
+)
+from circumvent_plugins.dns_channel.messages import Answer, Kind
+from circumvent_plugins.dns_channel.source import Resolver, Source
+
+# What explains most comes first.
+_ORDER = (
+    Verdict.FORGED,
+    Verdict.BROKEN,
+    Verdict.NOT_FOUND,
+    Verdict.BLOCKED,
+    Verdict.REFUSED,
+    Verdict.TOO_SLOW,
+    Verdict.UNREACHABLE,
+)
+
+
+class Report:
+    """Notes what each resolver did."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._said: dict[tuple[Resolver, str], set[Kind]] = {}
+        self._did: dict[Resolver, set[Verdict]] = {who: set() for who in source.resolvers}
+
+    def hear(self, who: Resolver, answer: Answer) -> None:
+        """Note an answer; two of different kinds to one question do not come from one resolver."""
+        said = self._said.setdefault((who, answer.name), set())
+        said.add(answer.kind)
+        if answer.kind is Kind.FOREIGN or len(said) > 1:
+            self.note(who, Verdict.FORGED)
+        elif answer.kind is Kind.ABSENT:
+            self.note(who, Verdict.NOT_FOUND)
+        elif answer.kind is Kind.FAILED:
+            self.note(who, Verdict.REFUSED)
+
+    def fail(self, who: Resolver, error: CircumventError | TimeoutError) -> None:
+        """Note that somebody could not be asked."""
+        self.note(who, _verdict(error))
+
+    def note(self, who: Resolver, verdict: Verdict) -> None:
+        """Note what somebody did."""
+        self._did[who].add(verdict)
+
+    @property
+    def is_forged(self) -> bool:
+        """Whether somebody on the path answered instead of a resolver."""
+        return any(Verdict.FORGED in did for did in self._did.values())
+
+    def error(self) -> ChannelError:
+        """Why there is no bundle."""
+        counts = dict(self._counts())
+        verdict = next(filter(counts.get, _ORDER), Verdict.TOO_SLOW)
+        subject = f"DNS answers for {self._source.zone}"
+        if verdict is Verdict.FORGED:
+            return ChannelError(verdict, subject)
+        share = f"{counts.get(verdict, 0)} of {len(self._did)} resolvers"
+        return ChannelError(verdict, f"{subject}: {share}")
+
+    def _counts(self) -> Iterator[tuple[Verdict, int]]:
+        for verdict in _ORDER:
+            yield verdict, sum(verdict in did for did in self._did.values())
+
+
+def _verdict(error: CircumventError | TimeoutError) -> Verdict:
+    if isinstance(error, TimeoutError):
+        return Verdict.TOO_SLOW
+    if isinstance(error, ProtocolError):
+        return Verdict.BROKEN
+    if isinstance(error, (HandshakeError, StreamResetError)) and error.errno != errno.ECONNREFUSED:
+        return Verdict.BLOCKED
+    return Verdict.UNREACHABLE

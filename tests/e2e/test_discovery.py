@@ -1,0 +1,210 @@
+"""From one invite to a page, whatever the censor left alive: real name servers and web servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.hunt import HUNT_SECONDS
+from circumvent.discovery.origins import parse_origin
+from circumvent.events import Discovered, DiscoveryFailed, Event
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.tls import TlsClient
+from circumvent.plugins import load_plugins
+from circumvent.tunnels.store import Store
+from tests.bench.contenders import Contender, own_files, started_origin
+from tests.bench.load import Load, LoadError, Through
+from tests.e2e.world import CHANNELS, World, world
+from tests.peers.certificates import Certificate, make_certificate
+from tests.peers.process import Process, free_port
+from tests.peers.servers import sing_box_server
+from tests.peers.services import HOST, SHADOWSOCKS, Server
+
+MIB = 1 << 20
+PAGE = 4096
+COMBINATIONS = [
+    alive for count in range(1, len(CHANNELS) + 1) for alive in combinations(CHANNELS, count)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("discovery")
+
+
+@pytest.fixture(scope="module")
+def certificate(folder: Path) -> Certificate:
+    return make_certificate(folder)
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, certificate: Certificate) -> Iterator[Server]:
+    with sing_box_server(SHADOWSOCKS[0], folder, certificate) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def operated(folder: Path, certificate: Certificate, server: Server) -> Iterator[World]:
+    with world(folder, certificate, [server.endpoint.link]) as operated:
+        yield operated
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Iterator[int]:
+    with started_origin(folder) as port:
+        yield port
+
+
+class Hunter:
+    """Discovery with the real plugins, and how long it took to find something."""
+
+    def __init__(self, certificate: Certificate, state: Path) -> None:
+        self.store = Store(state)
+        self.straight = NetDialer(TlsClient(str(certificate.authority)))
+        self.memory = Memory(16 * MIB)
+        self.events: list[Event] = []
+        self.entries: Sequence[str] = ()
+        self.done = asyncio.Event()
+        self.ends_with_a_failure = True
+
+    def offer(self, entries: Sequence[str]) -> None:
+        self.entries = entries
+        if entries:
+            self.done.set()
+
+    def hear(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, DiscoveryFailed) and self.ends_with_a_failure:
+            self.done.set()
+
+    async def hunt(self, links: Sequence[str]) -> float:
+        """Seconds until servers were found or all had failed."""
+        ways = Ways(self.straight, self.straight, lambda: False)
+        equipment = Equipment(load_plugins().channels, ways, self.memory, self.store)
+        discovery = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
+        started = time.monotonic()
+        task = asyncio.ensure_future(discovery.run())
+        try:
+            async with asyncio.timeout(HUNT_SECONDS + 1):
+                await self.done.wait()
+            return time.monotonic() - started
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+            self.store.close()
+
+
+@pytest.mark.parametrize("alive", COMBINATIONS, ids="+".join)
+async def test_any_channel_that_still_works_is_enough(
+    operated: World, certificate: Certificate, server: Server, tmp_path: Path, alive: Sequence[str]
+) -> None:
+    hunter = Hunter(certificate, tmp_path / "state.db")
+    # A subscription is an origin of its own: its failure must not end the wait for the others.
+    hunter.ends_with_a_failure = False
+    seconds = await hunter.hunt(operated.links(alive))
+    assert list(hunter.entries) == [server.endpoint.link]
+    assert seconds < HUNT_SECONDS
+
+
+async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
+    operated: World, certificate: Certificate, tmp_path: Path
+) -> None:
+    hunter = Hunter(certificate, tmp_path / "state.db")
+    seconds = await hunter.hunt(operated.links((), CHANNELS[:4]))
+    (failed,) = (event for event in hunter.events if isinstance(event, DiscoveryFailed))
+    print(f"\nall dead, told after {seconds:.2f} s: {failed}")
+    assert seconds < HUNT_SECONDS
+    assert len(failed.reasons) == 4
+    for name in CHANNELS[:4]:
+        label = operated.dead[name].partition("?")[0].removesuffix("/bundle")
+        assert any(reason.startswith(f"{label}: ") for reason in failed.reasons), label
+
+
+async def test_how_long_each_channel_takes_alone_and_raced(
+    operated: World, certificate: Certificate, tmp_path: Path
+) -> None:
+    times = {}
+    for name in (*CHANNELS, "raced"):
+        hunter = Hunter(certificate, tmp_path / f"{name}.db")
+        known = CHANNELS[:4] if name == "raced" else (name,)
+        times[name] = await hunter.hunt(operated.links(known, known))
+        assert any(isinstance(event, Discovered) for event in hunter.events)
+    print(
+        "\nfrom start to a verified list: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items())
+    )
+    assert max(times.values()) < 5
+
+
+def circumvent(links: Sequence[str], certificate: Certificate, port: int, page: int) -> Contender:
+    """``circumvent run`` that trusts the test's authority like those of the system."""
+
+    def command(*_: object) -> list[str]:
+        probe = f"http://{HOST}:{page}/generate_204"
+        options = ["--listen", f"{HOST}:{port}", "--probe-url", probe]
+        trust = f"SSL_CERT_FILE={certificate.authority}"
+        return ["env", trust, sys.executable, "-m", "circumvent", "run", *links, *options]
+
+    return Contender("circumvent", command)
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+def test_a_page_comes_through_with_only_an_invite(
+    operated: World, certificate: Certificate, page: int, tmp_path: Path, name: str
+) -> None:
+    port = free_port()
+    contender = circumvent(operated.links((name,)), certificate, port, page)
+    started = time.monotonic()
+    with Process(
+        contender.command((), port, tmp_path, ""), tmp_path / "log", env=own_files(tmp_path)
+    ) as process:
+        process.await_port(port)
+        process.await_that(lambda: fetches(Through(port, page)), "fetched a page")
+        print(f"\n{name} alone: a page after {time.monotonic() - started:.1f} s")
+        assert server_is_not_shown(process.log)
+
+
+def fetches(through: Through) -> bool:
+    try:
+        load = Load(through)
+        load.run([load.fetch(PAGE)], at_once=1)
+    except (LoadError, OSError):
+        return False
+    return True
+
+
+def server_is_not_shown(log: str) -> bool:
+    """No secret of a link or an invite is printed."""
+    return "ss://" not in log and "trust=" not in log and "secret" not in log
+
+
+def test_discover_tries_sources_by_hand(
+    operated: World, certificate: Certificate, tmp_path: Path
+) -> None:
+    sources = [f"--source={operated.sources[name]}" for name in ("dns", "https", "fronted")]
+    answer = subprocess.run(
+        [
+            *(sys.executable, "-m", "circumvent", "discover", "--json"),
+            *sources,
+            f"--source={operated.dead['https']}",
+            f"--key={operated.key}",
+        ],
+        env={**own_files(tmp_path), "SSL_CERT_FILE": str(certificate.authority)},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    found = {each["source"]: each for each in json.loads(answer.stdout)}
+    for name in ("dns", "https", "fronted"):
+        assert found[operated.sources[name]]["verdict"] == "ok"
+        assert len(found[operated.sources[name]]["entries"]) == 1
+    assert found[operated.dead["https"]]["verdict"] == "unreachable"

@@ -1,0 +1,1 @@
+"""Parsers of what strangers send, under coverage-guided fuzzing (atheris, which is libFuzzer)."""
