@@ -130,6 +130,14 @@ class CarrierTable:
             self._give_to_others(carrier)
         return is_news
 
+    def on_pong(self, carrier: Carrier, nonce: int, now: float) -> bool:
+        """PONG: the first one tells more of the path than its handshake did."""
+        if nonce != carrier.ping_nonce:
+            return False
+        carrier.ping_nonce = -1
+        carrier.estimate.see_ping(now - carrier.ping_sent_at, now)
+        return True
+
     def on_ask(self, number: int) -> bool:
         """ASK about a carrier; the answer goes on any other."""
         carrier = self.live.get(number)
@@ -177,7 +185,8 @@ class CarrierTable:
             carrier.pong = None
         if carrier.must_ping:
             carrier.must_ping = False
-            at = _put(view, at, pack(Kind.PING, 0, self._random.getrandbits(32)))
+            carrier.ping_nonce, carrier.ping_sent_at = self._random.getrandbits(32), now
+            at = _put(view, at, pack(Kind.PING, 0, carrier.ping_nonce))
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
         return at

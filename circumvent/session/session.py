@@ -78,6 +78,11 @@ class Session:
         self.attend()
         return link
 
+    def drop(self, link: Link) -> None:
+        """Do without a carrier."""
+        self.engine.detach(link.carrier, self.loop.time())
+        self.attend()
+
     def close(self, reason: CloseReason) -> None:
         """End the session: every stream is cut, the peer is told why."""
         self.engine.close(reason)
