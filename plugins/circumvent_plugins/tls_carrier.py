@@ -20,6 +20,7 @@ from circumvent.api import (
 )
 from circumvent.api.costs import TLS_COST
 from circumvent.api.exchange import receive, send
+from circumvent.api.relays import USER_AGENT, relay_link
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
@@ -32,7 +33,7 @@ class TlsCarrier(Carrier):
     cost = TLS_COST
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
-        link = _link(entry)
+        link = relay_link(entry)
         connection = await dialer.tcp(link.host, link.port)
         stream = await dialer.tls(connection, tls_options(link))
         try:
@@ -60,7 +61,8 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     """Raises HandshakeError when only a web site answers, StreamResetError, ProtocolError."""
     knock = Knock(Kind.TLS, 0, os.urandom(NONCE_SIZE))
     cookie = seal_knock(link.knock_key, knock, binding)
-    upgrade = ClientUpgrade(link.server_name or link.host, link.path, [("Cookie", cookie)])
+    headers = [("User-Agent", USER_AGENT), ("Cookie", cookie)]
+    upgrade = ClientUpgrade(link.server_name or link.host, link.path, headers)
     await send(stream, account, upgrade.request)
     leftover = None
     while leftover is None:
@@ -68,12 +70,6 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     if leftover:
         message = "the relay spoke before it was spoken to"
         raise ProtocolError(message, stage="knock")
-
-
-def _link(entry: ServerEntry) -> RelayLink:
-    if not isinstance(entry.settings, RelayLink):
-        raise TypeError("not an entry of a relay")
-    return entry.settings
 
 
 @hookimpl
