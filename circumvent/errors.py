@@ -123,7 +123,7 @@ class DestinationError(RemoteError):
 class Verdict(enum.Enum):
     """Why a discovery channel brought no bundle, in a user's words."""
 
-    FORGED = "the network forged the answers"
+    FORGED = "were forged by the network"  # behind a detail that says what
     PORTAL = "a web page came instead: a login page of this network, or a block page"
     BLOCKED = "the connection was cut or answered by somebody else, as censors do"
     REFUSED = "the server refused: it is there, but does not serve this"
@@ -139,7 +139,10 @@ class ChannelError(RemoteError):
     """A discovery channel brought nothing."""
 
     def __init__(self, verdict: Verdict, detail: str = "", *, errno: int | None = None) -> None:
-        text = f"{verdict.value} ({detail})" if detail else verdict.value
+        if verdict is Verdict.FORGED:
+            text = f"{detail or 'answers'} {verdict.value}"
+        else:
+            text = f"{verdict.value} ({detail})" if detail else verdict.value
         super().__init__(text, stage=verdict.name.lower(), errno=errno)
         self.verdict = verdict
 

@@ -18,6 +18,17 @@ class MemoryStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class CarrierStatus:
+    """One carrier of a bonded tunnel: ``kind`` as in "tls IPv6", ``state`` as that of a tunnel."""
+
+    kind: str
+    state: str
+    rtt_ms: float
+    bytes_up: int
+    bytes_down: int
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelStatus:
     """One tunnel: ``server`` is an entry's id, ``opened_at`` unix seconds.
 
@@ -34,6 +45,7 @@ class TunnelStatus:
     bytes_down: int
     opened_at: float
     warnings: tuple[str, ...] = ()
+    carriers: tuple[CarrierStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from circumvent.cli.links import FROM_STDIN
-from circumvent.config import check_private
 from circumvent.errors import ConfigError
+from circumvent.typed_toml import check_private
 from circumvent.wire.bundle import MAX_BUNDLE, Trust
 from circumvent.wire.keys import Key, Kind, parse_key
 

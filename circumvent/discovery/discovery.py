@@ -26,7 +26,8 @@ RETRY = (10.0, 300.0)  # seconds after a hunt without success, doubled each time
 RETRY_JITTER = (0.75, 1.25)
 DARK_AFTER = 15.0  # seconds without any tunnel: what is known may be blocked by now
 LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
-ACCOUNT_SHARE = 1.5  # of the costliest channel: a second one of its kind waits
+ACCOUNT_SHARE = 1.5  # of the costliest channel: where memory is short, a second one waits
+BUDGET_SHARE = 8  # an eighth of all memory may be used for fetches, where that is more
 FETCH_BUFFERS = 1 << 20  # what fetches lease from the arena beside it
 
 
@@ -202,8 +203,8 @@ class Discovery:
 def discovery_account(memory: Memory, channels: Mapping[str, Channel]) -> Account:
     """The account of all fetches: its limit keeps channels from adding up."""
     costliest = max((channel.cost.dial for channel in channels.values()), default=0)
-    limit = min(int(ACCOUNT_SHARE * costliest) + FETCH_BUFFERS, memory.budget)
-    return memory.account("discovery", limit=limit)
+    share = max(int(ACCOUNT_SHARE * costliest), memory.budget // BUDGET_SHARE)
+    return memory.account("discovery", limit=min(share + FETCH_BUFFERS, memory.budget))
 
 
 def usable_sources(

@@ -2,8 +2,8 @@
 
 Cheap and quiet channels start first. The next source starts when one has failed or is slow; it
 waits longer before a costlier tier begins, so that what is costly or noticeable mostly never
-starts. Each fetch reserves its declared memory before, on one account whose limit is little more
-than the costliest channel: a second channel never doubles the peak.
+starts. Each fetch reserves its declared memory before, on one account with a limit of its own: a
+second channel never doubles the peak.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from circumvent.memory import Account
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 
-AT_ONCE = 3  # sources; a watcher sees no more of us at a time
+AT_ONCE = 6  # sources; a few that hang must not keep the others from their turn
 NEXT_AFTER = 0.5  # seconds; within a tier
 NEXT_TIER_AFTER = 3.0  # seconds
-FETCH_SECONDS = 20.0  # of one source; what is slower is as good as dead
+FETCH_SECONDS = 15.0  # of one source; what is slower is as good as dead
 HUNT_SECONDS = 60.0  # of all: then the user hears what was tried
 
 

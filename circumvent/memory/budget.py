@@ -134,18 +134,22 @@ class Account:
             raise BudgetError(message, stage="memory")
         return lease
 
-    def charge(self, size: int) -> None:
-        """Book memory that is allocated outside the arena; raises BudgetError if no room."""
+    def try_charge(self, size: int) -> bool:
+        """Book memory that is allocated outside the arena; False if there is no room."""
         if not self.memory.may_charge(self, size):
+            return False
+        self.memory.book(self, charged=size)
+        return True
+
+    def charge(self, size: int) -> None:
+        """As ``try_charge``, but raises BudgetError when there is no room."""
+        if not self.try_charge(size):
             message = f"memory budget: {self.name} asks for {size} bytes and there is no room"
             raise BudgetError(message, stage="memory")
-        self.memory.book(self, charged=size)
 
     async def reserve(self, size: int) -> None:
         """As ``charge``, but waits its turn; BudgetError only when it can never fit."""
-        if self.memory.may_charge(self, size):
-            self.memory.book(self, charged=size)
-        else:
+        if not self.try_charge(size):
             await self.memory.wait_charge(self, size)
 
     def discharge(self, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from circumvent.memory import PAGE, Account, Lease
 from circumvent.wire.frames import MAX_FRAME
 
-_WARM = 16  # of each size: what one read step brings
+_WARM_SHARE = 2  # part of the limit, of each size: busy sessions need them again at once
 
 
 class Blocks:
@@ -49,7 +49,7 @@ class Blocks:
         self.used -= full
         self._is_dry = False
         warm = self._small if full == PAGE else self._large
-        if len(warm) < _WARM:
+        if len(warm) * full < self.limit // _WARM_SHARE:
             warm.append(lease)
         else:
             lease.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
 from circumvent.session.carriers import MICROSECONDS, NEVER, Carrier, CarrierState
@@ -26,7 +26,7 @@ _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
 class CarrierTable:
     """Knows every carrier by its number.
 
-    ``arrived`` is told of each frame that was acknowledged, ``requeue`` of a carrier whose
+    ``arrived`` is told of frames that were acknowledged, ``requeue`` of a carrier whose
     frames others must carry. ``changed`` collects carriers whose state changed.
     """
 
@@ -44,7 +44,7 @@ class CarrierTable:
 
     def __init__(
         self,
-        arrived: Callable[[Frame], None],
+        arrived: Callable[[Sequence[Frame]], None],
         requeue: Callable[[Carrier], object],
         random: Random,
     ) -> None:
@@ -63,7 +63,8 @@ class CarrierTable:
     def attach(self, number: int, rtt: float, now: float) -> Carrier:
         """A new carrier; what the peer may have missed about dead ones is said again."""
         carrier = self.live[number] = Carrier(number, rtt, now)
-        carrier.ping_at = now + self._ping_after()
+        self._draw_ping(carrier)
+        carrier.must_ping = True  # its answer brings the first round-trip time
         for gone, count in self._finals.items():
             self._notes.append((gone, pack(Kind.GONE, gone, count)))
         for lost in self._lost.values():
@@ -101,14 +102,14 @@ class CarrierTable:
             carrier.state = state
             self.changed.append(carrier)
 
-    def _ping_after(self) -> float:
-        return PING_AFTER * (1.0 - PING_JITTER * self._random.random())
+    def _draw_ping(self, carrier: Carrier) -> None:
+        carrier.ping_after = PING_AFTER * (1.0 - PING_JITTER * self._random.random())
 
     # --- what the peer says ---------------------------------------------------------------------
 
     def hear(self, carrier: Carrier, count: int, now: float) -> None:
         """Bytes came on it."""
-        carrier.hear(count, now, self._ping_after())
+        carrier.hear(count, now)
         if carrier.state is CarrierState.SUSPECT and not carrier.unacked:
             self._set(carrier, CarrierState.UP)
 
@@ -124,11 +125,18 @@ class CarrierTable:
                 self._set(carrier, CarrierState.UP)
         else:
             is_news = carrier.is_answered = True
-        for frame in carrier.acknowledge(count):
-            self._arrived(frame)
+        self._arrived(carrier.acknowledge(count))
         if on is not carrier and carrier.ask_until != NEVER and number in self.live:
             self._give_to_others(carrier)
         return is_news
+
+    def on_pong(self, carrier: Carrier, nonce: int, now: float) -> bool:
+        """PONG: the first one tells more of the path than its handshake did."""
+        if nonce != carrier.ping_nonce:
+            return False
+        carrier.ping_nonce = -1
+        carrier.estimate.see_ping(now - carrier.ping_sent_at, now)
+        return True
 
     def on_ask(self, number: int) -> bool:
         """ASK about a carrier; the answer goes on any other."""
@@ -147,8 +155,7 @@ class CarrierTable:
         carrier = self._lost.pop(number, None)
         if carrier is None:
             return False
-        for frame in carrier.acknowledge(count):
-            self._arrived(frame)
+        self._arrived(carrier.acknowledge(count))
         self._give_to_others(carrier)
         return True
 
@@ -178,7 +185,8 @@ class CarrierTable:
             carrier.pong = None
         if carrier.must_ping:
             carrier.must_ping = False
-            at = _put(view, at, pack(Kind.PING, 0, self._random.getrandbits(32)))
+            carrier.ping_nonce, carrier.ping_sent_at = self._random.getrandbits(32), now
+            at = _put(view, at, pack(Kind.PING, 0, carrier.ping_nonce))
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
         return at
@@ -229,6 +237,7 @@ class CarrierTable:
         if carrier.ping_at <= now:  # the answer is due even if the kernel takes no PING
             carrier.must_ping = True
             carrier.ping_at, carrier.pinged_at = NEVER, now
+            self._draw_ping(carrier)
         if carrier.state is CarrierState.UP:
             if carrier.suspect_at <= now:
                 self._suspect(carrier, now)

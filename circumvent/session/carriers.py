@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -62,7 +62,10 @@ class Carrier:
         "must_ping",
         "number",
         "owner",
+        "ping_after",
         "ping_at",
+        "ping_nonce",
+        "ping_sent_at",
         "pinged_at",
         "pong",
         "progress_at",
@@ -89,8 +92,10 @@ class Carrier:
         self.ack_due = NEVER
         self.must_ack = False
         self.must_ping = False
+        self.ping_after = PING_AFTER
         self.ping_at = now + PING_AFTER
-        self.pinged_at = NEVER
+        self.pinged_at = self.ping_sent_at = NEVER
+        self.ping_nonce = -1
         self.pong: int | None = None
         self.suspected_at = NEVER
         self.ask_until = NEVER
@@ -129,14 +134,17 @@ class Carrier:
         taken frames ``since`` then and did not is held up by something that we do not see.
         """
         estimate = self.estimate
-        path = estimate.base_rtt
-        queued = max(
-            self.unacked / estimate.rate - path - ACK_DELAY,
-            now - max(self.filled_at, since) - _FRAMES * MAX_FRAME / estimate.rate,
-        )
-        if self.unacked:  # overdue progress is a queue that the rate does not know of
-            queued = max(queued, now - self.progress_at - estimate.srtt - ACK_DELAY)
-        return max(queued, 0.0) + path / 2
+        path, rate, unacked = estimate.base_rtt, estimate.rate, self.sent - self.acked
+        queued = unacked / rate - path - ACK_DELAY
+        ready_at = max(since, self.filled_at)
+        held_up = now - ready_at - _FRAMES * MAX_FRAME / rate
+        if unacked:  # overdue progress is a queue that the rate does not know of
+            late = now - self.progress_at - estimate.srtt - ACK_DELAY
+            if late > held_up:
+                held_up = late
+        if held_up > queued:
+            queued = held_up
+        return queued + path / 2 if queued > 0.0 else path / 2
 
     # --- what was sent --------------------------------------------------------------------------
 
@@ -147,8 +155,8 @@ class Carrier:
         self.sent += count
         self.flights.append(Flight(self.sent, now, self.acked, self.delivered_at, is_bound_by_path))
 
-    def acknowledge(self, count: int) -> Iterator[Frame]:
-        """The peer received ``count`` bytes in all; yields the frames that arrived.
+    def acknowledge(self, count: int) -> Sequence[Frame]:
+        """The peer received ``count`` bytes in all; returns the frames that arrived.
 
         Raises ProtocolError when that is more than was sent.
         """
@@ -157,14 +165,16 @@ class Carrier:
                 "session: bytes were acknowledged before they were sent", stage="ack"
             )
         if count <= self.acked:
-            return
+            return ()
+        arrived = []
         self.acked = count
         settled, frames = self.settled, self.frames
         while frames and settled + frames[0].size <= count:
             frame = frames.popleft()
             settled += frame.size
-            yield frame
+            arrived.append(frame)
         self.settled = settled
+        return arrived
 
     def progress(self, count: int, delay: float, now: float) -> bool:
         """Learn from an acknowledgement that came on the carrier itself, before it is taken.
@@ -198,18 +208,23 @@ class Carrier:
 
     # --- what came ------------------------------------------------------------------------------
 
-    def hear(self, count: int, now: float, ping_after: float) -> None:
+    def hear(self, count: int, now: float) -> None:
         """``count`` bytes of any kind came."""
         self.bytes_in += count
         self.heard_at = now
-        self.ping_at = now + ping_after
+        self.ping_at = now + self.ping_after
         self.pinged_at = NEVER
 
-    def owe_ack(self, now: float) -> None:
-        """Reliable bytes came: acknowledge soon, or at once when they are many."""
+    def owe_ack(self, now: float) -> bool:
+        """Reliable bytes came: acknowledge soon, or at once when they are many.
+
+        True when a new deadline came of it.
+        """
         self.received_at = now
         pending = self.received - self.received_acked
         if pending >= ACK_BYTES:
             self.must_ack = True
         elif pending and self.ack_due == NEVER:
             self.ack_due = now + ACK_DELAY
+            return True
+        return False

@@ -10,6 +10,7 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
+from circumvent.session.inbound import Loan
 from circumvent.session.limits import RECONSIDER, STALL_CHECK, TRIM_EVERY, Limits
 from circumvent.session.reception import Reception
 from circumvent.session.state import State
@@ -67,6 +68,16 @@ class Engine:
         return self._state.closed
 
     @property
+    def is_sooner(self) -> bool:
+        """Whether ``deadline`` may be earlier than when it was last asked for."""
+        return self._state.is_sooner
+
+    @property
+    def has_control(self) -> bool:
+        """Whether there is something to say that is not data."""
+        return self._outbound.has_control
+
+    @property
     def streams(self) -> int:
         """How many streams are open."""
         return len(self._state.streams)
@@ -86,6 +97,7 @@ class Engine:
 
     def write(self, stream: Stream, data: memoryview) -> int:
         """Take bytes to be sent; returns how many."""
+        self._state.is_sooner |= not self._outbound.scheduler.size
         return self._outbound.write(stream, data)
 
     def end(self, stream: Stream) -> None:
@@ -125,10 +137,12 @@ class Engine:
 
     def attach(self, number: int, rtt: float, now: float) -> Carrier:
         """A carrier was connected and authenticated; ``rtt`` is what its handshake took."""
+        self._state.is_sooner = True
         return self._carriers.attach(number, rtt, now)
 
     def detach(self, carrier: Carrier, now: float) -> None:
         """A carrier broke."""
+        self._state.is_sooner = True
         self._carriers.detach(carrier, now)
 
     def has_work(self, carrier: Carrier, now: float) -> bool:
@@ -150,6 +164,7 @@ class Engine:
             return self._say_goodbye(carrier, view, self._state.closed)
         at = self._carriers.fill(carrier, view, now)
         if carrier.state is CarrierState.UP:
+            self._state.is_sooner |= carrier.sent == carrier.acked
             at = self._outbound.fill(carrier, self._carriers.live.values(), view, at, now)
         carrier.bytes_out += at
         return at
@@ -162,11 +177,16 @@ class Engine:
         view[: len(frame)] = frame
         return len(frame)
 
+    def keep(self, lent: list[Loan]) -> None:
+        """Copy what readers did not take of what ``receive`` lent them."""
+        self._inbound.keep(lent)
+
     # --- time and the end -----------------------------------------------------------------------
 
     def deadline(self, now: float) -> float:
-        """When ``tick`` has something to do; may be earlier after every other call."""
+        """When ``tick`` has something to do; earlier only after ``is_sooner`` became true."""
         state = self._state
+        state.is_sooner = False
         due = self._carriers.deadline(now)
         if state.credit.is_exhausted:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
@@ -178,6 +198,7 @@ class Engine:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        self._state.is_sooner = True
         self._carriers.tick(now)
         if now >= self._stall_check:
             self._stall_check = NEVER

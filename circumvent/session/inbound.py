@@ -10,6 +10,8 @@ from circumvent.session.credit import ReceiveCredit
 from circumvent.session.limits import MAX_GAPS
 from circumvent.session.streams import Inbox, Piece, Receiving, Stream
 
+Loan = tuple[Stream, Piece]
+
 
 class Inbound:
     """Received bytes of all streams. ``starve`` is called for a stream that found no memory."""
@@ -24,8 +26,19 @@ class Inbound:
         self._starve = starve
         self._gaps = 0
 
-    def data(self, stream: Stream, offset: int, payload: memoryview, now: float) -> bool:
-        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError."""
+    def data(
+        self,
+        stream: Stream,
+        offset: int,
+        payload: memoryview,
+        now: float,
+        lent: list[Loan] | None,
+    ) -> bool:
+        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError.
+
+        Where ``lent`` is given, what a waiting reader will take at once may stay where it is:
+        then it is noted there, and ``keep`` must be called before ``payload`` goes.
+        """
         end = offset + len(payload)
         inbox, received = stream.inbox, stream.received
         if end <= received or (inbox is not None and offset in inbox.gaps):
@@ -42,30 +55,46 @@ class Inbound:
             inbox = stream.inbox = Inbox(received, now)
         if end > high:
             inbox.high = end
-        if offset == received:
-            self._append(stream, inbox, payload)
-        else:
+        if offset != received:
             self._set_apart(stream, inbox, offset, payload)
+        elif self._append(stream, inbox, payload, lent):
+            stream.received = end
+            inbox.size += end - offset
+            if inbox.gaps:
+                self._close_gaps(stream, inbox)
+        else:
+            self._starve(stream)
         return True
+
+    def keep(self, lent: list[Loan]) -> None:
+        """What was lent to readers goes: copy what they did not take."""
+        for stream, piece in lent:
+            count = piece.end - piece.start
+            if count and piece.lease is None:
+                lease = self._blocks.take(count)
+                if lease is None:
+                    self._starve(stream)
+                    continue
+                lease.view[:count] = piece.view[piece.start : piece.end]
+                piece.view, piece.lease, piece.start, piece.end = lease.view, lease, 0, count
 
     def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
         """Move what is in order into ``buffer``; how many bytes that was."""
         inbox = stream.inbox
         if inbox is None:
             return 0
-        at, room, pieces, give = 0, len(buffer), inbox.pieces, self._blocks.give
+        at, room, pieces = 0, len(buffer), inbox.pieces
         while pieces and at < room:
             piece = pieces[0]
-            start = piece.start
-            count = piece.end - start
+            start, end = piece.start, piece.end
+            count = end - start
             if count > room - at:
                 count = room - at
-                buffer[at:] = piece.lease.view[start : start + count]
+                buffer[at:] = piece.view[start : start + count]
                 piece.start += count
             else:
-                buffer[at : at + count] = piece.lease.view[start : piece.end]
-                pieces.popleft()
-                give(piece.lease)
+                buffer[at : at + count] = piece.view[start:end]
+                self._give(pieces.popleft())
             at += count
         inbox.size -= at
         inbox.moved_at = now
@@ -73,6 +102,11 @@ class Inbound:
         if not pieces and not inbox.gaps:
             stream.inbox = None
         return at
+
+    def _give(self, piece: Piece) -> None:
+        if piece.lease is not None:
+            self._blocks.give(piece.lease)
+        piece.start = piece.end
 
     def discard(self, stream: Stream) -> None:
         """Nobody will read: give back what is held, and count as read all that is known of."""
@@ -88,7 +122,7 @@ class Inbound:
         inbox = stream.inbox
         if inbox is not None:
             for piece in (*inbox.pieces, *inbox.gaps.values()):
-                self._blocks.give(piece.lease)
+                self._give(piece)
             self._gaps -= len(inbox.gaps)
         stream.inbox = None
 
@@ -96,22 +130,25 @@ class Inbound:
         self._credit.consumed += max(0, end - stream.received)
         stream.received = max(end, stream.received)
 
-    def _append(self, stream: Stream, inbox: Inbox, payload: memoryview) -> None:
-        count = len(payload)
-        last = inbox.pieces[-1] if inbox.pieces else None
-        if last is not None and last.end + count <= len(last.lease.view):
-            last.lease.view[last.end : last.end + count] = payload
+    def _append(
+        self, stream: Stream, inbox: Inbox, payload: memoryview, lent: list[Loan] | None
+    ) -> bool:
+        count, pieces = len(payload), inbox.pieces
+        last = pieces[-1] if pieces else None
+        if last is not None and last.lease is not None and last.end + count <= len(last.view):
+            last.view[last.end : last.end + count] = payload  # small ones share a block
             last.end += count
-        else:
-            piece = self._keep(payload)
-            if piece is None:
-                self._starve(stream)
-                return
-            inbox.pieces.append(piece)
-        inbox.size += count
-        stream.received += count
-        if inbox.gaps:
-            self._close_gaps(stream, inbox)
+            return True
+        if lent is not None and (last.lease is None if last is not None else stream.waits_to_read):
+            pieces.append(Piece(payload, count, None))
+            lent.append((stream, pieces[-1]))
+            return True
+        lease = self._blocks.take(count)
+        if lease is None:
+            return False
+        lease.view[:count] = payload
+        pieces.append(Piece(lease.view, count, lease))
+        return True
 
     def _close_gaps(self, stream: Stream, inbox: Inbox) -> None:
         while (piece := inbox.gaps.pop(stream.received, None)) is not None:
@@ -124,16 +161,11 @@ class Inbound:
     def _set_apart(self, stream: Stream, inbox: Inbox, offset: int, payload: memoryview) -> None:
         if self._gaps >= MAX_GAPS:
             raise ProtocolError("session: too many gaps", stage="frame")
-        piece = self._keep(payload)
-        if piece is None:
+        count = len(payload)
+        lease = self._blocks.take(count)
+        if lease is None:
             self._starve(stream)
             return
-        inbox.gaps[offset] = piece
+        lease.view[:count] = payload
+        inbox.gaps[offset] = Piece(lease.view, count, lease)
         self._gaps += 1
-
-    def _keep(self, payload: memoryview) -> Piece | None:
-        lease = self._blocks.take(len(payload))
-        if lease is None:
-            return None
-        lease.view[: len(payload)] = payload
-        return Piece(lease, 0, len(payload))

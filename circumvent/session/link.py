@@ -13,18 +13,29 @@ from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep
 from circumvent.session.carriers import Carrier
+from circumvent.session.inbound import Loan
 from circumvent.wire.frames import MAX_FRAME
 
 if TYPE_CHECKING:
     from circumvent.session.session import Session
 
+_NOTHING = memoryview(b"")
 _TURN = 4  # blocks in a row before others get a turn of the loop
 
 
 class Link:
     """Drives ``carrier`` over ``stream``, which it owns."""
 
-    __slots__ = ("_account", "_idle", "_session", "_tasks", "carrier", "stream")
+    __slots__ = (
+        "_account",
+        "_held",
+        "_idle",
+        "_rest",
+        "_session",
+        "_tasks",
+        "carrier",
+        "stream",
+    )
 
     def __init__(
         self, session: Session, carrier: Carrier, stream: ByteStream, account: Account
@@ -34,6 +45,8 @@ class Link:
         self._session = session
         self._account = account
         self._idle: asyncio.Future[None] | None = None
+        self._held: Lease | None = None
+        self._rest = _NOTHING
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     def start(self, leftover: bytes) -> None:
@@ -70,33 +83,12 @@ class Link:
         self._session.lose(self, error)
 
     async def _read(self, leftover: bytes) -> None:
-        stream, session = self.stream, self._session
-        held: Lease | None = None
-        size, wanted, turns = 0, FIRST_READ, 0
+        wanted, turns = FIRST_READ, 0
         try:
             if leftover:
-                rest = leftover[session.receive(self.carrier, memoryview(leftover)) :]
-                held, size = self._hold(memoryview(rest))
-            while True:
-                await stream.wait_readable()
-                least = size + stream.record + stream.overhead
-                most = min(size + max(wanted, stream.record) + stream.overhead, LARGEST)
-                lease = self._account.try_step(least, most) or await self._account.step(least, most)
-                try:
-                    count = stream.read_into(lease.view[size:])
-                    if count == 0:
-                        return
-                    if count is None:
-                        continue
-                    if held is not None:
-                        lease.view[:size] = held.view[:size]
-                        held.release()
-                        held = None
-                    size += count
-                    taken = session.receive(self.carrier, lease.view[:size])
-                    held, size = self._hold(lease.view[taken:size])
-                finally:
-                    lease.release()
+                rest = leftover[self._session.receive(self.carrier, memoryview(leftover)) :]
+                self._hold(memoryview(rest))
+            while count := await self._read_once(wanted):
                 if count < wanted:
                     turns = 0
                     continue
@@ -106,16 +98,44 @@ class Link:
                     turns = 0
                     await asyncio.sleep(0)
         finally:
-            if held is not None:
-                held.release()
+            self._hold(_NOTHING)
 
-    def _hold(self, rest: memoryview) -> tuple[Lease | None, int]:
+    async def _read_once(self, wanted: int) -> int:
+        """Take what is there, about ``wanted`` bytes; how many; 0 at the end."""
+        stream, account = self.stream, self._account
+        while True:
+            await stream.wait_readable()
+            size = len(self._rest)
+            least = size + stream.record + stream.overhead
+            most = min(size + max(wanted, stream.record) + stream.overhead, LARGEST)
+            lease = account.try_step(least, most) or await account.step(least, most)
+            lent: list[Loan] = []
+            try:
+                count = stream.read_into(lease.view[size:])
+                if count:
+                    lease.view[:size] = self._rest
+                    size += count
+                    taken = self._session.receive(self.carrier, lease.view[:size], lent)
+                    self._hold(lease.view[taken:size])
+                    if lent:  # their readers were woken: let them take it from here
+                        await asyncio.sleep(0)
+            finally:
+                if lent:
+                    self._session.engine.keep(lent)
+                lease.release()
+            if count is not None:
+                return count
+
+    def _hold(self, rest: memoryview) -> None:
+        """Keep the beginning of a frame until the rest of it comes."""
+        held, self._rest = self._held, _NOTHING
         size = len(rest)
-        if not size:
-            return None, 0
-        held = self._account.hold(size)
-        held.view[:size] = rest
-        return held, size
+        self._held = self._account.hold(size) if size else None
+        if self._held is not None:
+            self._held.view[:size] = rest
+            self._rest = self._held.view[:size]
+        if held is not None:
+            held.release()
 
     async def _write(self) -> None:
         stream, session, carrier = self.stream, self._session, self.carrier
@@ -159,4 +179,4 @@ class Link:
             raise
         finally:
             lease.release()
-        session.attend()
+        session.attend_streams()

@@ -128,8 +128,7 @@ class Outbound:
 
     def drop(self, stream: Stream) -> None:
         """Forget what is queued."""
-        for frame in self.scheduler.drop(stream):
-            self.settle(frame)
+        self.settle_all(self.scheduler.drop(stream))
 
     def stop(self, stream: Stream, reason: ResetReason) -> None:
         """Ask the peer to send no more on this stream."""
@@ -150,6 +149,11 @@ class Outbound:
         self._control.append(Frame(stream, pack(kind, stream.number, stream.sent, payload), None))
 
     # --- what carriers take ---------------------------------------------------------------------
+
+    @property
+    def has_control(self) -> bool:
+        """Whether frames without data wait; any carrier may take them."""
+        return bool(self._control)
 
     def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
@@ -181,21 +185,23 @@ class Outbound:
 
     # --- what becomes of it ---------------------------------------------------------------------
 
-    def settle(self, frame: Frame) -> None:
-        """It arrived, or is not needed any more."""
-        if frame.is_settled:
-            return
-        frame.is_settled = True
-        if frame.lease is not None:
-            self.blocks.give(frame.lease)
-            frame.lease = None
-            frame.view = b""
-            self._frames -= 1
-        stream = frame.stream
-        if stream is not None:
-            stream.unacked -= 1
-            if not stream.unacked and stream.sending is not Sending.OPEN:
-                self._finished(stream)
+    def settle_all(self, frames: Iterable[Frame]) -> None:
+        """They arrived, or are not needed any more."""
+        give = self.blocks.give
+        for frame in frames:
+            if frame.is_settled:
+                continue
+            frame.is_settled = True
+            if frame.lease is not None:
+                give(frame.lease)
+                frame.lease = None
+                frame.view = b""
+                self._frames -= 1
+            stream = frame.stream
+            if stream is not None:
+                stream.unacked -= 1
+                if not stream.unacked and stream.sending is not Sending.OPEN:
+                    self._finished(stream)
 
     def requeue(self, carrier: Carrier) -> int:
         """Let others carry what is still on the way on ``carrier``; returns bytes."""
@@ -211,7 +217,7 @@ class Outbound:
         if frame.lease is None or stream is None:
             self._control.appendleft(frame)
         elif stream.sending is Sending.CUT:
-            self.settle(frame)
+            self.settle_all((frame,))
             return 0
         else:
             self.scheduler.push_back(frame, stream)

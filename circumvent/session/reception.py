@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
 from circumvent.session.carriers import MICROSECONDS, Carrier, CarrierState
+from circumvent.session.inbound import Loan
 from circumvent.session.nuisance import Nuisance
 from circumvent.session.state import State
 from circumvent.session.streams import Event, Sending, Stream
@@ -49,14 +50,20 @@ class Reception:
             Kind.STOP: self._on_stop,
             Kind.ACK: self._on_ack,
             Kind.PING: self._on_ping,
-            Kind.PONG: lambda *_: False,
+            Kind.PONG: self._on_pong,
             Kind.ASK: self._on_ask,
             Kind.GONE: self._on_gone,
             Kind.CLOSE: self._on_close,
         }
 
-    def receive(self, carrier: Carrier, data: memoryview, now: float) -> int:
-        """Take the whole frames at the start of ``data``; how many bytes. Raises ProtocolError."""
+    def receive(
+        self, carrier: Carrier, data: memoryview, now: float, lent: list[Loan] | None = None
+    ) -> int:
+        """Take the whole frames at the start of ``data``; how many bytes. Raises ProtocolError.
+
+        What readers that wait will take at once is noted in ``lent``, if given, instead of
+        being copied: call ``Engine.keep`` with it before ``data`` goes.
+        """
         if carrier.state is CarrierState.DEAD or self._state.closed is not None:
             return len(data)  # its final count was told already
         at, end, counted = 0, len(data), carrier.received
@@ -79,7 +86,9 @@ class Reception:
             if offset > MAX_OFFSET - MAX_PAYLOAD or not number:
                 read_head(data, at)
             stream = find(number)
-            if stream is None or not take(stream, offset, data[at + HEADER_SIZE : after], now):
+            if stream is None or not take(
+                stream, offset, data[at + HEADER_SIZE : after], now, lent
+            ):
                 self._nuisance.count(now)
             elif stream.waits_to_read:
                 wake(stream)
@@ -94,7 +103,8 @@ class Reception:
         self._state.carriers.hear(carrier, count, now)
         if counted != carrier.received:
             carrier.received = counted
-            carrier.owe_ack(now)
+            if carrier.owe_ack(now):
+                self._state.is_sooner = True
 
     def _handle(self, carrier: Carrier, head: Head, payload: bytes, now: float) -> None:
         handler = self._handlers.get(head.kind)
@@ -169,11 +179,16 @@ class Reception:
         delay = int.from_bytes(payload) / MICROSECONDS
         is_news = self._state.carriers.on_ack(on, head.stream, head.offset, delay, now)
         self._state.outbound.wake_blocked()
+        if on.number != head.stream:  # others may now carry what it did not
+            self._state.is_sooner = True
         return is_news
 
     def _on_ping(self, on: Carrier, head: Head, _: bytes, __: float) -> bool:
         on.pong = head.offset
         return False
+
+    def _on_pong(self, on: Carrier, head: Head, _: bytes, now: float) -> bool:
+        return self._state.carriers.on_pong(on, head.offset, now)
 
     def _on_ask(self, _: Carrier, head: Head, __: bytes, ___: float) -> bool:
         self._state.carriers.on_ask(head.stream)
@@ -181,6 +196,7 @@ class Reception:
 
     def _on_gone(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:
         self._state.carriers.on_gone(head.stream, head.offset, now)
+        self._state.is_sooner = True
         self._state.outbound.wake_blocked()
         return False
 

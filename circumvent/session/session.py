@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from random import SystemRandom
+from random import Random
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
 from circumvent.session.engine import Engine
+from circumvent.session.inbound import Loan
 from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.stream import SessionStream
@@ -47,7 +48,8 @@ class Session:
         changed: Callable[[], None] = lambda: None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.engine = Engine(account, limits, self.loop.time(), SystemRandom(), is_client=is_client)
+        random = Random()  # noqa: S311 - when to ping is no secret
+        self.engine = Engine(account, limits, self.loop.time(), random, is_client=is_client)
         self.links: dict[int, Link] = {}
         self.error: CircumventError | None = None
         self._account = account
@@ -55,6 +57,7 @@ class Session:
         self._changed = changed
         self._leaving: set[Link] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._due = NEVER
         self._is_attending = False
         self._is_over = False
 
@@ -74,6 +77,11 @@ class Session:
         self._changed()
         self.attend()
         return link
+
+    def drop(self, link: Link) -> None:
+        """Do without a carrier."""
+        self.engine.detach(link.carrier, self.loop.time())
+        self.attend()
 
     def close(self, reason: CloseReason) -> None:
         """End the session: every stream is cut, the peer is told why."""
@@ -96,10 +104,10 @@ class Session:
 
     # --- for links ------------------------------------------------------------------------------
 
-    def receive(self, carrier: Carrier, data: memoryview) -> int:
+    def receive(self, carrier: Carrier, data: memoryview, lent: list[Loan] | None = None) -> int:
         """Take what came on a carrier; a peer that breaks the rules ends the session."""
         try:
-            return self.engine.receive(carrier, data, self.loop.time())
+            return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
             self.error = error
             self.engine.close(CloseReason.VIOLATION)
@@ -121,15 +129,19 @@ class Session:
 
     def attend(self) -> None:
         """Something happened in the engine: wake whom it concerns."""
-        if self._is_attending:  # whoever was woken did something in turn
-            return
-        self._is_attending = True
-        try:
-            self._attend()
-        finally:
-            self._is_attending = False
+        self.attend_streams()
+        self.attend_links()
 
-    def _attend(self) -> None:
+    def attend_streams(self) -> None:
+        """A carrier took something: wake the streams that may go on."""
+        if not self._is_attending:  # else whoever was woken did something in turn
+            self._is_attending = True
+            try:
+                self._attend_streams()
+            finally:
+                self._is_attending = False
+
+    def _attend_streams(self) -> None:
         engine = self.engine
         if engine.changed_carriers:
             self._see_changes()
@@ -142,14 +154,18 @@ class Session:
             owner = engine.woken.pop().owner
             if isinstance(owner, SessionStream):
                 owner.wake()
-        now = self.loop.time()
+        self._set_timer()
+
+    def attend_links(self) -> None:
+        """There may be something to write."""
+        engine, now = self.engine, self.loop.time()
         idle = [link for link in self.links.values() if link.is_idle]
         if len(idle) > 1:  # the fastest first: it takes what is most urgent
             idle.sort(key=_round_trip)
         for link in idle:
             if engine.has_work(link.carrier, now):
                 link.wake()
-        self._set_timer(engine.deadline(now))
+        self._set_timer()
 
     def _accept(self) -> None:
         stream, opening = self.engine.accepted.pop(0)
@@ -170,17 +186,20 @@ class Session:
 
     # --- the clock ------------------------------------------------------------------------------
 
-    def _set_timer(self, due: float) -> None:
-        if due == NEVER:
+    def _set_timer(self) -> None:
+        if not self.engine.is_sooner:
+            return
+        due = self.engine.deadline(self.loop.time())
+        if due >= self._due - _SOONER:
             return
         if self._timer is not None:
-            if self._timer.when() <= due + _SOONER:
-                return
             self._timer.cancel()
+        self._due = due
         self._timer = self.loop.call_at(due, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
+        self._due = NEVER
         self.engine.tick(self.loop.time())
         self.attend()
 

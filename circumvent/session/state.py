@@ -27,6 +27,7 @@ class State:
         "credit",
         "held",
         "inbound",
+        "is_sooner",
         "outbound",
         "streams",
         "woken",
@@ -38,6 +39,7 @@ class State:
         self.woken: list[Stream] = []
         self.accepted: list[tuple[Stream, bytes]] = []
         self.closed: CloseReason | None = None
+        self.is_sooner = True  # something may be due before what was due next
         self.streams = StreamTable(limits.streams, is_client=is_client)
         self.outbound = Outbound(
             Blocks(account, limits.send), self.wake_writer, self.retire_if_over
@@ -46,7 +48,7 @@ class State:
         # Half: blocks are not always full, and stalled readers must not hold up the others.
         self.credit = ReceiveCredit(limits.receive // 2)
         self.inbound = Inbound(self.held, self.credit, self._starve)
-        self.carriers = CarrierTable(self.outbound.settle, self.outbound.requeue, random)
+        self.carriers = CarrierTable(self.outbound.settle_all, self.outbound.requeue, random)
         self.grant_session()
 
     # --- streams --------------------------------------------------------------------------------
@@ -128,8 +130,7 @@ class State:
     def end(self, reason: CloseReason) -> None:
         """The session is over: drop everything, wake everybody."""
         self.closed = reason
-        for frame in self.carriers.frames():
-            self.outbound.settle(frame)
+        self.outbound.settle_all(self.carriers.frames())
         for stream in self.streams:
             self.outbound.drop(stream)
             self.inbound.release(stream)

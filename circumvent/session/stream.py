@@ -64,7 +64,8 @@ class SessionStream(ByteStream):
         session, stream = self._session, self._stream
         count = session.engine.read_into(stream, buffer, session.loop.time())
         if count:
-            session.attend()
+            if session.engine.has_control:
+                session.attend()
             return count
         if stream.receiving in (Receiving.CUT, Receiving.STOPPED):
             raise self._error("read")
@@ -88,7 +89,7 @@ class SessionStream(ByteStream):
         if start == end:
             return 0
         count = self._session.engine.write(self._stream, block[start:end])
-        self._session.attend()
+        self._session.attend_links()
         return count
 
     @property

@@ -87,14 +87,15 @@ class Outbox:
 
 
 class Piece:
-    """Received bytes ``lease.view[start:end]``."""
+    """Received bytes ``view[start:end]``; ``lease`` is the block, None while it is borrowed."""
 
-    __slots__ = ("end", "lease", "start")
+    __slots__ = ("end", "lease", "start", "view")
 
-    def __init__(self, lease: Lease, start: int, end: int) -> None:
+    def __init__(self, view: memoryview, count: int, lease: Lease | None) -> None:
+        self.view = view
         self.lease = lease
-        self.start = start
-        self.end = end
+        self.start = 0
+        self.end = count
 
 
 class Inbox:

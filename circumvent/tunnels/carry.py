@@ -60,7 +60,8 @@ async def _first_flight(relay: Relay, client: PeekStream) -> None:
             await client.wait_readable()
     account, stream = relay.live.account, relay.stream
     start = stream.headroom
-    with await account.step(start + FIRST_FLIGHT, start + FIRST_FLIGHT) as lease:
+    size = start + FIRST_FLIGHT
+    with account.try_step(size, size) or await account.step(size, size) as lease:
         flight = lease.view[start : start + FIRST_FLIGHT]
         count = client.peek_into(flight)
         if not count:

@@ -81,7 +81,8 @@ class Dispatcher:
         """A charged stream, or None when this tunnel's server is out of reach."""
         cost = live.candidate.transport.cost.stream
         started = time.monotonic()
-        await live.account.reserve(cost)
+        if not live.account.try_charge(cost):
+            await live.account.reserve(cost)
         try:
             if live.state is State.DEAD:  # while we waited for memory
                 message = "the tunnel was lost"

@@ -164,7 +164,9 @@ class TunnelManager:
         return self._best(avoid)
 
     def _best(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
-        choice = [live for live in self.tunnels if live not in avoid]
+        choice = [live for live in self.tunnels if live not in avoid] if avoid else self.tunnels
+        if len(choice) == 1:
+            return choice[0]
         return min(choice, key=_preference, default=None)
 
     async def _fill(self) -> None:

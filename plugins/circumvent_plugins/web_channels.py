@@ -25,7 +25,7 @@ from circumvent.api import (
 from circumvent.api.http import http_cost, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.links import parse_host
-from circumvent_plugins.web_download import Download
+from circumvent_plugins.web_download import DOWNLOAD_SECONDS, Download
 
 MAX_FRONTS = 4  # tried one after the other, each for its share of the time
 COST = Cost(dial=http_cost(1).dial + 2 * MAX_BUNDLE, stream=0)  # a body, and the copy handed out
@@ -76,10 +76,11 @@ class FrontedChannel(Channel):
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         fronted = _parse_fronted(fetch.source)
         tls = web_tls if fronted.sends_name else _tls_without_name
+        share = DOWNLOAD_SECONDS / len(fronted.urls)
         failure: ChannelError | None = None
         for url in fronted.urls:
             try:
-                body = await Download(fetch, url, fronted.host, tls).run()
+                body = await Download(fetch, url, fronted.host, tls, share).run()
             except ChannelError as error:
                 if error.verdict is Verdict.UNCHANGED:
                     raise

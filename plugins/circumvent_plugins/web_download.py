@@ -12,7 +12,6 @@ from urllib.parse import urljoin, urlsplit
 from circumvent.api import (
     ChannelError,
     CircumventError,
-    DialError,
     Fetch,
     HandshakeError,
     ProtocolError,
@@ -23,14 +22,19 @@ from circumvent.api.http import http_client, limited_body, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
+    from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 MAX_REDIRECTS = 3  # a mirror that moved; more is a loop or a trap
-MAX_RESUMES = 5  # a bundle is small: whoever cuts it more often wants it not to arrive
+DOWNLOAD_SECONDS = 18.0  # however the bytes drip; less than callers wait, so that they hear why
+DIAL_SECONDS = 6.0
+STALL_SECONDS = 3.0  # without a byte
+PIECE = 8 * 1024  # bytes; with a handshake less than the 16 KiB that some censors let pass
+MAX_CONNECTIONS = MAX_BUNDLE // PIECE + 3
 CUT_PAUSE = 0.2  # seconds before it is asked for again
 HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}  # some hosts refuse who sends none
 ETAG = "etag"  # in the notes
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PARTIAL = 206
 _GONE = frozenset({404, 410})
 _NETWORK_LOGIN = 511  # RFC 6585 §6
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body|script|meta)", re.IGNORECASE)
@@ -40,43 +44,68 @@ _CDNS = ("cloudflare", "cloudfront", "akamai", "fastly", "varnish", "bunny", "az
 
 @dataclass
 class Download:
-    """One file at ``url``; ``host`` is asked for instead of the URL's where it is given."""
+    """One file at ``url``; ``host`` is asked for instead of the URL's where it is given.
+
+    A censor may let the first 16 KiB of a connection pass and freeze the rest: so a connection
+    that stalls is left, and others ask for the rest, in pieces once nothing else gets through.
+    """
 
     request: Fetch
     url: str
     host: str = ""
     tls: Callable[[str], TlsOptions] = web_tls
+    seconds: float = field(default_factory=lambda: DOWNLOAD_SECONDS)
     etag: str = ""
     got: bytearray = field(default_factory=bytearray)
+    is_whole: bool = False
+    in_pieces: bool = False
 
     async def run(self) -> bytes:
         """The whole body; raises ChannelError."""
-        from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
-
-        known = self.request.notes.get(ETAG, "")
-        async with http_client(self.request.dialer, self.request.account, tls=self.tls) as session:
-            for attempt in range(MAX_RESUMES + 1):
-                before = len(self.got)
-                try:
-                    await self._follow(session, known)
-                except (ClientError, CircumventError, ConnectionError) as error:
-                    if isinstance(error, ChannelError):
-                        raise
-                    failure = explain(error)
-                    # Only what moves on is worth another try.
-                    if len(self.got) == before or attempt == MAX_RESUMES:
-                        raise failure from error
-                    await asyncio.sleep(CUT_PAUSE)
-                else:
-                    break
+        try:
+            async with asyncio.timeout(self.seconds):
+                await self._until_whole()
+        except TimeoutError:
+            raise ChannelError(Verdict.TOO_SLOW, f"{self.seconds:.0f} s") from None
         self.request.notes[ETAG] = self.etag
         return bytes(self.got)
+
+    async def _until_whole(self) -> None:
+        from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
+
+        for attempt in range(1, MAX_CONNECTIONS + 1):
+            before = len(self.got)
+            try:
+                await self._connect()
+            except ChannelError:
+                raise
+            except (ClientError, CircumventError, OSError) as error:
+                if attempt == MAX_CONNECTIONS or not self._may_go_on(before, error):
+                    raise explain(error) from error
+                await asyncio.sleep(CUT_PAUSE)
+            if self.is_whole:
+                return
+        raise ChannelError(Verdict.TOO_SLOW, f"{MAX_CONNECTIONS} connections")
+
+    def _may_go_on(self, before: int, error: Exception) -> bool:
+        """Only what moves on is worth another try, or what stalled and can be asked for less."""
+        if len(self.got) > before:
+            return True
+        from aiohttp import SocketTimeoutError  # noqa: PLC0415 - 25 MB
+
+        was_in_pieces, self.in_pieces = self.in_pieces, True
+        return isinstance(error, SocketTimeoutError) and not was_in_pieces
+
+    async def _connect(self) -> None:
+        known = self.request.notes.get(ETAG, "")
+        async with http_client(self.request.dialer, self.request.account, tls=self.tls) as session:
+            await self._follow(session, known)
 
     async def _follow(self, session: ClientSession, known: str) -> None:
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             async with session.get(
-                url, headers=self._headers(known), allow_redirects=False
+                url, headers=self._headers(known), allow_redirects=False, timeout=_patience()
             ) as response:
                 if response.status not in _REDIRECTS:
                     await self._take(response)
@@ -88,24 +117,36 @@ class Download:
         headers = dict(HEADERS)
         if self.host:
             headers["Host"] = self.host
-        if self.got and self.etag:
-            headers |= {"Range": f"bytes={len(self.got)}-", "If-Range": self.etag}
+        if self.in_pieces or (self.got and self.etag):
+            start = len(self.got)
+            headers["Range"] = f"bytes={start}-{start + PIECE - 1 if self.in_pieces else ''}"
+        if self.got and self.etag:  # without one, the signature tells whether pieces fit
+            headers["If-Range"] = self.etag
         elif known:
             headers["If-None-Match"] = known
         return headers
 
     async def _take(self, response: ClientResponse) -> None:
         _check_status(response)
-        if not (response.status == 206 and self._continues(response)):  # noqa: PLR2004
+        is_part = response.status == _PARTIAL and self._continues(response)
+        if not is_part:
             self.got.clear()
         self.etag = _strong(response.headers.get("ETag", ""))
         async for piece in limited_body(response, MAX_BUNDLE - len(self.got)):
             self.got += piece
             if _HTML.match(self.got):
                 raise ChannelError(Verdict.PORTAL)
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+        self.is_whole = not is_part or size == str(len(self.got))
 
     def _continues(self, response: ClientResponse) -> bool:
         return response.headers.get("Content-Range", "").startswith(f"bytes {len(self.got)}-")
+
+
+def _patience() -> ClientTimeout:
+    from aiohttp import ClientTimeout  # noqa: PLC0415 - 25 MB
+
+    return ClientTimeout(sock_connect=DIAL_SECONDS, sock_read=STALL_SECONDS)
 
 
 def explain(error: Exception) -> ChannelError:
@@ -113,12 +154,12 @@ def explain(error: Exception) -> ChannelError:
     from aiohttp import ClientPayloadError, ServerDisconnectedError  # noqa: PLC0415 - 25 MB
 
     code = getattr(error, "errno", None)
+    if isinstance(error, TimeoutError):
+        return ChannelError(Verdict.TOO_SLOW, "nothing came for seconds")
     if isinstance(error, ProtocolError):
         return ChannelError(Verdict.TOO_LARGE, f"over {MAX_BUNDLE} bytes")
     if isinstance(error, HandshakeError):
         return ChannelError(Verdict.BLOCKED, str(error), errno=code)
-    if isinstance(error, DialError):
-        return ChannelError(Verdict.UNREACHABLE, str(error), errno=code)
     if isinstance(error, CircumventError):
         return ChannelError(Verdict.UNREACHABLE, str(error), errno=code)
     if isinstance(error, ClientPayloadError | ServerDisconnectedError | OSError):

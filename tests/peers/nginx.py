@@ -45,6 +45,17 @@ WEBSOCKET = """
             proxy_set_header Connection "upgrade";
         }}
 """
+# HTTP/1.1 is what else an operator must say in front of a relay (nginx before 1.29.7).
+SITE = """
+        location / {{
+            proxy_pass http://127.0.0.1:{port};
+            proxy_http_version 1.1;
+            proxy_set_header Host $host;
+            {more}
+        }}
+"""
+# A CDN that keeps answers back until they are complete, whatever the origin asks for.
+HOLDS_BACK = "proxy_ignore_headers X-Accel-Buffering; proxy_buffers 8 64k; proxy_buffer_size 64k;"
 FILES = """
         location / {{ root {root}; }}
 """

@@ -80,12 +80,11 @@ def test_bundles_of_the_first_version_are_read_for_ever(name: str, bucket: bytes
 def test_a_change_at_any_byte_is_refused(bucket: bytes | None) -> None:
     data = signed(bucket=bucket)
     for position in range(len(data)):
-        for flip in (1, 0x20):
-            altered = bytearray(data)
-            altered[position] ^= flip
-            with pytest.raises(BundleError) as caught:
-                open_bundle(bytes(altered), ALICE, BUCKET_SECRET, NOW)
-            assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
+        altered = bytearray(data)
+        altered[position] ^= 1 << position % 8
+        with pytest.raises(BundleError) as caught:
+            open_bundle(bytes(altered), ALICE, bucket and BUCKET_SECRET, NOW)
+        assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
 
 
 def test_a_cut_bundle_is_none() -> None:

@@ -199,11 +199,11 @@ async def test_one_good_channel_among_failing_ones_suffices(begin: Begin) -> Non
 
 async def test_when_all_fail_one_message_says_what_was_tried_and_why(begin: Begin) -> None:
     scene = begin(
-        Told("dead", [ChannelError(Verdict.FORGED, "2 resolvers")]), Told("silent", [None])
+        Told("dead", [ChannelError(Verdict.FORGED, "DNS answers")]), Told("silent", [None])
     )
     (failed,) = (await scene.until(DiscoveryFailed))[:1]
     assert set(failed.reasons) == {
-        "dead:here: the network forged the answers (2 resolvers)",
+        "dead:here: DNS answers were forged by the network",
         "silent:here: no complete answer came in time (0 s)",
     }
     assert "silent:here" in str(failed)

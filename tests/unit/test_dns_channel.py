@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
 from circumvent.wire.dns_chunks import MANIFEST
 from circumvent_plugins import dns_channel
-from circumvent_plugins.dns_channel import DnsChannel, asking, ballot, gathering
+from circumvent_plugins.dns_channel import DnsChannel, asking, ballot, gathering, source
 from circumvent_plugins.dns_channel.messages import Kind, make_question, read_answer
 from circumvent_plugins.dns_channel.source import MAX_SECURE, Way, parse_source
 from tests.peers.names import NameServer, address_answer, answer, serving, truncated, zone_records
@@ -40,8 +41,8 @@ class WithoutDatagrams(NetDialer):
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LATER_SECONDS", 0.2)
-    monkeypatch.setattr(ballot, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "LATER_SECONDS", 0.12)
+    monkeypatch.setattr(ballot, "SETTLE_SECONDS", 0.06)
     monkeypatch.setattr(ballot, "HEAD_START", 0.1)
     monkeypatch.setattr(dns_channel, "FETCH_SECONDS", 1.0)
     for module in (ballot, gathering):
@@ -124,7 +125,7 @@ async def test_a_forged_answer_that_is_faster_does_no_harm(serve: Serve, lie: st
 
 
 async def test_a_flood_of_forged_answers_is_not_heard_to_its_end(serve: Serve) -> None:
-    flooded = NameServer(TRUTH, forge=lambda query: [address_answer(query)] * 400, delay=0.15)
+    flooded = NameServer(TRUTH, forge=lambda query: [address_answer(query)] * 400, delay=0.08)
     clean = NameServer(TRUTH)
     fetch = request(f"udp://{await serve(flooded)}", f"udp://{await serve(clean)}")
     started = time.monotonic()
@@ -196,13 +197,27 @@ async def test_silence_and_absence_are_told_apart(serve: Serve) -> None:
     assert (silent.verdict, dead.verdict) == (Verdict.TOO_SLOW, Verdict.UNREACHABLE)
 
 
+async def test_the_name_server_of_this_machine_is_asked(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    server = NameServer(TRUTH)
+    await serve(server)
+    file = tmp_path / "resolv.conf"
+    file.write_text("# ours\nsearch test\nnameserver\nnameserver x\nnameserver 127.0.0.1\n")
+    monkeypatch.setattr(source, "SYSTEM_FILE", file)
+    monkeypatch.setattr(source, "SYSTEM_PORT", server.port)
+    assert await first(request("system")) == BUNDLE
+    tunnels = request("system", dialer=WithoutDatagrams(TlsClient()))
+    assert (await failure(tunnels)).verdict is Verdict.UNREACHABLE
+
+
 def test_a_source_without_resolvers_asks_well_known_ones() -> None:
     resolvers = parse_source(f"dns:{ZONE}").resolvers
     assert {resolver.way for resolver in resolvers} == set(Way)
 
 
 @pytest.mark.parametrize(
-    ("source", "part"),
+    ("url", "part"),
     [
         ("dns:", "host"),
         ("dns:192.0.2.1", "zone"),
@@ -219,9 +234,9 @@ def test_a_source_without_resolvers_asks_well_known_ones() -> None:
         ),
     ],
 )
-def test_a_source_that_cannot_be_used_says_why(source: str, part: str) -> None:
+def test_a_source_that_cannot_be_used_says_why(url: str, part: str) -> None:
     with pytest.raises(LinkError, match=part):
-        DnsChannel().check(source)
+        DnsChannel().check(url)
 
 
 @given(st.binary(max_size=600))

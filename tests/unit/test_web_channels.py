@@ -105,6 +105,18 @@ class Site:
             await response.write(bytes(1 << 16))
         return response
 
+    async def drip(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        for _ in range(1000):
+            await response.write(b"x")
+            await asyncio.sleep(0.02)
+        return response
+
+    async def silence(self, _: web.Request) -> web.Response:
+        await asyncio.sleep(10)
+        return web.Response()
+
     async def links(self, _: web.Request) -> web.Response:
         return web.Response(text="trojan://a@b.test:443")
 
@@ -183,7 +195,7 @@ async def test_a_cut_download_goes_on_where_it_was_cut(site: Site, client: Clien
 async def test_who_always_cuts_is_given_up(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_download, "MAX_RESUMES", 1)
+    monkeypatch.setattr(web_download, "MAX_CONNECTIONS", 2)
     site.cuts = 99
     assert await client.verdict(HttpsChannel(), at(site, "cut")) is Verdict.BLOCKED
     assert len(site.asked) == 2
@@ -213,6 +225,24 @@ async def test_an_endless_answer_is_cut_off_at_the_size_of_a_bundle(
     assert await client.verdict(HttpsChannel(), at(site, "flood")) is Verdict.TOO_LARGE
     assert time.monotonic() - started < 5
     assert client.account.high_water < 4 * MAX_BUNDLE
+
+
+async def test_a_dripping_answer_is_given_up(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_download, "DOWNLOAD_SECONDS", 0.3)
+    started = time.monotonic()
+    assert await client.verdict(HttpsChannel(), at(site, "drip")) is Verdict.TOO_SLOW
+    assert time.monotonic() - started < 1
+
+
+async def test_what_stalls_is_asked_for_once_more_in_a_piece(
+    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_download, "STALL_SECONDS", 0.1)
+    assert await client.verdict(HttpsChannel(), at(site, "silence")) is Verdict.TOO_SLOW
+    first, second = (request.headers.get("Range") for request in site.asked)
+    assert (first, second) == (None, f"bytes=0-{web_download.PIECE - 1}")
 
 
 async def test_a_mirror_may_have_moved(site: Site, client: Client) -> None:

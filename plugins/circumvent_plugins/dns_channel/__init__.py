@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -35,6 +36,8 @@ class DnsChannel(Channel):
 
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         source = parse_source(fetch.source)
+        if source.asks_system:
+            source = await asyncio.to_thread(source.with_system)
         net = Net(fetch.dialer, fetch.account)
         report = Report(source)
         ends = time.monotonic() + FETCH_SECONDS

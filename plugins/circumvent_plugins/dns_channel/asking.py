@@ -78,6 +78,8 @@ async def _over_udp(
     try:
         datagrams = await net.dialer.udp(resolver.host, resolver.port)
     except UnsupportedError:  # through tunnels
+        if resolver.is_near:
+            raise
         async for answer in _over_stream(resolver, names, net):
             yield answer
         return

@@ -77,6 +77,8 @@ class Ballot:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_TICK):
                     await self._news.wait()
+        if self._polling is not None and self._polling.done():
+            self._polling.result()  # raises what no resolver can cause
 
     def _is_done(self) -> bool:
         is_over = time.monotonic() > self._ends

@@ -65,9 +65,10 @@ class Report:
         counts = dict(self._counts())
         verdict = next(filter(counts.get, _ORDER), Verdict.TOO_SLOW)
         subject = f"DNS answers for {self._source.zone}"
-        return ChannelError(
-            verdict, f"{subject}; {counts.get(verdict, 0)} of {len(self._did)} resolvers"
-        )
+        if verdict is Verdict.FORGED:
+            return ChannelError(verdict, subject)
+        share = f"{counts.get(verdict, 0)} of {len(self._did)} resolvers"
+        return ChannelError(verdict, f"{subject}: {share}")
 
     def _counts(self) -> Iterator[tuple[Verdict, int]]:
         for verdict in _ORDER:

@@ -3,13 +3,16 @@
 A resolver is ``udp://IP``, ``tcp://IP``, ``tls://IP`` (RFC 7858) or ``https://HOST/PATH``
 (RFC 8484), each with ``:PORT`` if it is another. ``#NAME`` behind an address is the name in the
 certificate where that does not hold the address itself; inside a source, ``#`` is written ``%23``.
+``resolver=system`` is whom this machine asks: when a country is cut off, its providers' resolvers
+are often all that still reaches the world.
 """
 
 from __future__ import annotations
 
 import enum
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from circumvent.api import LinkError
@@ -21,6 +24,10 @@ MAX_RESOLVERS = 8
 MAX_SECURE = 4  # of them: each is a TLS connection, and for DoH an HTTP session
 MAX_ZONE = 200  # characters; a chunk's label and the dots still fit the 253 of a name
 DOH_PATH = "/dns-query"
+SYSTEM = "system"
+SYSTEM_PORT = 53
+SYSTEM_FILE = Path("/etc/resolv.conf")
+MAX_SYSTEM = 2  # of its name servers
 
 
 class Way(enum.Enum):
@@ -37,13 +44,17 @@ _PORTS = {Way.UDP: 53, Way.TCP: 53, Way.TLS: 853, Way.HTTPS: 443}
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """Somebody who answers DNS questions; ``name`` is the one in its certificate."""
+    """Somebody who answers DNS questions; ``name`` is the one in its certificate.
+
+    ``is_near``: known to this network only, so never asked through tunnels.
+    """
 
     way: Way
     host: str
     port: int
     name: str = ""
     path: str = ""
+    is_near: bool = False
 
     @property
     def is_secure(self) -> bool:
@@ -53,10 +64,15 @@ class Resolver:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A zone, and whom to ask for it."""
+    """A zone, and whom to ask for it; ``asks_system``: those of this machine too."""
 
     zone: str
     resolvers: tuple[Resolver, ...]
+    asks_system: bool = False
+
+    def with_system(self) -> Source:
+        """The source with the name servers of this machine among the resolvers; reads a file."""
+        return replace(self, resolvers=self.resolvers + system_resolvers())
 
 
 def parse_source(text: str) -> Source:
@@ -66,10 +82,10 @@ def parse_source(text: str) -> Source:
     if _is_address(zone) or len(zone) > MAX_ZONE:
         raise LinkError("dns: names no zone; write dns:ZONE, the name under which records are")
     urls = _parse_query(query) if question else DEFAULT_RESOLVERS
-    resolvers = tuple(dict.fromkeys(map(parse_resolver, urls)))
+    resolvers = tuple(dict.fromkeys(parse_resolver(url) for url in urls if url != SYSTEM))
     if len(resolvers) > MAX_RESOLVERS or sum(map(_is_secure, resolvers)) > MAX_SECURE:
         raise LinkError(f"resolver: more than {MAX_RESOLVERS}, or than {MAX_SECURE} with TLS")
-    return Source(zone, resolvers)
+    return Source(zone, resolvers, SYSTEM in urls)
 
 
 def parse_resolver(url: str) -> Resolver:
@@ -84,6 +100,18 @@ def parse_resolver(url: str) -> Resolver:
     _check(parts, way, host, port)
     name = parse_host(parts.fragment) if parts.fragment else ""
     return Resolver(way, host, port, name, _path(parts) if way is Way.HTTPS else "")
+
+
+def system_resolvers() -> tuple[Resolver, ...]:
+    """The name servers of this machine (resolv.conf(5)); none when it does not say."""
+    try:
+        lines = SYSTEM_FILE.read_text(errors="replace").splitlines()
+    except OSError:
+        return ()
+    words = [line.split() for line in lines]
+    found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
+    addresses = list(filter(_is_address, found))[:MAX_SYSTEM]
+    return tuple(Resolver(Way.UDP, host, SYSTEM_PORT, is_near=True) for host in addresses)
 
 
 def _check(parts: SplitResult, way: Way, host: str, port: int) -> None:
@@ -130,4 +158,5 @@ DEFAULT_RESOLVERS = (
     "udp://8.8.8.8",
     "udp://9.9.9.9",
     "tcp://1.1.1.1",
+    SYSTEM,
 )

@@ -1,0 +1,136 @@
+"""All HTTP carriers of a relay: each request that knocked finds its carrier here, or makes one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from circumvent.api.costs import INNER_TLS_COST
+from circumvent.api.exchange import receive, send
+from circumvent.api.streams import ByteStream
+from circumvent.errors import CircumventError
+from circumvent.memory import Account
+from circumvent.relay.http_carrier import HttpCarrierEnd
+from circumvent.relay.http_requests import Download, Upload
+from circumvent.wire.http_carrier import (
+    DOWNLOAD_HEAD,
+    GONE,
+    GREETING,
+    MAX_UPLOAD,
+    TAKEN,
+    Flags,
+    Note,
+    parse_note,
+)
+from circumvent.wire.knock import Kind, Knock
+
+UPLOAD_SECONDS = 60.0  # for a body, and those before it
+
+Serve = Callable[[ByteStream], Awaitable[None]]
+
+
+class HttpCarriers:
+    """``serve`` is given each new carrier once, and owns it until it returns."""
+
+    def __init__(self, account: Account, serve: Serve) -> None:
+        self._account = account
+        self._serve = serve
+        self._ends: dict[bytes, HttpCarrierEnd] = {}
+        self._tasks: dict[asyncio.Task[None], HttpCarrierEnd] = {}
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    async def welcome(self, stream: ByteStream, knock: Knock, length: int, early: bytes) -> None:
+        """One request: its knock, the length of its body (-1: unknown), and what came of that.
+
+        Owns ``stream``. Raises RemoteError, TimeoutError, BudgetError when there is no room for
+        another carrier.
+        """
+        note = parse_note(knock.note)
+        if knock.kind is Kind.DOWNLOAD:
+            await self._download(stream, note)
+        else:
+            await self._upload(stream, note, length, early)
+
+    async def aclose(self) -> None:
+        """End all carriers."""
+        for task, end in tuple(self._tasks.items()):
+            end.abort()
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _download(self, stream: ByteStream, note: Note) -> None:
+        end = self._ends.get(note.carrier)
+        if end is None and not note.offset:
+            end = self._begin(note.carrier)
+        if end is None or end.is_over or note.offset != end.sent:
+            if end is not None and not end.is_over:
+                end.abort()  # what it sent was lost on the way
+            await self._close_with(stream, GONE)
+            return
+        await send(stream, self._account, DOWNLOAD_HEAD + GREETING)
+        download = Download(stream, short=Flags.SHORT in note.flags)
+        watching = asyncio.ensure_future(self._watch(download))
+        try:
+            if await end.answer(download, note.offset):
+                await stream.aclose()
+        finally:
+            watching.cancel()
+            stream.abort()
+
+    async def _watch(self, download: Download) -> None:
+        """A client has nothing to say here: who can be read has left."""
+        with contextlib.suppress(CircumventError):
+            await receive(download.stream, self._account)
+        download.finish()
+
+    async def _upload(self, stream: ByteStream, note: Note, length: int, early: bytes) -> None:
+        end = self._ends.get(note.carrier)
+        if end is None or not 0 <= length <= MAX_UPLOAD:
+            await self._close_with(stream, GONE)
+            return
+        upload = Upload(stream, early, length, note.offset)
+        try:
+            async with asyncio.timeout(UPLOAD_SECONDS):
+                taken = await end.take(upload, is_last=Flags.LAST in note.flags)
+                if taken and await self._drained(stream, upload):
+                    await self._close_with(stream, TAKEN)
+        finally:
+            stream.abort()
+
+    async def _drained(self, stream: ByteStream, upload: Upload) -> bool:
+        """Read what was known already: a close with unread bytes would reset the answer."""
+        while not upload.is_complete:
+            data = await receive(stream, self._account)
+            if not data:
+                return False
+            upload.skip(len(data))
+        return True
+
+    async def _close_with(self, stream: ByteStream, answer: bytes) -> None:
+        await send(stream, self._account, answer)
+        await stream.aclose()
+
+    def _begin(self, carrier: bytes) -> HttpCarrierEnd:
+        self._account.charge(INNER_TLS_COST.dial)
+        end = self._ends[carrier] = HttpCarrierEnd()
+        task = asyncio.get_running_loop().create_task(self._run(end))
+        self._tasks[task] = end
+        task.add_done_callback(lambda _: self._forget(task, carrier))
+        return end
+
+    async def _run(self, end: HttpCarrierEnd) -> None:
+        try:
+            await self._serve(end)
+        except CircumventError:
+            pass  # the session noticed, and goes on over its other carriers
+        finally:
+            end.abort()
+
+    def _forget(self, task: asyncio.Task[None], carrier: bytes) -> None:
+        del self._tasks[task]
+        del self._ends[carrier]
+        self._account.discharge(INNER_TLS_COST.dial)

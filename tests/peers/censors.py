@@ -1,0 +1,88 @@
+"""What sits between a client and an honest server, for TCP; each gives its address."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
+from tests.peers.process import free_port
+
+HOST = "127.0.0.1"
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def listening(talk: Talk) -> AsyncIterator[int]:
+    """A port where every connection is treated by ``talk``."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await talk(reader, writer)
+        finally:
+            await _close(writer)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    port = free_port()
+    server = await asyncio.start_server(accept, HOST, port)
+    yield port
+    server.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def reset_after_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """As when the name in the first flight is on a list."""
+    await reader.read(1)
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
+
+
+async def black_hole(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+    """Takes everything, says nothing."""
+    while await reader.read(1 << 16):
+        pass
+
+
+def freezing(port: int, after: int) -> Talk:
+    """Passes everything on, but of the answers only so many bytes on each connection."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(HOST, port)
+        try:
+            await asyncio.gather(
+                _copy(reader, far_writer), _copy(far_reader, writer, after), return_exceptions=True
+            )
+        finally:
+            await _close(far_writer)
+
+    return talk
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def _copy(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int = 1 << 40
+) -> None:
+    while data := await reader.read(min(limit, 4096)):
+        writer.write(data)
+        limit -= len(data)
+        if limit == 0:
+            await asyncio.Event().wait()
+    writer.close()
