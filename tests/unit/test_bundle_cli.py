@@ -42,6 +42,7 @@ def ok(result: Result) -> Result:
 
 
 def test_a_secret_key_is_for_its_owner_alone(run: Run) -> None:
+    assert stat.S_IMODE(Path("a").stat().st_mode) == 0o700
     for name in ("a/key", "friends/bucket"):
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
         assert Path(name).read_text().strip() not in ok(run(f"keygen --out {name}-2")).output
