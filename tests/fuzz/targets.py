@@ -121,7 +121,6 @@ def chunks(data: bytes) -> None:
         assert dns_chunks.to_records(joined)
 
 
-<<<<<<< HEAD
 def dns_message(data: bytes) -> None:
     """What came back from a resolver, or from somebody faster."""
     with suppress(ValueError):
@@ -133,7 +132,8 @@ def source(data: bytes) -> None:
     for channel in CHANNELS:
         with suppress(LinkError):
             channel.check(_text(data))
-=======
+
+
 def hello(data: bytes) -> None:
     """The first frame of a carrier, of whoever got as far as to send one."""
     with suppress(ProtocolError):
@@ -170,7 +170,6 @@ def session(data: bytes) -> None:
             if len(view) < len(data) and not engine.has_work(carrier, now):
                 break
     assert account.held <= limits.send + limits.receive
->>>>>>> session
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -184,14 +183,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         key,
         subscription,
         chunks,
-<<<<<<< HEAD
         dns_message,
         source,
-=======
         hello,
         opening,
         session,
->>>>>>> session
     )
 }
 
