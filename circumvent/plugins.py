@@ -19,6 +19,7 @@ import pluggy
 
 from circumvent.api import Carrier, Channel, Transport, hooks
 from circumvent.errors import PluginError
+from circumvent.tunnels.relay_transport import RelayTransport
 
 ENTRY_POINT_GROUP = "circumvent"
 OWN_DISTRIBUTION = "circumvent"
@@ -77,12 +78,17 @@ class _Offers:
 
 
 class _Shelf:
-    """What was accepted so far; a plugin is put here whole or not at all."""
+    """What was accepted so far; a plugin is put here whole or not at all.
+
+    One transport is there before all others: that of relays, over whatever carriers come.
+    """
 
     def __init__(self) -> None:
-        self.transports: dict[str, Transport] = {}
-        self.channels: dict[str, Channel] = {}
         self.carriers: dict[str, Carrier] = {}
+        self.channels: dict[str, Channel] = {}
+        self.transports: dict[str, Transport] = {}
+        relay = RelayTransport(self.carriers)
+        self.transports |= dict.fromkeys(relay.schemes, relay)
 
     def add(self, offers: _Offers) -> None:
         transports = {transport.name for transport in self.transports.values()}
@@ -94,7 +100,7 @@ class _Shelf:
         _claim("carrier", self.carriers, [carrier.name for carrier in offers.carriers])
         self.transports |= {s: t for t in offers.transports for s in t.schemes}
         self.channels |= {s: c for c in offers.channels for s in c.schemes}
-        self.carriers |= {carrier.name: carrier for carrier in offers.carriers}
+        self.carriers.update({carrier.name: carrier for carrier in offers.carriers})
 
 
 def _claim(kind: str, taken: Iterable[str], wanted: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circumvent.api.contracts import CarrierStatus
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
@@ -34,6 +36,7 @@ class TunnelStatus:
     bytes_down: int
     opened_at: float
     warnings: tuple[str, ...] = ()
+    carriers: tuple[CarrierStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from circumvent.session.limits import (
     LEAST_LIFE,
     PING_AFTER,
     PING_JITTER,
+    PONG_PATIENCE,
 )
 from circumvent.session.streams import Frame
 from circumvent.wire.frames import HEADER_SIZE, Kind, pack
@@ -84,6 +85,12 @@ class CarrierTable:
         self._lost[carrier.number] = carrier
         carrier.ask_until = self._answer_by(now)
 
+    def doubt(self, now: float) -> None:
+        """Ping all; who does not answer within its patience is suspected."""
+        for carrier in self.live.values():
+            carrier.must_ping = True
+            carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)
+
     def frames(self) -> Iterator[Frame]:
         """What is on the way anywhere."""
         for carrier in (*self.live.values(), *self._lost.values()):
@@ -129,6 +136,14 @@ class CarrierTable:
         if on is not carrier and carrier.ask_until != NEVER and number in self.live:
             self._give_to_others(carrier)
         return is_news
+
+    def on_pong(self, carrier: Carrier, nonce: int, now: float) -> bool:
+        """PONG: the first one tells more of the path than its handshake did."""
+        if nonce != carrier.ping_nonce:
+            return False
+        carrier.ping_nonce = -1
+        carrier.estimate.see_ping(now - carrier.ping_sent_at, now)
+        return True
 
     def on_ask(self, number: int) -> bool:
         """ASK about a carrier; the answer goes on any other."""
@@ -177,7 +192,8 @@ class CarrierTable:
             carrier.pong = None
         if carrier.must_ping:
             carrier.must_ping = False
-            at = _put(view, at, pack(Kind.PING, 0, self._random.getrandbits(32)))
+            carrier.ping_nonce, carrier.ping_sent_at = self._random.getrandbits(32), now
+            at = _put(view, at, pack(Kind.PING, 0, carrier.ping_nonce))
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
         return at

@@ -64,6 +64,8 @@ class Carrier:
         "owner",
         "ping_after",
         "ping_at",
+        "ping_nonce",
+        "ping_sent_at",
         "pinged_at",
         "pong",
         "progress_at",
@@ -92,7 +94,8 @@ class Carrier:
         self.must_ping = False
         self.ping_after = PING_AFTER
         self.ping_at = now + PING_AFTER
-        self.pinged_at = NEVER
+        self.pinged_at = self.ping_sent_at = NEVER
+        self.ping_nonce = -1
         self.pong: int | None = None
         self.suspected_at = NEVER
         self.ask_until = NEVER

@@ -59,12 +59,24 @@ class Estimate:
         self._samples = 0
         self.opening = True
         self.rate = FIRST_RATE
-        self.cap = min(max(FIRST_CAP, self._gained()), LARGEST_FIRST_CAP)
+        self.cap = self._first_cap()
 
     @property
     def patience(self) -> float:
         """How long bytes may be on the way without any sign of progress."""
         return max(LEAST_PATIENCE, self.srtt + _VAR_WEIGHT * self._rttvar) + ACK_DELAY
+
+    def see_ping(self, rtt: float, now: float) -> None:
+        """A round trip without data. Before there was any, it replaces the first guess."""
+        if self._is_measured:
+            self.see_rtt(rtt, now)
+        else:
+            self.srtt = self.base_rtt = max(rtt, _LEAST_RTT)
+            self._rttvar = self.srtt / 2
+            self.cap = self._first_cap()
+
+    def _first_cap(self) -> int:
+        return min(max(FIRST_CAP, self._gained()), LARGEST_FIRST_CAP)
 
     def see_rtt(self, rtt: float, now: float) -> None:
         """A round trip, without the time for which the peer delayed its answer."""

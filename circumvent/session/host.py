@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason, ResetReason
-from circumvent.wire.hello import Attach, Create, Hello, Welcome, format_welcome, is_proven
+from circumvent.wire.hello import Create, Hello, Welcome, format_welcome, is_proven
 from circumvent.wire.opening import parse_opening
 
 HELLO_SECONDS = 10.0  # after the knock; a slow network needs a few round trips
@@ -128,13 +129,15 @@ class SessionHost:
     def _admit(self, hello: Hello, binding: bytes) -> Hosted | CloseReason:
         hosted = self.sessions.get(hello.session)
         if isinstance(hello, Create):
-            return self._create(hello, binding) if hosted is None else CloseReason.REFUSED
-        return self._attach(hosted, hello, binding)
+            user = self._verify(hello.credential, binding)
+            if user is None:
+                return CloseReason.REFUSED
+            return self._create(hello, user) if hosted is None else _join(hosted, hello, user)
+        if hosted is None or not is_proven(hello, hosted.secret, binding):
+            return CloseReason.UNKNOWN_SESSION
+        return _claim(hosted, hello.number)
 
-    def _create(self, hello: Create, binding: bytes) -> Hosted | CloseReason:
-        user = self._verify(hello.credential, binding)
-        if user is None:
-            return CloseReason.REFUSED
+    def _create(self, hello: Create, user: str) -> Hosted | CloseReason:
         if self.is_draining:
             return CloseReason.DRAINING
         if not self._may_begin(user):
@@ -154,13 +157,6 @@ class SessionHost:
         self.sessions[hello.session] = hosted
         self._changed(hello.session, hosted)
         return hosted
-
-    def _attach(self, hosted: Hosted | None, hello: Attach, binding: bytes) -> Hosted | CloseReason:
-        if hosted is None or not is_proven(hello, hosted.secret, binding):
-            return CloseReason.UNKNOWN_SESSION
-        if len(hosted.session.links) >= MAX_CARRIERS:
-            return CloseReason.BUSY
-        return hosted if hosted.claim(hello.number) else CloseReason.REFUSED
 
     def _changed(self, name: bytes, hosted: Hosted) -> None:
         """Forget a session that is over, or that has no carriers for too long."""
@@ -201,3 +197,16 @@ class SessionHost:
             raise
         else:
             await join(stream, far, self._account, hosted.sent_up, hosted.sent_down)
+
+
+def _join(hosted: Hosted, hello: Create, user: str) -> Hosted | CloseReason:
+    """Several carriers may set out before the first is welcomed; whoever has the secret is it."""
+    if user != hosted.user or not hmac.compare_digest(hello.secret, hosted.secret):
+        return CloseReason.REFUSED
+    return _claim(hosted, hello.number)
+
+
+def _claim(hosted: Hosted, number: int) -> Hosted | CloseReason:
+    if len(hosted.session.links) >= MAX_CARRIERS:
+        return CloseReason.BUSY
+    return hosted if hosted.claim(number) else CloseReason.REFUSED

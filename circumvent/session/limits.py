@@ -58,6 +58,14 @@ NUISANCES = 8192  # frames that bring nothing new, at once: a fault repeats up t
 NUISANCES_PER_SECOND = 2000.0
 
 
+# --- memory ---------------------------------------------------------------------------------
+
+LEAST_SEND = 128 * 1024  # eight frames on the way
+LEAST_RECEIVE = 256 * 1024  # half of it is granted: two windows of an opener
+MOST_SEND = 2 << 20  # 60 Mbit/s over three paths of up to 150 ms hold less than one of them
+MOST_RECEIVE = 4 << 20  # half of it is granted: twice what those paths can be behind
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one session may use.
@@ -66,6 +74,14 @@ class Limits:
     may send ahead of our readers; ``streams``: how many the peer may have open.
     """
 
-    send: int = 2 << 20
-    receive: int = 4 << 20
+    send: int = MOST_SEND
+    receive: int = MOST_RECEIVE
     streams: int = 512
+
+    @classmethod
+    def beside(cls, arena: int) -> Limits:
+        """What goes with an arena of so many bytes, for its only session."""
+        return cls(
+            send=min(max(arena // 8, LEAST_SEND), MOST_SEND),
+            receive=min(max(arena // 4, LEAST_RECEIVE), MOST_RECEIVE),
+        )

@@ -50,7 +50,7 @@ class Reception:
             Kind.STOP: self._on_stop,
             Kind.ACK: self._on_ack,
             Kind.PING: self._on_ping,
-            Kind.PONG: lambda *_: False,
+            Kind.PONG: self._on_pong,
             Kind.ASK: self._on_ask,
             Kind.GONE: self._on_gone,
             Kind.CLOSE: self._on_close,
@@ -186,6 +186,9 @@ class Reception:
     def _on_ping(self, on: Carrier, head: Head, _: bytes, __: float) -> bool:
         on.pong = head.offset
         return False
+
+    def _on_pong(self, on: Carrier, head: Head, _: bytes, now: float) -> bool:
+        return self._state.carriers.on_pong(on, head.offset, now)
 
     def _on_ask(self, _: Carrier, head: Head, __: bytes, ___: float) -> bool:
         self._state.carriers.on_ask(head.stream)

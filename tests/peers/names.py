@@ -68,7 +68,7 @@ class NameServer(asyncio.DatagramProtocol):
 
     records: Records
     forge: Forge = field(default=lambda _: ())
-    delay: float = 0.02  # of the real answer; those on the path are nearer
+    delay: float = 0.01  # of the real answer; those on the path are nearer
     is_cut_off: bool = False
     port: int = 0
     asked: list[str] = field(default_factory=list)

@@ -41,8 +41,8 @@ class WithoutDatagrams(NetDialer):
 
 @pytest.fixture(autouse=True)
 def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LATER_SECONDS", 0.2)
-    monkeypatch.setattr(ballot, "SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(asking, "LATER_SECONDS", 0.12)
+    monkeypatch.setattr(ballot, "SETTLE_SECONDS", 0.06)
     monkeypatch.setattr(ballot, "HEAD_START", 0.1)
     monkeypatch.setattr(dns_channel, "FETCH_SECONDS", 1.0)
     for module in (ballot, gathering):
@@ -125,7 +125,7 @@ async def test_a_forged_answer_that_is_faster_does_no_harm(serve: Serve, lie: st
 
 
 async def test_a_flood_of_forged_answers_is_not_heard_to_its_end(serve: Serve) -> None:
-    flooded = NameServer(TRUTH, forge=lambda query: [address_answer(query)] * 400, delay=0.15)
+    flooded = NameServer(TRUTH, forge=lambda query: [address_answer(query)] * 400, delay=0.08)
     clean = NameServer(TRUTH)
     fetch = request(f"udp://{await serve(flooded)}", f"udp://{await serve(clean)}")
     started = time.monotonic()

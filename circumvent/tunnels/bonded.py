@@ -1,0 +1,268 @@
+"""The bonded tunnel: one session with a relay over several carriers, as unlike as there are.
+
+A carrier that is suspected is replaced at once. While none is up, dials start every third of a
+second, however long the earlier ones hang; the session waits for them at the relay, and streams
+do not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
+from circumvent.errors import CircumventError, DialError
+from circumvent.memory import Account, Pressure
+from circumvent.session.carriers import CarrierState
+from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.limits import Limits
+from circumvent.session.link import Link
+from circumvent.session.session import Session
+from circumvent.session.stream import SessionStream
+from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.tunnels.faults import plugin_faults
+from circumvent.wire.address import Destination
+from circumvent.wire.frames import CloseReason
+from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof
+from circumvent.wire.opening import format_opening
+
+CARRIERS = 3  # kept up: one may break while another is being replaced
+DIALS = 2  # at once; handshakes in numbers are noticed
+DIALS_ALONE = 3  # while no carrier is up
+REDIAL_EVERY = 0.35  # seconds between dials while no carrier is up
+DIAL_SECONDS = 10.0
+LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
+STEADY_AFTER = 5.0  # seconds; who broke sooner failed
+_MS = 1000
+
+
+@dataclass(eq=False, slots=True)
+class _Leg:
+    """A dial, and the carrier that it became."""
+
+    way: Way
+    started: float
+    task: asyncio.Task[None] | None = None
+    link: Link | None = None
+
+    @property
+    def is_up(self) -> bool:
+        return self.link is not None and self.link.carrier.state is CarrierState.UP
+
+
+class BondedTunnel(Tunnel):
+    """One session. ``credential`` makes what the relay wants to see, from a channel's binding."""
+
+    resumes = True
+
+    def __init__(
+        self,
+        entry: ServerEntry,
+        roster: Roster,
+        account: Account,
+        credential: Callable[[bytes], bytes],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._entry = entry
+        self._roster = roster
+        self._account = account
+        self._credential = credential
+        self._limits = Limits.beside(account.memory.arena_size)
+        self._stir = asyncio.Event()
+        self._legs: set[_Leg] = set()
+        self._first: asyncio.Future[None] = self._loop.create_future()
+        self._last_dial = 0.0
+        self._tending: asyncio.Task[None] | None = None
+        self._begin_session()
+
+    async def start(self) -> None:
+        """Return when the first carrier is up; raises what failed when every way did."""
+        self._tending = self._loop.create_task(self._tend())
+        try:
+            await self._first
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def open(self, destination: Destination) -> SessionStream:
+        """Waits for nothing; what goes wrong at the relay shows at the stream. Raises DialError."""
+        engine = self._session.engine
+        if engine.closed is not None or not self._allowed:
+            raise DialError("the session with the relay is over", stage="carrier")
+        if engine.streams >= self._allowed:
+            raise DialError("the relay allows no more streams at a time", stage="carrier")
+        return self._session.open(format_opening(destination))
+
+    def revalidate(self) -> None:
+        """Ask every carrier for a sign at once, and let every way be tried."""
+        self._roster.forgive()
+        self._session.doubt()
+        self._stir.set()
+
+    async def aclose(self) -> None:
+        """End the session and all its carriers."""
+        tasks = [leg.task for leg in self._legs if leg.task is not None and leg.link is None]
+        if self._tending is not None:
+            tasks.append(self._tending)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._session.aclose()
+        carried = [leg.task for leg in self._legs if leg.task is not None]
+        if carried:
+            await asyncio.wait(carried)
+
+    @property
+    def carriers(self) -> tuple[CarrierStatus, ...]:
+        """What ``status`` shows of each carrier."""
+        links = [(leg.way, leg.link.carrier) for leg in self._legs if leg.link is not None]
+        return tuple(
+            CarrierStatus(
+                kind=way.name,
+                state=carrier.state.value,
+                rtt_ms=round(carrier.estimate.srtt * _MS, 1),
+                bytes_up=carrier.bytes_out,
+                bytes_down=carrier.bytes_in,
+            )
+            for way, carrier in links
+        )
+
+    # --- keeping carriers up --------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        while True:
+            self._stir.clear()
+            if self._session.engine.closed is not None:
+                await self._session.aclose()
+                self._begin_session()
+            pause = self._dial_missing()
+            self._drop_spare()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stir.wait()
+
+    def _dial_missing(self) -> float:
+        """Dial what is missing; returns seconds until there may be more to do."""
+        while True:
+            now = self._loop.time()
+            up, dials = self._split()
+            if up and (len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS):
+                return LOOK_AGAIN
+            if not up and now < self._last_dial + REDIAL_EVERY:
+                return self._last_dial + REDIAL_EVERY - now
+            used = [leg.way for leg in (*up, *dials)]
+            way = self._roster.choose(used, now, is_alone=not up)
+            if way is None:
+                return max(REDIAL_EVERY, self._roster.next_at(is_alone=not up) - now)
+            if len(dials) >= DIALS_ALONE:
+                self._give_up(min(dials, key=lambda leg: leg.started))
+            self._dial(way, now)
+
+    def _split(self) -> tuple[list[_Leg], list[_Leg]]:
+        """Legs that are up, and those that are still dialing."""
+        up = [leg for leg in self._legs if leg.is_up]
+        return up, [leg for leg in self._legs if leg.link is None]
+
+    def _wanted(self) -> int:
+        memory = self._account.memory
+        is_crowded = memory.pressure >= Pressure.SCARCE or memory.charges_wait
+        return 1 if is_crowded else CARRIERS
+
+    def _drop_spare(self) -> None:
+        """Memory is short, or a suspect recovered after it was replaced: the slowest goes."""
+        links = [leg.link for leg in self._legs if leg.is_up and leg.link is not None]
+        if len(links) > self._wanted():
+            self._session.drop(max(links, key=lambda link: link.carrier.estimate.srtt))
+
+    def _give_up(self, leg: _Leg) -> None:
+        self._legs.discard(leg)
+        if leg.task is not None:
+            leg.task.cancel()
+
+    def _dial(self, way: Way, now: float) -> None:
+        self._last_dial = now
+        leg = _Leg(way, now)
+        leg.task = self._loop.create_task(self._live(leg))
+        self._legs.add(leg)
+
+    async def _live(self, leg: _Leg) -> None:
+        """A carrier's life, paid for from its dial to its end."""
+        cost = leg.way.carrier.cost
+        size = max(cost.dial, cost.stream)
+        failure: CircumventError | None = None
+        try:
+            await self._account.reserve(size)
+            try:
+                await self._carry(leg)
+            finally:
+                self._account.discharge(size)
+        except CircumventError as error:
+            failure = error
+            self._roster.failed(leg.way, self._loop.time())
+        finally:
+            self._legs.discard(leg)
+            self._stir.set()
+        if failure is not None:
+            self._note(failure)
+
+    async def _carry(self, leg: _Leg) -> None:
+        leg.link = await self._connect(leg.way)
+        self._roster.worked(leg.way)
+        if not self._first.done():
+            self._first.set_result(None)
+        self._stir.set()
+        joined = self._loop.time()
+        await leg.link.wait_closed()
+        if self._loop.time() < joined + STEADY_AFTER:
+            self._roster.failed(leg.way, self._loop.time())
+
+    def _note(self, failure: CircumventError) -> None:
+        """Who waits for the first carrier hears what failed once nobody else can be tried."""
+        now = self._loop.time()
+        is_hopeless = not self._legs and self._roster.choose((), now, is_alone=False) is None
+        if is_hopeless and not self._first.done():
+            self._first.set_exception(failure)
+
+    # --- the session ----------------------------------------------------------------------------
+
+    def _begin_session(self) -> None:
+        self._name, self._secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
+        self._numbers = itertools.count(1)
+        self._allowed = 0  # streams, once the relay welcomed a carrier
+        self._session = Session(self._account, self._limits, is_client=True, changed=self._stir.set)
+
+    async def _connect(self, way: Way) -> Link:
+        with plugin_faults(way.carrier.name):
+            async with asyncio.timeout(DIAL_SECONDS):
+                pipe = await way.carrier.connect(self._entry, way.dialer, self._account)
+                try:
+                    return await self._join(pipe)
+                except BaseException:
+                    pipe.stream.abort()
+                    raise
+
+    async def _join(self, pipe: CarrierLink) -> Link:
+        session, number, started = self._session, next(self._numbers), self._loop.time()
+        hello = self._hello(number, pipe.binding)
+        try:
+            welcome, leftover = await introduce(pipe.stream, self._account, hello)
+        except RefusedError as error:
+            if error.reason is CloseReason.UNKNOWN_SESSION:
+                session.close(error.reason)
+            raise
+        if session is not self._session or session.engine.closed is not None:
+            raise DialError("the session with the relay is over", stage="carrier")
+        self._allowed = welcome.streams
+        return session.attach(number, pipe.stream, self._loop.time() - started, leftover)
+
+    def _hello(self, number: int, binding: bytes) -> Hello:
+        """Until the relay knows the session, every carrier brings all that makes it."""
+        if self._allowed:
+            proof = attach_proof(self._secret, self._name, number, binding)
+            return Attach(number, self._name, proof)
+        return Create(number, self._name, self._secret, self._credential(binding))

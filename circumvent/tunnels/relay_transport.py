@@ -1,0 +1,74 @@
+"""Links to relays: a transport made of whatever carriers the plugins offer.
+
+What only a user of relays needs is imported by the first link to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from circumvent.api.contracts import (
+    Carrier,
+    Cost,
+    Dialer,
+    NetworkDialer,
+    Privacy,
+    ServerEntry,
+    Transport,
+    Tunnel,
+)
+from circumvent.errors import UnsupportedError
+from circumvent.memory import Account
+
+
+class RelayTransport(Transport):
+    """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels."""
+
+    name = "relay"
+    schemes = ("relay",)
+    cost = Cost(dial=0, stream=1024)  # carriers pay for themselves
+
+    def __init__(self, carriers: Mapping[str, Carrier]) -> None:
+        self.through: Dialer | None = None
+        self._carriers = carriers
+
+    def parse(self, link: str) -> ServerEntry:
+        from circumvent.wire.relay_link import (  # noqa: PLC0415
+            format_relay_link,
+            parse_relay_link,
+        )
+
+        settings = parse_relay_link(link)
+        if not any(name in self._carriers for name in settings.carriers):
+            wanted, known = ", ".join(settings.carriers), ", ".join(self._carriers) or "none"
+            message = f"carriers: none of {wanted} is supported; supported: {known}"
+            raise UnsupportedError(message, stage="link")
+        return ServerEntry(
+            transport=self.name,
+            host=settings.host,
+            port=settings.port,
+            name=settings.name,
+            link=format_relay_link(settings),
+            settings=settings,
+        )
+
+    def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - the relay's key is pinned
+        return Privacy.ENCRYPTED
+
+    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
+        from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
+        from circumvent.tunnels.carrier_ways import Roster, find_ways  # noqa: PLC0415
+        from circumvent.wire.credential import make_credential  # noqa: PLC0415
+        from circumvent.wire.relay_link import RelayLink  # noqa: PLC0415
+
+        settings = entry.settings
+        if not isinstance(settings, RelayLink):
+            raise TypeError("not an entry of the relay transport")
+        carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
+        ways = await find_ways(carriers, entry.host, dialer, self.through)
+        token = settings.token
+        tunnel = BondedTunnel(
+            entry, Roster(ways), account, lambda binding: make_credential(token, binding)
+        )
+        await tunnel.start()
+        return tunnel

@@ -1,0 +1,220 @@
+"""A bonded tunnel keeps several carriers up; its streams notice nothing of what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from circumvent.api import DestinationError, HandshakeError, Reason, ServerEntry, StreamResetError
+from circumvent.net.dialer import NetDialer
+from circumvent.net.tls import TlsClient
+from circumvent.session.handshake import RefusedError, introduce
+from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
+from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.wire.address import Destination
+from circumvent.wire.frames import CloseReason
+from circumvent.wire.hello import Attach, Create, attach_proof
+from tests.bonding.relays import CREDENTIAL, ClearCarrier, Relay, running_relay, tunnel_to
+from tests.conformance.byte_stream import read_all, read_exactly, read_once, write_all
+from tests.conformance.far_end import FarEnd
+
+THERE = Destination("example.com", 80)
+NOWHERE = Destination("example.com", 1)
+SECONDS = 5.0
+
+
+async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
+            await asyncio.sleep(0.005)
+
+
+def up(tunnel: BondedTunnel) -> int:
+    return sum(carrier.state == "up" for carrier in tunnel.carriers)
+
+
+async def reached(relay: Relay, count: int = 1) -> FarEnd:
+    """The destination that a stream was opened to."""
+    await until(lambda: len(relay.destinations) >= count)
+    return relay.destinations[count - 1]
+
+
+async def test_a_stream_leads_to_its_destination_and_back() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"question")
+        far = await reached(relay)
+        assert relay.asked == [THERE]
+        assert await far.receive(8) == b"question"
+        await far.send(b"answer")
+        await far.end()
+        assert await read_all(stream) == b"answer"
+
+
+async def test_several_carriers_are_kept_up() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        await until(lambda: up(tunnel) == CARRIERS)
+        assert {carrier.kind for carrier in tunnel.carriers} == {"clear"}
+
+
+async def test_a_broken_carrier_is_replaced() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        await until(lambda: up(tunnel) == CARRIERS)
+        relay.accepted[0].abort()
+        await until(lambda: len(relay.accepted) > CARRIERS and up(tunnel) == CARRIERS)
+
+
+async def test_streams_go_on_when_every_carrier_broke() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"x")
+        far = await reached(relay)
+        assert await far.receive(1) == b"x"
+        data = os.urandom(1 << 20)
+        sending = asyncio.create_task(far.send(data))
+        got = await read_once(stream)
+        relay.cut_all()
+        got += await read_exactly(stream, len(data) - len(got))
+        await sending
+        assert got == data
+
+
+async def test_while_the_network_is_gone_dials_go_on() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"x")
+        far = await reached(relay)
+        relay.is_open = False
+        relay.cut_all()
+        await until(lambda: not up(tunnel))
+        await far.send(b"meanwhile")
+        await asyncio.sleep(0.8)
+        relay.is_open = True
+        started = asyncio.get_running_loop().time()
+        assert await read_exactly(stream, 9) == b"meanwhile"
+        print(f"resumed after {asyncio.get_running_loop().time() - started:.3f} s")
+
+
+async def test_a_destination_that_refuses_is_an_error_of_the_stream_only() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(NOWHERE)
+        with pytest.raises(DestinationError) as caught:
+            await read_once(stream)
+        assert caught.value.reason is Reason.REFUSED
+
+
+async def test_a_stranger_is_told_no() -> None:
+    async with running_relay() as relay:
+        with pytest.raises(HandshakeError, match="does not accept this invite"):
+            async with tunnel_to(relay, credential=b"stranger"):
+                pass
+        assert not relay.host.sessions
+
+
+async def test_a_relay_that_forgot_the_session_gets_a_new_one() -> None:
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"x")
+        await reached(relay)
+        relay.host.sessions.clear()
+        relay.cut_all()
+        with pytest.raises(StreamResetError):
+            await read_once(stream)
+        await until(lambda: up(tunnel) > 0)
+        await write_all(await tunnel.open(THERE), b"again")
+        assert await (await reached(relay, 2)).receive(5) == b"again"
+
+
+async def test_a_session_without_carriers_is_kept_and_then_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("circumvent.session.host.KEPT_SECONDS", 0.1)
+    async with running_relay() as relay, tunnel_to(relay):
+        (hosted,) = relay.host.sessions.values()
+        for link in tuple(hosted.session.links.values()):
+            link.cut()
+        relay.is_open = False
+        await until(lambda: not relay.host.sessions)
+
+
+class TestHello:
+    """Only who knows the session's secret, on the channel that it was proven for."""
+
+    NAME, SECRET = bytes(16), bytes(range(32))
+
+    async def say(self, relay: Relay, hello: Create | Attach) -> None:
+        account = relay.memory.account("client")
+        entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
+        pipe = await ClearCarrier().connect(entry, NetDialer(TlsClient()), account)
+        if isinstance(hello, Create):
+            hello = replace(hello, credential=CREDENTIAL + pipe.binding)
+        try:
+            await introduce(pipe.stream, account, hello)
+        finally:
+            pipe.stream.abort()
+
+    @pytest.mark.parametrize("number", [1, 2])
+    async def test_a_proof_is_good_on_its_own_channel_only(self, number: int) -> None:
+        async with running_relay() as relay:
+            await self.say(relay, Create(1, self.NAME, self.SECRET, b""))
+            proof = attach_proof(self.SECRET, self.NAME, number, b"another channel")
+            with pytest.raises(RefusedError) as caught:
+                await self.say(relay, Attach(number, self.NAME, proof))
+            assert caught.value.reason is CloseReason.UNKNOWN_SESSION
+
+    async def test_a_session_cannot_be_taken_over_by_creating_it_again(self) -> None:
+        async with running_relay() as relay:
+            await self.say(relay, Create(1, self.NAME, self.SECRET, b""))
+            with pytest.raises(RefusedError) as caught:
+                await self.say(relay, Create(2, self.NAME, bytes(32), b""))
+            assert caught.value.reason is CloseReason.REFUSED
+
+    async def test_a_number_is_good_once(self) -> None:
+        async with running_relay() as relay:
+            await self.say(relay, Create(1, self.NAME, self.SECRET, b""))
+            with pytest.raises(RefusedError):
+                await self.say(relay, Create(1, self.NAME, self.SECRET, b""))
+
+
+class TestRoster:
+    """The next carrier is as unlike the others as possible."""
+
+    def ways(self) -> list[Way]:
+        dialer = object()
+        return [
+            Way(carrier, dialer, network)  # type: ignore[arg-type]
+            for network in ("IPv4", "IPv6")
+            for carrier in (TLS, WEBSOCKET)
+        ]
+
+    def test_first_another_network_and_kind_then_the_rest(self) -> None:
+        roster = Roster(self.ways())
+        used: list[Way] = []
+        for _ in range(4):
+            way = roster.choose(used, 0.0, is_alone=False)
+            assert way is not None
+            used.append(way)
+        assert [way.name for way in used[:2]] == ["tls IPv4", "websocket IPv6"]
+        assert len(set(used)) == 4
+
+    def test_who_failed_rests_and_others_are_tried(self) -> None:
+        ways = self.ways()
+        roster = Roster(ways)
+        roster.failed(ways[0], 10.0)
+        assert roster.choose([], 10.5, is_alone=False) is ways[1]
+        assert roster.choose([], 11.5, is_alone=False) is ways[0]
+
+    def test_while_none_is_up_nobody_rests_long(self) -> None:
+        ways = self.ways()[:1]
+        roster = Roster(ways)
+        for _ in range(9):
+            roster.failed(ways[0], 10.0)
+        assert roster.choose([], 20.0, is_alone=False) is None
+        assert roster.choose([], 11.0, is_alone=True) is ways[0]
+
+
+TLS, WEBSOCKET = ClearCarrier("tls"), ClearCarrier("websocket")
