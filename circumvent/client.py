@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Sequence
+from functools import partial
 
 from circumvent.config import Config
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
@@ -26,6 +27,7 @@ from circumvent.tunnels.live import Candidate, LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
+from circumvent.tunnels.relay_transport import RelayTransport
 from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
 
@@ -56,6 +58,7 @@ class Client:
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
+        _carry_relays_through(dispatcher, plugins)
         ways = Ways(dialer, TunnelDialer(dispatcher.open, TlsClient()), self._manager.is_up)
         self._discovery = Discovery(
             map(parse_origin, filter(is_origin, links)),
@@ -183,6 +186,14 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
     return list(found.values()), unknown
 
 
+def _carry_relays_through(dispatcher: Dispatcher, plugins: Plugins) -> None:
+    """Carriers may go through any tunnel but those to relays, where they would loop."""
+    for transport in plugins.transports.values():
+        if isinstance(transport, RelayTransport):
+            others = partial(dispatcher.open, without=transport.name)
+            transport.through = TunnelDialer(others, TlsClient())
+
+
 def _describe(live: LiveTunnel) -> TunnelStatus:
     entry = live.candidate.entry
     return TunnelStatus(
@@ -196,4 +207,5 @@ def _describe(live: LiveTunnel) -> TunnelStatus:
         bytes_down=live.bytes_down,
         opened_at=live.opened_at,
         warnings=tuple(live.candidate.transport.warnings(entry)),
+        carriers=tuple(live.tunnel.carriers),
     )

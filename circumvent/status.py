@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from circumvent.api.contracts import CarrierStatus
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
@@ -15,17 +17,6 @@ class MemoryStatus:
     high_water: int
     arena: int
     arena_high_water: int
-
-
-@dataclass(frozen=True, slots=True)
-class CarrierStatus:
-    """One carrier of a bonded tunnel: ``kind`` as in "tls IPv6", ``state`` as that of a tunnel."""
-
-    kind: str
-    state: str
-    rtt_ms: float
-    bytes_up: int
-    bytes_down: int
 
 
 @dataclass(frozen=True, slots=True)

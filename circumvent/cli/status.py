@@ -9,8 +9,8 @@ import click
 import msgspec
 
 from circumvent import control
+from circumvent.api.contracts import CarrierStatus
 from circumvent.cli import text
-from circumvent.cli.check import check_port
 from circumvent.cli.options import (
     ENVIRONMENT,
     door_options,
@@ -45,6 +45,8 @@ def status(*, check: bool, config_file: Path | None, as_json: bool, **options: o
     config = load_config(config_file, **options)
     answer = control.ask(config.control_socket)
     if check:
+        from circumvent.cli.check import check_port  # noqa: PLC0415 - ``run`` shows status too
+
         ms = check_port(answer.listen, config.credentials(), config.probe_urls)
         click.echo(msgspec.json.encode({"ok": True, "ms": ms}) if as_json else f"ok ({ms:.0f} ms)")
     else:
@@ -75,19 +77,36 @@ def summary(status: Status) -> str:
 
 
 def tunnel_rows(status: Status) -> list[tuple[str, ...]]:
-    """One row for each tunnel, below ``HEADER``."""
+    """One row for each tunnel, below ``HEADER``, and behind it one for each of its carriers."""
     now = time.time()
-    return [
-        (
-            tunnel.transport,
-            tunnel.server,
-            tunnel.name,
-            tunnel.state,
-            text.milliseconds(tunnel.rtt_ms),
-            str(tunnel.streams),
-            text.size(tunnel.bytes_up),
-            text.size(tunnel.bytes_down),
-            text.duration(now - tunnel.opened_at),
+    rows: list[tuple[str, ...]] = []
+    for tunnel in status.tunnels:
+        rows.append(
+            (
+                tunnel.transport,
+                tunnel.server,
+                tunnel.name,
+                tunnel.state,
+                text.milliseconds(tunnel.rtt_ms),
+                str(tunnel.streams),
+                text.size(tunnel.bytes_up),
+                text.size(tunnel.bytes_down),
+                text.duration(now - tunnel.opened_at),
+            )
         )
-        for tunnel in status.tunnels
-    ]
+        rows += [_carrier_row(carrier) for carrier in tunnel.carriers]
+    return rows
+
+
+def _carrier_row(carrier: CarrierStatus) -> tuple[str, ...]:
+    return (
+        f"- {carrier.kind}",
+        "",
+        "",
+        carrier.state,
+        text.milliseconds(carrier.rtt_ms),
+        "",
+        text.size(carrier.bytes_up),
+        text.size(carrier.bytes_down),
+        "",
+    )

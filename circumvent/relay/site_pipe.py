@@ -40,9 +40,10 @@ class SitePipe(ByteStream):
     def take(self, data: bytes | bytearray | memoryview) -> None:
         """The server says something."""
         if data and not self._is_lost:
+            was_full = self.waiting_bytes > HIGH_WATER
             self._waiting.append(memoryview(bytes(data)))
             self.waiting_bytes += len(data)
-            if self.waiting_bytes > HIGH_WATER:
+            if self.waiting_bytes > HIGH_WATER and not was_full:
                 self._protocol.pause_writing()
             _wake(self._reader)
 

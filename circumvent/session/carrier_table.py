@@ -15,6 +15,7 @@ from circumvent.session.limits import (
     LEAST_LIFE,
     PING_AFTER,
     PING_JITTER,
+    PONG_PATIENCE,
 )
 from circumvent.session.streams import Frame
 from circumvent.wire.frames import HEADER_SIZE, Kind, pack
@@ -83,6 +84,12 @@ class CarrierTable:
         self._notes.append((carrier.number, pack(Kind.GONE, carrier.number, carrier.received)))
         self._lost[carrier.number] = carrier
         carrier.ask_until = self._answer_by(now)
+
+    def doubt(self, now: float) -> None:
+        """Ping all; who does not answer within its patience is suspected."""
+        for carrier in self.live.values():
+            carrier.must_ping = True
+            carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)
 
     def frames(self) -> Iterator[Frame]:
         """What is on the way anywhere."""

@@ -145,6 +145,11 @@ class Engine:
         self._state.is_sooner = True
         self._carriers.detach(carrier, now)
 
+    def doubt(self, now: float) -> None:
+        """The network may have changed: suspect every carrier that does not answer soon."""
+        self._state.is_sooner = True
+        self._carriers.doubt(now)
+
     def has_work(self, carrier: Carrier, now: float) -> bool:
         """Whether ``fill`` would write something."""
         if self._state.closed is not None:

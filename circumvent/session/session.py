@@ -78,6 +78,11 @@ class Session:
         self.attend()
         return link
 
+    def doubt(self) -> None:
+        """Suspect every carrier that does not answer soon."""
+        self.engine.doubt(self.loop.time())
+        self.attend()
+
     def drop(self, link: Link) -> None:
         """Do without a carrier."""
         self.engine.detach(link.carrier, self.loop.time())

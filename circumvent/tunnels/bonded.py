@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from circumvent.api.contracts import CarrierLink, ServerEntry, Tunnel
+from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carriers import CarrierState
@@ -23,7 +23,6 @@ from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
-from circumvent.status import CarrierStatus
 from circumvent.tunnels.carrier_ways import Roster, Way
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.address import Destination
@@ -57,6 +56,8 @@ class _Leg:
 
 class BondedTunnel(Tunnel):
     """One session. ``credential`` makes what the relay wants to see, from a channel's binding."""
+
+    resumes = True
 
     def __init__(
         self,
@@ -95,6 +96,12 @@ class BondedTunnel(Tunnel):
         if engine.streams >= self._allowed:
             raise DialError("the relay allows no more streams at a time", stage="carrier")
         return self._session.open(format_opening(destination))
+
+    def revalidate(self) -> None:
+        """Ask every carrier for a sign at once, and let every way be tried."""
+        self._roster.forgive()
+        self._session.doubt()
+        self._stir.set()
 
     async def aclose(self) -> None:
         """End the session and all its carriers."""

@@ -18,11 +18,15 @@ _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to reach the relay. ``network`` tells ways apart that one blow may end together."""
+    """One way to reach the relay. ``network`` tells ways apart that one blow may end together.
+
+    ``is_indirect``: it goes through tunnels of others, and is no way to begin with.
+    """
 
     carrier: Carrier
     dialer: Dialer
     network: str = ""
+    is_indirect: bool = False
 
     @property
     def name(self) -> str:
@@ -72,7 +76,7 @@ async def find_ways(
         for carrier in carriers
     ] or [Way(carrier, dialer) for carrier in carriers]
     if through is not None:
-        ways += [Way(carrier, through, "through tunnels") for carrier in carriers]
+        ways += [Way(carrier, through, "through tunnels", is_indirect=True) for carrier in carriers]
     return ways
 
 
@@ -111,7 +115,11 @@ class Roster:
 
     def choose(self, used: Sequence[Way], now: float, *, is_alone: bool) -> Way | None:
         """The next way beside those ``used``; None while all rest."""
-        rested = [way for way in self._ways if self._rested_at(way, is_alone=is_alone) <= now]
+        rested = [
+            way
+            for way in self._ways
+            if self._rested_at(way, is_alone=is_alone) <= now and not (is_alone and way.is_indirect)
+        ]
         return min(rested, key=lambda way: _alike(way, used), default=None)
 
     def next_at(self, *, is_alone: bool) -> float:

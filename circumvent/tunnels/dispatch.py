@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.streams import ByteStream, LayerStream, PeekStream
-from circumvent.errors import CircumventError, DestinationError, DialError
+from circumvent.errors import CircumventError, DestinationError, DialError, NoTunnelError
 from circumvent.tunnels.attempts import attempt_record
 from circumvent.tunnels.carry import carry
 from circumvent.tunnels.faults import plugin_faults
@@ -67,15 +67,26 @@ class Dispatcher:
                 raise
             client.abort()
 
-    async def open(self, destination: Destination) -> ByteStream:
-        """A stream of any tunnel; the caller closes it. Raises NoTunnelError, RemoteError."""
+    async def open(self, destination: Destination, without: str = "") -> ByteStream:
+        """A stream of any tunnel; the caller closes it. Raises NoTunnelError, RemoteError.
+
+        ``without`` names a transport whose tunnels are left out.
+        """
         tried: set[LiveTunnel] = set()
         while True:
-            live = await self._manager.pick(tried)
+            live = await self._manager.pick(tried.union(self._made_by(without)))
+            if live in self._made_by(without):  # the only one that came up meanwhile
+                message = "no other tunnel is up"
+                raise NoTunnelError(message, stage="dispatch")
             stream = await self._open(live, destination)
             if stream is not None:
                 return _TrackedStream(stream, live)
             _give_up_after(tried, live)
+
+    def _made_by(self, transport: str) -> set[LiveTunnel]:
+        return {
+            live for live in self._manager.tunnels if live.candidate.transport.name == transport
+        }
 
     async def _open(self, live: LiveTunnel, destination: Destination) -> ByteStream | None:
         """A charged stream, or None when this tunnel's server is out of reach."""

@@ -29,6 +29,7 @@ IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a w
 FIRST_LOOK = (3.0, 6.0)  # after the win, whose time may have been exceptional
 LONGEST_PATIENCE = 30.0
 FROZEN_AFTER = 10.0  # silence in mid-flow, on a tunnel that passes probes
+RESUMES_WITHIN = 60.0  # as long as a relay keeps a session without carriers, and less
 MAX_FREEZES = 3  # as many frozen flows, and none that passed 64 KiB: users' traffic is dropped
 WALL_CLOCK_JUMP = 5.0  # the machine slept
 
@@ -83,6 +84,7 @@ class Health:
         """Things changed: probe every tunnel now, and let who failed before try again."""
         self._manager.fresh_start()
         for live in tuple(self._manager.tunnels):
+            live.tunnel.revalidate()
             self.suspect(live)
 
     def doubt(self, live: LiveTunnel) -> None:
@@ -122,7 +124,7 @@ class Health:
             self._count_freezes(live, now)
 
     def _count_freezes(self, live: LiveTunnel, now: float) -> None:
-        if live.proven:
+        if live.proven or live.tunnel.resumes:
             return
         for relay in live.relays:
             waits = relay.waiting_since and now - relay.waiting_since > FROZEN_AFTER
@@ -148,6 +150,8 @@ class Health:
         self._record(live, started, failure)
         if failure is None or live.last_heard > started:  # somebody was answered: it lives
             _acquit(live, rtt)
+        elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
+            live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then
         else:
             self._manager.lose(live, str(failure))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from circumvent.api.contracts import Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
-from circumvent.errors import BudgetError, CircumventError
+from circumvent.errors import BudgetError, CircumventError, DestinationError
 from circumvent.memory import Account
 from circumvent.wire.address import Destination
 
@@ -207,7 +207,7 @@ class Relay:
     @property
     def is_tunnels_fault(self) -> bool:
         """Whether it broke, and neither the client nor our memory is to blame."""
-        blameless = self.is_clients_fault or isinstance(self.error, BudgetError)
+        blameless = self.is_clients_fault or isinstance(self.error, BudgetError | DestinationError)
         return self.error is not None and not blameless
 
     def cut(self) -> None:

@@ -137,6 +137,8 @@ def _first_frame(data: bytes, kinds: tuple[Kind, ...]) -> tuple[bytes | None, in
     if len(data) < HEADER_SIZE:
         return None, 0, 0
     head = read_head(data)
+    if head.offset:
+        raise ProtocolError("session: a malformed handshake", stage="hello")
     if len(data) < head.end:
         return None, 0, 0
     return data[HEADER_SIZE : head.end], head.stream, head.end

@@ -25,6 +25,8 @@ def parse_opening(data: bytes) -> Destination:
     if not size or len(data) != start + size + _PORT:
         raise ProtocolError("session: OPEN names no destination", stage="open")
     host, port = data[start:-_PORT], int.from_bytes(data[-_PORT:])
+    if kind == NAME and not host.isascii():
+        raise ProtocolError("session: OPEN names a host that is not in ASCII", stage="open")
     if kind != NAME:
         host = str(ipaddress.ip_address(host)).encode()
     return requested_destination(host, port)

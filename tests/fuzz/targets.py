@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 
 from msgspec.structs import replace
 
-from circumvent.errors import BundleError, LinkError, UnsupportedError
+from circumvent.errors import BundleError, LinkError, ProtocolError, UnsupportedError
+from circumvent.memory import Memory
+from circumvent.session.engine import Engine
+from circumvent.session.limits import Limits
 from circumvent.wire import dns_chunks, sealing
 from circumvent.wire.bundle import (
     OPEN_TYPE,
@@ -23,9 +27,11 @@ from circumvent.wire.bundle import (
     read_payload,
 )
 from circumvent.wire.dsse import Envelope
+from circumvent.wire.hello import format_hello, parse_answer, parse_hello
 from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
 from circumvent.wire.links import format_link, parse_link
+from circumvent.wire.opening import format_opening, parse_opening
 from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
 from circumvent_plugins.dns_channel import DnsChannel
@@ -128,6 +134,44 @@ def source(data: bytes) -> None:
             channel.check(_text(data))
 
 
+def hello(data: bytes) -> None:
+    """The first frame of a carrier, of whoever got as far as to send one."""
+    with suppress(ProtocolError):
+        said = parse_hello(data)
+        assert said is None or format_hello(said[0]) == data[: said[1]]
+    with suppress(ProtocolError):
+        parse_answer(data)
+
+
+def opening(data: bytes) -> None:
+    """What a client asks a relay to connect to."""
+    with suppress(ProtocolError):
+        destination = parse_opening(data)
+        assert parse_opening(format_opening(destination)) == destination
+
+
+def session(data: bytes) -> None:
+    """Frames from the other end of a session: taken or refused, within the memory allowed."""
+    now, limits = 100.0, Limits(send=1 << 18, receive=1 << 19, streams=8)
+    account = Memory(4 << 20).account("session")
+    engine = Engine(account, limits, now, Random(1), is_client=False)
+    carrier = engine.attach(1, 0.01, now)
+    stream = engine.open(b"")
+    engine.write(stream, memoryview(b"said"))
+    block = memoryview(bytearray(1 << 15))
+    view = memoryview(data)
+    with suppress(ProtocolError):
+        while engine.fill(carrier, block, now) or view:
+            view = view[engine.receive(carrier, view, now) :]
+            for each, _ in engine.accepted:
+                engine.read_into(each, block, now)
+            now += 1.0
+            engine.tick(now)
+            if len(view) < len(data) and not engine.has_work(carrier, now):
+                break
+    assert account.held <= limits.send + limits.receive
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -141,6 +185,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         chunks,
         dns_message,
         source,
+        hello,
+        opening,
+        session,
     )
 }
 

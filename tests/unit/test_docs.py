@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import Dialer, Transport, Tunnel, exchange, hooks
+from circumvent.api import Carrier, Dialer, Transport, Tunnel, exchange, hooks
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import run
 
@@ -42,7 +42,7 @@ HOOKS = [
     for name, function in inspect.getmembers(hooks, inspect.isfunction)
     if name.startswith("circumvent_")
 ]
-CONTRACTS = [*public(Transport), *public(Tunnel), *public(Dialer)]
+CONTRACTS = [*public(Transport), *public(Tunnel), *public(Carrier), *public(Dialer)]
 HELPERS = [
     (f"circumvent.api.exchange.{function.__name__}", function)
     for function in (exchange.send, exchange.receive, exchange.peek)
