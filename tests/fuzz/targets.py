@@ -26,6 +26,7 @@ from circumvent.wire.dsse import Envelope
 from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
 from circumvent.wire.links import format_link, parse_link
+from circumvent.wire.relay_link import format_relay_link, parse_relay_link
 from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
 from circumvent_plugins.dns_channel import DnsChannel
@@ -84,6 +85,9 @@ def link(data: bytes) -> None:
     with suppress(LinkError):
         read = parse_link(text)
         assert parse_link(format_link(read)) == read
+    with suppress(LinkError, UnsupportedError):
+        relay = parse_relay_link(text)
+        assert parse_relay_link(format_relay_link(relay)) == relay
     for transport in TRANSPORTS:
         with suppress(LinkError, UnsupportedError):
             entry = transport.parse(text)
