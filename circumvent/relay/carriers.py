@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from circumvent.api.contracts import CarrierLink
 from circumvent.api.costs import INNER_TLS_COST
+from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.memory import Account
 from circumvent.net.greeting import say
@@ -50,7 +51,11 @@ async def _straight(arrival: Arrival) -> CarrierLink:
 async def _inside_websocket(arrival: Arrival, identity: ssl.SSLContext) -> CarrierLink:
     admission = arrival.admission
     key = upgrade_key(admission.head.headers.items())
-    pipe = await accept_websocket(arrival.stream, key, admission.early)
+    return await inside(await accept_websocket(arrival.stream, key, admission.early), identity)
+
+
+async def inside(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierLink:
+    """The relay's own TLS inside of what somebody else carries; raises HandshakeError."""
     try:
         async with asyncio.timeout(INNER_SECONDS):
             inner = await accept_tls(pipe, identity)

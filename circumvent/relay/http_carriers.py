@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.costs import INNER_TLS_COST
 from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
-from circumvent.errors import CircumventError
+from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.relay.http_carrier import HttpCarrierEnd
 from circumvent.relay.http_requests import Download, Upload
@@ -26,6 +27,9 @@ from circumvent.wire.http_carrier import (
 from circumvent.wire.knock import Kind, Knock
 
 UPLOAD_SECONDS = 60.0  # for a body, and those before it
+# Carriers that are over, so that nobody begins them again by repeating a request: 3 MB, and more
+# than any relay has within the half hour that a knock is good for.
+MAX_ENDED = 20_000
 
 Serve = Callable[[ByteStream], Awaitable[None]]
 
@@ -37,16 +41,30 @@ class HttpCarriers:
         self._account = account
         self._serve = serve
         self._ends: dict[bytes, HttpCarrierEnd] = {}
+        self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._tasks: dict[asyncio.Task[None], HttpCarrierEnd] = {}
 
     def __len__(self) -> int:
         return len(self._tasks)
 
+    def expects(self, knock: Knock) -> bool:
+        """Whether a request can belong to a carrier; elsewhere it is somebody's who repeats it."""
+        if knock.kind not in (Kind.DOWNLOAD, Kind.UPLOAD):
+            return True
+        try:
+            note = parse_note(knock.note)
+        except ProtocolError:
+            return False
+        return note.carrier in self._ends or self._may_begin(note)
+
+    def _may_begin(self, note: Note) -> bool:
+        """Either kind of request may overtake the other."""
+        return not note.offset and note.carrier not in self._ended
+
     async def welcome(self, stream: ByteStream, knock: Knock, length: int, early: bytes) -> None:
         """One request: its knock, the length of its body (-1: unknown), and what came of that.
 
-        Owns ``stream``. Raises RemoteError, TimeoutError, BudgetError when there is no room for
-        another carrier.
+        Owns ``stream``. Raises RemoteError, BudgetError when there is no room for another carrier.
         """
         note = parse_note(knock.note)
         if knock.kind is Kind.DOWNLOAD:
@@ -63,9 +81,7 @@ class HttpCarriers:
             await asyncio.wait(self._tasks)
 
     async def _download(self, stream: ByteStream, note: Note) -> None:
-        end = self._ends.get(note.carrier)
-        if end is None and not note.offset:
-            end = self._begin(note.carrier)
+        end = self._find(note)
         if end is None or end.is_over or note.offset != end.sent:
             if end is not None and not end.is_over:
                 end.abort()  # what it sent was lost on the way
@@ -88,7 +104,7 @@ class HttpCarriers:
         download.finish()
 
     async def _upload(self, stream: ByteStream, note: Note, length: int, early: bytes) -> None:
-        end = self._ends.get(note.carrier)
+        end = self._find(note)
         if end is None or not 0 <= length <= MAX_UPLOAD:
             await self._close_with(stream, GONE)
             return
@@ -98,6 +114,8 @@ class HttpCarriers:
                 taken = await end.take(upload, is_last=Flags.LAST in note.flags)
                 if taken and await self._drained(stream, upload):
                     await self._close_with(stream, TAKEN)
+        except TimeoutError:
+            pass  # it is sent again, if its client is still there
         finally:
             stream.abort()
 
@@ -113,6 +131,11 @@ class HttpCarriers:
     async def _close_with(self, stream: ByteStream, answer: bytes) -> None:
         await send(stream, self._account, answer)
         await stream.aclose()
+
+    def _find(self, note: Note) -> HttpCarrierEnd | None:
+        if note.carrier not in self._ends and self._may_begin(note):
+            return self._begin(note.carrier)
+        return self._ends.get(note.carrier)
 
     def _begin(self, carrier: bytes) -> HttpCarrierEnd:
         self._account.charge(INNER_TLS_COST.dial)
@@ -133,4 +156,7 @@ class HttpCarriers:
     def _forget(self, task: asyncio.Task[None], carrier: bytes) -> None:
         del self._tasks[task]
         del self._ends[carrier]
+        self._ended[carrier] = None
+        if len(self._ended) > MAX_ENDED:
+            self._ended.popitem(last=False)
         self._account.discharge(INNER_TLS_COST.dial)

@@ -67,8 +67,8 @@ class Passage:
                 await answers
             return admission
         finally:
+            self._site.abort()  # first: the wait below may be cancelled too
             await _stop(requests, answers)
-            self._site.abort()
 
     async def _linger(self) -> None:
         """The site closed: let its last words arrive, which a reset would overtake."""

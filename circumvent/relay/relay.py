@@ -13,11 +13,12 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
-from circumvent.relay.carriers import carrier
+from circumvent.relay.carriers import carrier, inside
 from circumvent.relay.config import RelayHome
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.egress import EgressPolicy
 from circumvent.relay.front import Arrival, Front, FrontOptions
+from circumvent.relay.http_carriers import HttpCarriers
 from circumvent.relay.meter import MeteredStream
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.outlet import Outlet
@@ -30,6 +31,7 @@ from circumvent.session.limits import Limits
 from circumvent.status import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
+from circumvent.wire.knock import Kind
 
 TRIM_SECONDS = 2.0  # how long idle pages stay ours
 DRAIN_LOOK = 0.1  # seconds between two looks at whether the last stream has ended
@@ -56,7 +58,8 @@ class Relay:
             self._open,
             self._may_begin,
         )
-        self._doorkeeper = Doorkeeper(config.keys)
+        self._http = HttpCarriers(self._account, self._serve_inside)
+        self._doorkeeper = Doorkeeper(config.keys, expects=self._http.expects)
         self._front: Front | None = None
         self._listen = config.listen
         self._apply(home)
@@ -196,14 +199,24 @@ class Relay:
             task.cancel()
         await asyncio.wait(tasks)
         await self._host.aclose()
+        await self._http.aclose()
         if self._front is not None:
             await self._front.aclose()
 
     # --- users and their streams ----------------------------------------------------------------
 
     async def _welcome(self, arrival: Arrival) -> None:
+        admission = arrival.admission
+        if admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
+            length = admission.head.length
+            await self._http.welcome(arrival.stream, admission.knock, length, admission.early)
+            return
         async with carrier(arrival, self._identity, self._account) as link:
             await self._host.serve_carrier(link.stream, link.binding)
+
+    async def _serve_inside(self, pipe: ByteStream) -> None:
+        link = await inside(pipe, self._identity)
+        await self._host.serve_carrier(link.stream, link.binding)
 
     def _sessions_of(self, name: str) -> list[Hosted]:
         return [hosted for hosted in self._host.sessions.values() if hosted.user == name]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from circumvent.api import DialError, HandshakeError, StreamResetError
 from circumvent.api.relays import knock, web_name, web_place
-from circumvent.wire.http_carrier import CARRIER_SIZE, Flags, Note, pack_note
+from circumvent.wire.http_carrier import CARRIER_SIZE, GREETING, Flags, Note, pack_note
 from circumvent.wire.knock import Kind
 from circumvent.wire.relay_link import RelayLink
 
@@ -73,9 +73,14 @@ class Requests:
 
 
 async def _pieces(response: ClientResponse) -> AsyncIterator[bytes]:
-    if response.status != _GONE:
-        async for piece in response.content.iter_any():
-            yield piece
+    if response.status == _GONE:
+        return
+    is_first = True
+    async for piece in response.content.iter_any():
+        if is_first and not piece.startswith(GREETING):
+            raise StreamResetError("somebody else answered for the relay", stage="carrier")
+        yield piece[len(GREETING) :] if is_first else piece
+        is_first = False
 
 
 def _check(status: int) -> None:

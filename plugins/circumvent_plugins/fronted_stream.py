@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from circumvent.api import ByteStream, StreamResetError
-from circumvent.wire.http_carrier import GREETING, MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
+from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
 from circumvent_plugins.fronted_requests import FrontError, Requests
 
 WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not answered for
@@ -35,6 +35,7 @@ class FrontedStream(ByteStream):
         self._under_way = 0
         self._is_ended = self._is_last_said = False
         self._has_work = asyncio.Event()
+        self._is_known = asyncio.Event()  # the relay has seen the first upload: others may follow
         self._piece = memoryview(b"")  # received, not read yet
         self._received = 0
         self._is_over = False
@@ -84,10 +85,14 @@ class FrontedStream(ByteStream):
         """Take what waits, as much as there is; return when all was taken."""
         while not self._is_last_said:
             await self._has_work.wait()
-            body, offset, flags = self._next_body()
-            await _stubbornly(partial(requests.upload, body, offset, flags))
-            self._under_way -= len(body)
-            _wake(self._writer)
+            if self._asked:
+                await self._is_known.wait()
+            if self._has_work.is_set() and not self._is_last_said:
+                body, offset, flags = self._next_body()
+                await _stubbornly(partial(requests.upload, body, offset, flags))
+                self._is_known.set()
+                self._under_way -= len(body)
+                _wake(self._writer)
 
     def _next_body(self) -> tuple[bytes, int, Flags]:
         body = bytes(self._waiting[:MAX_UPLOAD])
@@ -126,13 +131,10 @@ class FrontedStream(ByteStream):
         try:
             async with requests.download(self._received, flags) as pieces:
                 async for piece in pieces:
-                    body = piece
-                    if not is_greeted:
-                        is_greeted = True
-                        self._greet()
-                        body = piece[len(GREETING) :]
-                    if body:
-                        await self._deliver(body)
+                    is_greeted = True
+                    self._greet()
+                    if piece:
+                        await self._deliver(piece)
                 self._is_over = not is_greeted
         except FrontError:
             if self._received == before:

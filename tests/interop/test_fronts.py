@@ -37,7 +37,7 @@ def behind_nginx(
     folder: Path, certificate: Certificate, server: int, more: str = ""
 ) -> Iterator[int]:
     """The front's own name leads nowhere; the hidden one to the relay."""
-    servers = {SERVER_NAME: "return 404;", HIDDEN: SITE.format(port=server, more=more)}
+    servers = {SERVER_NAME: "return 404;", HIDDEN: SITE.format(path="/", port=server, more=more)}
     with nginx(folder, certificate, servers) as port:
         yield port
 

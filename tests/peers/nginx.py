@@ -24,6 +24,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
     ssl_certificate {chain};
     ssl_certificate_key {key};
     {servers}
@@ -36,21 +37,14 @@ SERVER = """
         {locations}
     }}
 """
-# As its documentation has it, and nothing tuned: what an operator writes.
-WEBSOCKET = """
+# What an operator writes in front of a relay, as nginx's documentation of WebSockets has it.
+SITE = """
         location {path} {{
             proxy_pass http://127.0.0.1:{port};
             proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "upgrade";
-        }}
-"""
-# HTTP/1.1 is what else an operator must say in front of a relay (nginx before 1.29.7).
-SITE = """
-        location / {{
-            proxy_pass http://127.0.0.1:{port};
-            proxy_http_version 1.1;
             proxy_set_header Host $host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $connection_upgrade;
             {more}
         }}
 """
