@@ -38,9 +38,10 @@ class Visit:
 
     def __str__(self) -> str:
         resets = self.broken.count("reset")
+        seen = json.dumps(self.report) if self.report else "the download never end"
         return (
             f"{self.seconds:.1f} s, {resets} resets and {len(self.broken) - resets} freezes;"
-            f" the page saw {json.dumps(self.report)}"
+            f" the page saw {seen}"
         )
 
 
