@@ -20,6 +20,7 @@ from circumvent.api import (
 )
 from circumvent.api.costs import TLS_COST
 from circumvent.api.exchange import receive, send
+from circumvent.api.relays import relay_link
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
@@ -32,7 +33,7 @@ class TlsCarrier(Carrier):
     cost = TLS_COST
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
-        link = _link(entry)
+        link = relay_link(entry)
         connection = await dialer.tcp(link.host, link.port)
         stream = await dialer.tls(connection, tls_options(link))
         try:
@@ -68,12 +69,6 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     if leftover:
         message = "the relay spoke before it was spoken to"
         raise ProtocolError(message, stage="knock")
-
-
-def _link(entry: ServerEntry) -> RelayLink:
-    if not isinstance(entry.settings, RelayLink):
-        raise TypeError("not an entry of a relay")
-    return entry.settings
 
 
 @hookimpl
