@@ -151,7 +151,7 @@ class Engine:
         self._carriers.doubt(now)
 
     def has_work(self, carrier: Carrier, now: float) -> bool:
-        """Whether ``fill`` would write something."""
+        """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""
         if self._state.closed is not None:
             return carrier.number not in self._goodbye
         if self._carriers.has_notes(carrier):

@@ -171,8 +171,7 @@ class World:
         for link in self.links.values():
             for end, path in ((self.client, link.up), (self.relay, link.down)):
                 carrier = end.carriers[link.number]
-                is_full = path.room() <= KERNEL // 2 and not path.is_frozen
-                if is_full and end.engine.has_work(carrier, self.now):
+                if path.room() <= KERNEL // 2 and not path.is_frozen:
                     times.append(path.free_at - KERNEL / 2 / path.rate)
         return max(min(times), self.now + 1e-6)
 
