@@ -15,7 +15,7 @@ from circumvent.memory import Account
 from circumvent.net.greeting import say
 from circumvent.net.tls import accept_tls
 from circumvent.net.websocket import accept_websocket
-from circumvent.relay.front import Arrival
+from circumvent.relay.guest import Arrival
 from circumvent.wire.knock import Kind
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 

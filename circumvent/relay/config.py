@@ -93,7 +93,7 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     carriers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tls",)
     server_name: str = ""
     memory: str = "256 MiB"
-    visitors: Count = 1000
+    visitors: Count = 500
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     metrics: str = ""
     tls: Tls = Tls()

@@ -7,7 +7,6 @@ import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, ConfigError, DestinationError
@@ -17,13 +16,14 @@ from circumvent.relay.carriers import carrier, inside
 from circumvent.relay.config import RelayHome
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.egress import EgressPolicy
-from circumvent.relay.front import Arrival, Front, FrontOptions
+from circumvent.relay.front import Front, FrontOptions
+from circumvent.relay.guest import Arrival, House
 from circumvent.relay.http_carriers import HttpCarriers
 from circumvent.relay.meter import MeteredStream
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.outlet import Outlet
 from circumvent.relay.resolver import NameResolver, parse_nameservers
-from circumvent.relay.site import serve_directory
+from circumvent.relay.site import open_site
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
 from circumvent.relay.users import User, Users
 from circumvent.session.host import Hosted, SessionHost
@@ -33,6 +33,7 @@ from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.knock import Kind
 
+VISITORS_SURE, VISITORS_MOST = 16, 4  # parts of the memory: kept for visitors, and all they get
 TRIM_SECONDS = 2.0  # how long idle pages stay ours
 DRAIN_LOOK = 0.1  # seconds between two looks at whether the last stream has ended
 PRIVATE_WARNING = (
@@ -102,7 +103,7 @@ class Relay:
         context = self._web_context(home)
         self._apply(home)
         if self._front is not None:
-            self._front.options.context = context
+            self._front.house.context = context
         for hosted in tuple(self._host.sessions.values()):
             if hosted.user not in self._users.by_name:
                 hosted.session.close(CloseReason.REFUSED)
@@ -153,18 +154,14 @@ class Relay:
 
     async def _open_front(self, stack: AsyncExitStack) -> Front:
         config = self._home.config
-        site = self._home.site
-        if isinstance(site, Path):
-            site = await stack.enter_async_context(serve_directory(site))
+        site = await stack.enter_async_context(open_site(self._home.site, config.socket_buffers))
+        budget = self._memory.budget
+        visitors = self._memory.account(
+            "visitors", budget // VISITORS_SURE, budget // VISITORS_MOST
+        )
         front = Front(
-            FrontOptions(
-                config.listen_address,
-                site,
-                self._web_context(self._home),
-                self._doorkeeper,
-                config.visitors,
-                config.socket_buffers,
-            ),
+            FrontOptions(config.listen_address, config.visitors, config.socket_buffers),
+            House(site, self._web_context(self._home), self._doorkeeper, visitors),
             self._account,
             self._welcome,
         )

@@ -1,67 +1,69 @@
-"""The cover site of a relay that is given a directory: a small web server on loopback."""
+"""The cover site: a directory that is served in this process, or a web server elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from circumvent.api.streams import ByteStream
+from circumvent.net.happy_eyeballs import connect_any
+from circumvent.net.resolver import Resolver
+from circumvent.net.sockets import SocketBuffers
+from circumvent.relay.site_pipe import SitePipe
 from circumvent.wire.address import Destination
 
-if TYPE_CHECKING:
-    from aiohttp import web
+# A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
+# on the way, not taken).
+DIRECTORY_COST = 256 * 1024
 
-HEAD_SECONDS = 60.0  # for a request's head, and between requests: nginx's default for the former
-_INDEX = "index.html"
-_LOOPBACK = "127.0.0.1"
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How to connect to it, and what a visitor costs outside of the arena.
+
+    ``connect`` raises DialError.
+    """
+
+    connect: Callable[[], Awaitable[ByteStream]]
+    cost: int = 0
 
 
 @asynccontextmanager
-async def serve_directory(directory: Path) -> AsyncIterator[Destination]:
-    """Serve the files in ``directory`` while the context lasts; where, is what it gives."""
-    from aiohttp import web  # noqa: PLC0415 - 25 MB, on the relay only
+async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[Site]:
+    """The site at ``place``; a directory is served while the context lasts."""
+    if isinstance(place, Path):
+        async with serve_directory(place) as served:
+            yield served
+    else:
+        yield site_at(place, buffers)
 
-    runner = web.AppRunner(
-        make_application(directory),
-        access_log=None,
-        keepalive_timeout=HEAD_SECONDS,
-        handle_signals=False,
-    )
+
+def site_at(place: Destination, buffers: SocketBuffers) -> Site:
+    """A web server at an address."""
+    resolver = Resolver()
+
+    async def connect() -> ByteStream:
+        return await connect_any(await resolver.resolve(place.host), place.port, buffers)
+
+    return Site(connect)
+
+
+@asynccontextmanager
+async def serve_directory(directory: Path) -> AsyncIterator[Site]:
+    """Serve the files in ``directory`` while the context lasts."""
+    from circumvent.relay.site_files import make_runner  # noqa: PLC0415 - imports aiohttp
+
+    runner = make_runner(directory)
     await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - for the checker
+
+    async def connect() -> ByteStream:
+        return SitePipe(server())
+
     try:
-        await web.TCPSite(runner, _LOOPBACK, 0).start()
-        yield Destination(_LOOPBACK, runner.addresses[0][1])
+        yield Site(connect, DIRECTORY_COST)
     finally:
         await runner.cleanup()
-
-
-def make_application(directory: Path) -> web.Application:
-    """The site as ``aiohttp`` serves it."""
-    from aiohttp import web  # noqa: PLC0415
-
-    root = directory.resolve()
-
-    async def serve(request: web.Request) -> web.StreamResponse:
-        file = _file(root, request.path)
-        if file is None:
-            raise web.HTTPNotFound
-        return web.FileResponse(file)
-
-    application = web.Application()
-    application.router.add_get("/{path:.*}", serve)
-    return application
-
-
-def _file(root: Path, path: str) -> Path | None:
-    """The file behind a URL's path, if it is there, below ``root`` and not hidden."""
-    try:
-        wanted = (root / path.lstrip("/")).resolve()
-        if wanted.is_dir():
-            wanted /= _INDEX
-        if not wanted.is_file() or not wanted.is_relative_to(root):
-            return None
-    except (OSError, ValueError):  # a name that is too long, a NUL byte
-        return None
-    names = wanted.relative_to(root).parts
-    return None if any(name.startswith(".") for name in names) else wanted

@@ -20,7 +20,7 @@ from circumvent.api import (
 )
 from circumvent.api.costs import TLS_COST
 from circumvent.api.exchange import receive, send
-from circumvent.api.relays import relay_link
+from circumvent.api.relays import USER_AGENT, relay_link
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
@@ -61,7 +61,8 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     """Raises HandshakeError when only a web site answers, StreamResetError, ProtocolError."""
     knock = Knock(Kind.TLS, 0, os.urandom(NONCE_SIZE))
     cookie = seal_knock(link.knock_key, knock, binding)
-    upgrade = ClientUpgrade(link.server_name or link.host, link.path, [("Cookie", cookie)])
+    headers = [("User-Agent", USER_AGENT), ("Cookie", cookie)]
+    upgrade = ClientUpgrade(link.server_name or link.host, link.path, headers)
     await send(stream, account, upgrade.request)
     leftover = None
     while leftover is None:

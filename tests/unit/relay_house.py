@@ -15,11 +15,15 @@ from tempfile import mkdtemp
 from circumvent.api import ByteStream, ServerEntry
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
+from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tls import TlsClient
 from circumvent.relay import keys
 from circumvent.relay.carriers import carrier
 from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.front import Arrival, Front, FrontOptions
+from circumvent.relay.front import Front, FrontOptions
+from circumvent.relay.guest import Arrival
+from circumvent.relay.guest import House as Meets
+from circumvent.relay.site import site_at
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink, format_relay_link
@@ -90,7 +94,7 @@ class House:
 
     @property
     def has_tls(self) -> bool:
-        return self.front.options.context is not None
+        return self.front.house.context is not None
 
 
 def careless() -> ssl.SSLContext:
@@ -118,8 +122,9 @@ async def house(
                 made.bindings.append(link.binding)
                 await echo(link.stream)
 
-        options = FrontOptions(Destination(LOOPBACK, 0), place, context, doorkeeper, max_visitors)
-        front = Front(options, account, welcome)
+        meets = Meets(site_at(place, SocketBuffers()), context, doorkeeper, account)
+        options = FrontOptions(Destination(LOOPBACK, 0), max_visitors)
+        front = Front(options, meets, account, welcome)
         address = front.open()
         link = RelayLink(address.host, address.port, KEY, TOKEN, (keys.pin(identity()[0]),))
         made = House(front, address, site, memory, doorkeeper, link)

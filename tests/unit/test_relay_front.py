@@ -11,7 +11,7 @@ import pytest
 
 from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
 from circumvent.memory import Memory
-from circumvent.relay import front as front_module
+from circumvent.relay import guest
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.unit.far_side import break_off, until
@@ -254,7 +254,7 @@ async def test_carriers_take_no_visitors_place() -> None:
 
 
 async def test_who_never_finishes_tls_is_seen_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_module, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(guest, "HANDSHAKE_SECONDS", 0.05)
     async with house() as relay:
         reader, writer = await asyncio.open_connection(relay.address.host, relay.address.port)
         writer.write(b"\x16\x03\x01")
