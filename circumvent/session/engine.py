@@ -78,6 +78,11 @@ class Engine:
         return self._outbound.has_control
 
     @property
+    def repeated(self) -> int:
+        """Bytes of data that came again."""
+        return self._state.repeated
+
+    @property
     def streams(self) -> int:
         """How many streams are open."""
         return len(self._state.streams)

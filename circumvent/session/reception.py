@@ -89,6 +89,7 @@ class Reception:
             if stream is None or not take(
                 stream, offset, data[at + HEADER_SIZE : after], now, lent
             ):
+                self._state.repeated += length
                 self._nuisance.count(now)
             elif stream.waits_to_read:
                 wake(stream)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +34,7 @@ class TlsCarrier(Carrier):
         self.name, self.port = name, port
         self.dialer = NetDialer(TlsClient(str(ca)))
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, _: Dialer, __: Account) -> CarrierLink:
         stream = await self.dialer.tcp(entry.host, self.port)
         secure = await self.dialer.tls(stream, TlsOptions(SERVER_NAME))
         return CarrierLink(secure, secure.channel_binding())
@@ -52,6 +50,12 @@ class Course:
     relay: asyncio.subprocess.Process
     gaps: list[float] = field(default_factory=list)
     reorder: list[int] = field(default_factory=list)
+    faults: int = 0
+
+    @property
+    def repeated(self) -> int:
+        """Bytes that came twice."""
+        return self.tunnel._session.engine.repeated  # noqa: SLF001
 
     def order(self, line: str) -> None:
         assert self.shaper.stdin is not None
@@ -145,7 +149,7 @@ async def course(
         tunnel = BondedTunnel(entry, Roster(ways), account, lambda _: b"")
         try:
             await tunnel.start()
-            while len(tunnel.carriers) < len(ports):
+            while len(tunnel.carriers) < len(ports):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
             yield Course(tunnel, account, shaper, relay)
@@ -158,13 +162,14 @@ async def course(
                 await process.wait()
 
 
-async def faults(lane: Course, what: str, every: float) -> None:
-    """Hurt the busiest path again and again."""
+async def faults(lane: Course, what: str, every: float, outage: float) -> None:
+    """Hurt the busiest path again and again, or ``all`` for the time of an outage."""
     while True:
         await asyncio.sleep(every)
+        lane.faults += 1
         if what == "all":
             lane.order("down")
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(outage)
             lane.order("up")
         else:
             lane.order(f"{what} {lane.busiest()}")

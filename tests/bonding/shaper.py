@@ -30,7 +30,7 @@ class Lane:
     async def admit(self, size: int) -> float:
         """When a piece arrives; waits while the buffer before the bottleneck is full."""
         loop = asyncio.get_running_loop()
-        while (ahead := (self.free_at - loop.time()) * self.rate) > BUFFER:
+        while (ahead := (self.free_at - loop.time()) * self.rate) > BUFFER:  # noqa: ASYNC110
             await asyncio.sleep((ahead - BUFFER) / self.rate)
         self.free_at = max(self.free_at, loop.time()) + size / self.rate
         return self.free_at + self.delay

@@ -169,8 +169,7 @@ class World:
         if self._events:
             times.append(self._events[0][0])
         for link in self.links.values():
-            for end, path in ((self.client, link.up), (self.relay, link.down)):
-                carrier = end.carriers[link.number]
+            for path in link.paths():
                 if path.room() <= KERNEL // 2 and not path.is_frozen:
                     times.append(path.free_at - KERNEL / 2 / path.rate)
         return max(min(times), self.now + 1e-6)
