@@ -76,6 +76,8 @@ def web_context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = _load(certificate, key)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    # Who leaves without a goodbye gets no alert: so do nginx and HAProxy.
+    context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     return context
 
 

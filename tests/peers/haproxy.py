@@ -11,7 +11,7 @@ from tests.peers.process import Process, free_port
 
 CONFIG = """
 defaults
-    mode http
+    mode {mode}
     timeout connect 5s
     timeout client 60s
     timeout server 60s
@@ -25,13 +25,15 @@ backend site
 
 
 @contextmanager
-def haproxy(folder: Path, certificate: Certificate, server: int) -> Iterator[int]:
-    """A running HAProxy in front of the port ``server``; its own port."""
+def haproxy(
+    folder: Path, certificate: Certificate, server: int, mode: str = "http"
+) -> Iterator[int]:
+    """A running HAProxy in front of the port ``server``; its own port. ``mode`` is http or tcp."""
     port = free_port()
     pem = folder / "haproxy.pem"
     pem.write_bytes(certificate.chain.read_bytes() + certificate.key.read_bytes())
     file = folder / "haproxy.cfg"
-    file.write_text(CONFIG.format(port=port, pem=pem, server=server))
+    file.write_text(CONFIG.format(mode=mode, port=port, pem=pem, server=server))
     with Process(["haproxy", "-db", "-f", str(file)], folder / "haproxy.log") as process:
         process.await_port(port)
         yield port
