@@ -44,9 +44,6 @@ class HttpCarriers:
         self._ended: OrderedDict[bytes, None] = OrderedDict()
         self._tasks: dict[asyncio.Task[None], HttpCarrierEnd] = {}
 
-    def __len__(self) -> int:
-        return len(self._tasks)
-
     def expects(self, knock: Knock) -> bool:
         """Whether a request can belong to a carrier; elsewhere it is somebody's who repeats it."""
         if knock.kind not in (Kind.DOWNLOAD, Kind.UPLOAD):

@@ -88,8 +88,7 @@ class CarrierTable:
     def doubt(self, now: float) -> None:
         """Ping all; who does not answer within its patience is suspected."""
         for carrier in self.live.values():
-            carrier.must_ping = True
-            carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)
+            _doubt(carrier, now)
 
     def frames(self) -> Iterator[Frame]:
         """What is on the way anywhere."""
@@ -145,11 +144,16 @@ class CarrierTable:
         carrier.estimate.see_ping(now - carrier.ping_sent_at, now)
         return True
 
-    def on_ask(self, number: int) -> bool:
-        """ASK about a carrier; the answer goes on any other."""
+    def on_ask(self, number: int, now: float) -> bool:
+        """ASK about a carrier; the answer goes on any other.
+
+        The peer gets no answers on it. We may not have noticed: find out.
+        """
         carrier = self.live.get(number)
         if carrier is None:
             return False
+        if now - carrier.heard_at > ASK_PATIENCE:
+            _doubt(carrier, now)
         payload = _delay(carrier.received_at, carrier.received_at)
         self._notes.append((number, pack(Kind.ACK, number, carrier.received, payload)))
         return True
@@ -290,6 +294,12 @@ class CarrierTable:
                 carrier.pinged_at = now
             if carrier.suspected_at != NEVER:
                 carrier.suspected_at = now
+
+
+def _doubt(carrier: Carrier, now: float) -> None:
+    """Suspect it if it does not answer within its patience."""
+    carrier.must_ping = True
+    carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)
 
 
 def _life(carrier: Carrier) -> float:

@@ -14,11 +14,18 @@ from typing import NamedTuple
 
 from circumvent.errors import ProtocolError
 from circumvent.session.estimate import Estimate
-from circumvent.session.limits import ACK_BYTES, ACK_DELAY, PING_AFTER, PONG_PATIENCE
+from circumvent.session.limits import (
+    ACK_BYTES,
+    ACK_DELAY,
+    PING_AFTER,
+    PONG_PATIENCE,
+    RECONSIDER,
+)
 from circumvent.session.streams import Frame
 from circumvent.wire.frames import MAX_FRAME
 
 NEVER = math.inf
+_NOT_ASKED = 1.5 * RECONSIDER  # who can write is asked that often, while frames wait
 _FRAMES = 3  # a socket that just took one is not writable again before it sent about so many
 MICROSECONDS = 1_000_000
 
@@ -52,7 +59,6 @@ class Carrier:
         "bytes_out",
         "delivered_at",
         "estimate",
-        "filled_at",
         "flights",
         "frames",
         "heard_at",
@@ -69,6 +75,7 @@ class Carrier:
         "pinged_at",
         "pong",
         "progress_at",
+        "ready_at",
         "received",
         "received_acked",
         "received_at",
@@ -86,7 +93,7 @@ class Carrier:
         self.frames: deque[Frame] = deque()
         self.flights: deque[Flight] = deque()
         self.sent = self.acked = self.settled = 0
-        self.delivered_at = self.progress_at = self.heard_at = self.filled_at = now
+        self.delivered_at = self.progress_at = self.heard_at = self.ready_at = now
         self.received = self.received_acked = 0
         self.received_at = now
         self.ack_due = NEVER
@@ -136,8 +143,7 @@ class Carrier:
         estimate = self.estimate
         path, rate, unacked = estimate.base_rtt, estimate.rate, self.sent - self.acked
         queued = unacked / rate - path - ACK_DELAY
-        ready_at = max(since, self.filled_at)
-        held_up = now - ready_at - _FRAMES * MAX_FRAME / rate
+        held_up = now - max(since, self.ready_at) - _FRAMES * MAX_FRAME / rate - _NOT_ASKED
         if unacked:  # overdue progress is a queue that the rate does not know of
             late = now - self.progress_at - estimate.srtt - ACK_DELAY
             if late > held_up:

@@ -78,6 +78,11 @@ class Engine:
         return self._outbound.has_control
 
     @property
+    def repeated(self) -> int:
+        """Bytes of data that came again."""
+        return self._state.repeated
+
+    @property
     def streams(self) -> int:
         """How many streams are open."""
         return len(self._state.streams)
@@ -151,7 +156,7 @@ class Engine:
         self._carriers.doubt(now)
 
     def has_work(self, carrier: Carrier, now: float) -> bool:
-        """Whether ``fill`` would write something."""
+        """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""
         if self._state.closed is not None:
             return carrier.number not in self._goodbye
         if self._carriers.has_notes(carrier):

@@ -13,7 +13,7 @@ from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.memory import Account
 from circumvent.session.handshake import be_introduced, refuse
 from circumvent.session.join import join
-from circumvent.session.limits import Limits
+from circumvent.session.limits import KEPT_SECONDS, Limits
 from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
 from circumvent.wire.address import Destination
@@ -22,7 +22,6 @@ from circumvent.wire.hello import Create, Hello, Welcome, format_welcome, is_pro
 from circumvent.wire.opening import parse_opening
 
 HELLO_SECONDS = 10.0  # after the knock; a slow network needs a few round trips
-KEPT_SECONDS = 90.0  # a session without carriers: a tunnel under the sea, a lift, a reboot
 FIRST_RTT = 0.1  # seconds; a carrier's round trip until its first PONG
 MAX_CARRIERS = 16  # of one session; a client keeps three
 _NUMBERS = 64  # carriers may arrive in another order than they were dialed

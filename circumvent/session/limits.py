@@ -40,6 +40,8 @@ PONG_PATIENCE = 1.0  # an idle carrier whose answer takes longer is suspected
 ASK_PATIENCE = 0.05  # how long a live carrier may take to say what arrived on a lost one
 FINAL_COUNTS = 16  # dead carriers whose final count is told again on each new carrier
 
+KEPT_SECONDS = 90.0  # a session without carriers: a tunnel, a lift, a router that restarts
+
 # --- streams --------------------------------------------------------------------------------
 
 FIRST_WINDOW = 64 * 1024  # what an opener may send before it hears a word

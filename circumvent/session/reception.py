@@ -89,6 +89,7 @@ class Reception:
             if stream is None or not take(
                 stream, offset, data[at + HEADER_SIZE : after], now, lent
             ):
+                self._state.repeated += length
                 self._nuisance.count(now)
             elif stream.waits_to_read:
                 wake(stream)
@@ -190,8 +191,9 @@ class Reception:
     def _on_pong(self, on: Carrier, head: Head, _: bytes, now: float) -> bool:
         return self._state.carriers.on_pong(on, head.offset, now)
 
-    def _on_ask(self, _: Carrier, head: Head, __: bytes, ___: float) -> bool:
-        self._state.carriers.on_ask(head.stream)
+    def _on_ask(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:
+        self._state.carriers.on_ask(head.stream, now)
+        self._state.is_sooner = True
         return False
 
     def _on_gone(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:

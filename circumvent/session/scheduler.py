@@ -66,12 +66,12 @@ class Scheduler:
         self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
     ) -> int:
         """Copy frames for ``carrier`` into ``view[at:]``; returns the end of the last one."""
+        carrier.ready_at = now
         left = carrier.allowance
         if left < MAX_FRAME and carrier.sent == carrier.acked:
             left = MAX_FRAME
         room, turns, frames = min(len(view), at + left), self._turns, carrier.frames
         depth, per_byte = self._depth(carrier, rivals, now)
-        carrier.filled_at = now
         while turns:
             frame = self._next(depth, room - at)
             if frame is None:
@@ -90,6 +90,7 @@ class Scheduler:
 
     def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
+        carrier.ready_at = now
         if not self._turns or (carrier.allowance < MAX_FRAME and carrier.sent > carrier.acked):
             return False
         return self.size > self._depth(carrier, rivals, now)[0]

@@ -29,6 +29,7 @@ class State:
         "inbound",
         "is_sooner",
         "outbound",
+        "repeated",
         "streams",
         "woken",
     )
@@ -39,6 +40,7 @@ class State:
         self.woken: list[Stream] = []
         self.accepted: list[tuple[Stream, bytes]] = []
         self.closed: CloseReason | None = None
+        self.repeated = 0  # bytes of DATA that came again
         self.is_sooner = True  # something may be due before what was due next
         self.streams = StreamTable(limits.streams, is_client=is_client)
         self.outbound = Outbound(

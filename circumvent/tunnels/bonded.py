@@ -1,6 +1,6 @@
 """The bonded tunnel: one session with a relay over several carriers, as unlike as there are.
 
-A carrier that is suspected is replaced at once. While none is up, dials start every third of a
+A carrier that is suspected is replaced at once. While none is up, dials start every fifth of a
 second, however long the earlier ones hang; the session waits for them at the relay, and streams
 do not notice.
 """
@@ -19,7 +19,7 @@ from circumvent.errors import CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carriers import CarrierState
 from circumvent.session.handshake import RefusedError, introduce
-from circumvent.session.limits import Limits
+from circumvent.session.limits import KEPT_SECONDS, Limits
 from circumvent.session.link import Link
 from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
@@ -32,8 +32,10 @@ from circumvent.wire.opening import format_opening
 
 CARRIERS = 3  # kept up: one may break while another is being replaced
 DIALS = 2  # at once; handshakes in numbers are noticed
-DIALS_ALONE = 3  # while no carrier is up
-REDIAL_EVERY = 0.35  # seconds between dials while no carrier is up
+DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
+DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
+REDIAL_EVERY = 0.2  # seconds between dials while no carrier is up
+REDIAL_LATER = 2.0  # when the relay has forgotten the session anyway
 DIAL_SECONDS = 10.0
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
 STEADY_AFTER = 5.0  # seconds; who broke sooner failed
@@ -76,6 +78,7 @@ class BondedTunnel(Tunnel):
         self._legs: set[_Leg] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._last_dial = 0.0
+        self._up_at = self._loop.time()
         self._tending: asyncio.Task[None] | None = None
         self._begin_session()
 
@@ -151,17 +154,25 @@ class BondedTunnel(Tunnel):
         while True:
             now = self._loop.time()
             up, dials = self._split()
-            if up and (len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS):
-                return LOOK_AGAIN
-            if not up and now < self._last_dial + REDIAL_EVERY:
-                return self._last_dial + REDIAL_EVERY - now
+            if up:
+                self._up_at = now
+                if len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS:
+                    return LOOK_AGAIN
+            elif now < self._last_dial + self._redial_every(now):
+                return self._last_dial + self._redial_every(now) - now
             used = [leg.way for leg in (*up, *dials)]
             way = self._roster.choose(used, now, is_alone=not up)
             if way is None:
                 return max(REDIAL_EVERY, self._roster.next_at(is_alone=not up) - now)
             if len(dials) >= DIALS_ALONE:
-                self._give_up(min(dials, key=lambda leg: leg.started))
+                oldest = min(dials, key=lambda leg: leg.started)
+                if now < oldest.started + DIAL_PATIENCE:
+                    return oldest.started + DIAL_PATIENCE - now
+                self._give_up(oldest)
             self._dial(way, now)
+
+    def _redial_every(self, now: float) -> float:
+        return REDIAL_EVERY if now < self._up_at + KEPT_SECONDS else REDIAL_LATER
 
     def _split(self) -> tuple[list[_Leg], list[_Leg]]:
         """Legs that are up, and those that are still dialing."""
@@ -175,7 +186,11 @@ class BondedTunnel(Tunnel):
 
     def _drop_spare(self) -> None:
         """Memory is short, or a suspect recovered after it was replaced: the slowest goes."""
-        links = [leg.link for leg in self._legs if leg.is_up and leg.link is not None]
+        up, dials = self._split()
+        if len(up) >= self._wanted():
+            for leg in dials:
+                self._give_up(leg)
+        links = [leg.link for leg in up if leg.link is not None]
         if len(links) > self._wanted():
             self._session.drop(max(links, key=lambda link: link.carrier.estimate.srtt))
 

@@ -12,7 +12,7 @@ from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
-LONGEST_REST_ALONE = 1.0  # while no carrier is up
+LONGEST_REST_ALONE = 0.2  # while no carrier is up
 _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 

@@ -32,6 +32,7 @@ from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
 from circumvent.wire.links import format_link, parse_link
 from circumvent.wire.opening import format_opening, parse_opening
+from circumvent.wire.relay_link import format_relay_link, parse_relay_link
 from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
 from circumvent_plugins.dns_channel import DnsChannel
@@ -90,6 +91,9 @@ def link(data: bytes) -> None:
     with suppress(LinkError):
         read = parse_link(text)
         assert parse_link(format_link(read)) == read
+    with suppress(LinkError, UnsupportedError):
+        relay = parse_relay_link(text)
+        assert parse_relay_link(format_relay_link(relay)) == relay
     for transport in TRANSPORTS:
         with suppress(LinkError, UnsupportedError):
             entry = transport.parse(text)

@@ -73,6 +73,11 @@ async def large(size: int, request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def small(request: web.Request) -> web.Response:
+    """As many bytes as the path says: for who looks whether anything comes through."""
+    return web.Response(body=bytes(int(request.match_info["count"])))
+
+
 async def echo(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse()
     await socket.prepare(request)
@@ -111,6 +116,7 @@ def main(port: int, size: int) -> None:
             web.get("/events", events),
             web.post("/report", report),
             web.get("/generate_204", probe),
+            web.get(r"/{count:\d{1,5}}", small),
         ]
     )
     web.run_app(app, host=HOST, port=port, print=None, access_log=None)

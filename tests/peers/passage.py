@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import struct
 from collections.abc import Iterator
@@ -25,11 +26,15 @@ class Passing:
 
 
 class Passage:
-    """Runs in a thread of its own; ``port`` leads to ``target``; methods are for any thread."""
+    """Runs in a thread of its own; ``port`` leads to ``target``; methods are for any thread.
 
-    def __init__(self, target: int) -> None:
+    ``rate`` is what passes on each connection and way, in bytes per second.
+    """
+
+    def __init__(self, target: int, rate: float) -> None:
         self.passings: list[Passing] = []
         self._target = target
+        self._rate = rate
         self._loop = asyncio.new_event_loop()
         self._listening = socket.create_server((HOST, 0))
         self._listening.setblocking(False)
@@ -90,13 +95,14 @@ class Passage:
             await passing.thawed.wait()
             await self._loop.sock_sendall(sink, data)
             passing.carried += len(data)
+            await asyncio.sleep(len(data) / self._rate)
         sink.shutdown(socket.SHUT_WR)
 
 
 @contextmanager
-def passage(target: int) -> Iterator[Passage]:
+def passage(target: int, rate: float = math.inf) -> Iterator[Passage]:
     """A running passage."""
-    way = Passage(target)
+    way = Passage(target, rate)
     thread = Thread(target=way.run)
     thread.start()
     try:

@@ -40,6 +40,7 @@ class HttpRelay:
         self.carriers = HttpCarriers(self.account, self._serve)
         self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
+        self.cookies: list[bytes] = []
         self.fail_next = 0  # requests that are cut before they are answered
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
@@ -76,6 +77,7 @@ class HttpRelay:
         first, *lines = head.split(b"\r\n")
         headers = {name.lower(): value for name, _, value in (x.partition(b": ") for x in lines)}
         self.requests.append(first)
+        self.cookies.append(headers[b"cookie"])
         if self.fail_next:
             self.fail_next -= 1
             return
@@ -84,8 +86,12 @@ class HttpRelay:
         length = int(headers.get(b"content-length", b"0"))
         await self.carriers.welcome(stream, knock, length, early)
 
-    async def close(self) -> None:
+    def release(self) -> None:
+        """Let go of all carriers."""
         self._over.set()
+
+    async def close(self) -> None:
+        self.release()
         await self.carriers.aclose()
         for task in tuple(self._tasks):
             task.cancel()

@@ -115,13 +115,18 @@ async def test_a_stranger_is_told_no() -> None:
         assert not relay.host.sessions
 
 
-async def test_a_relay_that_forgot_the_session_gets_a_new_one() -> None:
+async def test_a_relay_that_forgot_the_session_gets_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("circumvent.session.host.KEPT_SECONDS", 0.05)
     async with running_relay() as relay, tunnel_to(relay) as tunnel:
         stream = await tunnel.open(THERE)
         await write_all(stream, b"x")
         await reached(relay)
-        relay.host.sessions.clear()
+        relay.is_open = False
         relay.cut_all()
+        await until(lambda: not relay.host.sessions)
+        relay.is_open = True
         with pytest.raises(StreamResetError):
             await read_once(stream)
         await until(lambda: up(tunnel) > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,12 +15,16 @@ from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
 from circumvent.relay import http_carrier as relay_end
 from circumvent.relay import http_requests
+from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.wire import http_carrier as wire
+from circumvent.wire.knock import Kind, Knock, open_knock, seal_knock
+from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_stream import FrontedStream
 from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.peers.certificates import Certificate, make_certificate
-from tests.unit.http_relay import HttpRelay, http_relay, link_to, open_stream
+from tests.unit.far_side import until
+from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream
 
 SIZE = 1_500_000
 
@@ -157,6 +162,62 @@ async def test_the_relay_ends_what_its_client_left(
 async def test_the_client_hears_that_the_relay_left(carrier: Carrier) -> None:
     carrier.far.abort()
     assert await read_all(carrier.near) == b""
+
+
+class TestRepetition:
+    """What somebody on the way does with requests that it saw."""
+
+    @pytest.fixture
+    def key(self) -> bytes:
+        return os.urandom(16)
+
+    def knock(self, kind: Kind, carrier: bytes, offset: int = 0) -> Knock:
+        return Knock(
+            kind, int(time.time()), os.urandom(12), wire.pack_note(wire.Note(carrier, offset))
+        )
+
+    async def test_requests_that_belong_to_no_carrier_are_not_ours(self, carrier: Carrier) -> None:
+        expects = carrier.relay.carriers.expects
+        unknown = os.urandom(16)
+        assert expects(self.knock(Kind.DOWNLOAD, unknown))
+        assert expects(self.knock(Kind.UPLOAD, unknown))
+        assert not expects(self.knock(Kind.DOWNLOAD, unknown, 1))
+        assert not expects(self.knock(Kind.UPLOAD, unknown, 1))
+        assert not expects(Knock(Kind.UPLOAD, 0, bytes(12), b"no note"))
+        assert expects(Knock(Kind.WEBSOCKET, 0, bytes(12)))
+
+    async def test_a_carrier_that_is_over_begins_no_more(self, carrier: Carrier) -> None:
+        knock = open_knock(KNOCK_KEY, carrier.relay.cookies[0], b"")
+        assert knock is not None
+        assert carrier.relay.carriers.expects(knock)
+        carrier.relay.release()
+        await until(lambda: not carrier.relay.carriers.expects(knock))
+
+    @pytest.mark.parametrize(
+        ("kind", "method", "length", "admitted"),
+        [
+            (Kind.DOWNLOAD, b"GET", b"", True),
+            (Kind.DOWNLOAD, b"POST", b"0", False),
+            (Kind.UPLOAD, b"POST", b"100", True),
+            (Kind.UPLOAD, b"POST", b"65537", False),
+            (Kind.UPLOAD, b"GET", b"", False),
+        ],
+    )
+    def test_the_doorkeeper_looks_at_the_request_too(
+        self, key: bytes, kind: Kind, method: bytes, length: bytes, *, admitted: bool
+    ) -> None:
+        cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
+        headers = {b"cookie": cookie} | ({b"content-length": length} if length else {})
+        head = RequestHead(method, b"/", headers)
+        assert (Doorkeeper([key]).admit(head, b"") is not None) is admitted
+
+    def test_a_download_begins_once_and_a_front_may_repeat_an_upload(self, key: bytes) -> None:
+        doorkeeper = Doorkeeper([key])
+        for kind, method, again in ((Kind.DOWNLOAD, b"GET", False), (Kind.UPLOAD, b"POST", True)):
+            cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
+            head = RequestHead(method, b"/", {b"cookie": cookie})
+            assert doorkeeper.admit(head, b"") is not None
+            assert (doorkeeper.admit(head, b"") is not None) is again
 
 
 def test_notes_come_back_and_nonsense_is_refused() -> None:

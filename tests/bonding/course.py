@@ -1,0 +1,175 @@
+"""A bonded tunnel over shaped paths to a relay: what users get, with and without faults."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from circumvent.api import Account, Carrier, CarrierLink, Cost, Dialer, ServerEntry, TlsOptions
+from circumvent.api.exchange import send
+from circumvent.memory import LARGEST, Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.tls import TlsClient
+from circumvent.tunnels.bonded import BondedTunnel
+from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.wire.address import Destination
+from tests.peers.certificates import SERVER_NAME, make_certificate
+
+ROOT = Path(__file__).parents[2]
+RATE = 20e6 / 8
+PATHS = ((RATE, 0.010), (RATE, 0.030), (RATE, 0.075))
+THERE = Destination("origin.test", 80)
+
+
+class TlsCarrier(Carrier):
+    """TLS to one port."""
+
+    cost = Cost(dial=60 * 1024, stream=35 * 1024)
+
+    def __init__(self, name: str, port: int, ca: Path) -> None:
+        self.name, self.port = name, port
+        self.dialer = NetDialer(TlsClient(str(ca)))
+
+    async def connect(self, entry: ServerEntry, _: Dialer, __: Account) -> CarrierLink:
+        stream = await self.dialer.tcp(entry.host, self.port)
+        secure = await self.dialer.tls(stream, TlsOptions(SERVER_NAME))
+        return CarrierLink(secure, secure.channel_binding())
+
+
+@dataclass(eq=False)
+class Course:
+    """What runs: the tunnel, and how to hurt its paths."""
+
+    tunnel: BondedTunnel
+    account: Account
+    shaper: asyncio.subprocess.Process
+    relay: asyncio.subprocess.Process
+    gaps: list[float] = field(default_factory=list)
+    reorder: list[int] = field(default_factory=list)
+    faults: int = 0
+
+    @property
+    def repeated(self) -> int:
+        """Bytes that came twice."""
+        return self.tunnel._session.engine.repeated  # noqa: SLF001
+
+    def order(self, line: str) -> None:
+        assert self.shaper.stdin is not None
+        self.shaper.stdin.write(f"{line}\n".encode())
+
+    def busiest(self) -> int:
+        """The path that brought most since it was connected."""
+        best = max(self.tunnel.carriers, key=lambda carrier: carrier.bytes_down)
+        return int(best.kind.removeprefix("path"))
+
+    async def relay_cpu(self) -> float:
+        assert self.relay.stdin is not None
+        assert self.relay.stdout is not None
+        self.relay.stdin.write(b"cpu\n")
+        return float(await self.relay.stdout.readline())
+
+    async def download(self, size: int, watch: Callable[[], None] = lambda: None) -> float:
+        """Seconds from the request to the last byte, which are checked."""
+        loop = asyncio.get_running_loop()
+        block = memoryview(bytearray(LARGEST))
+        expected = (bytes(range(256)) * (LARGEST // 256 + 1))[: LARGEST + 256]
+        started = loop.time()
+        stream = await self.tunnel.open(THERE)
+        await send(stream, self.account, f"{size}\n".encode())
+        got, last = 0, started
+        self.gaps.clear()
+        self.reorder.clear()
+        while True:
+            await stream.wait_readable()
+            count = stream.read_into(block)
+            if count is None:
+                continue
+            now = loop.time()
+            if count == 0:
+                break
+            at = got % 256
+            assert block[:count] == expected[at : at + count], "other bytes than were sent"
+            got += count
+            if got > count:
+                self.gaps.append(now - last)
+            last = now
+            self.reorder.append(waiting(stream))
+            watch()
+        assert got == size
+        await stream.aclose()
+        return loop.time() - started
+
+
+def waiting(stream: object) -> int:
+    """Bytes that came too early."""
+    inbox = stream._stream.inbox  # type: ignore[attr-defined]  # noqa: SLF001
+    return sum(piece.end - piece.start for piece in inbox.gaps.values()) if inbox else 0
+
+
+async def start(*argv: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        *argv,
+        cwd=ROOT,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+async def said(process: asyncio.subprocess.Process) -> list[int]:
+    assert process.stdout is not None
+    return [int(word) for word in (await process.stdout.readline()).split()]
+
+
+@contextlib.asynccontextmanager
+async def course(
+    folder: Path, paths: Sequence[tuple[float, float]] | None = PATHS
+) -> AsyncIterator[Course]:
+    """``paths`` are rates and delays; None for three straight connections."""
+    certificate = make_certificate(folder)
+    relay = await start("tests.bonding.lab", str(certificate.chain), str(certificate.key))
+    shaper = None
+    try:
+        (port,) = await said(relay)
+        shapes = [f"{rate}:{delay}" for rate, delay in paths or ()]
+        shaper = await start("tests.bonding.shaper", str(port), *shapes)
+        ports = await said(shaper) or [port] * 3
+        memory = Memory(32 << 20)
+        account = memory.account("tunnel")
+        ways = [
+            Way(TlsCarrier(f"path{i}", each, certificate.authority), None)  # type: ignore[arg-type]
+            for i, each in enumerate(ports)
+        ]
+        entry = ServerEntry("relay", "127.0.0.1", port, "", "relay://x", None)
+        tunnel = BondedTunnel(entry, Roster(ways), account, lambda _: b"")
+        try:
+            await tunnel.start()
+            while len(tunnel.carriers) < len(ports):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.5)
+            yield Course(tunnel, account, shaper, relay)
+        finally:
+            await tunnel.aclose()
+    finally:
+        for process in (shaper, relay):
+            if process is not None:
+                process.kill()
+                await process.wait()
+
+
+async def faults(lane: Course, what: str, every: float, outage: float) -> None:
+    """Hurt the busiest path again and again, or ``all`` for the time of an outage."""
+    while True:
+        await asyncio.sleep(every)
+        lane.faults += 1
+        if what == "all":
+            lane.order("down")
+            await asyncio.sleep(outage)
+            lane.order("up")
+        else:
+            lane.order(f"{what} {lane.busiest()}")
