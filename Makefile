@@ -32,7 +32,7 @@ lint: $(READY) ## style, types, import contracts
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
 
 prove: $(READY) ## the long proofs: memory cgroup, failover, container
-	.ci/peers mmdebstrap buildah podman runc
+	.ci/peers mmdebstrap buildah podman runc openssh-server
 	$(PYTHON) -m pytest -m prove -rP
 
 fuzz: $(READY) ## parsers of what strangers send, a million inputs guided by coverage

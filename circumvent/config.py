@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from circumvent.api.contracts import Privacy
@@ -25,11 +22,9 @@ from circumvent.proxy.options import (
     DoorOptions,
     parse_listen,
 )
+from circumvent.typed_toml import check_private, convert, parse_size, read_secret, read_table
 
-UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-MIN_MEMORY = 1 << 20  # two of the largest blocks, and as much for connections
 MINUTE = 60.0  # seconds
-SECRET_MODE = 0o600
 FILE_NAME = "circumvent.toml"
 PATH_KEYS = ("password_file", "servers_file", "state_dir")
 
@@ -165,23 +160,12 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
     """
     table = _read_table(path)
     source = str(path or default_file())
-    from_file = _convert(table, source)
+    from_file = convert(table, Config, source)
     if from_file.servers:
         check_private(Path(source))
     if not overrides:
         return from_file
-    return _convert({**table, **overrides}, "command line or environment")
-
-
-def parse_size(key: str, text: str) -> int:
-    """Bytes of ``"16 MiB"``; raises ValueError that names the key."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    unit = UNITS.get(match[2] or "B") if match else None
-    if match is None or unit is None:
-        raise ValueError(f'{key}: "{text}" is not a size: write it as "16 MiB"')
-    if (size := int(float(match[1]) * unit)) < MIN_MEMORY:
-        raise ValueError(f"{key}: {text} is too little: at least 1 MiB is needed")
-    return size
+    return convert({**table, **overrides}, Config, "command line or environment")
 
 
 def parse_links(text: str) -> tuple[str, ...]:
@@ -190,35 +174,11 @@ def parse_links(text: str) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def read_secret(path: Path) -> str:
-    """The text of a file that only its owner may read; raises ConfigError."""
-    check_private(path)
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", stage="config") from error
-
-
-def check_private(path: Path) -> None:
-    """Raises ConfigError, with the command that helps, when others may read the file."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", stage="config") from error
-    if mode & ~SECRET_MODE:
-        message = f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'"
-        raise ConfigError(message, stage="config")
-
-
 def _read_table(path: Path | None) -> dict[str, object]:
     source = path or default_file()
     if path is None and not source.exists():
         return {}
-    try:
-        table = tomllib.loads(source.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{source}: {error}", stage="config") from error
-    return {key: _resolve(source, key, value) for key, value in table.items()}
+    return {key: _resolve(source, key, value) for key, value in read_table(source).items()}
 
 
 def _resolve(source: Path, key: str, value: object) -> object:
@@ -226,23 +186,6 @@ def _resolve(source: Path, key: str, value: object) -> object:
     if key in PATH_KEYS and isinstance(value, str) and value:
         return str(source.parent / Path(value).expanduser())
     return value
-
-
-def _convert(table: Mapping[str, object], source: str) -> Config:
-    try:
-        return msgspec.convert(table, Config)
-    except (msgspec.ValidationError, ConfigError) as error:
-        raise ConfigError(f"{source}: {_explain(str(error))}", stage="config") from error
-
-
-def _explain(text: str) -> str:
-    """Put the key in front: msgspec says ``Expected `int`, got `str` - at `$.limits.clients```."""
-    problem, _, place = text.partition(" - at `$")
-    key = place.rstrip("`").removeprefix(".")
-    if match := re.fullmatch(r"Object contains unknown field `(.+)`", problem):
-        unknown = f"{key}.{match[1]}" if key else match[1]
-        return f"unknown key {unknown}: remove it or correct its name"
-    return f"{key}: {problem}" if key else problem
 
 
 def _check_probe_url(url: str) -> None:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -26,6 +26,10 @@ MAX_ANSWER = 1 << 20  # hundreds of tunnels fit
 ANSWER_SECONDS = 5.0  # the client answers from memory; longer means that it hangs
 BACKLOG = 8
 
+T = TypeVar("T")
+
+_NOTHING = msgspec.Raw(b"null")
+
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
     """What can be asked."""
@@ -34,14 +38,14 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(Struct, frozen=True):
-    """Either the status or what was wrong with the request."""
+    """Either the status, in JSON, or what was wrong with the request."""
 
-    status: Status | None = None
+    status: msgspec.Raw = _NOTHING
     error: str = ""
 
 
 @asynccontextmanager
-async def serve(path: Path, status: Callable[[], Status]) -> AsyncIterator[None]:
+async def serve(path: Path, status: Callable[[], object]) -> AsyncIterator[None]:
     """Answer requests at ``path`` while the context lasts.
 
     Raises ConfigError when the socket cannot be made; its ``errno`` is EADDRINUSE when another
@@ -65,25 +69,30 @@ async def serve(path: Path, status: Callable[[], Status]) -> AsyncIterator[None]
 
 def ask(path: Path) -> Status:
     """The running client's status; raises LocalError when there is none."""
+    return inquire(path, Status, "circumvent run")
+
+
+def inquire(path: Path, kind: type[T], command: str) -> T:
+    """The status of what ``command`` starts; raises LocalError when nothing answers."""
     try:
         line = _exchange(path, msgspec.json.encode(Request("status")) + b"\n")
         answer = msgspec.json.decode(line, type=Answer)
+        if answer.status != _NOTHING:
+            return msgspec.json.decode(answer.status, type=kind)
     except (OSError, msgspec.DecodeError) as error:
-        message = "circumvent is not running; start it with: circumvent run"
+        message = f"{command.partition(' ')[0]} is not running; start it with: {command}"
         if not isinstance(error, FileNotFoundError | ConnectionRefusedError):
             message = f"circumvent did not answer at {path}: {error}"
         raise LocalError(message, stage="control") from error
-    if answer.status is None:
-        raise LocalError(f"circumvent refused to answer: {answer.error}", stage="control")
-    return answer.status
+    raise LocalError(f"circumvent refused to answer: {answer.error}", stage="control")
 
 
-def _answer(line: bytes, status: Callable[[], Status]) -> bytes:
+def _answer(line: bytes, status: Callable[[], object]) -> bytes:
     try:
         msgspec.json.decode(line, type=Request)
     except msgspec.DecodeError as error:
         return msgspec.json.encode(Answer(error=str(error))) + b"\n"
-    return msgspec.json.encode(Answer(status())) + b"\n"
+    return msgspec.json.encode(Answer(msgspec.Raw(msgspec.json.encode(status())))) + b"\n"
 
 
 def _listen(path: Path) -> socket.socket:

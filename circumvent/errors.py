@@ -133,6 +133,7 @@ class Verdict(enum.Enum):
     TOO_SLOW = "no complete answer came in time"
     BROKEN = "the answer could not be read"
     UNREACHABLE = "no server could be reached"
+    NOT_ASKED = "there was no time left to ask"
 
 
 class ChannelError(RemoteError):

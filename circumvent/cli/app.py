@@ -19,7 +19,7 @@ from circumvent.errors import (
 
 FAILURE, CONFIG, NO_SERVER, ADDRESS_IN_USE, STOPPED_AT_ONCE = 1, 3, 4, 5, 130
 
-COMMANDS = ("run", "init", "servers", "discover", "status", "why", "bundle")
+COMMANDS = ("run", "init", "servers", "discover", "status", "why", "bundle", "relay")
 
 HELP = """\
 Reach the free internet: several raced tunnels behind one local SOCKS and HTTP port.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from circumvent.cli.bundle_options import (
     trust_options,
 )
 from circumvent.cli.options import json_option
+from circumvent.cli.qr import qr_code
 from circumvent.errors import ConfigError
 from circumvent.wire.bundle import parse_bundle
 from circumvent.wire.dns_chunks import zone_file
@@ -120,13 +120,4 @@ def invite(
     link = check_text(format_invite(made))
     click.echo(msgspec.json.encode({"id": made.id, "link": link}) if as_json else link)
     if qr:
-        click.echo(_qr_code(link), err=as_json)
-
-
-def _qr_code(link: str) -> str:
-    """Two rows of modules in each line of text."""
-    import segno  # noqa: PLC0415 - nobody else needs it
-
-    drawn = io.StringIO()
-    segno.make_qr(link, error="l").terminal(drawn, compact=True)
-    return drawn.getvalue()
+        click.echo(qr_code(link), err=as_json)

@@ -11,7 +11,6 @@ import msgspec
 from circumvent import control
 from circumvent.api.contracts import CarrierStatus
 from circumvent.cli import text
-from circumvent.cli.check import check_port
 from circumvent.cli.options import (
     ENVIRONMENT,
     door_options,
@@ -46,6 +45,8 @@ def status(*, check: bool, config_file: Path | None, as_json: bool, **options: o
     config = load_config(config_file, **options)
     answer = control.ask(config.control_socket)
     if check:
+        from circumvent.cli.check import check_port  # noqa: PLC0415 - ``run`` shows status too
+
         ms = check_port(answer.listen, config.credentials(), config.probe_urls)
         click.echo(msgspec.json.encode({"ok": True, "ms": ms}) if as_json else f"ok ({ms:.0f} ms)")
     else:

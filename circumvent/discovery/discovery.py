@@ -13,7 +13,7 @@ from circumvent.api.contracts import Channel, Dialer
 from circumvent.discovery.hunt import Find, Source, fetch, hunt
 from circumvent.discovery.origins import Origin
 from circumvent.discovery.shelf import Shelf
-from circumvent.errors import ChannelError, CircumventError, LinkError, Verdict
+from circumvent.errors import CircumventError, LinkError
 from circumvent.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.memory import Account, Memory
 from circumvent.tunnels.attempts import attempt_record
@@ -28,7 +28,7 @@ DARK_AFTER = 15.0  # seconds without any tunnel: what is known may be blocked by
 LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
 ACCOUNT_SHARE = 1.5  # of the costliest channel: where memory is short, a second one waits
 BUDGET_SHARE = 8  # an eighth of all memory may be used for fetches, where that is more
-FETCH_BUFFERS = 1 << 20  # what fetches lease from the arena beside it
+FETCH_BUFFERS = 64 * 1024  # what fetches may keep of the arena beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Discovery:
                 return
             await asyncio.sleep(min(source.channel.watch for source in watched))
             for source in watched:
-                self._take(origin_id, await self._ask(origin_id, source, is_watch=True))
+                await self._ask(origin_id, source)
 
     def _is_missing(self, origin_id: str) -> bool:
         return not self._origins[origin_id].entries(time.time())
@@ -142,8 +142,8 @@ class Discovery:
         try:
             finds = hunt(sources, lambda source: self._ask(origin_id, source))
             async for find in finds:
-                self._take(origin_id, find)
-                found = found or find.bundle is not None or _is_unchanged(find)
+                self._record(find)
+                found = found or find.settles
                 failed.append(find)
         finally:
             self._hunting -= 1
@@ -151,40 +151,47 @@ class Discovery:
             self._events(DiscoveryFailed(tuple(map(_describe, failed))))
         return found
 
-    async def _ask(self, origin_id: str, source: Source, *, is_watch: bool = False) -> Find:
+    async def _ask(self, origin_id: str, source: Source) -> Find:
         origin = self._origins[origin_id]
         # Without valid entries, "nothing newer" would be no answer.
         notes = {} if self._is_missing(origin_id) else self._shelf.notes(origin, source.url)
         before = dict(notes)
-        started = time.monotonic()
-        find = await fetch(
-            source,
-            self._ways.choose(),
-            self._account,
-            notes,
-            lambda data: origin.examine(data, time.time()),
-        )
+        news: list[Bundle] = []
+
+        def judge(data: bytes) -> Bundle:
+            # By what is known now: meanwhile another source may have brought new keys.
+            bundle = self._origins[origin_id].examine(data, time.time())
+            if self._learn(origin_id, bundle):
+                news.append(bundle)
+            return bundle
+
+        find = await fetch(source, self._ways.choose(), self._account, notes, judge)
+        for bundle in news:
+            told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
+            self._events(told)
         if notes != before:
             self._shelf.note(origin, source.url, notes)
-        if not is_watch:
-            self._store.record(
-                attempt_record("fetch", source.label, started, self._account.high_water, find.error)
-            )
         return find
 
-    def _take(self, origin_id: str, find: Find) -> None:
-        """Use a bundle if it is newer than what is known."""
-        origin, bundle = self._origins[origin_id], find.bundle
-        if bundle is None or not _is_news(origin, bundle):
-            return
+    def _record(self, find: Find) -> None:
+        started = time.monotonic() - find.ms / 1000
+        peak = self._account.high_water
+        record = attempt_record("fetch", find.source.label, started, peak, find.error)
+        self._store.record(record)
+
+    def _learn(self, origin_id: str, bundle: Bundle) -> bool:
+        """Use a bundle if it is newer than what is known; whether it is."""
+        origin = self._origins[origin_id]
+        if origin.bundle is not None and bundle.version <= origin.bundle.version:
+            return False
         origin = self._origins[origin_id] = origin.learn(bundle, time.time())
         self._shelf.keep(origin)
         behind = bundle.clock_behind(time.time())
         if behind > 0:
             text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"
             self._events(Warned(text))
-        self._events(Discovered(find.source.label, bundle.version, len(bundle.entries), find.ms))
         self._offer_all()
+        return True
 
     def _offer_all(self) -> None:
         now = time.time()
@@ -225,14 +232,6 @@ def usable_sources(
         else:
             sources.append(Source(url, channel))
     return sources, problems
-
-
-def _is_news(origin: Origin, bundle: Bundle) -> bool:
-    return origin.bundle is None or bundle.version > origin.bundle.version
-
-
-def _is_unchanged(find: Find) -> bool:
-    return isinstance(find.error, ChannelError) and find.error.verdict is Verdict.UNCHANGED
 
 
 def _describe(find: Find) -> str:

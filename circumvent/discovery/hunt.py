@@ -24,7 +24,7 @@ from circumvent.wire.bundle import Bundle
 AT_ONCE = 6  # sources; a few that hang must not keep the others from their turn
 NEXT_AFTER = 0.5  # seconds; within a tier
 NEXT_TIER_AFTER = 3.0  # seconds
-FETCH_SECONDS = 15.0  # of one source; what is slower is as good as dead
+FETCH_SECONDS = 20.0  # of one source; what is slower is as good as dead
 HUNT_SECONDS = 60.0  # of all: then the user hears what was tried
 
 
@@ -54,35 +54,49 @@ class Find:
     source: Source
     bundle: Bundle | None
     error: CircumventError | None
-    ms: float
+    ms: float = 0.0
+
+    @property
+    def settles(self) -> bool:
+        """Whether nobody else need be asked: a bundle came, or what is known is the newest."""
+        unchanged = isinstance(self.error, ChannelError) and self.error.verdict is Verdict.UNCHANGED
+        return self.bundle is not None or unchanged
 
 
 Ask = Callable[[Source], Awaitable[Find]]
 
 
 async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None]:
-    """Finds as they come; after the first bundle nobody starts, but who runs may finish.
+    """Finds as they come; after the first that settles nobody starts, but who runs may finish.
 
-    Ends after ``HUNT_SECONDS``; closing the iterator cancels whoever runs.
+    Ends after ``HUNT_SECONDS``, with a find for each that had no time; closing the iterator
+    cancels whoever runs.
     """
     # What may be watched costs nothing and nobody sees it: it comes before its tier.
     waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
-    running: set[asyncio.Task[Find]] = set()
+    running: dict[asyncio.Task[Find], Source] = {}
     ends = time.monotonic() + HUNT_SECONDS
     try:
         while (waiting or running) and time.monotonic() < ends:
             tier = waiting[0].channel.tier if waiting else 0
             if waiting and len(running) < AT_ONCE:
-                running.add(asyncio.ensure_future(ask(waiting.pop(0))))
+                source = waiting.pop(0)
+                running[asyncio.ensure_future(ask(source))] = source
             pause = _pause(waiting, tier) if len(running) < AT_ONCE else FETCH_SECONDS
-            done, running = await asyncio.wait(
-                running, timeout=pause, return_when=asyncio.FIRST_COMPLETED
+            left = max(0.0, ends - time.monotonic())
+            done, _ = await asyncio.wait(
+                running, timeout=min(pause, left), return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
+                del running[task]
                 find = task.result()
-                if find.bundle is not None:
+                if find.settles:
                     waiting.clear()
                 yield find
+        for source in running.values():
+            yield Find(source, None, ChannelError(Verdict.TOO_SLOW))
+        for source in waiting:
+            yield Find(source, None, ChannelError(Verdict.NOT_ASKED))
     finally:
         for task in running:
             task.cancel()

@@ -6,13 +6,17 @@ client that has just been started.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import msgspec
 
 from circumvent.discovery.origins import Origin, parse_origin
+from circumvent.errors import LinkError
 from circumvent.tunnels.store import Store
 from circumvent.wire.bundle import Bundle, Trust
+
+_log = logging.getLogger("circumvent.store")
 
 MAX_NOTES = 2048  # bytes of one source's notes; an ETag and the like
 
@@ -26,7 +30,13 @@ class Shelf:
     def saved(self) -> list[Origin]:
         """The origins that the user saved, with the newest that they said."""
         rows = self._store.read("SELECT link FROM origins WHERE saved ORDER BY rowid")
-        return [self.recall(parse_origin(link)) for (link,) in rows]
+        origins = []
+        for (link,) in rows:
+            try:
+                origins.append(self.recall(parse_origin(link)))
+            except LinkError as error:
+                _log.warning("a saved invite cannot be read any more: %s", error)
+        return origins
 
     def recall(self, origin: Origin) -> Origin:
         """The origin with all that is remembered of it."""
@@ -34,13 +44,16 @@ class Shelf:
             "SELECT saved, trust, bundle, fetched FROM origins WHERE id = ?", (origin.id,)
         )
         for saved, trust, bundle, fetched in rows:
-            return replace(
-                origin,
-                saved=bool(saved),
-                trust=msgspec.json.decode(trust, type=Trust | None),
-                bundle=msgspec.json.decode(bundle, type=Bundle | None),
-                fetched=fetched,
-            )
+            try:
+                return replace(
+                    origin,
+                    saved=bool(saved),
+                    trust=msgspec.json.decode(trust, type=Trust | None),
+                    bundle=msgspec.json.decode(bundle, type=Bundle | None),
+                    fetched=fetched,
+                )
+            except ValueError:  # of msgspec, of JSON, or of the values themselves
+                _log.warning("what an invite brought cannot be read any more; it is asked anew")
         return origin
 
     def keep(self, origin: Origin) -> None:

@@ -9,14 +9,12 @@ from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net import tcp, udp
+from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
-from circumvent.net.stagger import first_success
 from circumvent.net.tls import TlsClient
 from circumvent.net.websocket import open_websocket
-
-_NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
 
 
 class NetDialer:
@@ -32,9 +30,7 @@ class NetDialer:
         """Connect to the first address of ``host`` that answers; raises DialError."""
         addresses = self._resolver.known(host) or await self._resolver.resolve(host)
         try:
-            if len(addresses) == 1:
-                return await tcp.connect(addresses[0], port, self._buffers)
-            return await self._connect_any(addresses, port)
+            return await connect_any(addresses, port, self._buffers)
         except DialError:
             self._resolver.forget(host)
             raise
@@ -70,20 +66,3 @@ class NetDialer:
         """Names may lead elsewhere now, and a TLS ticket seen twice would link both places."""
         self._resolver.forget_all()
         self._tls.forget()
-
-    async def _connect_any(self, addresses: Sequence[str], port: int) -> PeekStream:
-        """Happy Eyeballs (RFC 8305), where there is a choice."""
-        if not addresses:
-            message = "the server's name has no addresses"
-            raise DialError(message, stage="resolve")
-        entrants = [tcp.connect(address, port, self._buffers) for address in _interleave(addresses)]
-        return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
-
-
-def _interleave(addresses: Sequence[str]) -> list[str]:
-    """Alternate the families (RFC 8305 §4), the resolver's first choice first."""
-    first_is_six = ":" in addresses[0]
-    same = [address for address in addresses if (":" in address) == first_is_six]
-    other = [address for address in addresses if (":" in address) != first_is_six]
-    mixed = [address for pair in zip(same, other, strict=False) for address in pair]
-    return mixed + same[len(other) :] + other[len(same) :]

@@ -119,15 +119,16 @@ class SocketStream(ByteStream):
         return True
 
     async def aclose(self) -> None:
-        self._close()
+        self.hang_up()
 
     def abort(self) -> None:
         if self._sock.fileno() >= 0:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            self._close()
+            self.hang_up()
 
-    def _close(self) -> None:
+    def hang_up(self) -> None:
+        """Close without a goodbye; without a reset, unless bytes are left unread. Idempotent."""
         self._unsent = None
         self._watch.close()
         self._sock.close()

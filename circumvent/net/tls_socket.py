@@ -29,6 +29,7 @@ from circumvent.net.tls_context import (
 )
 
 _ALERT = 1024  # more than a close_notify record needs
+_LEFT = 64 * 1024  # more than comes before a handshake fails
 _RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 
 
@@ -113,7 +114,7 @@ class TlsStream(SocketStream, SecureStream):
         if not self._goodbye_said:
             with contextlib.suppress(OSError, ValueError):  # nobody will read any more
                 self._tls.unwrap()
-        self._close()
+        self.hang_up()
 
 
 def _close_notify(sock: ssl.SSLSocket) -> bytes:
@@ -165,10 +166,14 @@ async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
     except (OSError, ValueError) as error:
         if isinstance(error, ssl.SSLEOFError) and _is_reset(tls):
             error = ConnectionResetError(*_RESET)
-        established.abort()
+        _drain(tls)  # a reset would overtake the alert
+        established.hang_up()
         raise handshake_error(error) from error
     except BaseException:
-        established.abort()
+        if role.server_side:  # a client that takes too long: web servers just close
+            established.hang_up()
+        else:
+            established.abort()
         raise
     return established
 
@@ -195,6 +200,12 @@ async def _shake_hands(tls: ssl.SSLSocket, ready: Watch) -> None:
             await ready.wait_writable()
         else:
             return
+
+
+def _drain(tls: ssl.SSLSocket) -> None:
+    """Take what came, past OpenSSL: closing with unread bytes sends a reset."""
+    with contextlib.suppress(OSError):
+        socket.socket.recv(tls, _LEFT)
 
 
 def _is_reset(sock: ssl.SSLSocket) -> bool:

@@ -36,7 +36,7 @@ _SHORTEST, _LONGEST = -(-_SMALLEST * 4 // 3), -(-(_SMALLEST + MAX_NOTE) * 4 // 3
 _KNOCK = re.compile(
     rb"(?:^|; ?)" + COOKIE.encode() + rb"=([A-Za-z0-9_-]{%d,%d})(?:;|$)" % (_SHORTEST, _LONGEST)
 )
-_NO_KNOCK = bytes(_SMALLEST)
+_NO_KNOCK = b"A" * _SHORTEST
 
 
 class Kind(IntEnum):
@@ -81,9 +81,9 @@ def _candidate(cookies: bytes) -> bytes:
     """What may be a knock; something that is none where there is nothing, for the same work."""
     match = _KNOCK.search(cookies)
     try:
-        return decode_base64(COOKIE, match[1].decode()) if match else _NO_KNOCK
+        return decode_base64(COOKIE, (match[1] if match else _NO_KNOCK).decode())
     except LinkError:
-        return _NO_KNOCK
+        return bytes(_SMALLEST)
 
 
 def _open(key: bytes, sealed: bytes, binding: bytes) -> Knock | None:

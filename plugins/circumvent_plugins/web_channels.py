@@ -122,17 +122,21 @@ def _parse_fronted(source: str) -> _Fronted:
 
 def _check_url(url: str) -> SplitResult:
     """The parts of a URL that can be fetched; raises LinkError."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        port = 0
+    except ValueError:  # a port or brackets that are none
+        raise _no_url() from None
     if parts.scheme != "https" or not parts.hostname or port == 0:
-        raise LinkError("source: is not like https://HOST/PATH; correct it")
+        raise _no_url()
     if "@" in parts.netloc or parts.fragment:
         raise LinkError("source: a user name or a '#' has no meaning here; remove it")
     parse_host(parts.hostname)
     return parts
+
+
+def _no_url() -> LinkError:
+    return LinkError("source: is not like https://HOST/PATH; correct it")
 
 
 def _tls_without_name(host: str) -> TlsOptions:

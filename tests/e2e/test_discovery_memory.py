@@ -4,32 +4,19 @@ This is when toolkits like this one are killed: a second channel once doubled th
 search within a second.
 """
 
-import socket
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench.contenders import Contender, started, started_origin
 from tests.e2e.asking import await_tunnels, status
 from tests.e2e.memory_group import MemoryFacts, memory_group
 from tests.e2e.nodes import three_nodes
-from tests.e2e.world import World, world
+from tests.e2e.world import World, listeners_that_never_answer, world
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.services import HOST, Endpoint
 
 LIMIT = 50_000_000
-
-
-@contextmanager
-def listeners_that_never_answer(count: int) -> Iterator[list[int]]:
-    """Ports where a connection is taken and nothing ever comes."""
-    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
-    try:
-        yield [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def client(extra: Sequence[str], certificate: Certificate) -> Contender:

@@ -3,6 +3,7 @@
 A source can be had alive, served by BIND and nginx, or dead, where nothing listens.
 """
 
+import socket
 import subprocess
 import sys
 import time
@@ -92,3 +93,14 @@ def _sources(dns: int, web: int, file: Path) -> dict[str, str]:
         "file": f"file:{file}",
         "subscription": f"sub+https://{HOST}:{web}/links",
     }
+
+
+@contextmanager
+def listeners_that_never_answer(count: int) -> Iterator[list[int]]:
+    """Ports where a connection is taken and nothing ever comes."""
+    sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
+    try:
+        yield [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

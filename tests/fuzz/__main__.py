@@ -11,7 +11,7 @@ from tests.fuzz.targets import TARGETS
 
 parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
 parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)}")
-parser.add_argument("--runs", type=int, default=150_000, help="inputs for each target")
+parser.add_argument("--runs", type=int, default=100_000, help="inputs for each target")
 parser.add_argument("--keep", action="store_true", help="add what reached new code to the corpus")
 arguments = parser.parse_args()
 

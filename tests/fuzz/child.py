@@ -6,8 +6,10 @@ import sys
 
 import atheris  # type: ignore[import-untyped]
 
-with atheris.instrument_imports(include=["circumvent", "circumvent_plugins", "base64", "urllib"]):
-    from tests.fuzz.targets import TARGETS
+with atheris.instrument_imports(include=["circumvent", "circumvent_plugins", "dns", "urllib"]):
+    from tests.fuzz.targets import TARGETS, dns_message
+
+    dns_message(b"")  # dnspython comes in with the first message
 
 name, *options = sys.argv[1:]
 # libFuzzer starts its first argument again, by the shell, to merge inputs.

@@ -32,10 +32,20 @@ from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
 from circumvent.wire.links import format_link, parse_link
 from circumvent.wire.opening import format_opening, parse_opening
+from circumvent.wire.relay_link import format_relay_link, parse_relay_link
 from circumvent.wire.subscription import parse_subscription
-from circumvent_plugins import shadowsocks, trojan, vless
+from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
+from circumvent_plugins.dns_channel import DnsChannel
+from circumvent_plugins.dns_channel.messages import read_answer
 
 NOW = 1_800_000_000
+CHANNELS = (
+    DnsChannel(),
+    file_channel.FileChannel(),
+    web_channels.HttpsChannel(),
+    web_channels.SubscriptionChannel(),
+    web_channels.FrontedChannel(),
+)
 # Bundles of these are in the corpus, signed and sealed, so that the fuzzer begins behind the gates.
 SIGNERS = tuple(Key(Kind.SIGNER, bytes((number,)) * 32) for number in (1, 2))
 BUCKET = Key(Kind.BUCKET, b"\x09" * 32)
@@ -81,6 +91,9 @@ def link(data: bytes) -> None:
     with suppress(LinkError):
         read = parse_link(text)
         assert parse_link(format_link(read)) == read
+    with suppress(LinkError, UnsupportedError):
+        relay = parse_relay_link(text)
+        assert parse_relay_link(format_relay_link(relay)) == relay
     for transport in TRANSPORTS:
         with suppress(LinkError, UnsupportedError):
             entry = transport.parse(text)
@@ -110,6 +123,19 @@ def chunks(data: bytes) -> None:
     with suppress(ValueError):
         joined = dns_chunks.join([data])
         assert dns_chunks.to_records(joined)
+
+
+def dns_message(data: bytes) -> None:
+    """What came back from a resolver, or from somebody faster."""
+    with suppress(ValueError):
+        assert sum(map(len, read_answer(data).texts)) <= len(data)
+
+
+def source(data: bytes) -> None:
+    """Where to ask, by the rules of each channel."""
+    for channel in CHANNELS:
+        with suppress(LinkError):
+            channel.check(_text(data))
 
 
 def hello(data: bytes) -> None:
@@ -161,6 +187,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         key,
         subscription,
         chunks,
+        dns_message,
+        source,
         hello,
         opening,
         session,

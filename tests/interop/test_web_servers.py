@@ -28,7 +28,7 @@ from circumvent.net.websocket import accept_websocket
 from circumvent.wire.websocket_handshake import upgrade_key
 from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.peers.certificates import SERVER_NAME, Certificate
-from tests.peers.nginx import FILES, WEBSOCKET, nginx
+from tests.peers.nginx import FILES, SITE, nginx
 from tests.peers.process import free_port
 
 HIDDEN = "hidden.far.test"
@@ -46,8 +46,9 @@ def site(folder: Path, certificate: Certificate) -> Iterator[int]:
     hidden.mkdir()
     (hidden / "bundle").write_bytes(PAGE)
     locations = FILES.format(root=hidden)
-    sockets = WEBSOCKET.format(path="/theirs", port=THEIRS) + WEBSOCKET.format(
-        path="/ours", port=OURS
+    sockets = "".join(
+        SITE.format(path=path, port=behind, more="")
+        for path, behind in (("/theirs", THEIRS), ("/ours", OURS))
     )
     with nginx(folder, certificate, {SERVER_NAME: sockets, HIDDEN: locations}) as port:
         yield port

@@ -24,6 +24,7 @@ class Client:
 
     port: int
     process: Process
+    home: Path
 
 
 @contextmanager
@@ -45,12 +46,13 @@ def circumvent_client(
             *("--listen", listen, "--probe-url", destinations.probe_url, *options),
         ]
     )
-    with Process(command, folder / f"client-{port}.log", env=_environment(home), cwd=ROOT) as child:
+    with Process(command, folder / f"client-{port}.log", env=environment(home), cwd=ROOT) as child:
         child.await_that(lambda: _answers(port, destinations), "carried a request", READY_TIMEOUT)
-        yield Client(port, child)
+        yield Client(port, child, home)
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
+    """In which a client's files are under ``home``."""
     places = ("CONFIG", "STATE", "DATA", "CACHE")
     return {
         **os.environ,

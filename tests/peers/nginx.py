@@ -24,6 +24,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
     ssl_certificate {chain};
     ssl_certificate_key {key};
     {servers}
@@ -36,15 +37,19 @@ SERVER = """
         {locations}
     }}
 """
-# As its documentation has it, and nothing tuned: what an operator writes.
-WEBSOCKET = """
+# What an operator writes in front of a relay, as nginx's documentation of WebSockets has it.
+SITE = """
         location {path} {{
             proxy_pass http://127.0.0.1:{port};
             proxy_http_version 1.1;
+            proxy_set_header Host $host;
             proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "upgrade";
+            proxy_set_header Connection $connection_upgrade;
+            {more}
         }}
 """
+# A CDN that keeps answers back until they are complete, whatever the origin asks for.
+HOLDS_BACK = "proxy_ignore_headers X-Accel-Buffering; proxy_buffers 8 64k; proxy_buffer_size 64k;"
 FILES = """
         location / {{ root {root}; }}
 """

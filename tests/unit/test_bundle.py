@@ -4,6 +4,7 @@ import base64
 import json
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -26,6 +27,7 @@ from circumvent.wire.bundle import (
 )
 from circumvent.wire.dsse import Envelope, pre_authentication_encoding, sign
 
+VECTORS = Path(__file__).parent / "vectors"
 NOW = 1_800_000_000
 LINKS = ("ss://YWVzLTEyOC1nY206c2VjcmV0@192.0.2.1:8388#one", "trojan://secret@a.test:443#two")
 BUNDLE = Bundle(7, NOW - 60, NOW + 86400, LINKS, ("https://mirror.test/b", "dns:b.test"))
@@ -66,6 +68,12 @@ def test_the_envelope_is_plain_dsse() -> None:
     message = pre_authentication_encoding(OPEN_TYPE, base64.b64decode(table["payload"]))
     key = Ed25519PrivateKey.from_private_bytes(SEEDS[0]).public_key()
     key.verify(base64.b64decode(table["signatures"][0]["sig"]), message)
+
+
+@pytest.mark.parametrize(("name", "bucket"), [("open", None), ("sealed", BUCKET_SECRET)])
+def test_bundles_of_the_first_version_are_read_for_ever(name: str, bucket: bytes | None) -> None:
+    data = (VECTORS / f"{name}.bundle").read_bytes()
+    assert open_bundle(data, Trust((KEYS[0], KEYS[1]), 2), bucket, NOW) == BUNDLE
 
 
 @pytest.mark.parametrize("bucket", [None, BUCKET_PUBLIC], ids=["open", "sealed"])

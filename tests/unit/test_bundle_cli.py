@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circumvent.cli import main
-from circumvent.wire.bundle import open_bundle
+from circumvent.wire.bundle import open_bundle, parse_bundle
 from circumvent.wire.invite import parse_invite
 
 LINKS = "# ours\ntrojan://pass1@192.0.2.1:443#One\n\ntrojan://pass2@192.0.2.2:443?sni=a.test#Two\n"
@@ -42,6 +42,7 @@ def ok(result: Result) -> Result:
 
 
 def test_a_secret_key_is_for_its_owner_alone(run: Run) -> None:
+    assert stat.S_IMODE(Path("a").stat().st_mode) == 0o700
     for name in ("a/key", "friends/bucket"):
         assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
         assert Path(name).read_text().strip() not in ok(run(f"keygen --out {name}-2")).output
@@ -214,6 +215,23 @@ def test_a_web_host_serves_what_was_signed_and_lists_nothing(run: Run) -> None:
     assert Path("www/two").read_bytes() == Path("two").read_bytes()
     assert stat.S_IMODE(Path("www/two").stat().st_mode) == 0o644
     assert run("publish-dir --out www links").exit_code == 1
+
+
+def test_an_outsider_reads_all_that_is_published_and_learns_nothing(run: Run) -> None:
+    """Nor does somebody who holds the invite of another bucket."""
+    ok(run("keygen --bucket --out others"))
+    sealed = f"--bucket friends/bucket.pub --source {SOURCE} -o s"
+    ok(run(f"sign --key a/key --links links --version 1 --days 7 {sealed}"))
+    ok(run("publish-dir --out www s"))
+    zone = ok(run("zone --zone list.test --name-server ns.test s")).output
+    published = Path("www/s").read_bytes()
+    envelope = parse_bundle(published)
+    for seen in (zone.encode(), published, envelope.payload):
+        for secret in (b"192.0.2", b"pass1", b"trojan", b"mirror.test"):
+            assert secret not in seen
+    for stranger in ("", "--bucket others/bucket"):
+        verdict = json.loads(run(f"verify --json --trust a/key.pub {stranger} www/s").stdout)
+        assert verdict["fault"] == "not_for_you"
 
 
 def test_an_invite_opens_what_was_sealed_for_it(run: Run) -> None:

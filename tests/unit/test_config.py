@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from circumvent.api.contracts import Privacy
-from circumvent.config import Config, load, parse_links, parse_size
+from circumvent.config import Config, load, parse_links
 from circumvent.errors import ConfigError
 from circumvent.proxy.options import Credentials
+from circumvent.typed_toml import parse_size
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "circumvent.toml"
 LINK = "ss://c2VjcmV0@192.0.2.7:8388#Ann"

@@ -287,6 +287,43 @@ async def test_new_keys_replace_old_ones_for_good(begin: Begin, pass_days: PassD
     assert found.version == 4
 
 
+async def test_a_retired_key_is_worth_nothing_to_who_still_runs(begin: Begin) -> None:
+    rotating = Told("rotating", [signed(fresh(8, next_trust=Trust((KEYS[1],))), 0, 1)])
+    retired = Told("retired", [signed(fresh(9), 0)], delay=0.3)
+    scene = begin(rotating, retired)
+    await scene.until(Discovered)
+    await eventually(lambda: bool(retired.asked) and not retired.running)
+    assert [event.version for event in scene.all(Discovered)] == [8]
+
+
+async def test_what_cannot_be_read_any_more_is_asked_anew(begin: Begin, tmp_path: Path) -> None:
+    channel = Told("one", [signed(fresh())])
+    await begin(channel).until(Discovered)
+    store = Store(tmp_path / "state.db")
+    store.write("UPDATE origins SET bundle = ?, version = 0", (b'{"later": "version"}',))
+    store.close()
+    assert await begin(Told("one", [signed(fresh(9))])).until(Discovered)
+
+
+async def test_whoever_has_no_turn_is_named_too(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "HUNT_SECONDS", 0.3)
+    channels = [Told(f"silent{number}", [None]) for number in range(race.AT_ONCE + 2)]
+    (failed,) = (await begin(*channels).until(DiscoveryFailed))[:1]
+    assert len(failed.reasons) == len(channels)
+    assert any("no time left to ask" in reason for reason in failed.reasons)
+
+
+async def test_when_nothing_is_newer_nobody_else_is_asked(begin: Begin) -> None:
+    one, costly = Told("one", [signed(fresh())]), Told("costly", tier=2)
+    scene = begin(one, costly)
+    await scene.until(Discovered)
+    one.answers = [ChannelError(Verdict.UNCHANGED)]
+    await eventually(lambda: len(one.asked) > 2)
+    assert not costly.asked
+
+
 async def test_sources_can_move(begin: Begin, pass_days: PassDays) -> None:
     old = Told("old", [signed(fresh(2, sources=("new:here",)))])
     new = Told("new")

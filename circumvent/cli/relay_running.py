@@ -1,0 +1,50 @@
+"""Runs a relay until a signal: the first one drains, the second stops at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+import click
+import msgspec
+
+from circumvent import control
+from circumvent.cli.app import STOPPED_AT_ONCE
+from circumvent.errors import CircumventError
+from circumvent.proxy.kernel import raise_descriptor_limit
+from circumvent.relay.config import RelayHome
+from circumvent.relay.relay import Relay
+from circumvent.relay.status import RelayStatus
+
+log = logging.getLogger(__name__)
+
+
+async def run_until_signalled(home: RelayHome, *, as_json: bool) -> int:
+    """Serve; returns the exit code. Raises ConfigError."""
+    raise_descriptor_limit()
+    relay = Relay(home)
+    stop, drain = asyncio.Event(), asyncio.Event()
+
+    def leave() -> None:
+        (stop if drain.is_set() else drain).set()
+
+    def reload() -> None:
+        try:
+            relay.reload()
+        except CircumventError as error:
+            log.error("nothing was reloaded: %s", error)  # noqa: TRY400 - the text says it all
+        else:
+            log.warning("users, limits, keys and certificates were reloaded")
+
+    def announce(status: RelayStatus) -> None:
+        say = msgspec.json.encode({"event": "listening", "address": status.listen})
+        click.echo(say if as_json else f"listening on {status.listen}")
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, leave)
+    async with control.serve(home.control_socket, relay.status):
+        await relay.run(stop, drain, announce)
+    return STOPPED_AT_ONCE if stop.is_set() else 0

@@ -1,0 +1,236 @@
+"""The relay's typed configuration; ``relay.toml`` and ``users.toml`` lie in its directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from msgspec import Meta, Struct
+
+from circumvent.errors import ConfigError, LinkError
+from circumvent.net.sockets import SocketBuffers
+from circumvent.proxy.options import parse_listen
+from circumvent.relay.values import parse_key, parse_place, parse_ports
+from circumvent.typed_toml import check_private, convert, parse_size, read_table
+from circumvent.wire.address import Destination
+from circumvent.wire.credential import TOKEN_SIZE
+from circumvent.wire.knock import KNOCK_KEY_SIZE
+from circumvent.wire.links import parse_address
+
+RELAY_FILE, USERS_FILE = "relay.toml", "users.toml"
+IDENTITY_KEY, IDENTITY_CERTIFICATE = "identity.key", "identity.pem"
+CONTROL_SOCKET = "control.sock"
+MAX_KEYS = 4  # knock keys in use: each costs every request some microseconds
+LEAST_RATE = 16 * 1024  # bytes per second: a page still loads
+HTTP_PORT = 80
+
+Count = Annotated[int, Meta(ge=1)]
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    """How TLS is served: not at all behind a web server; with files; or self-signed."""
+
+    enabled: bool = True
+    certificate: str = ""
+    key: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.certificate) is not bool(self.key):
+            raise ValueError("certificate and key belong together: set both or none")
+
+
+class Web(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a web server or CDN of somebody else passes requests on to the relay."""
+
+    address: str = ""
+    host: str = ""
+    path: str = "/"
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of each user, unless the user has others; ``rate`` in bytes per second and direction."""
+
+    sessions: Count = 4
+    streams: Count = 512
+    rate: str = ""
+
+    def __post_init__(self) -> None:
+        if self.rate:
+            parse_size("rate", self.rate, LEAST_RATE)
+
+    @property
+    def bytes_per_second(self) -> int:
+        """0 for no limit."""
+        return parse_size("rate", self.rate, LEAST_RATE) if self.rate else 0
+
+
+class Egress(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where users' streams may lead."""
+
+    allow_private: bool = False
+    refused_ports: tuple[str, ...] = ("25", "135-139", "445")
+    nameservers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for ports in self.refused_ports:
+            parse_ports(ports)
+
+    @property
+    def refused(self) -> tuple[range, ...]:
+        """The refused ports."""
+        return tuple(map(parse_ports, self.refused_ports))
+
+
+class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that an operator can choose; ``docs/relay.md`` explains each key."""
+
+    listen: str
+    public: str
+    knock_keys: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_KEYS)]
+    name: str = ""
+    cover: str = "site"
+    carriers: Annotated[tuple[str, ...], Meta(min_length=1)] = ("tls",)
+    server_name: str = ""
+    memory: str = "256 MiB"
+    visitors: Count = 500
+    drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    metrics: str = ""
+    tls: Tls = Tls()
+    web: Web = Web()
+    limits: Limits = Limits()
+    egress: Egress = Egress()
+
+    def __post_init__(self) -> None:
+        parse_listen(self.listen)
+        parse_size("memory", self.memory)
+        parse_place("public", self.public)
+        for key in self.knock_keys:
+            parse_key("knock_keys", key, KNOCK_KEY_SIZE)
+        if self.web.address:
+            parse_place("web.address", self.web.address)
+        if self.metrics:
+            parse_listen(self.metrics)
+        if "tls" in self.carriers and not self.tls.enabled:
+            raise ValueError('carriers: "tls" needs TLS to end here; remove it')
+
+    @property
+    def listen_address(self) -> Destination:
+        """Where to listen."""
+        return Destination(*parse_listen(self.listen))
+
+    @property
+    def metrics_address(self) -> Destination | None:
+        """Where the metrics are, if anywhere."""
+        return Destination(*parse_listen(self.metrics)) if self.metrics else None
+
+    @property
+    def public_address(self) -> Destination:
+        """Where users reach the relay."""
+        return parse_place("public", self.public)
+
+    @property
+    def web_address(self) -> Destination | None:
+        """Where users reach the web server in front, if there is one."""
+        return parse_place("web.address", self.web.address) if self.web.address else None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The knock keys; the first is in new invites."""
+        return tuple(parse_key("knock_keys", key, KNOCK_KEY_SIZE) for key in self.knock_keys)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory budget."""
+        return parse_size("memory", self.memory)
+
+    @property
+    def socket_buffers(self) -> SocketBuffers:
+        """What the kernel may hold for each socket."""
+        return SocketBuffers.beside(self.memory_bytes)
+
+
+class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    """One user; ``limits`` replace those of the relay."""
+
+    name: str
+    token: str
+    limits: Limits | None = None
+
+    def __post_init__(self) -> None:
+        parse_key("token", self.token, TOKEN_SIZE)
+
+    @property
+    def raw_token(self) -> bytes:
+        """The token's bytes."""
+        return parse_key("token", self.token, TOKEN_SIZE)
+
+
+class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """``users.toml``: may be the same on many relays."""
+
+    users: tuple[UserEntry, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [user.name for user in self.users]
+        tokens = [user.token for user in self.users]
+        if len(set(names)) < len(names) or len(set(tokens)) < len(tokens):
+            raise ValueError("users: two have the same name or token; change one")
+
+
+@dataclass(frozen=True, slots=True)
+class RelayHome:
+    """A relay's directory, as it was read; paths in ``relay.toml`` are relative to it."""
+
+    directory: Path
+    config: RelayConfig
+    users: tuple[UserEntry, ...]
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read both files; raises ConfigError, which names the file, the place and the remedy."""
+        config_file, users_file = directory / RELAY_FILE, directory / USERS_FILE
+        for path in (config_file, users_file, directory / IDENTITY_KEY):
+            check_private(path)
+        config = convert(read_table(config_file), RelayConfig, str(config_file))
+        users = convert(read_table(users_file), UsersFile, str(users_file))
+        return cls(directory, config, users.users)
+
+    @property
+    def certificate(self) -> Path:
+        """Of TLS on the port."""
+        return self.directory / (self.config.tls.certificate or IDENTITY_CERTIFICATE)
+
+    @property
+    def certificate_key(self) -> Path:
+        """Of TLS on the port."""
+        return self.directory / (self.config.tls.key or IDENTITY_KEY)
+
+    @property
+    def identity(self) -> tuple[Path, Path]:
+        """Certificate and key of TLS that ends at the relay whoever carries it."""
+        return self.directory / IDENTITY_CERTIFICATE, self.directory / IDENTITY_KEY
+
+    @property
+    def control_socket(self) -> Path:
+        """Where ``relay status`` asks."""
+        return self.directory / CONTROL_SOCKET
+
+    @property
+    def site(self) -> Destination | Path:
+        """The cover site: a web server's address or a directory; raises ConfigError."""
+        cover = self.config.cover
+        if not cover.startswith("http://"):
+            return self._site_directory(cover)
+        try:
+            place = cover.removeprefix("http://").rstrip("/")
+            return Destination(*parse_address(place if ":" in place else f"{place}:{HTTP_PORT}"))
+        except LinkError as error:
+            raise ConfigError(f"cover: {error}", stage="config") from error
+
+    def _site_directory(self, cover: str) -> Path:
+        directory = self.directory / cover
+        if not directory.is_dir():
+            message = f"cover: {directory} is no directory; make it, or give http://HOST:PORT"
+            raise ConfigError(message, stage="config")
+        return directory

@@ -1,0 +1,102 @@
+"""Where users' streams may lead: to the public Internet, and on no way back into our networks."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+_DISCARD_PORT = 9  # nothing is sent: connecting a datagram socket only picks our own address
+
+# What the IANA registries call special (RFC 6890 and later), and what clouds answer on. Python's
+# own `is_global` changed between versions; this does not.
+_NOT_PUBLIC = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "0.0.0.0/8",  # this network; 0.0.0.0 connects to ourselves
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # carrier-grade NAT; Alibaba's and Tailscale's services
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # Azure's platform services, at a public address
+            "169.254.0.0/16",  # link-local: the metadata services of most clouds
+            "172.16.0.0/12",
+            "192.0.0.0/24",  # protocol assignments; Oracle's metadata service
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",  # 6to4 relays
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",  # benchmarks
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/3",  # multicast, reserved, broadcast
+        ),
+    )
+)
+_PUBLIC_IPV6 = ipaddress.ip_network("2000::/3")
+_NOT_PUBLIC_IPV6 = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "2001::/23",  # protocol assignments; Teredo, ORCHID
+            "2001:db8::/32",
+            "2620:4f:8000::/48",
+            "3fff::/20",
+        ),
+    )
+)
+# IPv4 inside of IPv6, and by how many bits it stands above the lowest: judged by the IPv4.
+_EMBEDDED = (
+    (ipaddress.ip_network("::ffff:0:0/96"), 0),  # mapped: the kernel connects by IPv4
+    (ipaddress.ip_network("64:ff9b::/96"), 0),  # NAT64 (RFC 6052)
+    (ipaddress.ip_network("2002::/16"), 80),  # 6to4 (RFC 3056)
+)
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is anybody's on the Internet; never raises."""
+    try:
+        return _is_public(ipaddress.ip_address(address))
+    except ValueError:
+        return False
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv4Address):
+        return not any(address in network for network in _NOT_PUBLIC)
+    if address.scope_id is not None:
+        return False
+    for network, shift in _EMBEDDED:
+        if address in network:
+            return _is_public(IPv4Address(int(address) >> shift & 0xFFFFFFFF))
+    return address in _PUBLIC_IPV6 and not any(address in n for n in _NOT_PUBLIC_IPV6)
+
+
+def is_ours(address: str) -> bool:
+    """Whether this machine has that address itself: what listens there may trust the machine."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, _DISCARD_PORT))
+            return str(probe.getsockname()[0]) == address
+    except OSError:
+        return False  # there is no way to it, and connecting will say so
+
+
+class EgressPolicy:
+    """``refused`` are ports; ``allow_private`` is for labs."""
+
+    def __init__(self, refused: Iterable[range], *, allow_private: bool) -> None:
+        self._refused = tuple(refused)
+        self._allow_private = allow_private
+
+    def allows_port(self, port: int) -> bool:
+        """Whether streams may lead to ``port``."""
+        return not any(port in ports for ports in self._refused)
+
+    def allows(self, address: str) -> bool:
+        """Whether streams may lead to an IP address."""
+        return self._allow_private or (is_public(address) and not is_ours(address))

@@ -1,0 +1,105 @@
+"""One connection to the relay's port, from the first byte until it is admitted or has left."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+from circumvent.api.costs import TLS_COST
+from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.errors import HandshakeError
+from circumvent.memory import Account
+from circumvent.net.tls import accept_tls
+from circumvent.relay.doorkeeper import Doorkeeper
+from circumvent.relay.passage import Admission, Passage
+from circumvent.relay.site import Site
+
+HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
+
+
+@dataclass(slots=True)
+class House:
+    """What visitors meet. ``context`` is None where a web server in front of us ends TLS."""
+
+    site: Site
+    context: ssl.SSLContext | None
+    doorkeeper: Doorkeeper
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A connection whose other end knocked; ``binding`` is empty where TLS ended before us."""
+
+    stream: ByteStream
+    binding: bytes
+    admission: Admission
+
+
+def visitor_cost(site: Site) -> int:
+    """The most that a visitor costs outside of the arena."""
+    return max(TLS_COST.dial, TLS_COST.stream + site.cost)
+
+
+class Guest:
+    """``task`` is the one in which ``visit`` runs."""
+
+    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "task")
+
+    task: asyncio.Task[None]
+
+    def __init__(self, stream: ByteStream, house: House) -> None:
+        self._stream = stream
+        self._house = house
+        self._account = house.account
+        self._passage: Passage | None = None
+        self._charged = 0
+
+    def active_at(self) -> float:
+        """When the last byte passed; who is still shaking hands counts as idle for ever."""
+        return 0.0 if self._passage is None else self._passage.active_at
+
+    async def visit(self) -> Arrival | None:
+        """Show the cover site; raises CircumventError."""
+        house = self._house
+        self._pay(visitor_cost(house.site))
+        if house.context is not None:
+            await self._shake_hands(house.context)
+        binding = self._stream.channel_binding() if isinstance(self._stream, SecureStream) else b""
+        self._passage = Passage(
+            self._stream,
+            await house.site.connect(),
+            self._account,
+            lambda head: house.doorkeeper.admit(head, binding),
+        )
+        admission = await self._passage.run()
+        if admission is None:
+            await self._stream.aclose()
+            return None
+        return Arrival(self._stream, binding, admission)
+
+    def move_to(self, account: Account) -> None:
+        """It is no visitor any more: ``account`` pays for its connection; raises BudgetError."""
+        self._pay(0)
+        self._account = account
+        self._pay(TLS_COST.stream)
+
+    def leave(self) -> None:
+        """Cut what is still open, and give back what was charged."""
+        self._stream.abort()
+        self._pay(0)
+
+    def _pay(self, size: int) -> None:
+        self._account.discharge(self._charged)
+        self._charged = 0
+        if size:
+            self._account.charge(size)
+            self._charged = size
+
+    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+        try:
+            async with asyncio.timeout(HANDSHAKE_SECONDS):
+                self._stream = await accept_tls(self._stream, context)
+        except TimeoutError as error:
+            raise HandshakeError("a visitor took too long for TLS", stage="tls") from error

@@ -1,0 +1,69 @@
+"""The cover site: a directory that is served in this process, or a web server elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from circumvent.api.streams import ByteStream
+from circumvent.net.happy_eyeballs import connect_any
+from circumvent.net.resolver import Resolver
+from circumvent.net.sockets import SocketBuffers
+from circumvent.relay.site_pipe import SitePipe
+from circumvent.wire.address import Destination
+
+# A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
+# on the way, not taken).
+DIRECTORY_COST = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How to connect to it, and what a visitor costs outside of the arena.
+
+    ``connect`` raises DialError.
+    """
+
+    connect: Callable[[], Awaitable[ByteStream]]
+    cost: int = 0
+
+
+@asynccontextmanager
+async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[Site]:
+    """The site at ``place``; a directory is served while the context lasts."""
+    if isinstance(place, Path):
+        async with serve_directory(place) as served:
+            yield served
+    else:
+        yield site_at(place, buffers)
+
+
+def site_at(place: Destination, buffers: SocketBuffers) -> Site:
+    """A web server at an address."""
+    resolver = Resolver()
+
+    async def connect() -> ByteStream:
+        return await connect_any(await resolver.resolve(place.host), place.port, buffers)
+
+    return Site(connect)
+
+
+@asynccontextmanager
+async def serve_directory(directory: Path) -> AsyncIterator[Site]:
+    """Serve the files in ``directory`` while the context lasts."""
+    from circumvent.relay.site_files import make_runner  # noqa: PLC0415 - imports aiohttp
+
+    runner = make_runner(directory)
+    await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - for the checker
+
+    async def connect() -> ByteStream:
+        return SitePipe(server())
+
+    try:
+        yield Site(connect, DIRECTORY_COST)
+    finally:
+        await runner.cleanup()

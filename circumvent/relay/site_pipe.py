@@ -1,0 +1,175 @@
+"""A connection to a web server in this very process: what it hears and says passes by no socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any
+
+from circumvent.api.streams import ByteStream
+from circumvent.errors import StreamResetError
+from circumvent.net.readiness import NOW
+
+HIGH_WATER = 32 * 1024  # waiting bytes at which the server is told to pause
+_ROOM = 16 * 1024  # what the server is handed at once
+
+
+class SitePipe(ByteStream):
+    """The visitor's end. ``protocol`` serves the other one, as if it were connected by TCP."""
+
+    headroom = 0
+    record = 1
+    overhead = 0
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._protocol = protocol
+        self._server = _ServerEnd(self)
+        self._waiting: deque[memoryview] = deque()
+        self.waiting_bytes = 0
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._is_lost = False
+        self.is_paused = False  # the server does not read
+        self.is_reset = False
+        protocol.connection_made(self._server)
+
+    # --- what the server does -------------------------------------------------------------------
+
+    def take(self, data: bytes | bytearray | memoryview) -> None:
+        """The server says something."""
+        if data and not self._is_lost:
+            was_full = self.waiting_bytes > HIGH_WATER
+            self._waiting.append(memoryview(bytes(data)))
+            self.waiting_bytes += len(data)
+            if self.waiting_bytes > HIGH_WATER and not was_full:
+                self._protocol.pause_writing()
+            _wake(self._reader)
+
+    def wake(self) -> None:
+        """The server reads on, or has closed or broken its end."""
+        _wake(self._reader)
+        _wake(self._writer)
+        if self._server.is_closing() and (self.is_reset or not self._waiting):
+            self._loop.call_soon(self._lose)
+
+    def _lose(self) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            self._protocol.connection_lost(None)
+
+    # --- the stream -----------------------------------------------------------------------------
+
+    def wait_readable(self) -> Awaitable[None]:
+        if self._waiting or self._server.is_closing():
+            return NOW
+        self._reader = self._loop.create_future()
+        return self._reader
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        if self.is_reset:
+            raise StreamResetError("connection lost: the site broke it", stage="read")
+        count = 0
+        while self._waiting and count < len(buffer):
+            piece = self._waiting.popleft()
+            size = min(len(piece), len(buffer) - count)
+            buffer[count : count + size] = piece[:size]
+            count += size
+            if size < len(piece):
+                self._waiting.appendleft(piece[size:])
+        if count:
+            self._gave(count)
+            return count
+        return 0 if self._server.is_closing() else None
+
+    def _gave(self, count: int) -> None:
+        was_full = self.waiting_bytes > HIGH_WATER
+        self.waiting_bytes -= count
+        if was_full and self.waiting_bytes <= HIGH_WATER and not self._is_lost:
+            self._protocol.resume_writing()
+        if self._server.is_closing():
+            self.wake()
+
+    def room(self) -> int:
+        return 0 if self.is_paused and not self._server.is_closing() else _ROOM
+
+    def wait_writable(self) -> Awaitable[None]:
+        if self.room():
+            return NOW
+        self._writer = self._loop.create_future()
+        return self._writer
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        if self._server.is_closing():
+            raise StreamResetError("connection lost: the site closed it", stage="write")
+        end = min(end, start + self.room())
+        if end > start:
+            self._protocol.data_received(bytes(block[start:end]))
+        return end - start
+
+    @property
+    def unsent(self) -> memoryview | None:
+        return None
+
+    @unsent.setter
+    def unsent(self, view: memoryview | None) -> None:
+        """What is written is taken."""
+
+    def flush(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if not self._server.is_closing() and not self._protocol.eof_received():
+            self._server.close()
+
+    async def aclose(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        self._waiting.clear()
+        self.waiting_bytes = 0
+        self._server.abort()
+        self._lose()
+
+
+class _ServerEnd(asyncio.Transport):
+    """What the server's protocol writes to and closes."""
+
+    def __init__(self, pipe: SitePipe) -> None:
+        super().__init__()
+        self._pipe = pipe
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._is_closing:
+            self._pipe.take(data)
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        """What was written still arrives."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._pipe.wake()
+
+    def abort(self) -> None:
+        if not self._is_closing:
+            self._pipe.is_reset = True
+            self.close()
+
+    def pause_reading(self) -> None:
+        self._pipe.is_paused = True
+
+    def resume_reading(self) -> None:
+        self._pipe.is_paused = False
+        self._pipe.wake()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002, ANN401 - as in asyncio
+        return default
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

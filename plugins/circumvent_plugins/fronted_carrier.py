@@ -1,0 +1,88 @@
+"""The fronted carrier: to a relay through plain HTTP requests to a front that knows it.
+
+The front (a CDN) is connected to under a name that a censor lets pass; the Host header names the
+relay. Inside of the stream that the requests make, TLS to the relay itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from circumvent.api import (
+    Account,
+    Carrier,
+    CarrierLink,
+    Cost,
+    Dialer,
+    HandshakeError,
+    ServerEntry,
+    StreamResetError,
+    hookimpl,
+)
+from circumvent.api.costs import INNER_TLS_COST
+from circumvent.api.http import http_client, http_cost
+from circumvent.api.relays import USER_AGENT, inside_tls, outer_tls, relay_link, web_place
+from circumvent.wire.address import Destination
+from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
+from circumvent.wire.relay_link import RelayLink
+from circumvent_plugins.fronted_requests import Requests
+from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
+
+CONNECTIONS = 1 + UPLOADS_AT_ONCE
+HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Language": "en-US,en;q=0.9"}
+_BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
+_MAX_REMEMBERED = 64  # fronts that hold answers back; more than anybody has
+
+
+class FrontedCarrier(Carrier):
+    """Remembers which fronts hold answers back until they are complete."""
+
+    name = "fronted"
+    cost = Cost(
+        dial=http_cost(CONNECTIONS).dial + _BODIES + INNER_TLS_COST.dial,
+        stream=http_cost(CONNECTIONS).stream + _BODIES + INNER_TLS_COST.stream,
+    )
+
+    def __init__(self) -> None:
+        self._slow_fronts: set[Destination] = set()
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+        link = relay_link(entry)
+        front = web_place(link)
+        stream = FrontedStream(
+            partial(connect_front, link, dialer, account), is_short=front in self._slow_fronts
+        )
+        try:
+            await stream.opened()
+            secured = await inside_tls(stream, link, dialer)
+        except StreamResetError as error:
+            raise HandshakeError(str(error), stage="carrier", errno=error.errno) from error
+        except BaseException:
+            stream.abort()
+            raise
+        if stream.is_short and len(self._slow_fronts) < _MAX_REMEMBERED:
+            self._slow_fronts.add(front)
+        return secured
+
+
+@asynccontextmanager
+async def connect_front(
+    link: RelayLink, dialer: Dialer, account: Account
+) -> AsyncIterator[Requests]:
+    """Requests to the relay through its front."""
+    async with http_client(
+        dialer,
+        account,
+        connections=CONNECTIONS,
+        tls=lambda _: outer_tls(link),
+        headers=HEADERS,
+    ) as session:
+        yield Requests(session, link)
+
+
+@hookimpl
+def circumvent_carriers() -> Sequence[Carrier]:
+    """Offer the fronted carrier."""
+    return (FrontedCarrier(),)

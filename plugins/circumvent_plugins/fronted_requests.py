@@ -1,0 +1,92 @@
+"""The requests of one fronted carrier, by aiohttp: what the front's answers mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from circumvent.api import DialError, HandshakeError, StreamResetError
+from circumvent.api.relays import knock, web_name, web_place
+from circumvent.wire.http_carrier import CARRIER_SIZE, GREETING, Flags, Note, pack_note
+from circumvent.wire.knock import Kind
+from circumvent.wire.relay_link import RelayLink
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+_GOOD, _GONE, _TOO_MANY, _FRONTS_FAULT = 200, 410, 429, 500
+
+
+class FrontError(StreamResetError):
+    """A request failed on the way; it may be tried again."""
+
+
+class Requests:
+    """``session`` is connected to the front."""
+
+    def __init__(self, session: ClientSession, link: RelayLink) -> None:
+        self._session = session
+        self._link = link
+        self.begin_anew()
+        self._url = f"https://{web_place(link)}{link.path}"
+
+    def begin_anew(self) -> None:
+        """Another carrier: what is under way of the last one counts no more."""
+        self._carrier = os.urandom(CARRIER_SIZE)
+
+    async def upload(self, body: bytes, offset: int, flags: Flags) -> None:
+        """Hand ``body`` to the relay; raises FrontError, StreamResetError."""
+        async with self._ask("POST", Kind.UPLOAD, offset, flags, body) as response:
+            if response.status == _GONE:
+                raise StreamResetError("the relay has ended this carrier", stage="carrier")
+
+    @asynccontextmanager
+    async def download(self, offset: int, flags: Flags) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The pieces of an answer, none when the relay has ended the carrier.
+
+        Raises FrontError, StreamResetError.
+        """
+        async with self._ask("GET", Kind.DOWNLOAD, offset, flags) as response:
+            yield _pieces(response)
+
+    @asynccontextmanager
+    async def _ask(
+        self, method: str, kind: Kind, offset: int, flags: Flags, body: bytes | None = None
+    ) -> AsyncIterator[ClientResponse]:
+        from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
+
+        headers = {
+            "Host": web_name(self._link),
+            "Cookie": knock(self._link, kind, pack_note(Note(self._carrier, offset, flags))),
+        }
+        query = {"t": os.urandom(4).hex()}  # whatever caches by the URL has never seen it
+        try:
+            async with self._session.request(
+                method, self._url, params=query, data=body, headers=headers, allow_redirects=False
+            ) as response:
+                _check(response.status)
+                yield response
+        except (ClientError, TimeoutError, DialError, HandshakeError) as error:
+            raise FrontError(f"the front: {error}", stage="carrier") from error
+
+
+async def _pieces(response: ClientResponse) -> AsyncIterator[bytes]:
+    if response.status == _GONE:
+        return
+    is_first = True
+    async for piece in response.content.iter_any():
+        if is_first and not piece.startswith(GREETING):
+            raise StreamResetError("somebody else answered for the relay", stage="carrier")
+        yield piece[len(GREETING) :] if is_first else piece
+        is_first = False
+
+
+def _check(status: int) -> None:
+    if status in (_GOOD, _GONE):
+        return
+    message = f"the front answered with status {status}"
+    if status == _TOO_MANY or status >= _FRONTS_FAULT:
+        raise FrontError(message, stage="carrier")
+    raise StreamResetError(message, stage="carrier")

@@ -1,0 +1,78 @@
+"""TLS that ends at the relay itself: nobody stands in between, so nothing goes inside of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from circumvent.api import (
+    Account,
+    ByteStream,
+    Carrier,
+    CarrierLink,
+    Dialer,
+    HandshakeError,
+    ProtocolError,
+    ServerEntry,
+    StreamResetError,
+    TlsOptions,
+    hookimpl,
+)
+from circumvent.api.costs import TLS_COST
+from circumvent.api.exchange import receive, send
+from circumvent.api.relays import USER_AGENT, relay_link
+from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.relay_link import RelayLink
+from circumvent.wire.websocket_handshake import ClientUpgrade
+
+
+class TlsCarrier(Carrier):
+    """A knock bound to the TLS channel, then the session's bytes as they are."""
+
+    name = "tls"
+    cost = TLS_COST
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+        link = relay_link(entry)
+        connection = await dialer.tcp(link.host, link.port)
+        stream = await dialer.tls(connection, tls_options(link))
+        try:
+            binding = stream.channel_binding()
+            await _knock(stream, account, link, binding)
+        except BaseException as error:
+            stream.abort()
+            if isinstance(error, StreamResetError | ProtocolError):
+                raise HandshakeError(str(error), stage="knock", errno=error.errno) from error
+            raise
+        return CarrierLink(stream, binding)
+
+
+def tls_options(link: RelayLink) -> TlsOptions:
+    """As a browser asks a web server, but the key must be the relay's."""
+    return TlsOptions(
+        server_name=link.server_name or link.host,
+        alpn=("http/1.1",),
+        spki_sha256=link.pins,
+        only_tls13=True,
+    )
+
+
+async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding: bytes) -> None:
+    """Raises HandshakeError when only a web site answers, StreamResetError, ProtocolError."""
+    knock = Knock(Kind.TLS, 0, os.urandom(NONCE_SIZE))
+    cookie = seal_knock(link.knock_key, knock, binding)
+    headers = [("User-Agent", USER_AGENT), ("Cookie", cookie)]
+    upgrade = ClientUpgrade(link.server_name or link.host, link.path, headers)
+    await send(stream, account, upgrade.request)
+    leftover = None
+    while leftover is None:
+        leftover = upgrade.receive(await receive(stream, account))
+    if leftover:
+        message = "the relay spoke before it was spoken to"
+        raise ProtocolError(message, stage="knock")
+
+
+@hookimpl
+def circumvent_carriers() -> Sequence[Carrier]:
+    """Offer TLS straight to the relay."""
+    return (TlsCarrier(),)

@@ -1,0 +1,69 @@
+"""The websocket carrier: to a relay through whatever passes WebSockets on, a CDN or nginx.
+
+TLS to the web server, a WebSocket whose request knocks, and inside of it TLS to the relay itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from circumvent.api import (
+    Account,
+    Carrier,
+    CarrierLink,
+    Cost,
+    Dialer,
+    ServerEntry,
+    WebSocketOptions,
+    hookimpl,
+)
+from circumvent.api.costs import INNER_TLS_COST, TLS_COST
+from circumvent.api.relays import (
+    USER_AGENT,
+    inside_tls,
+    knock,
+    outer_tls,
+    relay_link,
+    web_name,
+    web_place,
+)
+from circumvent.wire.knock import Kind
+from circumvent.wire.relay_link import RelayLink
+
+
+class WebSocketCarrier(Carrier):
+    """Frames inside of TLS, as from a browser."""
+
+    name = "websocket"
+    cost = Cost(
+        dial=TLS_COST.dial + INNER_TLS_COST.dial, stream=TLS_COST.stream + INNER_TLS_COST.stream
+    )
+
+    async def connect(
+        self,
+        entry: ServerEntry,
+        dialer: Dialer,
+        account: Account,  # noqa: ARG002 - layers hold nothing
+    ) -> CarrierLink:
+        link = relay_link(entry)
+        place = web_place(link)
+        connection = await dialer.tcp(place.host, place.port)
+        secure = await dialer.tls(connection, outer_tls(link))
+        return await inside_tls(await dialer.websocket(secure, _request(link)), link, dialer)
+
+
+def _request(link: RelayLink) -> WebSocketOptions:
+    name = web_name(link)
+    headers = (
+        ("User-Agent", USER_AGENT),
+        ("Origin", f"https://{name}"),
+        ("Accept-Language", "en-US,en;q=0.9"),
+        ("Cookie", knock(link, Kind.WEBSOCKET)),
+    )
+    return WebSocketOptions(name, link.path, headers)
+
+
+@hookimpl
+def circumvent_carriers() -> Sequence[Carrier]:
+    """Offer the websocket carrier."""
+    return (WebSocketCarrier(),)

@@ -1,0 +1,173 @@
+"""A prober cannot tell a relay from its cover site alone: the same site behind HAProxy."""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+
+from circumvent.wire.knock import Kind
+from circumvent.wire.relay_link import RelayLink, parse_relay_link
+from tests.e2e.probing import (
+    GET,
+    ODDITIES,
+    UNENCRYPTED,
+    UPGRADE,
+    Seen,
+    answer_seconds,
+    knock,
+    knocks,
+    patience,
+    same_distribution,
+    see,
+)
+from tests.peers.certificates import Certificate
+from tests.peers.haproxy import haproxy
+from tests.peers.process import Process, free_port
+from tests.peers.relay import make_relay, running_relay
+
+AT_ONCE = 8
+ROUNDS = 150
+SURE = 0.001  # so improbable a difference would be called one; of twenty tests none by chance
+# A line to another country: what a prober sees of a server is delayed by it, now more, now less.
+JITTER = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The relay's port, and that of the same site without it, with the same certificate."""
+
+    relay: int
+    bare: int
+    link: RelayLink
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("probers")
+    directory = folder / "relay"
+    port, plain = make_relay(directory), free_port()
+    words = [sys.executable, "-m", "tests.peers.bare_site", str(directory / "site"), str(plain)]
+    chain, key = directory / "identity.pem", directory / "identity.key"
+    with (
+        running_relay(directory, port) as running,
+        Process(words, folder / "bare.log") as process,
+        haproxy(folder, Certificate(chain, key, chain, ""), plain, mode="tcp") as bare,
+    ):
+        process.await_port(plain)
+        yield Pair(port, bare, parse_relay_link(running.link))
+
+
+def compare(
+    pair: Pair, look: Callable[[int, Sequence[bytes]], Seen], probes: dict[str, Sequence[bytes]]
+) -> None:
+    """Every probe sees the same at both; many at a time, for most of it is waiting."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        asked = {
+            name: [pool.submit(look, port, pieces) for port in (pair.relay, pair.bare)]
+            for name, pieces in probes.items()
+        }
+    seen = {name: tuple(each.result() for each in both) for name, both in asked.items()}
+    different = {name: both for name, both in seen.items() if both[0] != both[1]}
+    assert different == {}
+    print(f"{len(seen)} probes, all answered the same")
+
+
+def test_http_and_its_oddities(pair: Pair) -> None:
+    compare(pair, see, ODDITIES)
+
+
+def test_probers_that_leave_at_once(pair: Pair) -> None:
+    compare(pair, lambda port, pieces: see(port, pieces, leaves=True), ODDITIES)
+
+
+def test_what_is_no_tls_or_only_half(pair: Pair) -> None:
+    compare(pair, lambda port, pieces: see(port, pieces, tls=False), UNENCRYPTED)
+
+
+def test_half_of_tls_and_gone(pair: Pair) -> None:
+    compare(pair, lambda port, pieces: see(port, pieces, tls=False, leaves=True), UNENCRYPTED)
+
+
+def test_wrong_knocks(pair: Pair) -> None:
+    compare(pair, see, knocks(pair.link))
+
+
+def test_replayed_knocks(pair: Pair) -> None:
+    recorded = knock(pair.link.knock_key, Kind.WEBSOCKET, int(time.time()))
+    assert see(pair.relay, [recorded]).data.startswith(b"HTTP/1.1 101 ")
+    compare(
+        pair, see, {"a replay": [recorded], "a replay in pieces": [recorded[:99], recorded[99:]]}
+    )
+
+
+def measured(
+    port: int, request: bytes, other_port: int, other: bytes
+) -> tuple[list[float], list[float]]:
+    """Seconds for both, taking turns in random order so that the machine's moods hit both alike."""
+    one: list[float] = []
+    two: list[float] = []
+    turns = [(one, port, request), (two, other_port, other)]
+    for _ in range(ROUNDS):
+        random.shuffle(turns)
+        for seconds, where, what in turns:
+            seconds.append(answer_seconds(where, what))
+    return one, two
+
+
+GUESSED = UPGRADE % (b"Cookie: session=" + b"A" * 50 + b"\r\n")
+INNOCENT = UPGRADE % (b"Cookie: visitor=" + b"A" * 50 + b"\r\n")
+
+
+def test_a_wrong_knock_takes_no_other_time_than_any_request(pair: Pair) -> None:
+    wrong, innocent = measured(pair.relay, GUESSED, pair.relay, INNOCENT)
+    report("wrong knock", wrong, "other request", innocent)
+    assert same_distribution(wrong, innocent) > SURE
+
+
+def test_a_replay_takes_no_other_time_than_any_request(pair: Pair) -> None:
+    recorded = knock(pair.link.knock_key, Kind.WEBSOCKET, int(time.time()))
+    assert see(pair.relay, [recorded]).data.startswith(b"HTTP/1.1 101 ")
+    replay, innocent = measured(pair.relay, recorded, pair.relay, INNOCENT)
+    report("replay", replay, "other request", innocent)
+    assert same_distribution(replay, innocent) > SURE
+
+
+@pytest.mark.parametrize("request_bytes", [GET, GUESSED], ids=["page", "wrong knock"])
+def test_from_afar_the_relay_is_as_fast_as_the_site(pair: Pair, request_bytes: bytes) -> None:
+    relay, bare = measured(pair.relay, request_bytes, pair.bare, request_bytes)
+    report("relay", relay, "bare site", bare)
+    line = random.Random(11)
+    far, near = ([each + line.expovariate(1 / JITTER) for each in both] for both in (relay, bare))
+    assert same_distribution(far, near) > SURE
+
+
+def report(name: str, one: list[float], other_name: str, other: list[float]) -> None:
+    shown = [f"{statistics.median(each) * 1000:.2f} ms" for each in (one, other)]
+    probability = same_distribution(one, other)
+    print(
+        f"{name} {shown[0]}, {other_name} {shown[1]} (medians); on this machine p={probability:.3f}"
+    )
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    ("piece", "tls"),
+    [(GET[:20], True), (GET, True), (b"\x16\x03\x01\x02\x00\x01", False)],
+    ids=["head", "after a page", "ClientHello"],
+)
+def test_slow_visitors_are_seen_off_when_the_site_would(
+    pair: Pair, piece: bytes, *, tls: bool
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        waits = [pool.submit(patience, port, piece, tls=tls) for port in (pair.relay, pair.bare)]
+    relay, bare = (wait.result() for wait in waits)
+    print(f"seen off after {relay:.2f} s by the relay, {bare:.2f} s by the bare site")
+    assert abs(relay - bare) < 0.5

@@ -1,0 +1,158 @@
+"""``circumvent run`` over a relay behind web servers, configured as docs/fronts.md says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from circumvent.status import Status
+from tests.peers import socks
+from tests.peers.certificates import Certificate, make_certificate
+from tests.peers.clients import Client, circumvent_client, environment
+from tests.peers.destinations import ROOT, Destinations, pattern_digest, serve_destinations
+from tests.peers.process import Process, free_port
+
+HOST = "127.0.0.1"
+NAME = "relay.example"
+SIZE = 20_000_000
+BLOCK = re.compile(r"^```[a-z]+ (?P<name>[\w.]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = {
+    block["name"]: block["text"] for block in BLOCK.finditer((ROOT / "docs/fronts.md").read_text())
+}
+NGINX = """
+user root;
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {front}
+}}
+"""
+HAPROXY = """
+defaults
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"), NAME)
+
+
+@pytest.fixture(scope="module")
+def destinations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Destinations]:
+    with serve_destinations(tmp_path_factory.mktemp("destinations")) as running:
+        yield running
+
+
+def circumvent(*arguments: str) -> str:
+    command = [sys.executable, "-m", "circumvent", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+@contextmanager
+def running_relay(folder: Path, server: int, front: int, carriers: str) -> Iterator[str]:
+    """Set up by the operator's commands; its invite."""
+    directory = folder / "relay"
+    circumvent(
+        *("relay", "init", str(directory), "--allow-private"),
+        *("--listen", f"{HOST}:{server}", "--public", f"{HOST}:{front}"),
+    )
+    file = directory / "relay.toml"
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("carriers")]
+    documented = BLOCKS["relay.toml"].partition("\n\n")[2]
+    web = documented.replace("front.example:443", f"{HOST}:{front}")
+    file.write_text(f"carriers = {carriers}\n" + "\n".join(lines) + "\n" + web)
+    command = [sys.executable, "-m", "circumvent", "relay", "run", str(directory)]
+    with Process(command, folder / "relay.log") as process:
+        process.await_port(server)
+        yield circumvent("relay", "invite", str(directory)).strip().splitlines()[-1]
+
+
+@contextmanager
+def nginx(folder: Path, certificate: Certificate, server: int, port: int) -> Iterator[None]:
+    front = (
+        BLOCKS["front.conf"]
+        .replace("listen 443", f"listen {HOST}:{port}")
+        .replace("/etc/ssl/relay.example.pem", str(certificate.chain))
+        .replace("/etc/ssl/relay.example.key", str(certificate.key))
+        .replace("127.0.0.1:8080", f"{HOST}:{server}")
+    )
+    file = folder / "nginx.conf"
+    file.write_text(NGINX.format(folder=folder, front=front))
+    with Process(["nginx", "-c", str(file), "-p", str(folder)], folder / "nginx.log") as process:
+        process.await_port(port)
+        yield
+
+
+@contextmanager
+def haproxy(folder: Path, certificate: Certificate, server: int, port: int) -> Iterator[None]:
+    pem, file = folder / "haproxy.pem", folder / "haproxy.cfg"
+    pem.write_bytes(certificate.chain.read_bytes() + certificate.key.read_bytes())
+    front = (
+        BLOCKS["haproxy.cfg"]
+        .replace("bind :443", f"bind {HOST}:{port}")
+        .replace("/etc/ssl/relay.example.pem", str(pem))
+        .replace("127.0.0.1:8080", f"{HOST}:{server}")
+    )
+    file.write_text(HAPROXY + front)
+    with Process(["haproxy", "-db", "-f", str(file)], folder / "haproxy.log") as process:
+        process.await_port(port)
+        yield
+
+
+Front = Callable[[Path, Certificate, int, int], AbstractContextManager[None]]
+
+
+@pytest.mark.parametrize("front", [nginx, haproxy], ids=lambda front: front.__name__)
+@pytest.mark.parametrize("carriers", ['["websocket"]', '["fronted"]', '["websocket", "fronted"]'])
+def test_a_client_with_only_an_invite_gets_through(
+    front: Front,
+    carriers: str,
+    tmp_path: Path,
+    certificate: Certificate,
+    destinations: Destinations,
+) -> None:
+    server, port = free_port(), free_port()
+    trust = ["env", f"SSL_CERT_FILE={certificate.authority}"]
+    with (
+        front(tmp_path, certificate, server, port),
+        running_relay(tmp_path, server, port, carriers) as invite,
+        circumvent_client(
+            [invite], tmp_path, destinations, wrap=lambda command: [*trust, *command]
+        ) as client,
+    ):
+        with socks.connect(client.port, HOST, destinations.http_port) as connection:
+            assert socks.download(connection, SIZE) == pattern_digest(SIZE)
+        with socks.connect(client.port, HOST, destinations.http_port) as connection:
+            assert socks.upload(connection, SIZE // 4) == pattern_digest(SIZE // 4)
+        used = {carrier.kind for tunnel in status(client).tunnels for carrier in tunnel.carriers}
+    assert used == set(msgspec.json.decode(carriers))
+
+
+def status(client: Client) -> Status:
+    answer = subprocess.run(
+        [sys.executable, "-m", "circumvent", "status", "--json"],
+        env=environment(client.home),
+        capture_output=True,
+        check=True,
+        timeout=20,
+    )
+    return msgspec.json.decode(answer.stdout, type=Status)

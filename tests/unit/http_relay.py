@@ -1,0 +1,130 @@
+"""A relay's HTTP carriers without the rest of the relay, and a client's end of one."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import sha256
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from circumvent.api import Account, ByteStream, CircumventError
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.greeting import hear
+from circumvent.net.tcp import TcpStream
+from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.relay.http_carriers import HttpCarriers
+from circumvent.wire.knock import open_knock
+from circumvent.wire.relay_link import RelayLink
+from circumvent_plugins import fronted_carrier
+from circumvent_plugins.fronted_stream import FrontedStream
+from tests.peers.certificates import Certificate
+
+HOST = "127.0.0.1"
+KNOCK_KEY = bytes(16)
+
+
+class HttpRelay:
+    """``ends`` gets each new carrier; ``requests`` counts what was asked."""
+
+    def __init__(self, certificate: Certificate) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate.chain, certificate.key)
+        self.account = Memory(1 << 22).account("relay")
+        self.carriers = HttpCarriers(self.account, self._serve)
+        self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
+        self.requests: list[bytes] = []
+        self.cookies: list[bytes] = []
+        self.fail_next = 0  # requests that are cut before they are answered
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+
+    async def _serve(self, end: ByteStream) -> None:
+        await self.ends.put(end)
+        await self._over.wait()
+
+    async def run(self, listener: socket.socket, *, tls: bool) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock, _ = await loop.sock_accept(listener)
+            task = loop.create_task(self._visit(sock, tls=tls))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _visit(self, sock: socket.socket, *, tls: bool) -> None:
+        sock.setblocking(False)
+        stream: ByteStream = TcpStream(sock)
+        try:
+            if tls:
+                stream = await accept_tls(stream, self.context)
+            await self._answer(stream)
+        except (CircumventError, TimeoutError):
+            pass
+        finally:
+            stream.abort()
+
+    async def _answer(self, stream: ByteStream) -> None:
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += await hear(stream)
+        head, _, early = data.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        headers = {name.lower(): value for name, _, value in (x.partition(b": ") for x in lines)}
+        self.requests.append(first)
+        self.cookies.append(headers[b"cookie"])
+        if self.fail_next:
+            self.fail_next -= 1
+            return
+        knock = open_knock(KNOCK_KEY, headers[b"cookie"], b"")
+        assert knock is not None
+        length = int(headers.get(b"content-length", b"0"))
+        await self.carriers.welcome(stream, knock, length, early)
+
+    def release(self) -> None:
+        """Let go of all carriers."""
+        self._over.set()
+
+    async def close(self) -> None:
+        self.release()
+        await self.carriers.aclose()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+@asynccontextmanager
+async def http_relay(
+    certificate: Certificate, *, tls: bool = True
+) -> AsyncIterator[tuple[HttpRelay, int]]:
+    """A running relay and its port."""
+    relay = HttpRelay(certificate)
+    with socket.create_server((HOST, 0)) as listener:
+        listener.setblocking(False)
+        running = asyncio.ensure_future(relay.run(listener, tls=tls))
+        try:
+            yield relay, listener.getsockname()[1]
+        finally:
+            running.cancel()
+            await relay.close()
+            await asyncio.wait([running])
+    assert (relay.account.leased, relay.account.charged) == (0, 0)
+
+
+def link_to(port: int, certificate: Certificate) -> RelayLink:
+    """A link whose pin is that of the certificate."""
+    parsed = x509.load_pem_x509_certificate(certificate.chain.read_bytes())
+    key = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return RelayLink(HOST, port, KNOCK_KEY, bytes(16), (sha256(key).digest(),), path="/site")
+
+
+def open_stream(link: RelayLink, account: Account, *, is_short: bool = False) -> FrontedStream:
+    """The client's end, without TLS inside."""
+    connect = partial(fronted_carrier.connect_front, link, NetDialer(TlsClient()), account)
+    return FrontedStream(connect, is_short=is_short)

@@ -1,0 +1,162 @@
+"""A relay's port over a cover site that remembers every byte, and clients that were invited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+from circumvent.api import ByteStream, ServerEntry
+from circumvent.memory import Memory
+from circumvent.net.dialer import NetDialer
+from circumvent.net.sockets import SocketBuffers
+from circumvent.net.tls import TlsClient
+from circumvent.relay import keys
+from circumvent.relay.carriers import carrier
+from circumvent.relay.doorkeeper import Doorkeeper
+from circumvent.relay.front import Front, FrontOptions
+from circumvent.relay.guest import Arrival
+from circumvent.relay.guest import House as Meets
+from circumvent.relay.site import site_at
+from circumvent.wire.address import Destination
+from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.relay_link import RelayLink, format_relay_link
+from circumvent.wire.websocket_handshake import ClientUpgrade
+from tests.conformance.byte_stream import read_exactly, write_all
+
+KEY, TOKEN = bytes(range(16)), bytes(range(16, 32))
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPBACK = "127.0.0.1"
+WELCOME = b"welcome"
+
+
+@cache
+def identity() -> tuple[Path, Path]:
+    """Certificate and key, made once."""
+    folder = Path(mkdtemp(prefix="circumvent-test-"))
+    secret, certificate = keys.make_identity(LOOPBACK)
+    files = folder / "identity.pem", folder / "identity.key"
+    for file, content in zip(files, (certificate, secret), strict=True):
+        file.write_bytes(content)
+    return files
+
+
+@dataclass(slots=True)
+class Site:
+    """Answers every complete head with a page; ``heard`` is what came on each connection."""
+
+    heard: list[bytearray] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = bytearray()
+        self.heard.append(heard)
+        self.writers.append(writer)
+        try:
+            while data := await reader.read(65536):
+                heard += data
+                if heard.endswith(b"\r\n\r\n"):
+                    writer.write(PAGE)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+
+@dataclass(slots=True)
+class House:
+    """``memory`` must be empty in the end; ``bindings`` are those of the carriers let in."""
+
+    front: Front
+    address: Destination
+    site: Site
+    memory: Memory
+    doorkeeper: Doorkeeper
+    link: RelayLink
+    bindings: list[bytes] = field(default_factory=list)
+
+    @property
+    def entry(self) -> ServerEntry:
+        link = self.link
+        return ServerEntry("relay", link.host, link.port, "", format_relay_link(link), link)
+
+    async def visit(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """As a browser that trusts everybody."""
+        return await asyncio.open_connection(
+            self.address.host, self.address.port, ssl=careless() if self.has_tls else None
+        )
+
+    @property
+    def has_tls(self) -> bool:
+        return self.front.house.context is not None
+
+
+def careless() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+@asynccontextmanager
+async def house(
+    *, tls: bool = True, max_visitors: int = 100, now: Callable[[], float] = lambda: 1e9
+) -> AsyncIterator[House]:
+    site = Site()
+    memory = Memory(8 << 20, poison=True)
+    account = memory.account("front")
+    doorkeeper = Doorkeeper((KEY,), now)
+    context = keys.web_context(*identity()) if tls else None
+    inner = keys.inner_context(*identity())
+    async with await asyncio.start_server(site.talk, LOOPBACK, 0) as server:
+        place = Destination(LOOPBACK, server.sockets[0].getsockname()[1])
+
+        async def welcome(arrival: Arrival) -> None:
+            async with carrier(arrival, inner, account) as link:
+                made.bindings.append(link.binding)
+                await echo(link.stream)
+
+        meets = Meets(site_at(place, SocketBuffers()), context, doorkeeper, account)
+        options = FrontOptions(Destination(LOOPBACK, 0), max_visitors)
+        front = Front(options, meets, account, welcome)
+        address = front.open()
+        link = RelayLink(address.host, address.port, KEY, TOKEN, (keys.pin(identity()[0]),))
+        made = House(front, address, site, memory, doorkeeper, link)
+        try:
+            yield made
+        finally:
+            await front.aclose()
+            for writer in site.writers:
+                writer.transport.abort()
+    assert memory.leased == memory.charged == 0
+
+
+async def echo(stream: ByteStream) -> None:
+    await write_all(stream, await read_exactly(stream, len(WELCOME)))
+    await stream.aclose()
+
+
+async def is_echoed(stream: ByteStream) -> bool:
+    await write_all(stream, WELCOME)
+    return await read_exactly(stream, len(WELCOME)) == WELCOME
+
+
+def dialer() -> NetDialer:
+    return NetDialer(TlsClient())
+
+
+def knock_request(
+    kind: Kind = Kind.WEBSOCKET, *, key: bytes = KEY, at: int = 10**9, binding: bytes = b""
+) -> bytes:
+    cookie = seal_knock(key, Knock(kind, at, os.urandom(NONCE_SIZE)), binding)
+    return ClientUpgrade("site.test", "/", [("Cookie", cookie)]).request
+
+
+def joined(parts: Sequence[bytearray]) -> bytes:
+    return b"".join(map(bytes, parts))

@@ -1,0 +1,227 @@
+"""A stream made of HTTP requests: both ends, and what fronts do to requests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from circumvent.api import Account, ByteStream, StreamResetError
+from circumvent.errors import ProtocolError
+from circumvent.memory import Memory
+from circumvent.relay import http_carrier as relay_end
+from circumvent.relay import http_requests
+from circumvent.relay.doorkeeper import Doorkeeper
+from circumvent.wire import http_carrier as wire
+from circumvent.wire.knock import Kind, Knock, open_knock, seal_knock
+from circumvent.wire.request_watch import RequestHead
+from circumvent_plugins import fronted_stream
+from circumvent_plugins.fronted_stream import FrontedStream
+from tests.conformance.byte_stream import read_all, read_exactly, write_all
+from tests.peers.certificates import Certificate, make_certificate
+from tests.unit.far_side import until
+from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream
+
+SIZE = 1_500_000
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fronted_stream, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(http_requests, "SHORT_PAUSE", 0.002)
+
+
+@dataclass
+class Carrier:
+    near: FrontedStream
+    far: ByteStream
+    relay: HttpRelay
+
+
+@pytest.fixture
+def account() -> Account:
+    return Memory(1 << 20).account("test")
+
+
+@pytest.fixture(params=["streaming", "short"])
+async def carrier(
+    request: pytest.FixtureRequest, certificate: Certificate, account: Account
+) -> AsyncIterator[Carrier]:
+    async with http_relay(certificate) as (relay, port):
+        is_short = request.param == "short"
+        near = open_stream(link_to(port, certificate), account, is_short=is_short)
+        await near.opened()
+        yield Carrier(near, await relay.ends.get(), relay)
+        near.abort()
+        await near.closed()
+    assert account.leased == 0
+
+
+async def test_bytes_arrive_both_ways(carrier: Carrier) -> None:
+    up, down = os.urandom(SIZE), os.urandom(SIZE)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write_all(carrier.near, up))
+        group.create_task(write_all(carrier.far, down))
+        received = group.create_task(read_exactly(carrier.far, SIZE))
+        read = group.create_task(read_exactly(carrier.near, SIZE))
+    assert received.result() == up
+    assert read.result() == down
+    assert all(b"/site?t=" in request for request in carrier.relay.requests)
+
+
+async def test_small_things_go_to_and_fro(carrier: Carrier) -> None:
+    for number in range(10):
+        word = bytes((number,)) * 10
+        await write_all(carrier.near, word)
+        assert await read_exactly(carrier.far, 10) == word
+        await write_all(carrier.far, word)
+        assert await read_exactly(carrier.near, 10) == word
+
+
+async def test_each_side_ends_by_itself(carrier: Carrier) -> None:
+    await write_all(carrier.near, b"last words")
+    carrier.near.write_eof()
+    assert await read_all(carrier.far) == b"last words"
+    await write_all(carrier.far, b"answer")
+    carrier.far.write_eof()
+    while not carrier.far.flush():
+        await carrier.far.wait_writable()
+    assert await read_all(carrier.near) == b"answer"
+
+
+async def test_closing_in_order_loses_nothing(carrier: Carrier) -> None:
+    data = os.urandom(100_000)
+    async with asyncio.TaskGroup() as group:
+        received = group.create_task(read_all(carrier.far))
+        await write_all(carrier.near, data)
+        await carrier.near.aclose()
+    assert received.result() == data
+
+
+async def test_a_relay_that_does_not_read_stops_the_writer(carrier: Carrier) -> None:
+    written = b""
+    while carrier.near.room() > 0:
+        data = os.urandom(10_000)
+        block = memoryview(bytearray(data))
+        written += data[: carrier.near.write(block, 0, len(block))]
+        await asyncio.sleep(0)
+    assert len(written) <= 2 * fronted_stream.WINDOW
+    assert await read_exactly(carrier.far, len(written)) == written
+    await carrier.near.wait_writable()
+
+
+async def test_a_client_that_does_not_read_stops_the_relay(
+    carrier: Carrier, account: Account
+) -> None:
+    writing = asyncio.ensure_future(write_all(carrier.far, bytes(6 * SIZE)))
+    await asyncio.sleep(0.1)
+    assert not writing.done()
+    assert account.leased == 0
+    assert await read_exactly(carrier.near, 6 * SIZE) == bytes(6 * SIZE)
+    await writing
+
+
+async def test_requests_that_fail_are_sent_again(carrier: Carrier) -> None:
+    carrier.relay.fail_next = 2
+    data = os.urandom(200_000)
+    async with asyncio.TaskGroup() as group:
+        received = group.create_task(read_exactly(carrier.far, len(data)))
+        group.create_task(write_all(carrier.near, data))
+    assert received.result() == data
+
+
+async def test_a_front_that_fails_for_good_breaks_the_stream(carrier: Carrier) -> None:
+    carrier.relay.fail_next = 1000
+    await write_all(carrier.near, b"x")
+    with pytest.raises(StreamResetError, match="the front"):
+        await read_all(carrier.near)
+    carrier.near.write_eof()
+    await carrier.near.aclose()
+
+
+async def test_the_relay_ends_what_its_client_left(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_end, "SILENCE_SECONDS", 0.02)
+    carrier.near.abort()
+    with pytest.raises(StreamResetError):
+        await read_all(carrier.far)
+    with pytest.raises(StreamResetError):
+        await read_all(carrier.near)
+
+
+async def test_the_client_hears_that_the_relay_left(carrier: Carrier) -> None:
+    carrier.far.abort()
+    assert await read_all(carrier.near) == b""
+
+
+class TestRepetition:
+    """What somebody on the way does with requests that it saw."""
+
+    @pytest.fixture
+    def key(self) -> bytes:
+        return os.urandom(16)
+
+    def knock(self, kind: Kind, carrier: bytes, offset: int = 0) -> Knock:
+        return Knock(
+            kind, int(time.time()), os.urandom(12), wire.pack_note(wire.Note(carrier, offset))
+        )
+
+    async def test_requests_that_belong_to_no_carrier_are_not_ours(self, carrier: Carrier) -> None:
+        expects = carrier.relay.carriers.expects
+        unknown = os.urandom(16)
+        assert expects(self.knock(Kind.DOWNLOAD, unknown))
+        assert expects(self.knock(Kind.UPLOAD, unknown))
+        assert not expects(self.knock(Kind.DOWNLOAD, unknown, 1))
+        assert not expects(self.knock(Kind.UPLOAD, unknown, 1))
+        assert not expects(Knock(Kind.UPLOAD, 0, bytes(12), b"no note"))
+        assert expects(Knock(Kind.WEBSOCKET, 0, bytes(12)))
+
+    async def test_a_carrier_that_is_over_begins_no_more(self, carrier: Carrier) -> None:
+        knock = open_knock(KNOCK_KEY, carrier.relay.cookies[0], b"")
+        assert knock is not None
+        assert carrier.relay.carriers.expects(knock)
+        carrier.relay.release()
+        await until(lambda: not carrier.relay.carriers.expects(knock))
+
+    @pytest.mark.parametrize(
+        ("kind", "method", "length", "admitted"),
+        [
+            (Kind.DOWNLOAD, b"GET", b"", True),
+            (Kind.DOWNLOAD, b"POST", b"0", False),
+            (Kind.UPLOAD, b"POST", b"100", True),
+            (Kind.UPLOAD, b"POST", b"65537", False),
+            (Kind.UPLOAD, b"GET", b"", False),
+        ],
+    )
+    def test_the_doorkeeper_looks_at_the_request_too(
+        self, key: bytes, kind: Kind, method: bytes, length: bytes, *, admitted: bool
+    ) -> None:
+        cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
+        headers = {b"cookie": cookie} | ({b"content-length": length} if length else {})
+        head = RequestHead(method, b"/", headers)
+        assert (Doorkeeper([key]).admit(head, b"") is not None) is admitted
+
+    def test_a_download_begins_once_and_a_front_may_repeat_an_upload(self, key: bytes) -> None:
+        doorkeeper = Doorkeeper([key])
+        for kind, method, again in ((Kind.DOWNLOAD, b"GET", False), (Kind.UPLOAD, b"POST", True)):
+            cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
+            head = RequestHead(method, b"/", {b"cookie": cookie})
+            assert doorkeeper.admit(head, b"") is not None
+            assert (doorkeeper.admit(head, b"") is not None) is again
+
+
+def test_notes_come_back_and_nonsense_is_refused() -> None:
+    note = wire.Note(os.urandom(16), 1 << 40, wire.Flags.SHORT | wire.Flags.LAST)
+    assert wire.parse_note(wire.pack_note(note)) == note
+    with pytest.raises(ProtocolError, match="without its carrier"):
+        wire.parse_note(b"short")

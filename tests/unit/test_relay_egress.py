@@ -1,0 +1,199 @@
+"""No way leads back into the networks of whoever runs the relay."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from circumvent.errors import DestinationError, Reason
+from circumvent.net.sockets import SocketBuffers
+from circumvent.relay import egress
+from circumvent.relay.egress import EgressPolicy, is_ours, is_public
+from circumvent.relay.outlet import Outlet
+from circumvent.relay.resolver import NameResolver
+from circumvent.wire.address import Destination
+
+# 8.8.8.8 and the like are nobody's secret, and nothing is sent there.
+PUBLIC = ("1.1.1.1", "8.8.8.8", "100.128.0.1", "172.32.0.1", "2606:4700::1111", "2a00:1450::1")
+PRIVATE = (
+    "0.0.0.0",
+    "10.1.2.3",
+    "100.64.0.1",
+    "100.100.100.200",
+    "127.0.0.1",
+    "127.255.255.254",
+    "168.63.129.16",
+    "169.254.169.254",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.192",
+    "192.168.1.1",
+    "198.18.0.1",
+    "224.0.0.251",
+    "239.255.255.250",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fec0::1",
+    "ff02::1",
+    "2001::1",
+    "2001:db8::1",
+    "64:ff9b:1::1",
+    "::127.0.0.1",
+    "5f00::1",
+)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_the_internet_is_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_what_is_ours_or_nobodys_is_not(address: str) -> None:
+    assert not is_public(address)
+
+
+@given(st.ip_addresses(v=4))
+def test_ipv4_inside_of_ipv6_is_judged_as_what_it_is(inner: ipaddress.IPv4Address) -> None:
+    number = int(inner)
+    forms = (
+        ipaddress.IPv6Address(0xFFFF << 32 | number),
+        ipaddress.IPv6Address(0x64FF9B << 96 | number),
+        ipaddress.IPv6Address(0x2002 << 112 | number << 80 | 1),
+    )
+    assert {is_public(str(form)) for form in forms} == {is_public(str(inner))}
+
+
+@settings(max_examples=300)
+@given(st.ip_addresses())
+def test_python_agrees_that_what_passes_is_global(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    embedded = address.version == 6 and address in ipaddress.ip_network("2002::/16")
+    if is_public(str(address)) and not embedded:
+        assert address.is_global
+        assert not address.is_multicast
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "127.1", "0x7f000001", "2130706433", "::1%"])
+def test_odd_spellings_are_no_addresses(text: str) -> None:
+    assert not is_public(text)
+
+
+def test_this_machines_own_address_is_found() -> None:
+    assert is_ours("127.0.0.1")
+    assert not is_ours("192.0.2.1")
+
+
+def test_a_lab_may_reach_everything() -> None:
+    assert EgressPolicy((), allow_private=True).allows("127.0.0.1")
+    assert not EgressPolicy((), allow_private=False).allows("127.0.0.1")
+
+
+def test_this_machines_public_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(egress, "is_public", lambda _: True)
+    assert not EgressPolicy((), allow_private=False).allows("127.0.0.1")
+
+
+# --- the outlet -----------------------------------------------------------------------------------
+
+
+class Names(NameResolver):
+    """Answers the next of its answers each time that it is asked."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        super().__init__(())
+        self.answers = list(answers)
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        assert name.endswith(".test")
+        return self.answers.pop(0)
+
+
+class Only(EgressPolicy):
+    """Allows one address, and remembers what it was asked about."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__((range(25, 26),), allow_private=False)
+        self.address = address
+        self.asked: list[str] = []
+
+    def allows(self, address: str) -> bool:
+        self.asked.append(address)
+        return address == self.address
+
+
+@asynccontextmanager
+async def listening(*addresses: str) -> AsyncIterator[int]:
+    """A port on which both addresses accept connections."""
+
+    def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(meet, addresses[0], 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with await asyncio.start_server(meet, addresses[1], port):
+            yield port
+
+
+def outlet(policy: EgressPolicy, resolver: NameResolver) -> Outlet:
+    return Outlet(policy, resolver, SocketBuffers())
+
+
+async def refusal(way_out: Outlet, host: str, port: int) -> Reason:
+    with pytest.raises(DestinationError) as caught:
+        await way_out.open(Destination(host, port))
+    assert host not in str(caught.value)
+    return caught.value.reason
+
+
+async def test_what_was_looked_at_is_what_is_connected_to() -> None:
+    async with listening("127.0.0.1", "127.0.0.2") as port:
+        policy, names = Only("127.0.0.2"), Names(("127.0.0.2",), ("127.0.0.1",))
+        stream = await outlet(policy, names).open(Destination("rebinding.test", port))
+        assert stream.peer == "127.0.0.2"
+        assert policy.asked == ["127.0.0.2"]
+        assert len(names.answers) == 1
+        stream.abort()
+
+
+async def test_only_allowed_addresses_of_a_name_are_tried() -> None:
+    async with listening("127.0.0.1", "127.0.0.2") as port:
+        names = Names(("127.0.0.1", "127.0.0.2", "::1"))
+        stream = await outlet(Only("127.0.0.2"), names).open(Destination("mixed.test", port))
+        assert stream.peer == "127.0.0.2"
+        stream.abort()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1"]
+)
+async def test_private_addresses_are_forbidden(host: str) -> None:
+    way_out = outlet(EgressPolicy((), allow_private=False), Names(("127.0.0.1",)))
+    assert await refusal(way_out, host, 80) is Reason.FORBIDDEN
+
+
+async def test_a_name_for_a_private_address_is_forbidden() -> None:
+    way_out = outlet(EgressPolicy((), allow_private=False), Names(("10.0.0.1", "::1")))
+    assert await refusal(way_out, "inside.test", 80) is Reason.FORBIDDEN
+
+
+async def test_ports_are_refused_by_rule() -> None:
+    assert await refusal(outlet(Only("127.0.0.1"), Names()), "127.0.0.1", 25) is Reason.FORBIDDEN
+
+
+async def test_a_closed_port_refuses() -> None:
+    async with listening("127.0.0.1", "127.0.0.2") as port:
+        pass
+    assert await refusal(outlet(Only("127.0.0.1"), Names()), "127.0.0.1", port) is Reason.REFUSED

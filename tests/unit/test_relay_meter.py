@@ -1,0 +1,117 @@
+"""Users are held to their pace, and what they use is counted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from circumvent.net.tcp import TcpStream
+from circumvent.relay.config import Limits, UserEntry
+from circumvent.relay.meter import Bucket, Meter, MeteredStream
+from circumvent.relay.users import Users
+from circumvent.wire.credential import make_credential
+from circumvent.wire.links import encode_base64url
+from tests.conformance.byte_stream import read_exactly, write_all
+from tests.conformance.far_end import connected
+
+BINDING = b"b" * 32
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_bucket_lets_its_rate_through_and_no_more() -> None:
+    clock = Clock()
+    bucket = Bucket(1000, clock)
+    moved = 0
+    for _ in range(10_000):
+        while not bucket.delay:
+            bucket.take(300)
+            moved += 300
+        clock.now += max(bucket.delay, 0.001)
+        if clock.now > 20:
+            break
+    assert 20_000 <= moved <= 22_500  # what came in 20 s, what was in it, and one step
+
+
+def test_what_is_left_over_does_not_pile_up() -> None:
+    clock = Clock()
+    bucket = Bucket(1000, clock)
+    clock.now = 1000.0
+    assert not bucket.delay
+    bucket.take(1500)
+    assert bucket.delay == pytest.approx(0.5)
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    bucket = Bucket()
+    bucket.take(10**12)
+    assert not bucket.delay
+
+
+async def test_a_stream_is_counted_once_and_its_bytes_each_way() -> None:
+    near, far = connected(small=65536, receive=65536)
+    meter = Meter()
+    stream, peer = MeteredStream(TcpStream(near), meter), TcpStream(far)
+    assert meter.streams == 1
+    await write_all(stream, b"up")
+    await write_all(peer, b"down")
+    assert await read_exactly(stream, 4) == b"down"
+    assert (meter.bytes_up, meter.bytes_down) == (2, 4)
+    await stream.aclose()
+    stream.abort()
+    assert meter.streams == 0
+    peer.abort()
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+async def test_a_stream_keeps_to_the_pace(*, upwards: bool) -> None:
+    near, far = connected(small=1 << 20, receive=1 << 20)
+    far.setblocking(False)
+    meter = Meter()
+    meter.set_rate(1_000_000)
+    paced, peer = MeteredStream(TcpStream(near), meter), TcpStream(far)
+    source, sink = (paced, peer) if upwards else (peer, paced)
+    started = time.monotonic()
+    for _ in range(3):  # each but the first waits until the one before it is paid for
+        await write_all(source, bytes(50_000))
+        assert len(await read_exactly(sink, 50_000)) == 50_000
+    assert time.monotonic() - started >= 0.08
+    paced.abort()
+    peer.abort()
+
+
+def entry(name: str, token: bytes, limits: Limits | None = None) -> UserEntry:
+    return UserEntry(name, encode_base64url(token), limits)
+
+
+def test_a_user_is_known_by_what_proves_the_token() -> None:
+    users = Users()
+    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], Limits())
+    assert users.verify(make_credential(b"b" * 16, BINDING), BINDING) == "ben"
+    assert users.verify(make_credential(b"b" * 16, BINDING), b"other") is None
+    assert users.verify(make_credential(b"c" * 16, BINDING), BINDING) is None
+    assert users.verify(make_credential(b"a" * 16, BINDING)[:-1], BINDING) is None
+    assert users.verify(b"", BINDING) is None
+
+
+def test_who_stays_keeps_the_count_and_gets_the_new_limits() -> None:
+    users = Users()
+    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], Limits())
+    meter = users.by_name["anna"].meter
+    meter.bytes_up = 7
+    users.by_name["ben"].meter.bytes_up = 5
+    own = Limits(sessions=1, rate="1 MiB")
+    users.replace([entry("anna", b"x" * 16, own)], Limits())
+    assert users.by_name["anna"].meter is meter
+    assert meter.down.rate == 1 << 20
+    assert users.by_name["anna"].limits.sessions == 1
+    assert sum(each.bytes_up for each in users.meters) == 12
+    assert users.verify(make_credential(b"a" * 16, BINDING), BINDING) is None

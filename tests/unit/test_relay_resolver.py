@@ -1,0 +1,221 @@
+"""Names are asked for once, kept as long as they may be, and no forged answer counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+
+from circumvent.errors import ConfigError, DestinationError, Reason
+from circumvent.relay import resolver
+from circumvent.relay.resolver import NameResolver, parse_nameservers
+from circumvent.wire.address import Destination
+
+Reply = Callable[[dns.message.QueryMessage], Sequence[dns.message.Message]]
+
+
+class Nameserver(asyncio.DatagramProtocol):
+    """Answers with what ``reply`` makes; ``asked`` grows with each question."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.reply = reply
+        self.asked: list[tuple[str, str]] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = dns.message.from_wire(data)
+        assert isinstance(query, dns.message.QueryMessage)
+        question = query.question[0]
+        name = question.name.to_text(omit_final_dot=True)
+        self.asked.append((name, question.rdtype.name))
+        for answer in self.reply(query):
+            self.transport.sendto(answer.to_wire(), addr)
+
+    @property
+    def place(self) -> Destination:
+        return Destination(*self.transport.get_extra_info("sockname"))
+
+
+@asynccontextmanager
+async def nameserver(reply: Reply) -> AsyncIterator[Nameserver]:
+    loop = asyncio.get_running_loop()
+    transport, server = await loop.create_datagram_endpoint(
+        lambda: Nameserver(reply), local_addr=("127.0.0.1", 0)
+    )
+    try:
+        yield server
+    finally:
+        transport.close()
+        await asyncio.sleep(0)
+
+
+def answer(query: dns.message.QueryMessage, *addresses: str, ttl: int = 60) -> dns.message.Message:
+    """The addresses of the kind that was asked for."""
+    response = dns.message.make_response(query)
+    question = query.question[0]
+    fitting = [each for each in addresses if (":" in each) == (question.rdtype.name == "AAAA")]
+    if fitting:
+        rrset = dns.rrset.from_text(question.name, ttl, "IN", question.rdtype.name, *fitting)
+        response.answer.append(rrset)
+    return response
+
+
+def refused(query: dns.message.QueryMessage, code: dns.rcode.Rcode) -> dns.message.Message:
+    response = dns.message.make_response(query)
+    response.set_rcode(code)
+    return response
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_both_families_are_asked_for_at_once_and_kept_for_their_ttl() -> None:
+    clock = Clock()
+    async with nameserver(lambda q: [answer(q, "192.0.2.1", "2001:db8::1", ttl=60)]) as server:
+        names = NameResolver([server.place], clock)
+        assert await names.resolve("Name.Test.") == ["192.0.2.1", "2001:db8::1"]
+        assert await names.resolve("name.test") == ["192.0.2.1", "2001:db8::1"]
+        assert sorted(server.asked) == [("name.test", "A"), ("name.test", "AAAA")]
+        clock.now += 61
+        await names.resolve("name.test")
+        assert len(server.asked) == 4
+
+
+@pytest.mark.parametrize(("ttl", "kept"), [(0, 10), (86400, 600)])
+async def test_ttls_are_bounded(ttl: int, kept: int) -> None:
+    clock = Clock()
+    async with nameserver(lambda q: [answer(q, "192.0.2.1", ttl=ttl)]) as server:
+        names = NameResolver([server.place], clock)
+        await names.resolve("name.test")
+        clock.now += kept - 1
+        await names.resolve("name.test")
+        assert len(server.asked) == 2
+        clock.now += 2
+        await names.resolve("name.test")
+        assert len(server.asked) == 4
+
+
+async def test_no_more_names_are_kept_than_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "MAX_NAMES", 2)
+    async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
+        names = NameResolver([server.place])
+        for name in ("a.test", "b.test", "c.test", "c.test", "a.test"):
+            await names.resolve(name)
+        assert [name for name, kind in server.asked if kind == "A"] == [
+            "a.test",
+            "b.test",
+            "c.test",
+            "a.test",
+        ]
+
+
+async def test_who_asks_for_the_same_name_shares_the_question() -> None:
+    async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
+        names = NameResolver([server.place])
+        impatient = asyncio.ensure_future(names.resolve("name.test"))
+        patient = [names.resolve("name.test") for _ in range(5)]
+        await asyncio.sleep(0)
+        impatient.cancel()
+        assert await asyncio.gather(*patient) == [["192.0.2.1"]] * 5
+        assert len(server.asked) == 2
+
+
+async def test_forged_answers_are_passed_over() -> None:
+    def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
+        forged = answer(query, "198.51.100.66", "2001:db8::66")
+        forged.id = query.id ^ 1
+        other = dns.message.make_query("other.test", "A", id=query.id)
+        return [forged, answer(other, "198.51.100.66"), answer(query, "192.0.2.1")]
+
+    async with nameserver(reply) as server:
+        assert await NameResolver([server.place]).resolve("name.test") == ["192.0.2.1"]
+
+
+async def test_a_chain_of_names_is_followed() -> None:
+    def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
+        response = answer(query)
+        name = query.question[0].name
+        if query.question[0].rdtype.name == "A":
+            response.answer.append(dns.rrset.from_text(name, 60, "IN", "CNAME", "real.test."))
+            response.answer.append(dns.rrset.from_text("real.test.", 60, "IN", "A", "192.0.2.7"))
+        return [response]
+
+    async with nameserver(reply) as server:
+        assert await NameResolver([server.place]).resolve("alias.test") == ["192.0.2.7"]
+
+
+async def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
+    async with nameserver(lambda q: [refused(q, dns.rcode.NXDOMAIN)]) as server:
+        names = NameResolver([server.place])
+        for _ in range(3):
+            with pytest.raises(DestinationError) as caught:
+                await names.resolve("nothing.test")
+            assert caught.value.reason is Reason.HOST_UNREACHABLE
+        assert len(server.asked) == 2
+
+
+async def test_the_next_nameserver_is_asked_when_one_is_silent_or_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver, "TRIES", (0.05, 0.5, 0.5))
+    async with (
+        nameserver(lambda _: []) as silent,
+        nameserver(lambda q: [refused(q, dns.rcode.SERVFAIL)]) as broken,
+        nameserver(lambda q: [answer(q, "192.0.2.1")]) as good,
+    ):
+        names = NameResolver([silent.place, broken.place, good.place])
+        assert await names.resolve("name.test") == ["192.0.2.1"]
+
+
+async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "TRIES", (0.02, 0.02))
+    async with nameserver(lambda _: []) as silent:
+        with pytest.raises(DestinationError) as caught:
+            await NameResolver([silent.place]).resolve("name.test")
+        assert caught.value.reason is Reason.TIMED_OUT
+
+
+@pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "a.localhost"])
+async def test_localhost_is_never_asked_for(name: str) -> None:
+    assert await NameResolver([]).resolve(name) == ("127.0.0.1", "::1")
+
+
+@pytest.mark.parametrize("name", ["", "a..b", "x" * 64 + ".test", "\u2024", "a\x00b"])
+async def test_names_that_cannot_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolver, "TRIES", (0.01,))
+    async with nameserver(lambda _: []) as silent:
+        with pytest.raises(DestinationError):
+            await NameResolver([silent.place]).resolve(name)
+
+
+def test_nameservers_are_addresses() -> None:
+    assert parse_nameservers(["192.0.2.1", "[2001:db8::1]:5353", "2001:db8::2"]) == (
+        Destination("192.0.2.1", 53),
+        Destination("2001:db8::1", 5353),
+        Destination("2001:db8::2", 53),
+    )
+    with pytest.raises(ConfigError, match=r"egress\.nameservers"):
+        parse_nameservers(["dns.example"])
+
+
+def test_the_systems_nameservers(tmp_path: Path) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text("# comment\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n")
+    of_the_system = resolver._of_the_system  # noqa: SLF001
+    assert [each.host for each in of_the_system(file)] == ["192.0.2.1", "2001:db8::1"]
+    assert [each.host for each in of_the_system(tmp_path / "none")] == ["127.0.0.1"]

@@ -1,0 +1,185 @@
+"""The cover site of a directory shows its files and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from circumvent.api import ByteStream
+from circumvent.errors import StreamResetError
+from circumvent.relay import site_files
+from circumvent.relay.metrics import serve_metrics
+from circumvent.relay.site import serve_directory
+from circumvent.relay.site_files import PIECE
+from circumvent.relay.site_pipe import HIGH_WATER, SitePipe
+from circumvent.relay.status import RelayStatus, UserStatus, metrics
+from circumvent.status import MemoryStatus
+from circumvent.wire.address import Destination
+from tests.conformance.byte_stream import read_all, read_once, write_all
+from tests.peers.process import free_port
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    site = tmp_path / "site"
+    (site / "sub").mkdir(parents=True)
+    (site / "index.html").write_text("home")
+    (site / "sub" / "index.html").write_text("sub")
+    (site / "a b.css").write_text("style")
+    (site / ".secret").write_text("hidden")
+    (site / "empty").mkdir()
+    (tmp_path / "outside").write_text("outside")
+    (site / "link").symlink_to(tmp_path / "outside")
+    return site
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/", "home"),
+        ("/index.html", "home"),
+        ("/sub", "sub"),
+        ("/sub/", "sub"),
+        ("/a%20b.css", "style"),
+        ("/?q=1", "home"),
+    ],
+)
+async def test_files_are_shown(root: Path, path: str, body: str) -> None:
+    status, text = await get(root, path)
+    assert (status, text) == (200, body)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/.secret",
+        "/link",
+        "/empty/",
+        "/../outside",
+        "/%2e%2e/outside",
+        "/sub/..%2f..%2foutside",
+        "/%00",
+        "/" + "x" * 300,
+    ],
+)
+async def test_nothing_else_is(root: Path, path: str) -> None:
+    status, text = await get(root, path)
+    assert status in (400, 404)
+    assert text not in ("hidden", "outside")
+
+
+async def get(root: Path, path: str) -> tuple[int, str]:
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        await write_all(pipe, request(path))
+        head, _, body = (await read_all(pipe)).partition(b"\r\n\r\n")
+    return int(head.split()[1]), body.decode()
+
+
+def request(path: str, connection: str = "close") -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode()
+
+
+async def hear(pipe: ByteStream, at_least: int) -> bytes:
+    data = b""
+    while len(data) < at_least:
+        data += await read_once(pipe)
+    return data
+
+
+async def test_a_large_file_waits_for_its_reader(root: Path) -> None:
+    content = random.Random(1).randbytes(3_000_000)
+    (root / "large").write_bytes(content)
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        assert isinstance(pipe, SitePipe)
+        await write_all(pipe, request("/large"))
+        await pipe.wait_readable()
+        await asyncio.sleep(0.05)
+        assert pipe.waiting_bytes <= HIGH_WATER + PIECE + 1024  # and the head
+        assert (await read_all(pipe)).endswith(b"\r\n\r\n" + content)
+
+
+async def test_one_connection_serves_many_requests(root: Path) -> None:
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        for _ in range(3):
+            await write_all(pipe, request("/", "keep-alive"))
+            heard = b""
+            while not heard.endswith(b"\r\n\r\nhome"):
+                heard += await hear(pipe, 1)
+        pipe.abort()
+
+
+async def test_who_says_nothing_is_seen_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_files, "HEAD_SECONDS", 0.05)
+    async with serve_directory(root) as site:
+        silent, slow = await site.connect(), await site.connect()
+        await write_all(slow, b"GET / HTTP/1.1\r\nHost:")
+        async with asyncio.timeout(2):
+            for pipe in (silent, slow):
+                with contextlib.suppress(StreamResetError):
+                    assert await read_all(pipe) == b""
+
+
+async def test_the_visitors_end_is_the_sites_end(root: Path) -> None:
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        pipe.write_eof()
+        assert await read_all(pipe) == b""
+        with pytest.raises(StreamResetError):
+            await write_all(pipe, b"x")
+
+
+async def test_a_visitor_may_leave_in_the_middle(root: Path) -> None:
+    (root / "large").write_bytes(bytes(3_000_000))
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        await write_all(pipe, request("/large"))
+        await hear(pipe, 100_000)
+        pipe.abort()
+
+
+async def test_a_body_that_nobody_reads_waits(root: Path) -> None:
+    async with serve_directory(root) as site:
+        pipe = await site.connect()
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n"
+        await write_all(pipe, head)
+        assert (await hear(pipe, 12)).startswith(b"HTTP/1.1 405")
+        pipe.abort()
+
+
+async def test_metrics_are_prometheus_text_and_name_nobody() -> None:
+    status = RelayStatus(
+        listen="127.0.0.1:443",
+        state="up",
+        visitors=1,
+        visits=5,
+        knocks=2,
+        bytes_up=10,
+        bytes_down=20,
+        refused={"forbidden": 3},
+        memory=MemoryStatus(100, 10, 20, 50, 100, 40),
+        users=(UserStatus("anna", 1, 3, 7, 4, 5), UserStatus("ben", 1, 2, 1, 6, 15)),
+    )
+    place = Destination("127.0.0.1", free_port())
+    async with (
+        serve_metrics(place, lambda: metrics(status)),
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{place}/metrics") as response,
+    ):
+        assert response.content_type == "text/plain"
+        text = await response.text()
+    lines = text.splitlines()
+    assert "# TYPE circumvent_relay_bytes_total counter" in lines
+    assert 'circumvent_relay_bytes_total{direction="down"} 20' in lines
+    assert "circumvent_relay_carriers 5" in lines
+    assert "circumvent_relay_streams 8" in lines
+    assert 'circumvent_relay_refused_total{reason="forbidden"} 3' in lines
+    assert "anna" not in text
