@@ -84,6 +84,15 @@ class LiveTunnel:
         return (self.rtt + 0.005) * (1 + (len(self.relays) + len(self._openings)) / 4)
 
     @property
+    def is_doubtful(self) -> bool:
+        """Whether new streams do better elsewhere: suspected, or waiting for its connections."""
+        if self.state is not State.UP:
+            return True
+        return self.tunnel.resumes and not any(
+            carrier.state == State.UP.value for carrier in self.tunnel.carriers
+        )
+
+    @property
     def is_idle(self) -> bool:
         """Whether nobody uses it."""
         return not (self.relays or self._openings)

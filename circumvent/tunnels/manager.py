@@ -265,5 +265,5 @@ class TunnelManager:
 
 
 def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
-    """Least first: above suspicion, then the better privacy class, then the cheaper."""
-    return live.state is not State.UP, -live.privacy, live.cost()
+    """Least first: beyond doubt, then the better privacy class, then the cheaper."""
+    return live.is_doubtful, -live.privacy, live.cost()
