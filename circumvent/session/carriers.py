@@ -57,6 +57,7 @@ class Carrier:
         "ask_until",
         "bytes_in",
         "bytes_out",
+        "declined_until",
         "delivered_at",
         "estimate",
         "flights",
@@ -96,6 +97,7 @@ class Carrier:
         self.delivered_at = self.progress_at = self.heard_at = self.ready_at = now
         self.received = self.received_acked = 0
         self.received_at = now
+        self.declined_until = 0.0
         self.ack_due = NEVER
         self.must_ack = False
         self.must_ping = False

@@ -78,6 +78,11 @@ class Engine:
         return self._outbound.has_control
 
     @property
+    def has_queue(self) -> bool:
+        """Whether anything waits for a carrier."""
+        return self._outbound.has_control or self._outbound.scheduler.size > 0
+
+    @property
     def repeated(self) -> int:
         """Bytes of data that came again."""
         return self._state.repeated
@@ -154,6 +159,12 @@ class Engine:
         """The network may have changed: suspect every carrier that does not answer soon."""
         self._state.is_sooner = True
         self._carriers.doubt(now)
+
+    def has_notes(self, carrier: Carrier) -> bool:
+        """Whether there is something to say that only ``carrier`` can say."""
+        if self._state.closed is not None:
+            return carrier.number not in self._goodbye
+        return self._carriers.has_notes(carrier)
 
     def has_work(self, carrier: Carrier, now: float) -> bool:
         """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""

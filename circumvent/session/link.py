@@ -180,3 +180,5 @@ class Link:
         finally:
             lease.release()
         session.attend_streams()
+        if session.engine.has_queue:  # others may take what is left
+            session.attend_links()

@@ -14,6 +14,8 @@ from circumvent.session.carriers import NEVER, Carrier, CarrierState
 from circumvent.session.streams import Frame, Outbox, Stream
 from circumvent.wire.frames import MAX_FRAME
 
+_WORTH = 0.002  # seconds that a slower carrier must save before frames are split up
+_DECLINED = 0.001  # seconds for which a carrier that had to wait is not asked again
 _LOOK_AT = 16  # streams asked for a frame that lies deep enough, before giving up
 
 
@@ -72,6 +74,8 @@ class Scheduler:
             left = MAX_FRAME
         room, turns, frames = min(len(view), at + left), self._turns, carrier.frames
         depth, per_byte = self._depth(carrier, rivals, now)
+        if not depth and len(turns) == 1:
+            at = self._fill_from_one(carrier, turns[0], view, at, room)
         while turns:
             frame = self._next(depth, room - at)
             if frame is None:
@@ -88,12 +92,43 @@ class Scheduler:
             self._since = NEVER
         return at
 
+    def _fill_from_one(
+        self, carrier: Carrier, stream: Stream, view: memoryview, at: int, room: int
+    ) -> int:
+        """The loop of ``fill`` where there is nothing to choose: most frames go this way."""
+        outbox = stream.outbox
+        assert outbox is not None  # noqa: S101 - for the checker: who has a turn has an outbox
+        queue, number, left = outbox.frames, carrier.number, outbox.size
+        while queue:
+            frame = queue[0]
+            if not frame.is_settled:
+                after = at + frame.size
+                if after > room:
+                    break
+                view[at:after] = frame.view
+                frame.carrier, frame.is_fresh = number, False
+                carrier.frames.append(frame)
+                at = after
+            queue.popleft()
+            left -= frame.size
+        self.size -= outbox.size - left
+        outbox.size = left
+        if not queue:
+            stream.outbox = None
+            self._turns.popleft()
+        return at
+
     def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
         carrier.ready_at = now
-        if not self._turns or (carrier.allowance < MAX_FRAME and carrier.sent > carrier.acked):
+        if not self._turns or now < carrier.declined_until:
             return False
-        return self.size > self._depth(carrier, rivals, now)[0]
+        if carrier.allowance < MAX_FRAME and carrier.sent > carrier.acked:
+            return False
+        if self.size > self._depth(carrier, rivals, now)[0]:
+            return True
+        carrier.declined_until = now + _DECLINED
+        return False
 
     def _depth(
         self, carrier: Carrier, rivals: Iterable[Carrier], now: float
@@ -108,7 +143,7 @@ class Scheduler:
             if rival is not carrier and rival.state is CarrierState.UP:
                 ahead = mine - rival.arrival(now, since)
                 if ahead > 0.0:
-                    depth += ahead * rival.estimate.rate
+                    depth += (ahead + _WORTH) * rival.estimate.rate
                     faster += rival.estimate.rate
         return depth, faster / carrier.estimate.rate
 

@@ -162,13 +162,21 @@ class Session:
         self._set_timer()
 
     def attend_links(self) -> None:
-        """There may be something to write."""
+        """There may be something to write: wake the fastest that can.
+
+        The others are woken when that has taken what it has room for. So on a path that is never
+        full one carrier takes all, in large pieces and in order.
+        """
         engine, now = self.engine, self.loop.time()
         idle = [link for link in self.links.values() if link.is_idle]
-        if len(idle) > 1:  # the fastest first: it takes what is most urgent
+        if len(idle) > 1:
             idle.sort(key=_round_trip)
+        is_first = True
         for link in idle:
-            if engine.has_work(link.carrier, now):
+            if engine.has_notes(link.carrier):
+                link.wake()
+            elif is_first and engine.has_work(link.carrier, now):
+                is_first = False
                 link.wake()
         self._set_timer()
 

@@ -169,11 +169,11 @@ class World:
         if self._events:
             times.append(self._events[0][0])
         for link in self.links.values():
-            times.extend(
+            times += [
                 path.free_at - KERNEL / 2 / path.rate
                 for path in link.paths()
                 if path.room() <= KERNEL // 2 and not path.is_frozen
-            )
+            ]
         return max(min(times), self.now + 1e-6)
 
     def deliver(self) -> None:

@@ -92,7 +92,7 @@ async def test_while_the_network_is_gone_dials_go_on() -> None:
         relay.cut_all()
         await until(lambda: not up(tunnel))
         await far.send(b"meanwhile")
-        await asyncio.sleep(0.8)
+        await asyncio.sleep(0.4)
         relay.is_open = True
         started = asyncio.get_running_loop().time()
         assert await read_exactly(stream, 9) == b"meanwhile"
