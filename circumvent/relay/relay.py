@@ -54,7 +54,7 @@ class Relay:
         self._account = self._memory.account("carriers")
         self._host = SessionHost(
             self._memory.account("sessions"),
-            Limits(streams=config.limits.streams),
+            Limits(streams=_most_streams(home)),
             self._users.verify,
             self._open,
             self._may_begin,
@@ -250,3 +250,9 @@ class Relay:
             bytes_up=user.meter.bytes_up,
             bytes_down=user.meter.bytes_down,
         )
+
+
+def _most_streams(home: RelayHome) -> int:
+    """Of one session, whoever's it is; a user's own limit counts all sessions together."""
+    own = [user.limits.streams for user in home.users if user.limits is not None]
+    return max([home.config.limits.streams, *own])

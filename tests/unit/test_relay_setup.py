@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from circumvent.cli.app import CONFIG, main
+from circumvent.cli.app import CONFIG, FAILURE, main
+from circumvent.cli.relay import describe
 from circumvent.errors import ConfigError
 from circumvent.relay import keys, setup
 from circumvent.relay.config import RelayHome
 from circumvent.relay.relay import PRIVATE_WARNING
+from circumvent.relay.status import RelayStatus, UserStatus
+from circumvent.status import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.relay_link import parse_relay_link
 from tests.peers.certificates import make_certificate
@@ -118,6 +121,22 @@ def test_a_lab_is_loud(tmp_path: Path) -> None:
     words = ("relay", "init", tmp_path / "lab", "--listen", "127.0.0.1:4443", "--allow-private")
     assert PRIVATE_WARNING in circumvent(*words).output
     assert RelayHome.load(tmp_path / "lab").config.egress.allow_private
+
+
+def test_status_is_for_people_as_well() -> None:
+    memory = MemoryStatus(1 << 20, 1024, 2048, 4096, 1 << 20, 0)
+    users = (UserStatus("anna", 1, 3, 7, 1024, 2048),)
+    status = RelayStatus("127.0.0.1:443", "up", 1, 5, 3, 1, 2, {}, memory, users, ("beware",))
+    lines = describe(status).splitlines()
+    assert lines[0].startswith("listening on 127.0.0.1:443, up; 1 visitors now, 5 connections")
+    assert lines[-2].split() == ["anna", "1", "3", "7", "1.0", "KiB", "2.0", "KiB"]
+    assert lines[-1] == "warning: beware"
+
+
+def test_without_a_relay_there_is_no_status(home: RelayHome) -> None:
+    result = circumvent("relay", "status", home.directory)
+    assert result.exit_code == FAILURE
+    assert f"start it with: circumvent relay run {home.directory}" in result.output
 
 
 def test_everywhere_is_no_address_for_users(tmp_path: Path) -> None:
