@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-BUDGET = 20_500_000  # bytes of dirty memory
+BUDGET = 20_000_000  # bytes of dirty memory
 HEAVY = ("aiohttp", "dns", "websockets", "rich", "h11")
 
 MEASURE = """
