@@ -145,6 +145,8 @@ class HttpCarrierEnd(ByteStream):
     # --- our bytes ------------------------------------------------------------------------------
 
     def room(self) -> int:
+        if self._is_broken:
+            return RECORD  # the write will say so
         download = self._download
         return 0 if download is None or download.is_over else download.stream.room()
 

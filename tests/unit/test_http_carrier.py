@@ -159,6 +159,14 @@ async def test_the_relay_ends_what_its_client_left(
         await read_all(carrier.near)
 
 
+async def test_who_writes_to_a_carrier_that_was_closed_is_told(carrier: Carrier) -> None:
+    carrier.far.abort()
+    await carrier.far.wait_writable()
+    assert carrier.far.room()
+    with pytest.raises(StreamResetError):
+        await write_all(carrier.far, b"x")
+
+
 async def test_the_client_hears_that_the_relay_left(carrier: Carrier) -> None:
     carrier.far.abort()
     assert await read_all(carrier.near) == b""

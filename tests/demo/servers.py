@@ -1,8 +1,5 @@
-"""``make demo``: real servers on this machine, a client over them, one dies while it is used."""
+"""Second part: three servers of others, a client over them, one dies while it is used."""
 
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -10,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.contenders import OURS, Running, own_files, started, started_origin
+from tests.demo.telling import say, show
 from tests.e2e.asking import await_tunnels
 from tests.e2e.nodes import Node, busiest, three_nodes
 from tests.peers import socks
-from tests.peers.destinations import Destinations, pattern_digest, serve_destinations
+from tests.peers.destinations import Destinations, pattern_digest
 
 FILE = 8_000_000  # bytes
 FETCHERS = 3  # so that each server has something to do
@@ -49,25 +47,21 @@ class Fetching:
             return False
 
 
-def main() -> int:
-    """Play it; exit code 1 when fetching did not go on after the kill."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        serve_destinations(Path(name)) as site,
-        started_origin(Path(name)) as origin,
-        three_nodes(Path(name)) as nodes,
-    ):
-        say(f"Three sing-box servers on this machine: {', '.join(map(title, nodes))}.")
+def fetching_outlives_a_server(folder: Path, site: Destinations) -> bool:
+    """Play it; whether fetching went on after the kill."""
+    with started_origin(folder) as origin, three_nodes(folder) as nodes:
+        say(f"\nThree sing-box servers on this machine: {', '.join(map(title, nodes))}.")
         servers = [node.endpoint for node in nodes]
         say("$ circumvent run 'ss://…' 'trojan://…' 'vless://…'")
-        with started(OURS, servers, Path(name), origin) as running:
+        with started(OURS, servers, folder, origin) as running:
             await_tunnels(running, len(nodes))
             say(f"Its door is 127.0.0.1:{running.through.proxy}. All three tunnels are up:")
-            show(running, "status")
+            files = own_files(running.home)
+            show("status", files)
             goes_on = fetch_and_kill(Fetching(running, site), nodes)
-            show(running, "status")
-            show(running, "why")
-    return 0 if goes_on else 1
+            show("status", files)
+            show("why", files)
+    return goes_on
 
 
 def fetch_and_kill(fetching: Fetching, nodes: Sequence[Node]) -> bool:
@@ -78,8 +72,8 @@ def fetch_and_kill(fetching: Fetching, nodes: Sequence[Node]) -> bool:
         thread.start()
     time.sleep(BEFORE)
     victim = busiest(nodes, LOOK)
-    killed = time.monotonic()
     victim.process.kill()
+    killed = time.monotonic()
     say(f"Killed the busiest server, {title(victim)}, in the middle of it.")
     time.sleep(AFTER)
     fetching.done.set()
@@ -89,7 +83,7 @@ def fetch_and_kill(fetching: Fetching, nodes: Sequence[Node]) -> bool:
 
 
 def tell(fetching: Fetching, killed: float) -> bool:
-    """Say what came of the files; whether any came whole after the kill."""
+    """Say what came of the files; whether all that began after the kill came whole."""
     after = sorted(began for began in fetching.whole if began > killed)
     failed = [began for began in fetching.cut if began > killed]
     before = len(fetching.whole) - len(after)
@@ -98,26 +92,10 @@ def tell(fetching: Fetching, killed: float) -> bool:
     say(f"Begun after the kill:  {len(after)} files whole, {len(failed)} failed.")
     if after:
         say(f"  The first of them began {(after[0] - killed) * 1000:.0f} ms after the kill.\n")
-    return bool(after)
-
-
-def show(running: Running, command: str) -> None:
-    """Run a command of ours beside the running client."""
-    say(f"$ circumvent {command}")
-    words = [sys.executable, "-m", "circumvent", command]
-    subprocess.run(words, env=own_files(running.home), check=False, timeout=20)
+    return bool(after) and not failed
 
 
 def title(node: Node) -> str:
     """A server as the demo names it."""
     endpoint = node.endpoint
     return f"{endpoint.service.transport} over {endpoint.service.over} on port {endpoint.port}"
-
-
-def say(line: str) -> None:
-    """Print at once, before what commands print."""
-    print(line, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
