@@ -1,8 +1,8 @@
 """The bonded tunnel: one session with a relay over several carriers, as unlike as there are.
 
-A carrier that is suspected is replaced at once. While none is up, dials start every fifth of a
-second, however long the earlier ones hang; the session waits for them at the relay, and streams
-do not notice.
+A carrier that is suspected is replaced at once. While none is up, rounds of dials start ten times
+a second, later less often, however long the earlier ones hang; the session waits for them at the
+relay, and streams do not notice.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ CARRIERS = 3  # kept up: one may break while another is being replaced
 DIALS = 2  # at once; handshakes in numbers are noticed
 DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
 DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
-REDIAL_EVERY = 0.2  # seconds between dials while no carrier is up
+# By seconds without a carrier, the seconds between rounds of dials.
+REDIALS = ((5.0, 0.1), (20.0, 0.2), (KEPT_SECONDS, 0.4))
 REDIAL_LATER = 2.0  # when the relay has forgotten the session anyway
 DIAL_SECONDS = 10.0
+LEAST_PAUSE = 0.2  # seconds, before a way that has rested is looked for again
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
 STEADY_AFTER = 5.0  # seconds; who broke sooner failed
 _MS = 1000
@@ -77,7 +79,7 @@ class BondedTunnel(Tunnel):
         self._stir = asyncio.Event()
         self._legs: set[_Leg] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
-        self._last_dial = 0.0
+        self._redial_at = 0.0
         self._up_at = self._loop.time()
         self._tending: asyncio.Task[None] | None = None
         self._begin_session()
@@ -154,25 +156,47 @@ class BondedTunnel(Tunnel):
         while True:
             now = self._loop.time()
             up, dials = self._split()
-            if up:
-                self._up_at = now
-                if len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS:
-                    return LOOK_AGAIN
-            elif now < self._last_dial + self._redial_every(now):
-                return self._last_dial + self._redial_every(now) - now
-            used = [leg.way for leg in (*up, *dials)]
-            way = self._roster.choose(used, now, is_alone=not up)
+            if not up:
+                return self._redial(dials, now)
+            self._up_at = self._redial_at = now
+            if len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS:
+                return LOOK_AGAIN
+            way = self._roster.choose([leg.way for leg in (*up, *dials)], now)
             if way is None:
-                return max(REDIAL_EVERY, self._roster.next_at(is_alone=not up) - now)
-            if len(dials) >= DIALS_ALONE:
-                oldest = min(dials, key=lambda leg: leg.started)
-                if now < oldest.started + DIAL_PATIENCE:
-                    return oldest.started + DIAL_PATIENCE - now
-                self._give_up(oldest)
+                return max(LEAST_PAUSE, self._roster.next_at() - now)
             self._dial(way, now)
 
-    def _redial_every(self, now: float) -> float:
-        return REDIAL_EVERY if now < self._up_at + KEPT_SECONDS else REDIAL_LATER
+    def _redial(self, dials: list[_Leg], now: float) -> float:
+        """No carrier is up: a round of dials, when it is time; returns seconds until the next."""
+        if now < self._redial_at:
+            return self._redial_at - now
+        used = [leg.way for leg in dials]
+        is_cut_off = self._allowed and not self._session.links  # else one more will do
+        for _ in range(self._wanted() if is_cut_off else 1):
+            way = self._roster.choose_alone(used)
+            if way in used and len(used) > len(dials):  # once a round, others than in progress
+                break
+            if not self._make_room(now):
+                break
+            self._dial(way, now)
+            used.append(way)
+        self._redial_at = now + self._redial_pause(now)
+        return self._redial_at - now
+
+    def _make_room(self, now: float) -> bool:
+        """Whether one more may be dialed beside those that hang."""
+        _, dials = self._split()
+        if len(dials) < DIALS_ALONE:
+            return True
+        oldest = min(dials, key=lambda leg: leg.started)
+        if now < oldest.started + DIAL_PATIENCE:
+            return False
+        self._give_up(oldest)
+        return True
+
+    def _redial_pause(self, now: float) -> float:
+        gone = now - self._up_at
+        return next((pause for until, pause in REDIALS if gone < until), REDIAL_LATER)
 
     def _split(self) -> tuple[list[_Leg], list[_Leg]]:
         """Legs that are up, and those that are still dialing."""
@@ -200,7 +224,6 @@ class BondedTunnel(Tunnel):
             leg.task.cancel()
 
     def _dial(self, way: Way, now: float) -> None:
-        self._last_dial = now
         leg = _Leg(way, now)
         leg.task = self._loop.create_task(self._live(leg))
         self._legs.add(leg)
@@ -239,7 +262,7 @@ class BondedTunnel(Tunnel):
     def _note(self, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried."""
         now = self._loop.time()
-        is_hopeless = not self._legs and self._roster.choose((), now, is_alone=False) is None
+        is_hopeless = not self._legs and self._roster.choose((), now) is None
         if is_hopeless and not self._first.done():
             self._first.set_exception(failure)
 

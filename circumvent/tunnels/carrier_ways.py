@@ -12,7 +12,6 @@ from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
-LONGEST_REST_ALONE = 0.2  # while no carrier is up
 _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 
@@ -102,8 +101,9 @@ class _Rest:
     failures: int
     since: float
 
-    def end(self, longest: float) -> float:
-        return self.since + min(FIRST_REST * 2.0 ** (self.failures - 1), longest)
+    @property
+    def end(self) -> float:
+        return self.since + min(FIRST_REST * 2.0 ** (self.failures - 1), LONGEST_REST)
 
 
 class Roster:
@@ -113,18 +113,24 @@ class Roster:
         self._ways = ways
         self._rests: dict[Way, _Rest] = {}
 
-    def choose(self, used: Sequence[Way], now: float, *, is_alone: bool) -> Way | None:
+    def choose(self, used: Sequence[Way], now: float) -> Way | None:
         """The next way beside those ``used``; None while all rest."""
-        rested = [
-            way
-            for way in self._ways
-            if self._rested_at(way, is_alone=is_alone) <= now and not (is_alone and way.is_indirect)
-        ]
+        rested = [way for way in self._ways if self._rested_at(way) <= now]
         return min(rested, key=lambda way: _alike(way, used), default=None)
 
-    def next_at(self, *, is_alone: bool) -> float:
+    def choose_alone(self, used: Sequence[Way]) -> Way:
+        """While no carrier is up nobody rests, but who failed longest ago is next.
+
+        The tunnels of others are tried when every direct way failed or does not answer.
+        """
+        direct = [way for way in self._ways if not way.is_indirect]
+        is_stuck = all(way in used or way in self._rests for way in direct)
+        ways = self._ways if is_stuck else direct
+        return min(ways, key=lambda way: (*_alike(way, used), self._failed_at(way)))
+
+    def next_at(self) -> float:
         """When somebody has rested."""
-        return min(self._rested_at(way, is_alone=is_alone) for way in self._ways)
+        return min(self._rested_at(way) for way in self._ways)
 
     def failed(self, way: Way, now: float) -> None:
         """A dial failed, or a carrier broke at once."""
@@ -139,9 +145,13 @@ class Roster:
         """Things changed: old failures say nothing."""
         self._rests.clear()
 
-    def _rested_at(self, way: Way, *, is_alone: bool) -> float:
+    def _rested_at(self, way: Way) -> float:
         rest = self._rests.get(way)
-        return rest.end(LONGEST_REST_ALONE if is_alone else LONGEST_REST) if rest else 0.0
+        return rest.end if rest else 0.0
+
+    def _failed_at(self, way: Way) -> float:
+        rest = self._rests.get(way)
+        return rest.since if rest else 0.0
 
 
 def _alike(way: Way, used: Sequence[Way]) -> tuple[int, int, int]:

@@ -200,7 +200,7 @@ class TestRoster:
         roster = Roster(self.ways())
         used: list[Way] = []
         for _ in range(4):
-            way = roster.choose(used, 0.0, is_alone=False)
+            way = roster.choose(used, 0.0)
             assert way is not None
             used.append(way)
         assert [way.name for way in used[:2]] == ["tls IPv4", "websocket IPv6"]
@@ -210,16 +210,35 @@ class TestRoster:
         ways = self.ways()
         roster = Roster(ways)
         roster.failed(ways[0], 10.0)
-        assert roster.choose([], 10.5, is_alone=False) is ways[1]
-        assert roster.choose([], 11.5, is_alone=False) is ways[0]
+        assert roster.choose([], 10.5) is ways[1]
+        assert roster.choose([], 11.5) is ways[0]
 
     def test_while_none_is_up_nobody_rests_long(self) -> None:
         ways = self.ways()[:1]
         roster = Roster(ways)
         for _ in range(9):
             roster.failed(ways[0], 10.0)
-        assert roster.choose([], 20.0, is_alone=False) is None
-        assert roster.choose([], 11.0, is_alone=True) is ways[0]
+        assert roster.choose([], 20.0) is None
+        assert roster.choose_alone([]) is ways[0]
+
+    def test_while_none_is_up_every_way_gets_its_turn(self) -> None:
+        ways = self.ways()
+        roster = Roster(ways)
+        tried = []
+        for now in range(4):
+            tried.append(roster.choose_alone([]))
+            roster.failed(tried[-1], 10.0 + now)
+        assert tried == ways
+        assert roster.choose_alone([]) is ways[0]
+
+    def test_tunnels_of_others_are_begun_with_only_when_all_else_failed_or_hangs(self) -> None:
+        direct, hanging = self.ways()[:2]
+        indirect = replace(direct, network="through tunnels", is_indirect=True)
+        roster = Roster([direct, hanging, indirect])
+        assert roster.choose_alone([]) is direct
+        roster.failed(direct, 10.0)
+        assert roster.choose_alone([]) is hanging
+        assert roster.choose_alone([hanging]) is indirect
 
 
 TLS, WEBSOCKET = ClearCarrier("tls"), ClearCarrier("websocket")
