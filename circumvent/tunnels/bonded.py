@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
@@ -56,6 +56,14 @@ class _Leg:
     @property
     def is_up(self) -> bool:
         return self.link is not None and self.link.carrier.state is CarrierState.UP
+
+
+def _repeat(ways: Sequence[Way]) -> bool:
+    return len(set(ways)) < len(ways)
+
+
+def _rtt(link: Link) -> float:
+    return link.carrier.estimate.srtt
 
 
 class BondedTunnel(Tunnel):
@@ -159,12 +167,19 @@ class BondedTunnel(Tunnel):
             if not up:
                 return self._redial(dials, now)
             self._up_at = self._redial_at = now
-            if len(up) + len(dials) >= self._wanted() or len(dials) >= DIALS:
+            used = [leg.way for leg in (*up, *dials)]
+            if len(dials) >= DIALS or not self._may_add(used):
                 return LOOK_AGAIN
-            way = self._roster.choose([leg.way for leg in (*up, *dials)], now)
+            way = self._roster.choose(used, now)
+            if len(used) >= self._wanted() and (way is None or way in used):
+                return LOOK_AGAIN
             if way is None:
                 return max(LEAST_PAUSE, self._roster.next_at() - now)
             self._dial(way, now)
+
+    def _may_add(self, used: list[Way]) -> bool:
+        """Whether carriers are missing, or one of two by the same way might make room."""
+        return len(used) < self._wanted() or (len(used) == self._wanted() and _repeat(used))
 
     def _redial(self, dials: list[_Leg], now: float) -> float:
         """No carrier is up: a round of dials, when it is time; returns seconds until the next."""
@@ -209,14 +224,19 @@ class BondedTunnel(Tunnel):
         return 1 if is_crowded else CARRIERS
 
     def _drop_spare(self) -> None:
-        """Memory is short, or a suspect recovered after it was replaced: the slowest goes."""
+        """Memory is short, or a suspect recovered after it was replaced: the slowest goes.
+
+        Those that share their way with another go first, for one by a way of its own.
+        """
         up, dials = self._split()
-        if len(up) >= self._wanted():
+        used, wanted = [leg.way for leg in up], self._wanted()
+        if len(up) >= wanted:
             for leg in dials:
-                self._give_up(leg)
-        links = [leg.link for leg in up if leg.link is not None]
-        if len(links) > self._wanted():
-            self._session.drop(max(links, key=lambda link: link.carrier.estimate.srtt))
+                if len(up) > wanted or leg.way in used or not _repeat(used):
+                    self._give_up(leg)
+        spare = [(used.count(leg.way) > 1, leg.link) for leg in up if leg.link is not None]
+        if len(spare) > wanted:
+            self._session.drop(max(spare, key=lambda each: (each[0], _rtt(each[1])))[1])
 
     def _give_up(self, leg: _Leg) -> None:
         self._legs.discard(leg)

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Thread
 
 HOST = "127.0.0.1"
@@ -72,8 +73,14 @@ class Passage:
             near, _ = await self._loop.sock_accept(self._listening)
             passing = Passing()
             passing.thawed.set()
-            passing.task = asyncio.ensure_future(self._carry(passing, near))
             self.passings.append(passing)
+            passing.task = asyncio.ensure_future(self._carry(passing, near))
+            passing.task.add_done_callback(partial(self._over, passing, near))
+
+    def _over(self, passing: Passing, near: socket.socket, _: asyncio.Task[None]) -> None:
+        """Also of one that was cancelled before it began."""
+        near.close()
+        self.passings.remove(passing)
 
     async def _carry(self, passing: Passing, near: socket.socket) -> None:
         with near, socket.socket() as far:
@@ -88,7 +95,6 @@ class Passage:
                     ways.create_task(self._pass(passing, far, near))
                 for sock in (near, far):  # both have ended: an ordinary close
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
-        self.passings.remove(passing)
 
     async def _pass(self, passing: Passing, source: socket.socket, sink: socket.socket) -> None:
         while data := await self._loop.sock_recv(source, PIECE):
