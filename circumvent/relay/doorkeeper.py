@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 
 from circumvent.errors import ProtocolError
 from circumvent.wire.http_carrier import MAX_UPLOAD
-from circumvent.wire.knock import Kind, Knock, open_knock
+from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, open_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent.wire.websocket_handshake import upgrade_key
 
 CLOCK_TOLERANCE = 15 * 60  # seconds; a client whose clock is further off learns it from Date
 MAX_SEEN = 100_000  # knocks of 30 minutes; 20 MB. More than that are replays or a flood
 _UPGRADES = frozenset((Kind.TLS, Kind.WEBSOCKET))
+_COUNT_ONCE = frozenset((Kind.WEBSOCKET, Kind.DOWNLOAD))  # uploads a front may repeat
+_NOBODYS = Knock(Kind.WEBSOCKET, 0, bytes(NONCE_SIZE))  # no request is answered sooner than others
 
 
 def _expect_anything(_: Knock) -> bool:
@@ -43,23 +45,27 @@ class Doorkeeper:
         cookies = head.headers.get(b"cookie", b"")
         opened = [open_knock(key, cookies, binding) for key in self.keys]
         knock = next((each for each in opened if each is not None), None)
-        if knock is None or not _is_as_promised(knock, head):
+        is_right = self._is_right(knock or _NOBODYS, head)
+        if knock is None or not is_right:
             return None
-        return knock if self._expects(knock) and self._is_fresh(knock) else None
+        if knock.kind in _COUNT_ONCE:
+            self._remember(knock)
+        return knock
 
-    def _is_fresh(self, knock: Knock) -> bool:
+    def _is_right(self, knock: Knock, head: RequestHead) -> bool:
+        """Whether it fits its request, its carrier and the time: all of it is looked at."""
+        return _is_as_promised(knock, head) & self._expects(knock) & self._is_timely(knock)
+
+    def _is_timely(self, knock: Knock) -> bool:
         """A channel keeps its own knock from counting twice, and a carrier its uploads'."""
-        if knock.kind is Kind.TLS:
-            return True
+        is_near = abs(int(self._now()) - knock.at) <= CLOCK_TOLERANCE
+        return knock.kind is Kind.TLS or (is_near and knock.nonce not in self._seen)
+
+    def _remember(self, knock: Knock) -> None:
         now = int(self._now())
-        if abs(now - knock.at) > CLOCK_TOLERANCE or knock.nonce in self._seen:
-            return False
-        if knock.kind is Kind.UPLOAD:  # there are many, and a front may repeat one
-            return True
         self._seen[knock.nonce] = now + 2 * CLOCK_TOLERANCE
         while len(self._seen) > MAX_SEEN or next(iter(self._seen.values())) < now:
             self._seen.popitem(last=False)
-        return True
 
 
 def _is_as_promised(knock: Knock, head: RequestHead) -> bool:

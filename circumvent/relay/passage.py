@@ -16,6 +16,7 @@ from typing import Any
 
 from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
+from circumvent.errors import StreamResetError
 from circumvent.memory import Account
 from circumvent.net.pump import pump
 from circumvent.wire.knock import Knock
@@ -57,18 +58,24 @@ class Passage:
         answers = asyncio.ensure_future(pump(self._site, self._visitor, self._account, self._note))
         try:
             await asyncio.wait((requests, answers), return_when=asyncio.FIRST_COMPLETED)
-            if not requests.done():
-                answers.result()  # raises when the site broke off
-                await _stop(requests)
-                await self._linger()
-                return None
-            admission = requests.result()
-            if admission is None:
-                await answers
-            return admission
+            if requests.done() and (admission := requests.result()) is not None:
+                return admission
+            await self._last_words(answers)
+            await _stop(requests)
+            await self._linger()
+            return None
         finally:
-            self._site.abort()  # first: the wait below may be cancelled too
             await _stop(requests, answers)
+            self._site.abort()
+
+    async def _last_words(self, answers: asyncio.Future[None]) -> None:
+        """A site that is told more than it wants to hear breaks off: what it said still counts."""
+        try:
+            await answers
+        except StreamResetError as error:
+            if error.stage == "write":  # it is the visitor who is gone
+                raise
+            self._visitor.write_eof()
 
     async def _linger(self) -> None:
         """The site closed: let its last words arrive, which a reset would overtake."""
@@ -78,6 +85,14 @@ class Passage:
                     pass
 
     async def _pass_requests(self) -> Admission | None:
+        try:
+            return await self._watch_requests()
+        except StreamResetError as error:
+            if error.stage != "write":
+                raise
+            return None  # the site hears nothing more, and may have answered
+
+    async def _watch_requests(self) -> Admission | None:
         watch = RequestWatch()
         while not watch.blind:
             data = await receive(self._visitor, self._account)

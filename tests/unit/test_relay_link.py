@@ -33,7 +33,7 @@ links = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(links)
 def test_a_link_survives_being_written_and_read(link: RelayLink) -> None:
     assert parse_relay_link(format_relay_link(link)) == link
