@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import stat
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from threading import Thread
@@ -72,7 +71,10 @@ async def _standard_input() -> bytes:
             done.set_result(data)
 
     def read() -> None:
-        data = sys.stdin.buffer.read(MAX_BUNDLE + 1)
+        data = b""
+        # Not sys.stdin: its lock would be held when the program ends.
+        while len(data) <= MAX_BUNDLE and (piece := os.read(0, MAX_BUNDLE)):
+            data += piece
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(hand_over, data)
 
