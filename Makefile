@@ -15,7 +15,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -m pip install --quiet --editable '.[test,fuzz,lint]'
 	touch $@
 
-demo: $(READY) ## real test servers on loopback, a fetch through them, one is killed meanwhile
+demo: $(READY) ## a relay and real servers on loopback; carriers are cut and a server killed meanwhile
 	$(PYTHON) -m tests.demo
 
 test: lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests

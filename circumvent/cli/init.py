@@ -108,7 +108,8 @@ def _public(origin: Origin) -> dict[str, object]:
 def _line(origin: Origin) -> str:
     public = _public(origin)
     name = f" ({origin.name})" if origin.name else ""
+    sources, servers = len(origin.sources), public["entries"]
     return (
-        f"{public['kind']} {origin.id}{name}: {public['sources']} sources,"
-        f" {public['entries']} servers known"
+        f"{public['kind']} {origin.id}{name}: {sources} source{'s' * (sources != 1)},"
+        f" {servers} server{'s' * (servers != 1)} known"
     )

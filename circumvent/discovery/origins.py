@@ -16,6 +16,7 @@ from circumvent.wire.subscription import parse_subscription
 
 SUBSCRIPTION = "sub+https://"
 SUBSCRIPTION_DAYS = 7  # how long its links are used when nothing newer comes
+LOCAL = "file:"
 _DAY = 24 * 3600
 
 
@@ -38,8 +39,12 @@ class Origin:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where to ask: what the last bundle named, then what the invite names."""
-        named = self.bundle.sources if self.bundle else ()
+        """Where to ask: what the last bundle named, then what the invite names.
+
+        Which files of this machine are read is the user's choice, not a bundle's.
+        """
+        said = self.bundle.sources if self.bundle else ()
+        named = tuple(source for source in said if not source.lower().startswith(LOCAL))
         return tuple(dict.fromkeys(named + self.first_sources))
 
     def entries(self, now: float) -> tuple[str, ...]:

@@ -56,6 +56,14 @@ _EMBEDDED = (
 )
 
 
+def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
+    """The IPv4 address inside of an IPv6 one."""
+    for network, shift in _EMBEDDED:
+        if address in network:
+            return IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+    return None
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is anybody's on the Internet; never raises."""
     try:
@@ -69,19 +77,38 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
         return not any(address in network for network in _NOT_PUBLIC)
     if address.scope_id is not None:
         return False
-    for network, shift in _EMBEDDED:
-        if address in network:
-            return _is_public(IPv4Address(int(address) >> shift & 0xFFFFFFFF))
+    inner = _embedded(address)
+    if inner is not None:
+        return _is_public(inner)
     return address in _PUBLIC_IPV6 and not any(address in n for n in _NOT_PUBLIC_IPV6)
 
 
+def plain(address: str) -> str:
+    """An IP address in its usual spelling, and IPv4 as such where it is mapped into IPv6.
+
+    Raises ValueError.
+    """
+    parsed = ipaddress.ip_address(address)
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)
+
+
 def is_ours(address: str) -> bool:
-    """Whether this machine has that address itself: what listens there may trust the machine."""
+    """Whether this machine has that address itself: what listens there may trust the machine.
+
+    Also where it stands inside of an IPv6 address.
+    """
+    inner = _embedded(ipaddress.ip_address(address))
+    return _is_local(address) or (inner is not None and _is_local(str(inner)))
+
+
+def _is_local(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, _DISCARD_PORT))
-            return str(probe.getsockname()[0]) == address
+            mine = probe.getsockname()[0].partition("%")[0]
+            return ipaddress.ip_address(mine) == ipaddress.ip_address(address)
     except OSError:
         return False  # there is no way to it, and connecting will say so
 

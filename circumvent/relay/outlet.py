@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 from collections.abc import Sequence
 
 from circumvent.errors import DestinationError, DialError, Reason
 from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
-from circumvent.relay.egress import EgressPolicy
+from circumvent.relay.egress import EgressPolicy, plain
 from circumvent.relay.resolver import NameResolver
 from circumvent.wire.address import Destination
 
@@ -56,9 +55,9 @@ class Outlet:
 
     async def _addresses(self, host: str) -> Sequence[str]:
         try:
-            found: Sequence[str] = (str(ipaddress.ip_address(host)),)
+            found: Sequence[str] = (plain(host),)
         except ValueError:
-            found = await self._resolver.resolve(host)
+            found = tuple(map(plain, await self._resolver.resolve(host)))
         allowed = [address for address in found[:MAX_ADDRESSES] if self._policy.allows(address)]
         if not allowed:
             raise DestinationError(Reason.FORBIDDEN)

@@ -94,18 +94,20 @@ class Relay:
                 task.result()
 
     def reload(self) -> None:
-        """Read the directory anew; sessions go on, unless their user is gone.
+        """Read the directory anew; sessions go on, unless their user or the user's token is gone.
 
         The address, the cover site, the memory and the metrics' address stay as they are. Raises
         ConfigError; then all stays as it is.
         """
         home = RelayHome.load(self._home.directory)
         context = self._web_context(home)
+        tokens = {user.name: user.token for user in self._users.by_name.values()}
         self._apply(home)
         if self._front is not None:
             self._front.house.context = context
         for hosted in tuple(self._host.sessions.values()):
-            if hosted.user not in self._users.by_name:
+            user = self._users.by_name.get(hosted.user)
+            if user is None or user.token != tokens[hosted.user]:
                 hosted.session.close(CloseReason.REFUSED)
 
     def status(self) -> RelayStatus:

@@ -152,6 +152,8 @@ class Health:
             _acquit(live, rtt)
         elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
             live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then
+            if self._manager.is_up():
+                live.give_up_unanswered()
         else:
             self._manager.lose(live, str(failure))
 

@@ -121,6 +121,12 @@ class LiveTunnel:
             if since < begun_before and not limit.expired():
                 limit.reschedule(0.0)
 
+    def give_up_unanswered(self) -> None:
+        """Streams that may be sent again need not wait for this tunnel to come back."""
+        for relay in tuple(self.relays):
+            if relay.flight:
+                relay.stream.abort()
+
     def abort_streams(self) -> None:
         """Cut every stream: their users notice at once and can try again."""
         self.give_up_openings()

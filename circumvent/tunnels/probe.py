@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from circumvent.api.contracts import Tunnel
 from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
-from circumvent.errors import ProbeError
+from circumvent.errors import DestinationError, ProbeError
 from circumvent.memory import Account
 from circumvent.net.stagger import first_success
 from circumvent.wire.address import Destination
@@ -79,6 +79,9 @@ async def _probe(tunnel: Tunnel, account: Account, target: ProbeTarget) -> float
     stream = await tunnel.open(target.destination)
     try:
         return await _ask(stream, account, target)
+    except DestinationError as error:
+        message = f"the server answers, but cannot reach the page of probe_urls: {error}"
+        raise ProbeError(message, stage="probe") from error
     finally:
         stream.abort()
 

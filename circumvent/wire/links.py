@@ -101,7 +101,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """Split ``host:port`` or ``[IPv6]:port``; raises LinkError."""
     host, colon, port = text.rpartition(":")
     if not colon or host.startswith("[") != host.endswith("]"):
-        raise LinkError("port: missing; write ':' and a port after the host")
+        raise LinkError("port: missing after the host; copy the whole link")
     if host.startswith("["):
         return _parse_ipv6(host[1:-1]), _parse_port(port)
     if ":" in host:

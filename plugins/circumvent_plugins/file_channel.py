@@ -7,11 +7,12 @@ looked at every few seconds, so a bundle that is dropped there is used at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
-import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
+from threading import Thread
 from urllib.parse import unquote
 
 from circumvent.api import Channel, ChannelError, Cost, Fetch, LinkError, Verdict, hookimpl
@@ -40,7 +41,7 @@ class FileChannel(Channel):
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         path = _path_of(fetch.source)
         if path == STANDARD_INPUT:
-            yield _bounded(await asyncio.to_thread(sys.stdin.buffer.read, MAX_BUNDLE + 1))
+            yield _bounded(await _standard_input())
             return
         files = await asyncio.to_thread(_newest, path)
         seen = " ".join(f"{file.name}:{status.st_mtime_ns}" for file, status in files)
@@ -58,6 +59,27 @@ class FileChannel(Channel):
         del fetch.notes[SEEN]  # none of them was good: look again next time
         if failure is not None:
             raise failure
+
+
+async def _standard_input() -> bytes:
+    """What comes in; in a daemon, for nobody can end a read that nobody answers."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[bytes] = loop.create_future()
+
+    def hand_over(data: bytes) -> None:
+        if not done.done():
+            done.set_result(data)
+
+    def read() -> None:
+        data = b""
+        # Not sys.stdin: its lock would be held when the program ends.
+        while len(data) <= MAX_BUNDLE and (piece := os.read(0, MAX_BUNDLE)):
+            data += piece
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(hand_over, data)
+
+    Thread(target=read, daemon=True).start()
+    return await done
 
 
 def _path_of(source: str) -> str:

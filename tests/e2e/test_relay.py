@@ -130,6 +130,17 @@ def test_users_come_and_go_while_sessions_go_on(tmp_path: Path, destinations: De
             other.process.await_that(lambda: not other.carriers(), "was shut out")
 
 
+def test_a_new_token_ends_the_sessions_of_the_old_one(
+    tmp_path: Path, destinations: Destinations
+) -> None:
+    with world(tmp_path, destinations) as made:
+        relay, file = made.relay, made.relay.directory / "users.toml"
+        assert user_rows(relay)[0]["sessions"] == 1
+        file.write_text(re.sub(r'(token = ")(....)', r"\1AAAA", file.read_text()))
+        relay.process.send(signal.SIGHUP)
+        relay.process.await_that(lambda: user_rows(relay)[0]["sessions"] == 0, "ended the session")
+
+
 def remove_user(relay: RunningRelay, name: str) -> None:
     file = relay.directory / "users.toml"
     entries = re.split(r"(?=\[\[users\]\])", file.read_text())

@@ -336,6 +336,12 @@ async def test_sources_can_move(begin: Begin, pass_days: PassDays) -> None:
     assert new.asked
 
 
+def test_a_bundle_says_nothing_of_the_files_of_this_machine() -> None:
+    origin = invited(Told("one"))
+    learnt = origin.learn(fresh(sources=("file:/etc", "FILE:-", "https://m.test/b")), time.time())
+    assert learnt.sources == ("https://m.test/b", "one:here")
+
+
 async def test_a_clock_that_is_behind_is_told(begin: Begin) -> None:
     now = int(time.time())
     scene = begin(Told("one", [signed(Bundle(7, now + 7200, now + 86400, LINKS))]))

@@ -98,6 +98,21 @@ class TestFailover:
             assert bad.visits_to(SITE)[0].heard == HELLO
             assert [visit.heard for visit in good.visits_to(SITE)] == [HELLO]
 
+    async def test_a_hello_does_not_wait_for_a_tunnel_that_may_come_back(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            gone = made[0]
+            prefer(home, gone)
+            gone.freeze()
+            browser = await home.visit(SITE)
+            await browser.say(HELLO)
+            await until(lambda: bool(home.through(gone).relays))
+            home.through(gone).tunnel.resumes = True  # as a session does
+            assert await browser.hear(len(REPLY)) == REPLY
+            assert home.through(gone) in home.manager.tunnels
+
     async def test_after_the_answer_what_follows_goes_the_same_way_once(
         self, tmp_path: Path
     ) -> None:

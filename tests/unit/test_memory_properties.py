@@ -155,7 +155,7 @@ class MemoryMachine(RuleBasedStateMachine):
         self.turn()
         plain = [asker for asker in self.charges if asker.account is self.accounts[0]]
         for waiting in (self.steps, plain):  # limits and guarantees of their own may reorder
-            served = [asker.task.done() for asker in waiting if not asker.task.cancelled()]
+            served = [asker.task.done() for asker in waiting if not has_failed(asker.task)]
             assert served == sorted(served, reverse=True), "not first come, first served"
         for asker in [asker for asker in self.steps if asker.task.done()]:
             self.steps.remove(asker)
@@ -163,7 +163,7 @@ class MemoryMachine(RuleBasedStateMachine):
                 self.use(asker.task.result(), asker.size, is_step=True)
         for asker in [asker for asker in self.charges if asker.task.done()]:
             self.charges.remove(asker)
-            if not asker.task.cancelled() and asker.task.exception() is not None:
+            if has_failed(asker.task) and not asker.task.cancelled():
                 assert isinstance(asker.task.exception(), BudgetError)
 
     @rule()
@@ -225,6 +225,11 @@ class MemoryMachine(RuleBasedStateMachine):
         pattern = WORD.pack(self.serial) * (len(lease.view) // WORD.size)
         lease.view[:] = pattern
         self.live.append(Live(lease, pattern, is_step))
+
+
+def has_failed(task: asyncio.Task[Any]) -> bool:
+    """Cancelled, or told at once that what it wants can never be had: it leaves the queue."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 MemoryMachine.TestCase.settings = settings(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from circumvent.errors import DestinationError, Reason
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import egress
-from circumvent.relay.egress import EgressPolicy, is_ours, is_public
+from circumvent.relay.egress import EgressPolicy, is_ours, is_public, plain
 from circumvent.relay.outlet import Outlet
 from circumvent.relay.resolver import NameResolver
 from circumvent.wire.address import Destination
@@ -197,3 +197,23 @@ async def test_a_closed_port_refuses() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         pass
     assert await refusal(outlet(Only("127.0.0.1"), Names()), "127.0.0.1", port) is Reason.REFUSED
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "::ffff:7f00:1", "64:ff9b::127.0.0.1"]
+)
+def test_our_own_address_is_known_in_every_spelling(address: str) -> None:
+    assert is_ours(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ("::ffff:8.8.4.4", "8.8.4.4"),
+        ("::FFFF:0808:0404", "8.8.4.4"),
+        ("2001:DB8::0:1", "2001:db8::1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
+)
+def test_what_is_judged_is_what_is_connected_to(address: str, same: str) -> None:
+    assert plain(address) == same
