@@ -39,7 +39,10 @@ class Bucket:
 
 
 class Meter:
-    """One user's: bytes each way since the relay started, open streams, and the pace."""
+    """One user's: bytes each way since the relay started, streams, and the pace.
+
+    ``streams`` are those that are open or about to be.
+    """
 
     __slots__ = ("bytes_down", "bytes_up", "down", "streams", "up")
 

@@ -39,13 +39,13 @@ class Outlet:
         self._resolver = resolver
         self._buffers = buffers
 
-    async def open(self, destination: Destination) -> TcpStream:
-        """A connection; raises DestinationError."""
+    async def open(self, destination: Destination, user: str) -> TcpStream:
+        """A connection for ``user``; raises DestinationError."""
         if not self._policy.allows_port(destination.port):
             raise DestinationError(Reason.FORBIDDEN)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                addresses = await self._addresses(destination.host)
+                addresses = await self._addresses(destination.host, user)
                 return await connect_any(addresses, destination.port, self._buffers)
         except TimeoutError:
             raise DestinationError(Reason.TIMED_OUT) from None
@@ -53,11 +53,11 @@ class Outlet:
             reason = _REASONS.get(error.errno or 0, Reason.FAILURE)
             raise DestinationError(reason, errno=error.errno) from None
 
-    async def _addresses(self, host: str) -> Sequence[str]:
+    async def _addresses(self, host: str, user: str) -> Sequence[str]:
         try:
             found: Sequence[str] = (plain(host),)
         except ValueError:
-            found = tuple(map(plain, await self._resolver.resolve(host)))
+            found = tuple(map(plain, await self._resolver.resolve(host, user)))
         allowed = [address for address in found[:MAX_ADDRESSES] if self._policy.allows(address)]
         if not allowed:
             raise DestinationError(Reason.FORBIDDEN)

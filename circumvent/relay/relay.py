@@ -235,12 +235,14 @@ class Relay:
         user = self._users.by_name.get(name)
         if user is None or user.meter.streams >= user.limits.streams:
             raise BudgetError("the user has too many streams", stage="limit")
+        user.meter.streams += 1  # before it is open: a user may ask faster than anybody answers
         try:
-            stream = await self._outlet.open(destination)
+            return MeteredStream(await self._outlet.open(destination, name), user.meter)
         except DestinationError as error:
             self._refused[error.reason.name.lower()] += 1
             raise
-        return MeteredStream(stream, user.meter)
+        finally:
+            user.meter.streams -= 1
 
     def _describe(self, user: User) -> UserStatus:
         sessions = self._sessions_of(user.name)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +32,28 @@ SHORTEST, LONGEST = 10, 600  # seconds that an answer is kept, whatever its owne
 NEGATIVE = 15.0  # seconds: who asks again and again for nothing is answered by us
 TRIES = (1.0, 2.0, 3.0)  # seconds for each; nameservers take turns
 MAX_QUESTIONS = 256  # at a time, each with a socket for A and one for AAAA
+USER_SHARE = 4  # part of them for one user: names that nobody answers for cost only who asks
+TURN_SECONDS = 2.0  # to wait for one's turn; browsers would rather know
 _PAYLOAD = 1232  # RFC 9715: fits every path unfragmented, and 40 addresses fit it
 _LOOPBACK = ("127.0.0.1", "::1")
 
 Answer = tuple[float, Sequence[str]]  # until when it is good; nothing when there is no such name
 
 
+@dataclass(slots=True)
+class _Question:
+    """Goes on while somebody waits for the answer."""
+
+    task: asyncio.Task[Answer]
+    askers: int = 0
+
+
 class NameResolver:
-    """Asks ``nameservers``; one question at a time for each name."""
+    """Asks ``nameservers``; one question at a time for each name and user.
+
+    What is answered is kept for all users, but none waits for another one's question: that may
+    be in line behind many.
+    """
 
     def __init__(
         self, nameservers: Sequence[Destination], now: Callable[[], float] = time.monotonic
@@ -45,47 +61,68 @@ class NameResolver:
         self._nameservers = nameservers
         self._now = now
         self._kept: OrderedDict[str, Answer] = OrderedDict()
-        self._asking: dict[str, asyncio.Task[Answer]] = {}
+        self._asking: dict[tuple[str, str], _Question] = {}
         self._turns = asyncio.Semaphore(MAX_QUESTIONS)
+        self._shares: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(MAX_QUESTIONS // USER_SHARE)
+        )
 
-    async def resolve(self, name: str) -> Sequence[str]:
-        """IP addresses of ``name``; raises DestinationError."""
+    async def resolve(self, name: str, user: str) -> Sequence[str]:
+        """IP addresses of ``name``, for ``user``; raises DestinationError."""
         name = _normal(name)
         if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 §6.3
             return _LOOPBACK
         until, addresses = self._kept.get(name, (0.0, ()))
         if until <= self._now():
-            _, addresses = await asyncio.shield(self._question(name))
+            _, addresses = await self._share_question(user, name)
         if not addresses:
             raise DestinationError(Reason.HOST_UNREACHABLE)
         return addresses
 
-    def _question(self, name: str) -> asyncio.Task[Answer]:
-        """Shared by all who ask for the same name; goes on when one of them gives up."""
-        task = self._asking.get(name)
-        if task is None:
-            task = self._asking[name] = asyncio.ensure_future(self._ask(name))
-            task.add_done_callback(lambda task: self._keep(name, task))
-        return task
+    async def _share_question(self, user: str, name: str) -> Answer:
+        """It goes on when one of its askers gives up, and ends when the last one does."""
+        question = self._asking.get((user, name))
+        if question is None:
+            task = asyncio.ensure_future(self._ask(user, name))
+            question = self._asking[user, name] = _Question(task)
+        question.askers += 1
+        try:
+            return await asyncio.shield(question.task)
+        finally:
+            question.askers -= 1
+            if not question.askers:
+                del self._asking[user, name]
+                question.task.cancel()
 
-    def _keep(self, name: str, task: asyncio.Task[Answer]) -> None:
-        del self._asking[name]
-        if task.cancelled() or task.exception() is not None:
-            return
-        self._kept[name] = task.result()
+    def _keep(self, name: str, answer: Answer) -> None:
+        self._kept[name] = answer
         self._kept.move_to_end(name)
         if len(self._kept) > MAX_NAMES:
             self._kept.popitem(last=False)
 
-    async def _ask(self, name: str) -> Answer:
-        async with self._turns:
+    async def _ask(self, user: str, name: str) -> Answer:
+        async with self._turn(user):
             for number, seconds in enumerate(TRIES):
                 nameserver = self._nameservers[number % len(self._nameservers)]
                 kinds = [self._ask_one(nameserver, name, kind, seconds) for kind in ("A", "AAAA")]
                 found = [part for part in await asyncio.gather(*kinds) if part is not None]
                 if found:
-                    return _joined(found, self._now())
+                    answer = _joined(found, self._now())
+                    self._keep(name, answer)
+                    return answer
         raise DestinationError(Reason.TIMED_OUT)
+
+    @asynccontextmanager
+    async def _turn(self, user: str) -> AsyncIterator[None]:
+        """First among the user's own questions, then among everybody's."""
+        async with AsyncExitStack() as turns:
+            try:
+                async with asyncio.timeout(TURN_SECONDS):
+                    await turns.enter_async_context(self._shares[user])
+                    await turns.enter_async_context(self._turns)
+            except TimeoutError:
+                raise DestinationError(Reason.TIMED_OUT) from None
+            yield
 
     async def _ask_one(
         self, nameserver: Destination, name: str, kind: str, seconds: float

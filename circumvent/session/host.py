@@ -186,7 +186,7 @@ class SessionHost:
 
     async def _carry(self, hosted: Hosted, stream: SessionStream, opening: bytes) -> None:
         try:
-            far = await self._open_destination(hosted.user, parse_opening(opening))
+            far = await self._reach(hosted.user, stream, opening)
         except DestinationError as error:
             stream.cut(_REASONS[error.reason])
         except CircumventError:
@@ -196,6 +196,16 @@ class SessionHost:
             raise
         else:
             await join(stream, far, self._account, hosted.sent_up, hosted.sent_down)
+
+    async def _reach(self, user: str, stream: SessionStream, opening: bytes) -> ByteStream:
+        """The destination; the task is cancelled when the stream is given up meanwhile.
+
+        Else opening and resetting streams would cost the relay sockets, and the user nothing.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the checker
+        with stream.while_wanted(task.cancel):
+            return await self._open_destination(user, parse_opening(opening))
 
 
 def _join(hosted: Hosted, hello: Create, user: str) -> Hosted | CloseReason:

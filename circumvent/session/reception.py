@@ -162,7 +162,8 @@ class Reception:
         stream.reason = stream.reason or _reset_reason(payload)
         state.inbound.discard(stream)
         state.grant_session()
-        state.wake_reader(stream)
+        stream.waits_to_read = False
+        state.woken.append(stream)  # also who does not read yet may go by it
         state.retire_if_over(stream)
         return True
 

@@ -85,6 +85,7 @@ class State:
         if stream.is_over:
             self.inbound.discard(stream)
             self.streams.retire(stream)
+            self.woken.append(stream)
 
     def _starve(self, stream: Stream) -> None:
         """No memory for what came: that stream is cut, and nothing else suffers."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from circumvent.api.streams import ByteStream
@@ -38,13 +39,14 @@ class SessionStream(ByteStream):
     So it never holds anything unsent, and closing it loses nothing.
     """
 
-    __slots__ = ("_reader", "_session", "_stream", "_writer")
+    __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
 
     def __init__(self, session: Session, stream: Stream) -> None:
         self._session = session
         self._stream = stream
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._give_up: Callable[[], object] | None = None
         stream.owner = self
 
     def wake(self) -> None:
@@ -52,6 +54,23 @@ class SessionStream(ByteStream):
         for waiter in (self._reader, self._writer):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
+        if self._give_up is not None and self._stream.is_given_up:
+            give_up, self._give_up = self._give_up, None
+            give_up()
+
+    @contextmanager
+    def while_wanted(self, give_up: Callable[[], object]) -> Iterator[None]:
+        """Call ``give_up`` as soon as the peer wants nothing of the stream any more.
+
+        Raises StreamResetError when that is so already.
+        """
+        if self._stream.is_given_up:
+            raise self._error("open")
+        self._give_up = give_up
+        try:
+            yield
+        finally:
+            self._give_up = None
 
     def wait_readable(self) -> Awaitable[None]:
         if self._stream.is_readable:

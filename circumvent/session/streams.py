@@ -187,6 +187,11 @@ class Stream:
             return False
         return self.receiving is Receiving.CUT or self.is_at_end
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the peer took back what it asked for; that it only ended leaves work to do."""
+        return self.receiving is Receiving.CUT or self.is_over
+
     def send_event(self, event: Event) -> bool:
         """Change our direction; False when the event changes nothing."""
         after = SENDING.get((self.sending, event))

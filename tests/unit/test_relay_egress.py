@@ -116,8 +116,9 @@ class Names(NameResolver):
         super().__init__(())
         self.answers = list(answers)
 
-    async def resolve(self, name: str) -> Sequence[str]:
+    async def resolve(self, name: str, user: str) -> Sequence[str]:
         assert name.endswith(".test")
+        assert user == "anna"
         return self.answers.pop(0)
 
 
@@ -153,7 +154,7 @@ def outlet(policy: EgressPolicy, resolver: NameResolver) -> Outlet:
 
 async def refusal(way_out: Outlet, host: str, port: int) -> Reason:
     with pytest.raises(DestinationError) as caught:
-        await way_out.open(Destination(host, port))
+        await way_out.open(Destination(host, port), "anna")
     assert host not in str(caught.value)
     return caught.value.reason
 
@@ -161,7 +162,7 @@ async def refusal(way_out: Outlet, host: str, port: int) -> Reason:
 async def test_what_was_looked_at_is_what_is_connected_to() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         policy, names = Only("127.0.0.2"), Names(("127.0.0.2",), ("127.0.0.1",))
-        stream = await outlet(policy, names).open(Destination("rebinding.test", port))
+        stream = await outlet(policy, names).open(Destination("rebinding.test", port), "anna")
         assert stream.peer == "127.0.0.2"
         assert policy.asked == ["127.0.0.2"]
         assert len(names.answers) == 1
@@ -171,7 +172,8 @@ async def test_what_was_looked_at_is_what_is_connected_to() -> None:
 async def test_only_allowed_addresses_of_a_name_are_tried() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         names = Names(("127.0.0.1", "127.0.0.2", "::1"))
-        stream = await outlet(Only("127.0.0.2"), names).open(Destination("mixed.test", port))
+        way_out = outlet(Only("127.0.0.2"), names)
+        stream = await way_out.open(Destination("mixed.test", port), "anna")
         assert stream.peer == "127.0.0.2"
         stream.abort()
 

@@ -19,6 +19,7 @@ from circumvent.relay import resolver
 from circumvent.relay.resolver import NameResolver, parse_nameservers
 from circumvent.wire.address import Destination
 
+ANNA, BEN = "anna", "ben"
 Reply = Callable[[dns.message.QueryMessage], Sequence[dns.message.Message]]
 
 
@@ -88,11 +89,11 @@ async def test_both_families_are_asked_for_at_once_and_kept_for_their_ttl() -> N
     clock = Clock()
     async with nameserver(lambda q: [answer(q, "192.0.2.1", "2001:db8::1", ttl=60)]) as server:
         names = NameResolver([server.place], clock)
-        assert await names.resolve("Name.Test.") == ["192.0.2.1", "2001:db8::1"]
-        assert await names.resolve("name.test") == ["192.0.2.1", "2001:db8::1"]
+        assert await names.resolve("Name.Test.", ANNA) == ["192.0.2.1", "2001:db8::1"]
+        assert await names.resolve("name.test", ANNA) == ["192.0.2.1", "2001:db8::1"]
         assert sorted(server.asked) == [("name.test", "A"), ("name.test", "AAAA")]
         clock.now += 61
-        await names.resolve("name.test")
+        await names.resolve("name.test", ANNA)
         assert len(server.asked) == 4
 
 
@@ -101,12 +102,12 @@ async def test_ttls_are_bounded(ttl: int, kept: int) -> None:
     clock = Clock()
     async with nameserver(lambda q: [answer(q, "192.0.2.1", ttl=ttl)]) as server:
         names = NameResolver([server.place], clock)
-        await names.resolve("name.test")
+        await names.resolve("name.test", ANNA)
         clock.now += kept - 1
-        await names.resolve("name.test")
+        await names.resolve("name.test", ANNA)
         assert len(server.asked) == 2
         clock.now += 2
-        await names.resolve("name.test")
+        await names.resolve("name.test", ANNA)
         assert len(server.asked) == 4
 
 
@@ -115,7 +116,7 @@ async def test_no_more_names_are_kept_than_planned(monkeypatch: pytest.MonkeyPat
     async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
         names = NameResolver([server.place])
         for name in ("a.test", "b.test", "c.test", "c.test", "a.test"):
-            await names.resolve(name)
+            await names.resolve(name, ANNA)
         assert [name for name, kind in server.asked if kind == "A"] == [
             "a.test",
             "b.test",
@@ -127,12 +128,57 @@ async def test_no_more_names_are_kept_than_planned(monkeypatch: pytest.MonkeyPat
 async def test_who_asks_for_the_same_name_shares_the_question() -> None:
     async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
         names = NameResolver([server.place])
-        impatient = asyncio.ensure_future(names.resolve("name.test"))
-        patient = [names.resolve("name.test") for _ in range(5)]
+        impatient = asyncio.ensure_future(names.resolve("name.test", ANNA))
+        patient = [names.resolve("name.test", ANNA) for _ in range(5)]
         await asyncio.sleep(0)
         impatient.cancel()
         assert await asyncio.gather(*patient) == [["192.0.2.1"]] * 5
         assert len(server.asked) == 2
+
+
+async def test_a_question_ends_when_its_last_asker_leaves() -> None:
+    async with nameserver(lambda _: []) as silent:
+        before = asyncio.all_tasks()
+        names = NameResolver([silent.place])
+        askers = [asyncio.ensure_future(names.resolve("name.test", ANNA)) for _ in range(3)]
+        while len(silent.asked) < 2:  # noqa: ASYNC110 - the nameserver has no event
+            await asyncio.sleep(0.001)
+        for asker in askers:
+            asker.cancel()
+        await asyncio.wait(askers)
+        await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() == before
+        silent.reply = lambda q: [answer(q, "192.0.2.1")]
+        assert await names.resolve("name.test", ANNA) == ["192.0.2.1"]
+
+
+async def test_one_users_silent_names_hold_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver, "MAX_QUESTIONS", 8)
+    monkeypatch.setattr(resolver, "TURN_SECONDS", 0.1)
+
+    def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
+        name = query.question[0].name.to_text()
+        return [] if name.startswith("silent") else [answer(query, "192.0.2.1")]
+
+    async with nameserver(reply) as server:
+        names = NameResolver([server.place])
+        silent = [
+            asyncio.ensure_future(names.resolve(f"silent{number}.test", ANNA))
+            for number in range(32)
+        ]
+        hostage = asyncio.ensure_future(names.resolve("name.test", ANNA))
+        await asyncio.sleep(0.02)
+        async with asyncio.timeout(0.07):
+            assert await names.resolve("name.test", BEN) == ["192.0.2.1"]
+        assert len({name for name, _ in server.asked}) == 8 // resolver.USER_SHARE + 1
+        with pytest.raises(DestinationError) as caught:
+            await hostage
+        assert caught.value.reason is Reason.TIMED_OUT
+        for asker in silent:
+            asker.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
 
 
 async def test_forged_answers_are_passed_over() -> None:
@@ -143,7 +189,7 @@ async def test_forged_answers_are_passed_over() -> None:
         return [forged, answer(other, "198.51.100.66"), answer(query, "192.0.2.1")]
 
     async with nameserver(reply) as server:
-        assert await NameResolver([server.place]).resolve("name.test") == ["192.0.2.1"]
+        assert await NameResolver([server.place]).resolve("name.test", ANNA) == ["192.0.2.1"]
 
 
 async def test_a_chain_of_names_is_followed() -> None:
@@ -156,7 +202,7 @@ async def test_a_chain_of_names_is_followed() -> None:
         return [response]
 
     async with nameserver(reply) as server:
-        assert await NameResolver([server.place]).resolve("alias.test") == ["192.0.2.7"]
+        assert await NameResolver([server.place]).resolve("alias.test", ANNA) == ["192.0.2.7"]
 
 
 async def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
@@ -164,7 +210,7 @@ async def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
         names = NameResolver([server.place])
         for _ in range(3):
             with pytest.raises(DestinationError) as caught:
-                await names.resolve("nothing.test")
+                await names.resolve("nothing.test", ANNA)
             assert caught.value.reason is Reason.HOST_UNREACHABLE
         assert len(server.asked) == 2
 
@@ -179,20 +225,20 @@ async def test_the_next_nameserver_is_asked_when_one_is_silent_or_refuses(
         nameserver(lambda q: [answer(q, "192.0.2.1")]) as good,
     ):
         names = NameResolver([silent.place, broken.place, good.place])
-        assert await names.resolve("name.test") == ["192.0.2.1"]
+        assert await names.resolve("name.test", ANNA) == ["192.0.2.1"]
 
 
 async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolver, "TRIES", (0.02, 0.02))
     async with nameserver(lambda _: []) as silent:
         with pytest.raises(DestinationError) as caught:
-            await NameResolver([silent.place]).resolve("name.test")
+            await NameResolver([silent.place]).resolve("name.test", ANNA)
         assert caught.value.reason is Reason.TIMED_OUT
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "a.localhost"])
 async def test_localhost_is_never_asked_for(name: str) -> None:
-    assert await NameResolver([]).resolve(name) == ("127.0.0.1", "::1")
+    assert await NameResolver([]).resolve(name, ANNA) == ("127.0.0.1", "::1")
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "x" * 64 + ".test", "\u2024", "a\x00b"])
@@ -200,7 +246,7 @@ async def test_names_that_cannot_be_asked_for(name: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(resolver, "TRIES", (0.01,))
     async with nameserver(lambda _: []) as silent:
         with pytest.raises(DestinationError):
-            await NameResolver([silent.place]).resolve(name)
+            await NameResolver([silent.place]).resolve(name, ANNA)
 
 
 def test_nameservers_are_addresses() -> None:

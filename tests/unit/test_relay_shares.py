@@ -1,0 +1,162 @@
+"""What one user asks for costs no more than that user's limits, and nothing of the others'."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from circumvent.memory import Memory
+from circumvent.net.tcp import TcpStream
+from circumvent.relay import setup
+from circumvent.relay.config import Limits
+from circumvent.relay.outlet import Outlet
+from circumvent.relay.relay import Relay
+from circumvent.session.handshake import introduce
+from circumvent.session.limits import Limits as SessionLimits
+from circumvent.session.session import Session
+from circumvent.session.stream import SessionStream
+from circumvent.wire.address import Destination
+from circumvent.wire.credential import make_credential
+from circumvent.wire.hello import Create
+from circumvent.wire.opening import format_opening
+from tests.conformance.byte_stream import read_once
+from tests.conformance.far_end import connected
+
+LIMIT = 8
+BINDING = b"a channel"
+OPENING = format_opening(Destination("never.test", 443))
+BUFFER = 128 * 1024
+
+
+class Never(Outlet):
+    """Whoever asks waits; ``pending`` do, ``most`` did at a time, ``asked`` did in all."""
+
+    def __init__(self) -> None:
+        self.pending = self.most = self.asked = 0
+
+    async def open(self, destination: Destination, user: str) -> TcpStream:
+        assert (destination.host, bool(user)) == ("never.test", True)
+        self.asked += 1
+        self.pending += 1
+        self.most = max(self.most, self.pending)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.pending -= 1
+        raise AssertionError
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    relay: Relay
+    outlet: Never
+    client: Session
+
+    def open(self, count: int) -> list[SessionStream]:
+        return [self.client.open(OPENING) for _ in range(count)]
+
+    @property
+    def counted(self) -> int:
+        (user,) = self.relay.status().users
+        return user.streams
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    """A relay whose user may have ``LIMIT`` streams, and a session of that user."""
+    home = setup.create(folder / "relay", setup.NewRelay("127.0.0.1:443", "relay.example:443"))
+    limited = replace(
+        home, config=msgspec.structs.replace(home.config, limits=Limits(streams=LIMIT))
+    )
+    relay, outlet = Relay(limited), Never()
+    relay._outlet = outlet  # noqa: SLF001 - where the relay ends
+    near, far = connected(small=BUFFER, receive=BUFFER)
+    far.setblocking(False)
+    host = relay._host  # noqa: SLF001 - without the front, which is no part of this
+    serving = asyncio.ensure_future(host.serve_carrier(TcpStream(far), BINDING))
+    account, stream = Memory(8 << 20).account("client"), TcpStream(near)
+    credential = make_credential(home.users[0].raw_token, BINDING)
+    hello = Create(1, os.urandom(16), os.urandom(32), credential)
+    _, leftover = await introduce(stream, account, hello)
+    client = Session(account, SessionLimits(), is_client=True)
+    client.attach(1, stream, 0.001, leftover)
+    try:
+        yield World(relay, outlet, client)
+    finally:
+        await client.aclose()
+        await serving
+        await host.aclose()
+    assert (outlet.pending, host._tasks) == (0, set())  # noqa: SLF001
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - most conditions have no event
+            await asyncio.sleep(0.005)
+
+
+async def refused(stream: SessionStream) -> bool:
+    with pytest.raises(Exception, match=r"destination|lost"):
+        await read_once(stream)
+    return True
+
+
+async def test_what_is_about_to_be_open_counts(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        streams = here.open(2 * LIMIT)
+        await until(lambda: here.outlet.pending == LIMIT)
+        async with asyncio.timeout(5):
+            assert all([await refused(stream) for stream in streams[LIMIT:]])
+        assert (here.outlet.asked, here.counted) == (LIMIT, LIMIT)
+        for stream in streams:
+            stream.abort()
+        await until(lambda: here.outlet.pending == here.counted == 0)
+
+
+async def test_rapid_resets_leave_nothing_behind(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        for number in range(10):
+            streams = here.open(2 * LIMIT)
+            if number % 2:  # else the reset comes together with what it resets
+                asked = here.outlet.asked
+                await until(lambda asked=asked: here.outlet.asked > asked)  # type: ignore[misc]
+            for stream in streams:
+                stream.abort()
+            await asyncio.sleep(0.01)
+        await until(lambda: here.outlet.pending == here.counted == 0)
+        assert here.outlet.most <= LIMIT
+        here.open(1)
+        await until(lambda: here.outlet.pending == 1)
+
+
+async def test_a_destination_is_given_up_when_nobody_will_read_or_write(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        (stream,) = here.open(1)
+        await until(lambda: here.outlet.pending == 1)
+        await stream.aclose()
+        await until(lambda: here.outlet.pending == here.counted == 0)
+
+
+async def test_what_was_written_is_delivered_although_the_writer_left(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        (stream,) = here.open(1)
+        stream.write(memoryview(b"last words"), 0, 10)
+        await until(lambda: here.outlet.pending == 1)
+        await stream.aclose()
+        await asyncio.sleep(0.1)
+        assert here.outlet.pending == 1
+
+
+async def test_nothing_is_opened_any_more_for_a_session_that_ended(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        here.open(LIMIT)
+        await until(lambda: here.outlet.pending == LIMIT)
+        await here.client.aclose()
+        await until(lambda: here.outlet.pending == here.counted == 0)
