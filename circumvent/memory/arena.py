@@ -1,8 +1,9 @@
 """Page runs out of one anonymous mapping.
 
-Step blocks come from the low end in a few classes and are kept warm for the next step; hold
-blocks come from the high end in any number of pages and never below ``floor``. So when every
-step block is back, the pages below ``floor`` are one free run, whatever the holds look like.
+Step blocks come from the low end in a few classes; hold blocks come from the high end in any
+number of pages and never below ``floor``. So when every step block is back, the pages below
+``floor`` are one free run, whatever the holds look like. What comes back is kept warm for the
+next one of its size.
 """
 
 from __future__ import annotations
@@ -81,11 +82,12 @@ class Arena:
         self.memory = memoryview(self._map)
         self._floor = floor
         self._free = FreeRuns(pages)
-        self._warm: dict[int, list[int]] = {pages: [] for pages in CLASSES}
+        self._warm_steps: dict[int, list[int]] = {pages: [] for pages in CLASSES}
+        self._warm_holds: dict[int, list[int]] = {}
 
     def take_step(self, pages: int) -> int | None:
         """First page of a block of one of CLASSES, or None."""
-        warm = self._warm[pages]
+        warm = self._warm_steps[pages]
         if warm:
             return warm.pop()
         start = self._free.take_low(pages)
@@ -94,11 +96,14 @@ class Arena:
         return start
 
     def give_step(self, start: int, pages: int) -> None:
-        """Take a block back and keep it warm: the next step reuses hot pages."""
-        self._warm[pages].append(start)
+        """Take a step block back."""
+        self._warm_steps[pages].append(start)
 
     def take_hold(self, pages: int) -> int | None:
         """First page of a block of any length, or None."""
+        warm = self._warm_holds.get(pages)
+        if warm:
+            return warm.pop()
         start = self._free.take_high(pages, self._floor)
         if start is None and self._cool():
             start = self._free.take_high(pages, self._floor)
@@ -106,7 +111,7 @@ class Arena:
 
     def give_hold(self, start: int, pages: int) -> None:
         """Take a hold block back."""
-        self._free.give(start, pages)
+        self._warm_holds.setdefault(pages, []).append(start)
 
     def trim(self) -> None:
         """Give the memory of every free page back to the system; the pages stay ours."""
@@ -119,11 +124,12 @@ class Arena:
     def _cool(self) -> bool:
         """Return the warm blocks to the free runs; True if there were any."""
         cooled = False
-        for pages, starts in self._warm.items():
-            for start in starts:
-                self._free.give(start, pages)
-            cooled = cooled or bool(starts)
-            starts.clear()
+        for warm in (self._warm_steps, self._warm_holds):
+            for pages, starts in warm.items():
+                for start in starts:
+                    self._free.give(start, pages)
+                cooled = cooled or bool(starts)
+                starts.clear()
         return cooled
 
 

@@ -255,10 +255,12 @@ class Memory:
 
     def admits(self, account: Account, size: int) -> bool:
         """Whether a durable use of ``size`` bytes keeps both invariants."""
-        if not account.allows(size):
+        durable = account.held + account.charged
+        if durable + size > account.limit:
             return False
-        drawn = min(size, max(0, account.guaranteed - account.durable))
-        spoken_for = self._spoken_for - drawn + size
+        spoken_for = self._spoken_for + size
+        if durable < account.guaranteed:
+            spoken_for -= min(size, account.guaranteed - durable)
         # Steps in progress may stand in the reserve only: guarantees are kept at any moment.
         return spoken_for + max(self.step_reserve, self._steps) <= self.budget
 
@@ -319,13 +321,19 @@ class Memory:
 
     def book(self, account: Account, *, held: int = 0, charged: int = 0) -> None:
         """Change an account's durable use and the totals together."""
-        before = max(account.held + account.charged, account.guaranteed)
+        before = after = account.held + account.charged
+        after += held + charged
+        guaranteed = account.guaranteed
+        if before < guaranteed or after < guaranteed:
+            self._spoken_for += max(after, guaranteed) - max(before, guaranteed)
+        else:
+            self._spoken_for += after - before
         account.held += held
         account.charged += charged
-        self._spoken_for += max(account.held + account.charged, account.guaranteed) - before
         self.leased += held
         self.charged += charged
-        self._note_peaks(account)
+        if after > before:
+            self._note_peaks(account)
 
     def _book_step(self, account: Account, size: int) -> None:
         account.steps += size

@@ -10,8 +10,7 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
-from circumvent.session.inbound import Loan
-from circumvent.session.limits import RECONSIDER, STALL_CHECK, TRIM_EVERY, Limits
+from circumvent.session.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, Limits
 from circumvent.session.reception import Reception
 from circumvent.session.state import State
 from circumvent.session.streams import Stream
@@ -28,10 +27,10 @@ class Engine:
         "_carriers",
         "_goodbye",
         "_inbound",
+        "_look_at",
         "_outbound",
         "_stall_check",
         "_state",
-        "_trim_at",
         "receive",
     )
 
@@ -43,7 +42,7 @@ class Engine:
         self._inbound = state.inbound
         self.receive = Reception(state, now).receive
         self._goodbye: set[int] = set()
-        self._stall_check = self._trim_at = NEVER
+        self._stall_check = self._look_at = NEVER
 
     # --- what whoever drives the engine looks at, and empties -----------------------------------
 
@@ -81,6 +80,11 @@ class Engine:
     def has_queue(self) -> bool:
         """Whether anything waits for a carrier."""
         return self._outbound.has_control or self._outbound.scheduler.size > 0
+
+    @property
+    def grain(self) -> int:
+        """Bytes that ``fill`` needs at least: of the largest frame, or run of frames."""
+        return self._outbound.scheduler.grain
 
     @property
     def repeated(self) -> int:
@@ -177,7 +181,7 @@ class Engine:
         )
 
     def fill(self, carrier: Carrier, view: memoryview, now: float) -> int:
-        """Write frames for ``carrier`` into ``view`` (MAX_FRAME bytes at least); how many bytes.
+        """Write frames for ``carrier`` into ``view`` (``grain`` bytes at least); how many bytes.
 
         They count as sent: all of them must be written, in order, or the carrier be detached.
         """
@@ -198,7 +202,7 @@ class Engine:
         view[: len(frame)] = frame
         return len(frame)
 
-    def keep(self, lent: list[Loan]) -> None:
+    def keep(self, lent: list[Stream]) -> None:
         """Copy what readers did not take of what ``receive`` lent them."""
         self._inbound.keep(lent)
 
@@ -211,11 +215,11 @@ class Engine:
         due = self._carriers.deadline(now)
         if state.credit.is_exhausted:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
-        if state.is_warm:
-            self._trim_at = min(self._trim_at, now + TRIM_EVERY)
+        if state.is_dry:
+            self._look_at = min(self._look_at, now + LOOK_AGAIN)
         if self._outbound.scheduler.size:
             due = min(due, now + RECONSIDER)
-        return min(due, self._stall_check, self._trim_at)
+        return min(due, self._stall_check, self._look_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -224,9 +228,9 @@ class Engine:
         if now >= self._stall_check:
             self._stall_check = NEVER
             self._state.relieve(now)
-        if now >= self._trim_at:
-            self._trim_at = NEVER
-            self._state.trim()
+        if now >= self._look_at:
+            self._look_at = NEVER
+            self._state.look_again()
         self._outbound.wake_blocked()
 
     def close(self, reason: CloseReason) -> None:

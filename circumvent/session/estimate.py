@@ -7,6 +7,7 @@ from circumvent.session.limits import (
     CAP_GAIN,
     DRAIN_EVERY,
     DRAIN_SECONDS,
+    FAST_RATE,
     FIRST_CAP,
     FIRST_DRAIN,
     FIRST_RATE,
@@ -16,7 +17,7 @@ from circumvent.session.limits import (
     LEAST_PATIENCE,
     RATE_WINDOW,
 )
-from circumvent.wire.frames import MAX_FRAME
+from circumvent.wire.frames import MAX_FRAME, MAX_RUN
 
 _RTT_GAIN, _VAR_GAIN, _VAR_WEIGHT = 1 / 8, 1 / 4, 4.0  # RFC 6298 §2
 _ROUNDS = 8  # round trips in which a rate is remembered, where that is longer
@@ -60,6 +61,11 @@ class Estimate:
         self.opening = True
         self.rate = FIRST_RATE
         self.cap = self._first_cap()
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether a run of frames keeps no other stream waiting for long."""
+        return self.rate >= FAST_RATE
 
     @property
     def patience(self) -> float:
@@ -110,8 +116,9 @@ class Estimate:
         """
         if not is_bound_by_path:
             rate = max(rate, self._fastest or self._fastest_before) if self._is_measured else 0.0
-        elif self.opening and on_the_way + MAX_FRAME + arrived > self.cap:
-            self.cap += arrived
+        elif self.opening:
+            grain = MAX_RUN if self.is_fast else MAX_FRAME
+            self.cap += arrived if on_the_way + grain + arrived > self.cap else 0
         if rate:
             self._remember(rate, now)
         if not self.opening:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
@@ -10,7 +11,8 @@ from circumvent.session.credit import ReceiveCredit
 from circumvent.session.limits import MAX_GAPS
 from circumvent.session.streams import Inbox, Piece, Receiving, Stream
 
-Loan = tuple[Stream, Piece]
+_RECEIVES = (Receiving.OPEN, Receiving.SIZED)
+_FORBIDDEN = "session: data where none may be"
 
 
 class Inbound:
@@ -26,87 +28,118 @@ class Inbound:
         self._starve = starve
         self._gaps = 0
 
-    def data(
+    def run(
         self,
         stream: Stream,
         offset: int,
-        payload: memoryview,
+        frames: list[memoryview],
         now: float,
-        lent: list[Loan] | None,
+        lent: list[Stream] | None,
     ) -> bool:
-        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError.
+        """Take the payloads of DATA frames that follow on each other and on what came before.
 
-        Where ``lent`` is given, what a waiting reader will take at once may stay where it is:
-        then it is noted there, and ``keep`` must be called before ``payload`` goes.
+        False when they do not, or there are gaps: then give them to ``data`` one by one. Raises
+        ProtocolError. Where ``lent`` is given, what a waiting reader will take at once may stay
+        where it is: then the stream is noted there, and ``keep`` must be called before it goes.
         """
-        end = offset + len(payload)
+        inbox = stream.inbox
+        if offset != stream.received or stream.receiving not in _RECEIVES:
+            return False
+        if inbox is None:
+            inbox = stream.inbox = Inbox(offset, now)
+        elif inbox.gaps:
+            return False
+        count = sum(map(len, frames))
+        self._check_end(stream, offset + count)
+        self._credit.receive(count)
+        inbox.high = offset + count
+        if lent is not None and (inbox.loans or (stream.waits_to_read and not inbox.pieces)):
+            inbox.loans.extend(frames)
+            lent.append(stream)
+            self._arrived(stream, inbox, count)
+        else:
+            self._append_all(stream, inbox, frames)
+        return True
+
+    def _append_all(self, stream: Stream, inbox: Inbox, frames: list[memoryview]) -> None:
+        for payload in frames:
+            if not self._append(inbox, payload):
+                self._starve(stream)
+                return
+            self._arrived(stream, inbox, len(payload))
+
+    @staticmethod
+    def _arrived(stream: Stream, inbox: Inbox, count: int) -> None:
+        stream.received += count
+        inbox.size += count
+
+    @staticmethod
+    def _check_end(stream: Stream, end: int) -> None:
+        if end > stream.granted or 0 <= stream.final < end:
+            raise ProtocolError(_FORBIDDEN, stage="frame")
+
+    def data(self, stream: Stream, offset: int, payload: memoryview, now: float) -> bool:
+        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError."""
+        count = len(payload)
+        end = offset + count
         inbox, received = stream.inbox, stream.received
         if end <= received or (inbox is not None and offset in inbox.gaps):
             return False
-        if offset < received or end > stream.granted or 0 <= stream.final < end:
-            raise ProtocolError("session: data where none may be", stage="frame")
+        if offset < received:
+            raise ProtocolError(_FORBIDDEN, stage="frame")
+        self._check_end(stream, end)
         high = received if inbox is None else inbox.high
         if end > high:
             self._credit.receive(end - high)
-        if stream.receiving is Receiving.STOPPED or stream.receiving is Receiving.CUT:
+        if stream.receiving not in _RECEIVES:
             self._drop(stream, end)
             return True
         if inbox is None:
             inbox = stream.inbox = Inbox(received, now)
-        if end > high:
-            inbox.high = end
+        inbox.high = max(high, end)
         if offset != received:
             self._set_apart(stream, inbox, offset, payload)
-        elif self._append(stream, inbox, payload, lent):
-            stream.received = end
-            inbox.size += end - offset
-            if inbox.gaps:
-                self._close_gaps(stream, inbox)
+        elif self._append(inbox, payload):
+            self._arrived(stream, inbox, count)
+            self._close_gaps(stream, inbox)
         else:
             self._starve(stream)
         return True
 
-    def keep(self, lent: list[Loan]) -> None:
+    def keep(self, lent: list[Stream]) -> None:
         """What was lent to readers goes: copy what they did not take."""
-        for stream, piece in lent:
-            count = piece.end - piece.start
-            if count and piece.lease is None:
-                lease = self._blocks.take(count)
-                if lease is None:
-                    self._starve(stream)
-                    continue
-                lease.view[:count] = piece.view[piece.start : piece.end]
-                piece.view, piece.lease, piece.start, piece.end = lease.view, lease, 0, count
+        for stream in lent:
+            if stream.inbox is not None and not self._keep(stream.inbox):
+                self._starve(stream)
 
     def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
         """Move what is in order into ``buffer``; how many bytes that was."""
         inbox = stream.inbox
         if inbox is None:
             return 0
-        at, room, pieces = 0, len(buffer), inbox.pieces
-        while pieces and at < room:
-            piece = pieces[0]
-            start, end = piece.start, piece.end
-            count = end - start
-            if count > room - at:
-                count = room - at
-                buffer[at:] = piece.view[start : start + count]
-                piece.start += count
-            else:
-                buffer[at : at + count] = piece.view[start:end]
-                self._give(pieces.popleft())
-            at += count
+        at = 0
+        if inbox.pieces:
+            at = self._read_pieces(inbox.pieces, buffer)
+        if inbox.loans:
+            at = _read_loans(inbox.loans, buffer, at)
         inbox.size -= at
         inbox.moved_at = now
         self._credit.consumed += at
-        if not pieces and not inbox.gaps:
+        if not (inbox.pieces or inbox.loans or inbox.gaps):
             stream.inbox = None
         return at
 
-    def _give(self, piece: Piece) -> None:
-        if piece.lease is not None:
-            self._blocks.give(piece.lease)
-        piece.start = piece.end
+    def _read_pieces(self, pieces: deque[Piece], buffer: memoryview) -> int:
+        at, room = 0, len(buffer)
+        while pieces and at < room:
+            piece = pieces[0]
+            start = piece.start
+            end = piece.start = min(piece.end, start + room - at)
+            buffer[at : at + end - start] = piece.lease.view[start:end]
+            at += end - start
+            if end == piece.end:
+                self._blocks.give(pieces.popleft().lease)
+        return at
 
     def discard(self, stream: Stream) -> None:
         """Nobody will read: give back what is held, and count as read all that is known of."""
@@ -122,7 +155,7 @@ class Inbound:
         inbox = stream.inbox
         if inbox is not None:
             for piece in (*inbox.pieces, *inbox.gaps.values()):
-                self._give(piece)
+                self._blocks.give(piece.lease)
             self._gaps -= len(inbox.gaps)
         stream.inbox = None
 
@@ -130,33 +163,36 @@ class Inbound:
         self._credit.consumed += max(0, end - stream.received)
         stream.received = max(end, stream.received)
 
-    def _append(
-        self, stream: Stream, inbox: Inbox, payload: memoryview, lent: list[Loan] | None
-    ) -> bool:
+    def _append(self, inbox: Inbox, payload: memoryview) -> bool:
+        return self._keep(inbox) and self._copy(inbox, payload)
+
+    def _keep(self, inbox: Inbox) -> bool:
+        loans = inbox.loans
+        while loans:
+            if not self._copy(inbox, loans.popleft()):
+                return False
+        return True
+
+    def _copy(self, inbox: Inbox, payload: memoryview) -> bool:
         count, pieces = len(payload), inbox.pieces
-        last = pieces[-1] if pieces else None
-        if last is not None and last.lease is not None and last.end + count <= len(last.view):
-            last.view[last.end : last.end + count] = payload  # small ones share a block
-            last.end += count
-            return True
-        if lent is not None and (last.lease is None if last is not None else stream.waits_to_read):
-            pieces.append(Piece(payload, count, None))
-            lent.append((stream, pieces[-1]))
-            return True
+        if pieces:
+            last = pieces[-1]
+            if last.end + count <= len(last.lease.view):
+                last.lease.view[last.end : last.end + count] = payload  # small ones share a block
+                last.end += count
+                return True
         lease = self._blocks.take(count)
         if lease is None:
             return False
         lease.view[:count] = payload
-        pieces.append(Piece(lease.view, count, lease))
+        pieces.append(Piece(lease, count))
         return True
 
     def _close_gaps(self, stream: Stream, inbox: Inbox) -> None:
         while (piece := inbox.gaps.pop(stream.received, None)) is not None:
             self._gaps -= 1
-            count = piece.end - piece.start
             inbox.pieces.append(piece)
-            inbox.size += count
-            stream.received += count
+            self._arrived(stream, inbox, piece.end - piece.start)
 
     def _set_apart(self, stream: Stream, inbox: Inbox, offset: int, payload: memoryview) -> None:
         if self._gaps >= MAX_GAPS:
@@ -167,5 +203,22 @@ class Inbound:
             self._starve(stream)
             return
         lease.view[:count] = payload
-        inbox.gaps[offset] = Piece(lease.view, count, lease)
+        inbox.gaps[offset] = Piece(lease, count)
         self._gaps += 1
+
+
+def _read_loans(loans: deque[memoryview], buffer: memoryview, at: int) -> int:
+    """Continue ``buffer`` at ``at``; returns where it ends."""
+    room = len(buffer)
+    while loans and at < room:
+        view = loans[0]
+        count = len(view)
+        if count > room - at:
+            count = room - at
+            loans[0] = view[count:]
+            view = view[:count]
+        else:
+            loans.popleft()
+        buffer[at : at + count] = view
+        at += count
+    return at

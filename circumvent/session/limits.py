@@ -17,6 +17,8 @@ LARGEST_FIRST_CAP = 512 * 1024  # and at most: what a slow path then holds delay
 LEAST_CAP = 64 * 1024  # four frames; below, a carrier idles between acknowledgements
 LEAST_DRAINED_CAP = 32 * 1024  # while looking for the round trip without a queue
 CAP_GAIN = 1.5  # times what the path holds; 2 gains nothing and doubles the reordering
+TURN = 0.005  # what one stream may send before it is the next one's turn; a frame at least
+FAST_RATE = 12.5e6  # bytes per second; from there on a run of four frames takes no longer than 5 ms
 MAX_UNACKED_FRAMES = 1024  # per session: so a receiver never has more gaps than that
 
 # --- paths ----------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ MAX_GAPS = MAX_UNACKED_FRAMES  # pieces out of order
 STALL_CHECK = 1.0  # how often to look for streams that nobody reads, while credit is exhausted
 STALLED_AFTER = 5.0  # the session is full of what nobody takes: cut the longest-stalled stream
 
-TRIM_EVERY = 1.0  # unused blocks are kept warm no longer
+LOOK_AGAIN = 0.1  # the arena was empty: others may have given something back
 
 # --- nuisance -------------------------------------------------------------------------------
 

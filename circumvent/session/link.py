@@ -13,7 +13,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep
 from circumvent.session.carriers import Carrier
-from circumvent.session.inbound import Loan
+from circumvent.session.streams import Stream
 from circumvent.wire.frames import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ _TURN = 4  # blocks in a row before others get a turn of the loop
 
 
 class Link:
-    """Drives ``carrier`` over ``stream``, which it owns."""
+    """Drives ``carrier`` over ``stream``, which it owns.
+
+    ``is_idle``: whether the writer waits for something to write.
+    """
 
     __slots__ = (
         "_account",
@@ -34,6 +37,7 @@ class Link:
         "_session",
         "_tasks",
         "carrier",
+        "is_idle",
         "stream",
     )
 
@@ -45,6 +49,7 @@ class Link:
         self._session = session
         self._account = account
         self._idle: asyncio.Future[None] | None = None
+        self.is_idle = False
         self._held: Lease | None = None
         self._rest = _NOTHING
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -58,13 +63,9 @@ class Link:
 
     def wake(self) -> None:
         """There is something to write."""
-        if self._idle is not None and not self._idle.done():
+        if self.is_idle and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the writer waits for something to write."""
-        return self._idle is not None and not self._idle.done()
+        self.is_idle = False
 
     def cut(self) -> None:
         """Stop both tasks and break the pipe."""
@@ -109,7 +110,7 @@ class Link:
             least = size + stream.record + stream.overhead
             most = min(size + max(wanted, stream.record) + stream.overhead, LARGEST)
             lease = account.try_step(least, most) or await account.step(least, most)
-            lent: list[Loan] = []
+            lent: list[Stream] = []
             try:
                 count = stream.read_into(lease.view[size:])
                 if count:
@@ -147,6 +148,7 @@ class Link:
                     return
                 turns = 0
                 self._idle = session.loop.create_future()
+                self.is_idle = True
                 await self._idle
                 continue
             room = stream.room()
@@ -162,8 +164,9 @@ class Link:
     async def _fill(self, room: int) -> None:
         stream, session, account = self.stream, self._session, self._account
         start = stream.headroom
-        room = max(min(room, LARGEST - start), MAX_FRAME)
-        least, most = start + MAX_FRAME, start + room
+        grain = session.engine.grain
+        room = max(min(room, LARGEST - start), grain)
+        least, most = start + grain, start + room
         lease = account.try_step(least, most) or await account.step(least, most)
         try:
             view = lease.view[start : start + room]

@@ -18,6 +18,7 @@ from circumvent.wire.frames import (
     LENGTH_BITS,
     MAX_FRAME,
     MAX_PAYLOAD,
+    RUNS,
     Kind,
     ResetReason,
     pack,
@@ -43,6 +44,7 @@ class Outbound:
         "_wake",
         "blocks",
         "credit",
+        "makes_runs",
         "scheduler",
     )
 
@@ -54,6 +56,7 @@ class Outbound:
         self.credit = SendCredit()
         self.scheduler = Scheduler()
         self._wake = wake
+        self.makes_runs = False  # a path is so fast that the work for each frame matters
         self._frames = 0  # with data and not settled
         self._control: deque[Frame] = deque()
         self._blocked: OrderedDict[Stream, None] = OrderedDict()
@@ -68,8 +71,7 @@ class Outbound:
         """
         if stream.sending is not Sending.OPEN:
             return 0
-        credit = self.credit.free
-        memory = self.blocks.free
+        credit, memory = self.credit.free, self.blocks.free
         if stream.outbox is not None:
             credit -= _RESERVED
             memory -= stream.outbox.size
@@ -81,29 +83,47 @@ class Outbound:
     def write(self, stream: Stream, data: memoryview) -> int:
         """Queue as much of ``data`` as there is room for."""
         count = min(len(data), self.room(stream))
-        at = self._append_to_last(stream, data[:count])
-        while at < count:
-            piece = data[at : min(count, at + MAX_PAYLOAD)]
-            size = HEADER_SIZE + len(piece)
-            lease = self.blocks.take(size)
-            if lease is None:
+        sent = self._append_to_last(stream, data[:count])
+        stream.sent += sent
+        while sent < count:
+            added = self._add(stream, data[sent:count])
+            if not added:
                 break
-            view = lease.view[:size]
-            HEADER.pack_into(view, 0, _DATA | len(piece), stream.number, stream.sent + at)
-            view[HEADER_SIZE:] = piece
-            self.scheduler.push(stream, Frame(stream, view, lease))
-            self._frames += 1
-            stream.unacked += 1
-            at += len(piece)
-        stream.sent += at
-        self.credit.spent += at
-        return at
+            stream.sent += added
+            sent += added
+        self.credit.spent += sent
+        return sent
+
+    def _add(self, stream: Stream, data: memoryview) -> int:
+        """Queue one frame with the start of ``data``, or a run of full ones; how many bytes."""
+        full = len(data) // MAX_PAYLOAD if self.makes_runs else 0
+        frames = next((each for each in RUNS if each <= full), 0)
+        count = frames * MAX_PAYLOAD or min(len(data), MAX_PAYLOAD)
+        lease = self.blocks.take(frames * MAX_FRAME or HEADER_SIZE + count)
+        if lease is None and frames:  # where a run has no room, one frame may
+            frames, count = 0, MAX_PAYLOAD
+            lease = self.blocks.take(MAX_FRAME)
+        if lease is None:
+            return 0
+        view, offset = lease.view, stream.sent
+        at = start = 0
+        while start < count:
+            end = start + MAX_PAYLOAD if frames else count
+            payload = data[start:end]
+            HEADER.pack_into(view, at, _DATA | end - start, stream.number, offset + start)
+            after = at + HEADER_SIZE + end - start
+            view[at + HEADER_SIZE : after] = payload
+            at, start = after, end
+        self.scheduler.push(stream, Frame(stream, view[:at], lease))
+        self._frames += frames or 1
+        stream.unacked += 1
+        return count
 
     def _append_to_last(self, stream: Stream, data: memoryview) -> int:
         """Let the last frame grow if no carrier has seen it: many small writes, few frames."""
         last = stream.outbox.frames[-1] if stream.outbox is not None else None
         if last is None or last.lease is None or not last.is_fresh:
-            return 0
+            return 0  # (a run is full)
         count = min(len(data), len(last.lease.view) - last.size)
         if count:
             size = last.size + count
@@ -163,12 +183,13 @@ class Outbound:
         self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
     ) -> int:
         """Write reliable frames into ``view[at:]``; returns the end of the last one."""
-        start, room = at, len(view)
+        start, room, grain = at, len(view), self.scheduler.grain
         at = self._fill_control(carrier, view, at)
         at = self.scheduler.fill(carrier, rivals, view, at, now)
         if at > start:
-            is_full = room - at < MAX_FRAME or carrier.allowance - (at - start) < MAX_FRAME
+            is_full = room - at < grain or carrier.allowance - (at - start) < grain
             carrier.launch(at - start, now, is_bound_by_path=is_full)
+            self.makes_runs = any(each.estimate.is_fast for each in rivals)
             self.wake_blocked()
         return at
 
@@ -196,7 +217,7 @@ class Outbound:
                 give(frame.lease)
                 frame.lease = None
                 frame.view = b""
-                self._frames -= 1
+                self._frames -= frames_in(frame.size)
             stream = frame.stream
             if stream is not None:
                 stream.unacked -= 1
@@ -232,6 +253,8 @@ class Outbound:
 
     def wake_blocked(self) -> None:
         """Wake the first of those who wait and now have room."""
+        if not self._blocked or self.credit.free <= 0 or self.blocks.free < PAGE:
+            return
         for _ in range(min(len(self._blocked), _WAKE_AT_ONCE)):
             stream, _none = self._blocked.popitem(last=False)
             if not self.wake_if_room(stream):
@@ -245,3 +268,8 @@ class Outbound:
             return False
         self._wake(stream)
         return True
+
+
+def frames_in(size: int) -> int:
+    """How many frames a run of so many bytes has."""
+    return -(-size // MAX_FRAME)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
 from circumvent.session.carriers import MICROSECONDS, Carrier, CarrierState
-from circumvent.session.inbound import Loan
 from circumvent.session.nuisance import Nuisance
 from circumvent.session.state import State
 from circumvent.session.streams import Event, Sending, Stream
@@ -57,7 +56,7 @@ class Reception:
         }
 
     def receive(
-        self, carrier: Carrier, data: memoryview, now: float, lent: list[Loan] | None = None
+        self, carrier: Carrier, data: memoryview, now: float, lent: list[Stream] | None = None
     ) -> int:
         """Take the whole frames at the start of ``data``; how many bytes. Raises ProtocolError.
 
@@ -67,8 +66,7 @@ class Reception:
         if carrier.state is CarrierState.DEAD or self._state.closed is not None:
             return len(data)  # its final count was told already
         at, end, counted = 0, len(data), carrier.received
-        unpack, find = HEADER.unpack_from, self._state.streams.find
-        take, wake = self._state.inbound.data, self._state.wake_reader
+        unpack = HEADER.unpack_from
         while end - at >= HEADER_SIZE:
             word, number, offset = unpack(data, at)
             length = word & LENGTH_MASK
@@ -85,18 +83,47 @@ class Reception:
                 break
             if offset > MAX_OFFSET - MAX_PAYLOAD or not number:
                 read_head(data, at)
-            stream = find(number)
-            if stream is None or not take(
-                stream, offset, data[at + HEADER_SIZE : after], now, lent
-            ):
-                self._state.repeated += length
-                self._nuisance.count(now)
-            elif stream.waits_to_read:
-                wake(stream)
-            counted += length + HEADER_SIZE
+            counted -= at
+            frames, expected = [data[at + HEADER_SIZE : after]], offset + length
             at = after
+            while end - at >= HEADER_SIZE:  # usually the next ones follow on it
+                word, other, start = unpack(data, at)
+                length = word & LENGTH_MASK
+                after = at + HEADER_SIZE + length
+                if (
+                    start != expected
+                    or other != number
+                    or after > end
+                    or word >> LENGTH_BITS != _DATA
+                    or not 0 < length <= MAX_PAYLOAD
+                ):
+                    break
+                frames.append(data[at + HEADER_SIZE : after])
+                expected += length
+                at = after
+            counted += at
+            self._take(number, offset, frames, now, lent)
         self._heard(carrier, at, counted, now)
         return at
+
+    def _take(
+        self,
+        number: int,
+        offset: int,
+        frames: list[memoryview],
+        now: float,
+        lent: list[Stream] | None,
+    ) -> None:
+        state = self._state
+        stream = state.streams.find(number)
+        if stream is None or not state.inbound.run(stream, offset, frames, now, lent):
+            for payload in frames:
+                if stream is None or not state.inbound.data(stream, offset, payload, now):
+                    state.repeated += len(payload)
+                    self._nuisance.count(now)
+                offset += len(payload)
+        if stream is not None and stream.waits_to_read:
+            state.wake_reader(stream)
 
     def _heard(self, carrier: Carrier, count: int, counted: int, now: float) -> None:
         if carrier.state is CarrierState.DEAD:  # its own GONE: what stood behind is void

@@ -11,10 +11,10 @@ from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.session.carriers import NEVER, Carrier, CarrierState
 from circumvent.session.engine import Engine
-from circumvent.session.inbound import Loan
 from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.stream import SessionStream
+from circumvent.session.streams import Stream
 from circumvent.wire.frames import CloseReason
 
 GOODBYE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will notice anyway
@@ -109,7 +109,7 @@ class Session:
 
     # --- for links ------------------------------------------------------------------------------
 
-    def receive(self, carrier: Carrier, data: memoryview, lent: list[Loan] | None = None) -> int:
+    def receive(self, carrier: Carrier, data: memoryview, lent: list[Stream] | None = None) -> int:
         """Take what came on a carrier; a peer that breaks the rules ends the session."""
         try:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
@@ -167,17 +167,18 @@ class Session:
         The others are woken when that has taken what it has room for. So on a path that is never
         full one carrier takes all, in large pieces and in order.
         """
-        engine, now = self.engine, self.loop.time()
+        engine = self.engine
         idle = [link for link in self.links.values() if link.is_idle]
-        if len(idle) > 1:
-            idle.sort(key=_round_trip)
-        is_first = True
-        for link in idle:
-            if engine.has_notes(link.carrier):
-                link.wake()
-            elif is_first and engine.has_work(link.carrier, now):
-                is_first = False
-                link.wake()
+        if idle:
+            now, is_first = self.loop.time(), True
+            if len(idle) > 1:
+                idle.sort(key=_round_trip)
+            for link in idle:
+                if engine.has_notes(link.carrier):
+                    link.wake()
+                elif is_first and engine.has_work(link.carrier, now):
+                    is_first = False
+                    link.wake()
         self._set_timer()
 
     def _accept(self) -> None:

@@ -140,17 +140,15 @@ class State:
             stream.sending, stream.receiving = Sending.CUT, Receiving.CUT
             stream.waits_to_read = stream.waits_to_write = False
             self.woken.append(stream)
-        self.trim()
 
     @property
-    def is_warm(self) -> bool:
-        """Whether blocks are kept for the next frames."""
-        return self.outbound.blocks.is_warm or self.held.is_warm
+    def is_dry(self) -> bool:
+        """Whether frames wait for memory that others have."""
+        return self.outbound.blocks.is_dry
 
-    def trim(self) -> None:
-        """Keep no block warm."""
-        self.outbound.blocks.trim()
-        self.held.trim()
+    def look_again(self) -> None:
+        """There may be memory now."""
+        self.outbound.blocks.look_again()
 
 
 def _stalled_since(stream: Stream) -> float:

@@ -50,10 +50,12 @@ class SessionStream(ByteStream):
         stream.owner = self
 
     def wake(self) -> None:
-        """Readers and writers may go on."""
-        for waiter in (self._reader, self._writer):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        """Whoever has no more reason to wait may go on: the reader, the writer, or both."""
+        stream = self._stream
+        if not stream.waits_to_read or stream.is_readable:
+            _go_on(self._reader)
+        if not stream.waits_to_write or stream.sending is not Sending.OPEN:
+            _go_on(self._writer)
         if self._give_up is not None and self._stream.is_given_up:
             give_up, self._give_up = self._give_up, None
             give_up()
@@ -141,6 +143,8 @@ class SessionStream(ByteStream):
         self._leave()
 
     def _leave(self) -> None:
+        _go_on(self._reader)
+        _go_on(self._writer)
         self.wake()
         self._session.attend()
 
@@ -153,3 +157,8 @@ class SessionStream(ByteStream):
         else:
             text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"
         return StreamResetError(f"connection lost: {text}", stage=step)
+
+
+def _go_on(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

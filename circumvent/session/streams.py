@@ -57,6 +57,7 @@ RECEIVING: dict[tuple[Receiving, Event], Receiving] = {
 class Frame:
     """A reliable frame until it is acknowledged; ``view`` is all of it, header and payload.
 
+    Or a run of full DATA frames of one stream, which stay together: that saves handling each.
     ``carrier`` is the number of the one that is responsible for it, 0 while it is queued.
     Only a ``is_fresh`` one, which no carrier has seen, may still grow. What is ``is_settled``
     was acknowledged or given up, wherever it still stands in a queue; its block is gone.
@@ -87,12 +88,11 @@ class Outbox:
 
 
 class Piece:
-    """Received bytes ``view[start:end]``; ``lease`` is the block, None while it is borrowed."""
+    """Received bytes: those of ``lease`` from ``start`` to ``end``."""
 
-    __slots__ = ("end", "lease", "start", "view")
+    __slots__ = ("end", "lease", "start")
 
-    def __init__(self, view: memoryview, count: int, lease: Lease | None) -> None:
-        self.view = view
+    def __init__(self, lease: Lease, count: int) -> None:
         self.lease = lease
         self.start = 0
         self.end = count
@@ -101,13 +101,15 @@ class Piece:
 class Inbox:
     """What came and is not read yet: ``pieces`` in order, and beyond a gap by their offset.
 
-    ``high`` is the end of the furthest byte seen, ``size`` the length of ``pieces`` together.
+    ``loans`` follow on ``pieces``: bytes that still lie where they came in, for a moment.
+    ``high`` is the end of the furthest byte seen, ``size`` counts what is in order.
     """
 
-    __slots__ = ("gaps", "high", "moved_at", "pieces", "size")
+    __slots__ = ("gaps", "high", "loans", "moved_at", "pieces", "size")
 
     def __init__(self, high: int, now: float) -> None:
         self.pieces: deque[Piece] = deque()
+        self.loans: deque[memoryview] = deque()
         self.gaps: dict[int, Piece] = {}
         self.high = high
         self.size = 0

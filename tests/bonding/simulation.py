@@ -8,7 +8,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from circumvent.memory import Memory
+from circumvent.memory import LARGEST, Memory
 from circumvent.session.carriers import Carrier, CarrierState
 from circumvent.session.engine import Engine
 from circumvent.session.limits import Limits
@@ -16,7 +16,7 @@ from circumvent.session.streams import Stream
 
 KERNEL = 32 * 1024  # bytes that a socket takes ahead of its path: TCP_NOTSENT_LOWAT and a record
 SEGMENT = 4096  # bytes that arrive together
-BLOCK = memoryview(bytearray(64 * 1024))
+BLOCK = memoryview(bytearray(LARGEST))
 
 
 @dataclass(eq=False)
@@ -200,7 +200,7 @@ class World:
             for end, path in ((self.client, link.up), (self.relay, link.down)):
                 carrier = end.carriers[link.number]
                 while path.room() > KERNEL // 2 and end.engine.has_work(carrier, self.now):
-                    room = max(16384, path.room())
+                    room = max(end.engine.grain, path.room())
                     count = end.engine.fill(carrier, BLOCK[:room], self.now)
                     if not count:
                         break
