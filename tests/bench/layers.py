@@ -1,7 +1,8 @@
 """``python -m tests.bench.layers``: what each layer costs, stacked as they are used.
 
 KiB that our end of a connection keeps once it has moved a MiB and idles, and CPU seconds per GiB
-of our end while it receives and while it sends. The other end is our own, in another process.
+of our end while it receives and while it sends: the two together are what both ends cost. The
+other end is our own, in another process.
 """
 
 from __future__ import annotations
@@ -17,22 +18,70 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.api import ByteStream, LayerStream, TlsOptions
-from circumvent.memory import LARGEST
+from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream, connect
 from circumvent.net.tls import TlsClient, accept_tls
 from circumvent.net.websocket import WebSocketStream
+from circumvent.session.limits import Limits
+from circumvent.session.session import Session
 from tests.bench.proc import dirty_kib
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
 MIB = 1 << 20
 MOVED = 256 * MIB
 IDLE = 50  # connections
+SETTLED = 0.1  # seconds until the last acknowledgements have come
 DOWN, UP = b"d", b"u"
+BONDED = "session over three of tls"
+
+ARENA = 64 * MIB  # for all sessions of the measurement
+LOOPBACK_RTT = 0.001
 
 Layer = Callable[[ByteStream], Awaitable[ByteStream]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Layers on a connection, at our end and at theirs; a session over ``carriers`` of them."""
+
+    ours: list[Layer]
+    theirs: list[Layer]
+    carriers: int = 0
+
+
+async def layered(stream: ByteStream, layers: list[Layer]) -> ByteStream:
+    for layer in layers:
+        stream = await layer(stream)
+    return stream
+
+
+def attached(session: Session, carriers: list[ByteStream]) -> None:
+    for number, carrier in enumerate(carriers, 1):
+        session.attach(number, carrier, LOOPBACK_RTT)
+
+
+def opened(memory: Memory, carriers: list[ByteStream]) -> ByteStream:
+    """A stream of a new session."""
+    session = Session(memory.account("sessions"), Limits(), is_client=True)
+    attached(session, carriers)
+    return session.open(b"")
+
+
+async def accepted(memory: Memory, carriers: list[ByteStream]) -> ByteStream:
+    """The stream that the peer opens in a new session."""
+    stream: asyncio.Future[ByteStream] = asyncio.get_running_loop().create_future()
+    session = Session(
+        memory.account("sessions"),
+        Limits(),
+        is_client=False,
+        opened=lambda accepted, _: stream.set_result(accepted),
+    )
+    attached(session, carriers)
+    return await stream
 
 
 async def transfer_down(stream: ByteStream, size: int) -> None:
@@ -53,13 +102,19 @@ async def transfer_up(stream: ByteStream, size: int) -> None:
             await stream.wait_writable()
 
 
-async def serve(listener: socket.socket, layers: list[Layer]) -> None:
+async def serve(listener: socket.socket, stack: Stack) -> None:
     """Send or receive as the first byte says, as much as the next eight say; again and again."""
+    memory, carriers = Memory(ARENA), list[ByteStream]()
 
     async def visit(sock: socket.socket) -> None:
-        stream: ByteStream = TcpStream(sock)
-        for layer in layers:
-            stream = await layer(stream)
+        stream = await layered(TcpStream(sock), stack.theirs)
+        if stack.carriers:
+            carriers.append(stream)
+            if len(carriers) < stack.carriers:
+                return
+            bond = carriers.copy()
+            carriers.clear()
+            stream = await accepted(memory, bond)
         block = memoryview(bytearray(max(stream.record, LARGEST)))
         while True:
             await stream.wait_readable()
@@ -77,14 +132,14 @@ async def serve(listener: socket.socket, layers: list[Layer]) -> None:
 
 
 @contextmanager
-def far_end(layers: list[Layer]) -> Iterator[int]:
+def far_end(stack: Stack) -> Iterator[int]:
     """Another process that accepts connections of these layers; its port."""
     with socket.create_server(("127.0.0.1", 0), backlog=IDLE) as listener:
         listener.setblocking(False)
         child = os.fork()
         if not child:
             try:
-                asyncio.run(serve(listener, layers))
+                asyncio.run(serve(listener, stack))
             finally:
                 os._exit(1)
         try:
@@ -106,11 +161,27 @@ async def ask(stream: ByteStream, way: bytes, size: int) -> None:
         await transfer_down(stream, 1)
 
 
-async def measure(name: str, port: int, layers: list[Layer]) -> None:
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """KiB of an idle one, and CPU seconds per GiB."""
+
+    idle: float
+    down: float
+    up: float
+
+
+async def measure(port: int, stack: Stack) -> Figures:
+    """What our end of ``stack`` costs; the other one listens on ``port``."""
+    memory = Memory(ARENA)
+
+    async def connected() -> ByteStream:
+        return await layered(await connect("127.0.0.1", port), stack.ours)
+
     async def open_one() -> ByteStream:
-        stream: ByteStream = await connect("127.0.0.1", port)
-        for layer in layers:
-            stream = await layer(stream)
+        if stack.carriers:
+            stream = opened(memory, [await connected() for _ in range(stack.carriers)])
+        else:
+            stream = await connected()
         for way in (DOWN, UP):
             await ask(stream, way, MIB)
         return stream
@@ -119,6 +190,7 @@ async def measure(name: str, port: int, layers: list[Layer]) -> None:
     gc.collect()
     before = dirty_kib(os.getpid())
     streams += [await open_one() for _ in range(IDLE)]
+    await asyncio.sleep(SETTLED)
     gc.collect()
     idle = (dirty_kib(os.getpid()) - before) / IDLE
     seconds = []
@@ -126,13 +198,13 @@ async def measure(name: str, port: int, layers: list[Layer]) -> None:
         started = time.process_time()
         await ask(streams[0], way, MOVED)
         seconds.append((time.process_time() - started) * 1024 * MIB / MOVED)
-    print(f"{name:<34} {idle:7.1f} {seconds[0]:11.2f} {seconds[1]:9.2f}", flush=True)
     for stream in streams:
         stream.abort()
+    return Figures(idle, *seconds)
 
 
-def stacks(certificate: Certificate) -> dict[str, tuple[list[Layer], list[Layer]]]:
-    """Ours and theirs, by name."""
+def stacks(certificate: Certificate) -> dict[str, Stack]:
+    """All that are measured, by name."""
     client = TlsClient(str(certificate.authority))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
@@ -153,14 +225,16 @@ def stacks(certificate: Certificate) -> dict[str, tuple[list[Layer], list[Layer]
         return WebSocketStream(stream, is_client=False)
 
     return {
-        "tcp": ([], []),
-        "tls on the socket": ([tls], [tls_server]),
-        "tls in memory": ([hidden, tls], [tls_server]),
-        "websocket over tls": ([tls, frames], [tls_server, frames_server]),
-        "tls over websocket over tls": (
-            [tls, frames, tls],
-            [tls_server, frames_server, tls_server],
+        "tcp": Stack([], []),
+        "tls on the socket": Stack([tls], [tls_server]),
+        "tls in memory": Stack([hidden, tls], [tls_server]),
+        "websocket over tls": Stack([tls, frames], [tls_server, frames_server]),
+        "tls over websocket over tls": Stack(
+            [tls, frames, tls], [tls_server, frames_server, tls_server]
         ),
+        "session over tcp": Stack([], [], carriers=1),
+        "session over tls": Stack([tls], [tls_server], carriers=1),
+        BONDED: Stack([tls], [tls_server], carriers=3),
     }
 
 
@@ -169,10 +243,11 @@ def main() -> None:
     chosen = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         made = stacks(make_certificate(Path(folder)))
-        for name, (ours, theirs) in made.items():
+        for name, stack in made.items():
             if not chosen or name in chosen:
-                with far_end(theirs) as port:
-                    asyncio.run(measure(name, port, ours))
+                with far_end(stack) as port:
+                    seen = asyncio.run(measure(port, stack))
+                print(f"{name:<34} {seen.idle:7.1f} {seen.down:11.2f} {seen.up:9.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """``python -m tests.bench.session_cpu``: CPU seconds per GiB that a session costs, at both ends.
 
-Everything is as users have it: ``circumvent run`` with an invite, ``circumvent relay run``, three
-``tls`` carriers between them. Exit code 1 when both ends together take more than they may.
+First the session and its three ``tls`` carriers alone: one end sends, one receives. Exit code 1
+when the two together take more than they may. Then as users have it, with the SOCKS port and the
+destination's connection: ``circumvent run`` with an invite, and ``circumvent relay run``.
 """
 
 import argparse
+import asyncio
 import statistics
 import sys
 import tempfile
@@ -15,8 +17,11 @@ from pathlib import Path
 
 from tests.bench.aims import Bound
 from tests.bench.contenders import started_origin
+from tests.bench.layers import BONDED, far_end, stacks
+from tests.bench.layers import measure as measure_stack
 from tests.bench.load import Load, Through
 from tests.bench.measures import BULK_STREAMS, GIB, MIB, spending
+from tests.peers.certificates import make_certificate
 from tests.peers.client import running_client
 from tests.peers.process import Process
 from tests.peers.relay import make_relay, running_relay
@@ -64,6 +69,14 @@ def measure(ends: Ends, size: int, streams: int, way: str) -> tuple[float, float
     return client.cpu / moved, relay.cpu / moved, size / MIB / client.seconds
 
 
+def measure_alone(folder: Path) -> tuple[float, float]:
+    """Receiving and sending, in CPU seconds per GiB."""
+    stack = stacks(make_certificate(folder))[BONDED]
+    with far_end(stack) as port:
+        seen = asyncio.run(measure_stack(port, stack))
+    return seen.down, seen.up
+
+
 def main(arguments: Sequence[str]) -> int:
     """Measure and print; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.session_cpu", description=__doc__)
@@ -71,19 +84,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--mib", type=int, default=GIB // MIB, help="moved in each round")
     parser.add_argument("--streams", type=int, default=BULK_STREAMS)
     wanted = parser.parse_args(arguments)
-    missed = False
+    with tempfile.TemporaryDirectory() as name:
+        alone = [measure_alone(Path(name)) for _ in range(wanted.rounds)]
+    receives, sends = map(statistics.median, zip(*alone, strict=True))
+    print(
+        f"session and carriers: receiving {receives:.2f} + sending {sends:.2f} ="
+        f" {receives + sends:.2f} CPU s/GiB, {BOTH_ENDS}",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory() as name, both_ends(Path(name)) as ends:
         for way in ("down", "up"):
             rounds = [
                 measure(ends, wanted.mib * MIB, wanted.streams, way) for _ in range(wanted.rounds)
             ]
             client, relay, rate = map(statistics.median, zip(*rounds, strict=True))
-            missed |= not BOTH_ENDS.reached(client + relay, BOTH_ENDS.must)
             print(
-                f"{way}: client {client:.2f} + relay {relay:.2f} = {client + relay:.2f} CPU s/GiB,"
-                f" {BOTH_ENDS}; {rate:.0f} MiB/s"
+                f"programs, {way}: client {client:.2f} + relay {relay:.2f} ="
+                f" {client + relay:.2f} CPU s/GiB; {rate:.0f} MiB/s"
             )
-    return int(missed)
+    return int(not BOTH_ENDS.reached(receives + sends, BOTH_ENDS.must))
 
 
 if __name__ == "__main__":

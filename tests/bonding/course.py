@@ -47,7 +47,6 @@ class Course:
     tunnel: BondedTunnel
     account: Account
     shaper: asyncio.subprocess.Process
-    relay: asyncio.subprocess.Process
     gaps: list[float] = field(default_factory=list)
     reorder: list[int] = field(default_factory=list)
     faults: int = 0
@@ -65,12 +64,6 @@ class Course:
         """The path that brought most since it was connected."""
         best = max(self.tunnel.carriers, key=lambda carrier: carrier.bytes_down)
         return int(best.kind.removeprefix("path"))
-
-    async def relay_cpu(self) -> float:
-        assert self.relay.stdin is not None
-        assert self.relay.stdout is not None
-        self.relay.stdin.write(b"cpu\n")
-        return float(await self.relay.stdout.readline())
 
     async def download(self, size: int, watch: Callable[[], None] = lambda: None) -> float:
         """Seconds from the request to the last byte, which are checked."""
@@ -128,17 +121,17 @@ async def said(process: asyncio.subprocess.Process) -> list[int]:
 
 @contextlib.asynccontextmanager
 async def course(
-    folder: Path, paths: Sequence[tuple[float, float]] | None = PATHS
+    folder: Path, paths: Sequence[tuple[float, float]] = PATHS
 ) -> AsyncIterator[Course]:
-    """``paths`` are rates and delays; None for three straight connections."""
+    """``paths`` are rates and delays."""
     certificate = make_certificate(folder)
     relay = await start("tests.bonding.lab", str(certificate.chain), str(certificate.key))
     shaper = None
     try:
         (port,) = await said(relay)
-        shapes = [f"{rate}:{delay}" for rate, delay in paths or ()]
+        shapes = [f"{rate}:{delay}" for rate, delay in paths]
         shaper = await start("tests.bonding.shaper", str(port), *shapes)
-        ports = await said(shaper) or [port] * 3
+        ports = await said(shaper)
         memory = Memory(32 << 20)
         account = memory.account("tunnel")
         ways = [
@@ -152,7 +145,7 @@ async def course(
             while len(tunnel.carriers) < len(ports):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.5)
-            yield Course(tunnel, account, shaper, relay)
+            yield Course(tunnel, account, shaper)
         finally:
             await tunnel.aclose()
     finally:
