@@ -9,9 +9,10 @@ for the streams that were busy last.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import ModuleType
@@ -29,6 +30,7 @@ MAX_RECORD = MAX_PAYLOAD + OVERHEAD
 _WARM_CIPHERS = 64
 # Records in the largest block: each adds OVERHEAD to what the gap must cover.
 _RECORDS_PER_BLOCK = 17
+_LOOK_AGAIN = 0.05  # seconds after which there may be memory for a partial record
 
 _SHA1_BLOCK = 64
 _INNER, _OUTER = (bytes(byte ^ pad for byte in range(256)) for pad in (0x36, 0x5C))
@@ -122,6 +124,7 @@ class AeadStream(LayerStream):
     __slots__ = (
         "_account",
         "_cipher",
+        "_is_choked",
         "_kept",
         "_kept_size",
         "_key",
@@ -140,6 +143,7 @@ class AeadStream(LayerStream):
         self._account = account
         self._kept: Lease | None = None
         self._kept_size = 0
+        self._is_choked = False
         self._cipher = cipher
         self._key = key
         self._salt = os.urandom(cipher.key_size)
@@ -153,6 +157,7 @@ class AeadStream(LayerStream):
         self.headroom = MAX_RECORD + _RECORDS_PER_BLOCK * OVERHEAD + cipher.key_size
 
     def read_into(self, buffer: memoryview) -> int | None:
+        self._is_choked = False
         sealed = buffer[MAX_RECORD:]
         kept = self._restore(sealed)
         count = self._tcp.peek_into(sealed[kept:])
@@ -164,8 +169,11 @@ class AeadStream(LayerStream):
             self._tcp.discard(at - kept)
             self._forget_kept()
         if not (plain and self._tcp.ended):  # what is whole comes before the error
-            self._expect(sealed[at:count])
+            self._expect(sealed[at:count], may_keep=not plain)
         return plain or None
+
+    def wait_readable(self) -> Awaitable[None]:
+        return asyncio.sleep(_LOOK_AGAIN) if self._is_choked else self._tcp.wait_readable()
 
     def _open_records(self, sealed: memoryview, plain: memoryview) -> tuple[int, int]:
         """Open every whole record; returns how much of both was used."""
@@ -221,25 +229,31 @@ class AeadStream(LayerStream):
             return self._cipher.key_size
         return LENGTH_SEALED if self._payload < 0 else self._payload + TAG
 
-    def _expect(self, partial: memoryview) -> None:
+    def _expect(self, partial: memoryview, *, may_keep: bool) -> None:
         """Sleep until the record that starts with ``partial`` is whole."""
         if not partial:
             self._tcp.expect(1)
         elif len(partial) < self._missing():  # else the buffer was full: read on at once
             if self._tcp.ended:
                 self._cut()
+            if self._tcp.starved and not may_keep:
+                self._tcp.expect(1)  # it is kept when somebody wants more: who stalls keeps nothing
+                return
             if self._tcp.starved:
                 self._keep(partial)
-            self._tcp.expect(self._missing() - self._kept_size)
+            self._tcp.expect(1 if self._is_choked else self._missing() - self._kept_size)
 
     def _keep(self, partial: memoryview) -> None:
-        """Take a partial record out of the kernel.
+        """Take a partial record out of the kernel; if there is no memory for it, a little later.
 
         Its last bytes may pin a whole receive buffer's worth of kernel memory, so that nothing
         more is taken in and the record would never become whole.
         """
         if self._kept is None:
-            self._kept = self._account.hold(MAX_RECORD)
+            self._kept = self._account.try_hold(MAX_RECORD)
+            if self._kept is None:
+                self._is_choked = True
+                return
         self._kept.view[: len(partial)] = partial
         self._tcp.discard(len(partial) - self._kept_size)
         self._kept_size = len(partial)

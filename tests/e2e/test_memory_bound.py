@@ -49,8 +49,8 @@ def prove(contender: Contender, folder: Path, each_time: int) -> None:
             for _ in range(PAIRS):
                 alone.append(read(running.through, READERS, each_time))
                 beside.append(read_beside_stallers(running.through, READERS, STALLERS, each_time))
-        except LoadError as error:
-            error.add_note(f"{group.facts()}\n{running.process.log}")
+        except (LoadError, OSError) as error:
+            error.add_note(f"{group.facts()}\n{status(running).memory}\n{running.process.log}")
             raise
         memory, facts = status(running).memory, group.facts()
         report = [*(f"alone:  {each}" for each in alone), *(f"beside: {each}" for each in beside)]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from circumvent.api import ProtocolError
-from circumvent.memory import LARGEST, Account, Memory
+from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.tcp import TcpStream
@@ -156,6 +156,37 @@ class TestSplits:
         data = os.urandom(50 * MAX_PAYLOAD)
         _, read = await both(peer.send(data), read_exactly(stream, len(data)))
         assert read == data
+        stream.abort()
+        peer.close()
+
+    async def test_without_memory_for_half_a_record_it_waits_for_some(self) -> None:
+        near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
+        memory = Memory(1 << 20)
+        stream = AeadStream(TcpStream(near), AES, KEY, memory.account("stream"))
+        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
+        data = os.urandom(20 * MAX_PAYLOAD)
+        taken = list(iter(lambda: memory.account("others").try_hold(PAGE), None))
+        reading = asyncio.create_task(both(peer.send(data), read_exactly(stream, len(data))))
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        for lease in taken:
+            lease.release()
+        async with asyncio.timeout(5):
+            assert (await reading)[1] == data
+        assert memory.leased == 0
+        stream.abort()
+        peer.close()
+
+    async def test_who_does_not_read_on_keeps_nothing_of_half_a_record(self) -> None:
+        near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
+        memory = Memory(1 << 20)
+        stream = AeadStream(TcpStream(near), AES, KEY, memory.account("stream"))
+        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
+        sending = asyncio.create_task(peer.send(os.urandom(20 * MAX_PAYLOAD)))
+        for _ in range(10):
+            assert await read_once(stream)
+            assert memory.leased == 0
+        sending.cancel()
         stream.abort()
         peer.close()
 
