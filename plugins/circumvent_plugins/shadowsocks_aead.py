@@ -169,7 +169,7 @@ class AeadStream(LayerStream):
             self._tcp.discard(at - kept)
             self._forget_kept()
         if not (plain and self._tcp.ended):  # what is whole comes before the error
-            self._expect(sealed[at:count], may_keep=not plain)
+            self._expect(sealed[at:count])
         return plain or None
 
     def wait_readable(self) -> Awaitable[None]:
@@ -229,16 +229,13 @@ class AeadStream(LayerStream):
             return self._cipher.key_size
         return LENGTH_SEALED if self._payload < 0 else self._payload + TAG
 
-    def _expect(self, partial: memoryview, *, may_keep: bool) -> None:
+    def _expect(self, partial: memoryview) -> None:
         """Sleep until the record that starts with ``partial`` is whole."""
         if not partial:
             self._tcp.expect(1)
         elif len(partial) < self._missing():  # else the buffer was full: read on at once
             if self._tcp.ended:
                 self._cut()
-            if self._tcp.starved and not may_keep:
-                self._tcp.expect(1)  # it is kept when somebody wants more: who stalls keeps nothing
-                return
             if self._tcp.starved:
                 self._keep(partial)
             self._tcp.expect(1 if self._is_choked else self._missing() - self._kept_size)

@@ -177,19 +177,6 @@ class TestSplits:
         stream.abort()
         peer.close()
 
-    async def test_who_does_not_read_on_keeps_nothing_of_half_a_record(self) -> None:
-        near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
-        memory = Memory(1 << 20)
-        stream = AeadStream(TcpStream(near), AES, KEY, memory.account("stream"))
-        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
-        sending = asyncio.create_task(peer.send(os.urandom(20 * MAX_PAYLOAD)))
-        for _ in range(10):
-            assert await read_once(stream)
-            assert memory.leased == 0
-        sending.cancel()
-        stream.abort()
-        peer.close()
-
     async def test_a_reader_of_a_partial_record_sleeps(self, ends: Ends) -> None:
         stream, peer = ends
         wire = peer.codec.seal(bytes(PAYLOAD))
