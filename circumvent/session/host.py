@@ -91,7 +91,7 @@ class SessionHost:
         self._limits = limits
         self._verify = verify
         self._open_destination = open_destination
-        self._may_begin = may_begin
+        self.may_begin = may_begin
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve_carrier(self, stream: ByteStream, binding: bytes) -> None:
@@ -139,7 +139,7 @@ class SessionHost:
     def _create(self, hello: Create, user: str) -> Hosted | CloseReason:
         if self.is_draining:
             return CloseReason.DRAINING
-        if not self._may_begin(user):
+        if not self.may_begin(user):
             return CloseReason.BUSY
         hosted = Hosted(
             Session(

@@ -85,6 +85,7 @@ class BondedTunnel(Tunnel):
         self._credential = credential
         self._limits = Limits.beside(account.memory.arena_size)
         self._stir = asyncio.Event()
+        self._came_up = asyncio.Event()
         self._legs: set[_Leg] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._redial_at = 0.0
@@ -102,11 +103,15 @@ class BondedTunnel(Tunnel):
             raise
 
     async def open(self, destination: Destination) -> SessionStream:
-        """Waits for nothing; what goes wrong at the relay shows at the stream. Raises DialError."""
-        engine = self._session.engine
-        if engine.closed is not None or not self._allowed:
-            raise DialError("the session with the relay is over", stage="carrier")
-        if engine.streams >= self._allowed:
+        """Waits for no answer; what goes wrong at the relay shows at the stream. Raises DialError.
+
+        While no carrier is up it waits for one: a relay that was started anew knows nothing of
+        the session, and what was opened in it meanwhile would be lost.
+        """
+        while not self._is_up():
+            self._came_up.clear()
+            await self._came_up.wait()
+        if self._session.engine.streams >= self._allowed:
             raise DialError("the relay allows no more streams at a time", stage="carrier")
         return self._session.open(format_opening(destination))
 
@@ -153,6 +158,8 @@ class BondedTunnel(Tunnel):
             if self._session.engine.closed is not None:
                 await self._session.aclose()
                 self._begin_session()
+            if self._is_up():
+                self._came_up.set()
             pause = self._dial_missing()
             self._drop_spare()
             with contextlib.suppress(TimeoutError):
@@ -218,6 +225,11 @@ class BondedTunnel(Tunnel):
         up = [leg for leg in self._legs if leg.is_up]
         return up, [leg for leg in self._legs if leg.link is None]
 
+    def _is_up(self) -> bool:
+        """Whether the relay knows the session, and takes bytes for it."""
+        is_open = self._session.engine.closed is None and self._allowed > 0
+        return is_open and any(leg.is_up for leg in self._legs)
+
     def _wanted(self) -> int:
         memory = self._account.memory
         is_crowded = memory.pressure >= Pressure.SCARCE or memory.charges_wait
@@ -280,9 +292,13 @@ class BondedTunnel(Tunnel):
             self._roster.failed(leg.way, self._loop.time())
 
     def _note(self, failure: CircumventError) -> None:
-        """Who waits for the first carrier hears what failed once nobody else can be tried."""
+        """Who waits for the first carrier hears what failed once nobody else can be tried.
+
+        Or what the relay said: another way leads to the same answer.
+        """
         now = self._loop.time()
         is_hopeless = not self._legs and self._roster.choose((), now) is None
+        is_hopeless |= isinstance(failure, RefusedError)
         if is_hopeless and not self._first.done():
             self._first.set_exception(failure)
 

@@ -50,10 +50,10 @@ class Dispatcher:
                 accepted = True
                 await accept()
 
-        tried: set[LiveTunnel] = set()
+        tried = _Tried()
         try:
             while True:
-                live = await self._manager.pick(tried)
+                live = await self._manager.pick(tried.avoid)
                 if not live.tunnel.replies:
                     await accept_once()
                 stream = await self._open(live, destination)
@@ -61,7 +61,7 @@ class Dispatcher:
                     relay = Relay(live, stream, client)
                     if await self._carry(relay, client, accept_once):
                         return
-                _give_up_after(tried, live)
+                tried.note(live, opened=stream is not None)
         except CircumventError:
             if not accepted:
                 raise
@@ -72,16 +72,16 @@ class Dispatcher:
 
         ``without`` names a transport whose tunnels are left out.
         """
-        tried: set[LiveTunnel] = set()
+        tried = _Tried()
         while True:
-            live = await self._manager.pick(tried.union(self._made_by(without)))
+            live = await self._manager.pick(tried.avoid.union(self._made_by(without)))
             if live in self._made_by(without):  # the only one that came up meanwhile
                 message = "no other tunnel is up"
                 raise NoTunnelError(message, stage="dispatch")
             stream = await self._open(live, destination)
             if stream is not None:
                 return _TrackedStream(stream, live)
-            _give_up_after(tried, live)
+            tried.note(live, opened=False)
 
     def _made_by(self, transport: str) -> set[LiveTunnel]:
         return {
@@ -99,8 +99,7 @@ class Dispatcher:
                 message = "the tunnel was lost"
                 raise DialError(message, stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
-                async with asyncio.timeout(None) as limit:  # health sets it, when it is time
-                    return await live.open(destination, limit)
+                return await _open_in_time(live, destination)
         except BaseException as error:
             live.account.discharge(cost)
             if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
@@ -150,11 +149,37 @@ class Dispatcher:
         self._manager.track.store.record(record)
 
 
-def _give_up_after(tried: set[LiveTunnel], live: LiveTunnel) -> None:
-    tried.add(live)
-    if len(tried) >= MAX_TRIES:
-        message = f"{MAX_TRIES} tunnels failed to open a stream"
-        raise DialError(message, stage="dispatch")
+async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStream:
+    """Health says when it was time enough; raises DialError."""
+    try:
+        async with asyncio.timeout(None) as limit:
+            return await live.open(destination, limit)
+    except TimeoutError as error:
+        message = "the server did not answer, and was given up"
+        raise DialError(message, stage="dispatch") from error
+
+
+class _Tried:
+    """The tunnels that failed one stream."""
+
+    __slots__ = ("_count", "avoid")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.avoid: set[LiveTunnel] = set()
+
+    def note(self, live: LiveTunnel, *, opened: bool) -> None:
+        """One more; raises DialError after the last.
+
+        Where a stream was ``opened``, a tunnel that resumes has lost its session and makes a
+        new one: it may be tried again.
+        """
+        self._count += 1
+        if self._count >= MAX_TRIES:
+            message = f"{MAX_TRIES} tunnels failed to open a stream"
+            raise DialError(message, stage="dispatch")
+        if not (opened and live.tunnel.resumes):
+            self.avoid.add(live)
 
 
 class _TrackedStream(LayerStream):

@@ -20,6 +20,7 @@ from circumvent.wire.address import Destination
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
 PROVEN_BYTES = 64 * 1024
 FIRST_PATIENCE = 1.0  # seconds of silence after which a tunnel is suspected
+UNANSWERED = 5.0  # seconds for which a request waits for a relay while other tunnels are up
 
 
 class State(enum.Enum):
@@ -122,9 +123,15 @@ class LiveTunnel:
                 limit.reschedule(0.0)
 
     def give_up_unanswered(self) -> None:
-        """Streams that may be sent again need not wait for this tunnel to come back."""
+        """Another tunnel is up: streams that heard nothing need not wait for this one.
+
+        What may be sent twice goes to the other one at once. The rest is cut after a while: then
+        its user can try again, and knows that it may have been heard.
+        """
+        now = time.monotonic()
         for relay in tuple(self.relays):
-            if relay.flight:
+            waited = now - relay.waiting_since if relay.waiting_since else 0.0
+            if relay.flight or (not relay.heard_bytes and waited > UNANSWERED):
                 relay.stream.abort()
 
     def abort_streams(self) -> None:

@@ -115,6 +115,15 @@ async def test_a_stranger_is_told_no() -> None:
         assert not relay.host.sessions
 
 
+async def test_a_relay_without_room_says_so_at_once() -> None:
+    async with running_relay() as relay:
+        relay.host.may_begin = lambda _: False
+        async with asyncio.timeout(1.0):
+            with pytest.raises(RefusedError, match="no room for another session"):
+                async with tunnel_to(relay):
+                    pass
+
+
 async def test_a_relay_that_forgot_the_session_gets_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -126,11 +135,14 @@ async def test_a_relay_that_forgot_the_session_gets_a_new_one(
         relay.is_open = False
         relay.cut_all()
         await until(lambda: not relay.host.sessions)
+        opening = asyncio.create_task(tunnel.open(THERE))
+        await asyncio.sleep(0.05)
+        assert not opening.done()
         relay.is_open = True
         with pytest.raises(StreamResetError):
             await read_once(stream)
-        await until(lambda: up(tunnel) > 0)
-        await write_all(await tunnel.open(THERE), b"again")
+        async with asyncio.timeout(SECONDS):
+            await write_all(await opening, b"again")
         assert await (await reached(relay, 2)).receive(5) == b"again"
 
 

@@ -113,6 +113,24 @@ class TestFailover:
             assert await browser.hear(len(REPLY)) == REPLY
             assert home.through(gone) in home.manager.tunnels
 
+    async def test_what_may_be_sent_once_only_is_cut_after_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("circumvent.tunnels.live.UNANSWERED", 0.2)
+        async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(2)
+            gone = made[0]
+            prefer(home, gone)
+            gone.freeze()
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            await until(lambda: bool(home.through(gone).relays))
+            home.through(gone).tunnel.resumes = True  # as a session does
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+            assert home.through(gone) in home.manager.tunnels
+            assert not made[1].visits_to(SITE)
+
     async def test_after_the_answer_what_follows_goes_the_same_way_once(
         self, tmp_path: Path
     ) -> None:
