@@ -25,8 +25,10 @@ def read_table(path: Path) -> dict[str, object]:
     """What a TOML file holds; raises ConfigError."""
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: {error}", stage="config") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", stage="config") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; correct it there", stage="config") from error
 
 
 def convert(table: Mapping[str, object], kind: type[T], source: str) -> T:

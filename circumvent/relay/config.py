@@ -190,6 +190,9 @@ class RelayHome:
     def load(cls, directory: Path) -> Self:
         """Read both files; raises ConfigError, which names the file, the place and the remedy."""
         config_file, users_file = directory / RELAY_FILE, directory / USERS_FILE
+        if not config_file.exists():
+            remedy = f"make one with: circumvent relay init {directory} --listen HOST:PORT"
+            raise ConfigError(f"{directory} is no relay's directory; {remedy}", stage="config")
         for path in (config_file, users_file, directory / IDENTITY_KEY):
             check_private(path)
         config = convert(read_table(config_file), RelayConfig, str(config_file))

@@ -229,3 +229,8 @@ def test_a_certificate_without_its_key_is_refused(
         load(home.identity[0], home.identity[0])
     with pytest.raises(ConfigError, match="is not a certificate"):
         keys.pin(home.identity[1])
+
+
+def test_a_directory_without_a_relay_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="make one with: circumvent relay init"):
+        RelayHome.load(tmp_path)
