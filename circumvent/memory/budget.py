@@ -5,6 +5,7 @@ are hold leases and charges for memory that a library allocates outside the aren
 
     steps + durable                        <=  budget
     durable + guarantees not yet drawn     <=  budget - step reserve
+    held + guarantees not yet drawn        <=  arena - step reserve
 
 The second keeps ``step reserve`` bytes of the arena for steps alone, so data always moves.
 """
@@ -118,7 +119,7 @@ class Account:
     def try_hold(self, size: int) -> Lease | None:
         """A block that may be kept, of ``size`` bytes rounded up to pages; None if no room."""
         pages = max(1, pages_for(size))
-        if not self.memory.admits(self, pages * PAGE):
+        if not self.memory.admits_hold(self, pages * PAGE):
             return None
         start = self.memory.arena.take_hold(pages)
         if start is None:
@@ -195,6 +196,7 @@ class Memory:
         self.charged = 0
         self._steps = 0
         self._spoken_for = 0  # durable use, and guarantees not yet drawn
+        self._held_for = 0  # the same of holds alone
         self._step_waiters: deque[_Waiter] = deque()
         self._charge_waiters: deque[_Waiter] = deque()
         self._stirred = False
@@ -206,12 +208,14 @@ class Memory:
         """
         if name in self.accounts:
             return self.accounts[name]
-        if self._spoken_for + guaranteed > self.budget - self.step_reserve:
+        room = min(self.budget - self._spoken_for, self.arena_size - self._held_for)
+        if guaranteed > room - self.step_reserve:
             message = f"memory budget: no room for {guaranteed} bytes guaranteed to {name}"
             raise BudgetError(message, stage="memory")
         account = Account(self, name, guaranteed, self.budget if limit is None else limit)
         self.accounts[name] = account
         self._spoken_for += guaranteed
+        self._held_for += guaranteed
         return account
 
     def close(self, account: Account) -> None:
@@ -221,6 +225,7 @@ class Memory:
             raise LeaseError(message)
         if self.accounts.pop(account.name, None):
             self._spoken_for -= account.guaranteed
+            self._held_for -= account.guaranteed
             self.wake()
 
     @property
@@ -263,6 +268,12 @@ class Memory:
             spoken_for -= min(size, account.guaranteed - durable)
         # Steps in progress may stand in the reserve only: guarantees are kept at any moment.
         return spoken_for + max(self.step_reserve, self._steps) <= self.budget
+
+    def admits_hold(self, account: Account, size: int) -> bool:
+        """As ``admits``, of the arena as well."""
+        drawn = min(size, max(0, account.guaranteed - account.held))
+        held_for = self._held_for - drawn + size
+        return held_for + self.step_reserve <= self.arena_size and self.admits(account, size)
 
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""
@@ -328,7 +339,10 @@ class Memory:
             self._spoken_for += max(after, guaranteed) - max(before, guaranteed)
         else:
             self._spoken_for += after - before
-        account.held += held
+        if held:
+            self._held_for -= max(account.held, guaranteed)
+            account.held += held
+            self._held_for += max(account.held, guaranteed)
         account.charged += charged
         self.leased += held
         self.charged += charged

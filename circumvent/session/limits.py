@@ -66,6 +66,7 @@ NUISANCES_PER_SECOND = 2000.0
 
 LEAST_SEND = 128 * 1024  # eight frames on the way
 LEAST_RECEIVE = 256 * 1024  # half of it is granted: two windows of an opener
+GRANTED_SHARE = 2  # half: blocks are not always full, and stalled readers must not hold up others
 MOST_SEND = 2 << 20  # 60 Mbit/s over three paths of up to 150 ms hold less than one of them
 MOST_RECEIVE = 4 << 20  # half of it is granted: twice what those paths can be behind
 
@@ -81,6 +82,11 @@ class Limits:
     send: int = MOST_SEND
     receive: int = MOST_RECEIVE
     streams: int = 512
+
+    @property
+    def sure(self) -> int:
+        """What a session must never miss: memory for all that it grants, and to go on sending."""
+        return self.receive // GRANTED_SHARE + LEAST_SEND
 
     @classmethod
     def beside(cls, arena: int) -> Limits:

@@ -10,7 +10,7 @@ from circumvent.session.carrier_table import CarrierTable
 from circumvent.session.carriers import NEVER
 from circumvent.session.credit import ReceiveCredit
 from circumvent.session.inbound import Inbound
-from circumvent.session.limits import STALL_CHECK, STALLED_AFTER, Limits
+from circumvent.session.limits import GRANTED_SHARE, STALL_CHECK, STALLED_AFTER, Limits
 from circumvent.session.outbound import Outbound
 from circumvent.session.stream_table import StreamTable
 from circumvent.session.streams import Event, Receiving, Sending, Stream
@@ -47,8 +47,7 @@ class State:
             Blocks(account, limits.send), self.wake_writer, self.retire_if_over
         )
         self.held = Blocks(account, limits.receive)
-        # Half: blocks are not always full, and stalled readers must not hold up the others.
-        self.credit = ReceiveCredit(limits.receive // 2)
+        self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
         self.inbound = Inbound(self.held, self.credit, self._starve)
         self.carriers = CarrierTable(self.outbound.settle_all, self.outbound.requeue, random)
         self.grant_session()

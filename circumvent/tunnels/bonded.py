@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
-from circumvent.errors import CircumventError, DialError
+from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carriers import CarrierState
 from circumvent.session.handshake import RefusedError, introduce
@@ -42,6 +42,7 @@ LEAST_PAUSE = 0.2  # seconds, before a way that has rested is looked for again
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
 STEADY_AFTER = 5.0  # seconds; who broke sooner failed
 _MS = 1000
+_serial = itertools.count(1)  # a lost tunnel may still be closing
 
 
 @dataclass(eq=False, slots=True)
@@ -66,6 +67,15 @@ def _rtt(link: Link) -> float:
     return link.carrier.estimate.srtt
 
 
+def _open_account(tunnel: Account, limits: Limits) -> Account:
+    """For frames: what the session grants to its relay others cannot take, if there is enough."""
+    name = f"{tunnel.name} frames {next(_serial)}"
+    try:
+        return tunnel.memory.account(name, limits.sure)
+    except BudgetError:
+        return tunnel.memory.account(name)
+
+
 class BondedTunnel(Tunnel):
     """One session. ``credential`` makes what the relay wants to see, from a channel's binding."""
 
@@ -84,6 +94,7 @@ class BondedTunnel(Tunnel):
         self._account = account
         self._credential = credential
         self._limits = Limits.beside(account.memory.arena_size)
+        self._frames = _open_account(account, self._limits)
         self._stir = asyncio.Event()
         self._came_up = asyncio.Event()
         self._legs: set[_Leg] = set()
@@ -134,6 +145,7 @@ class BondedTunnel(Tunnel):
         carried = [leg.task for leg in self._legs if leg.task is not None]
         if carried:
             await asyncio.wait(carried)
+        self._account.memory.close(self._frames)
 
     @property
     def carriers(self) -> tuple[CarrierStatus, ...]:
@@ -308,7 +320,7 @@ class BondedTunnel(Tunnel):
         self._name, self._secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
         self._numbers = itertools.count(1)
         self._allowed = 0  # streams, once the relay welcomed a carrier
-        self._session = Session(self._account, self._limits, is_client=True, changed=self._stir.set)
+        self._session = Session(self._frames, self._limits, is_client=True, changed=self._stir.set)
 
     async def _connect(self, way: Way) -> Link:
         with plugin_faults(way.carrier.name):

@@ -131,9 +131,12 @@ async def serve(relay: Relay, stream: TcpStream, account: Account) -> None:
 
 @asynccontextmanager
 async def tunnel_to(
-    relay: Relay, *carriers: Carrier, credential: bytes = CREDENTIAL
+    relay: Relay,
+    *carriers: Carrier,
+    credential: bytes = CREDENTIAL,
+    memory: Memory | None = None,
 ) -> AsyncIterator[BondedTunnel]:
-    memory = Memory(8 << 20, poison=True)
+    memory = memory or Memory(8 << 20, poison=True)
     account = memory.account("tunnel")
     entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
     ways = await find_ways(carriers or (ClearCarrier(),), entry.host, NetDialer(TlsClient()), None)

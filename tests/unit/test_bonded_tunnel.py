@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from circumvent.api import DestinationError, HandshakeError, Reason, ServerEntry, StreamResetError
+from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
 from circumvent.session.handshake import RefusedError, introduce
@@ -97,6 +98,24 @@ async def test_while_the_network_is_gone_dials_go_on() -> None:
         started = asyncio.get_running_loop().time()
         assert await read_exactly(stream, 9) == b"meanwhile"
         print(f"resumed after {asyncio.get_running_loop().time() - started:.3f} s")
+
+
+@pytest.mark.parametrize("arena", [1 << 20, 8 << 20])
+async def test_others_cannot_take_the_memory_of_what_was_granted(arena: int) -> None:
+    memory = Memory(8 << 20, arena, poison=True)
+    others = memory.account("others")
+    async with running_relay() as relay, tunnel_to(relay, memory=memory) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"x")
+        far = await reached(relay)
+        taken = list(iter(lambda: others.try_hold(PAGE), None))
+        data = os.urandom(1 << 20)
+        sending = asyncio.create_task(far.send(data))
+        await asyncio.sleep(0.2)  # nobody reads: what was granted must be kept
+        assert await read_exactly(stream, len(data)) == data
+        await sending
+        for lease in taken:
+            lease.release()
 
 
 async def test_a_destination_that_refuses_is_an_error_of_the_stream_only() -> None:
