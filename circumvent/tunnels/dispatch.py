@@ -132,13 +132,13 @@ class Dispatcher:
             return
         if relay.is_tunnels_fault:
             self._note_failure(live, relay.started, relay.error)
-            if not relay.heard_bytes:
-                self._health.doubt(live)
-        elif relay.is_unanswered:
-            live.unanswered += 1
-            if live.unanswered >= MAX_UNANSWERED:
-                live.unanswered = 0
-                self._health.doubt(live)
+            is_doubtful = is_unanswered = not relay.heard_bytes
+        else:
+            is_unanswered = relay.is_unanswered
+            is_doubtful = is_unanswered and live.unanswered % MAX_UNANSWERED == MAX_UNANSWERED - 1
+        live.unanswered += is_unanswered
+        if is_doubtful:
+            self._health.doubt(live)
 
     def _note_failure(
         self, live: LiveTunnel, started: float, error: CircumventError | None

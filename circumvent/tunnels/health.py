@@ -119,6 +119,7 @@ class Health:
             elif now > live.next_idle_probe:
                 pause = IDLE_PROBE if live.next_idle_probe else FIRST_LOOK
                 if live.next_idle_probe:
+                    live.unanswered = 0  # its users may try it again
                     self._check(live)
                 live.next_idle_probe = now + random.uniform(*pause)  # noqa: S311
             self._count_freezes(live, now)

@@ -53,7 +53,8 @@ class Candidate:
 class LiveTunnel:
     """One tunnel of the pool; ``opened_at`` is unix time.
 
-    ``charged`` bytes pay for its probes, so that a verdict never waits for memory.
+    ``charged`` bytes pay for its probes, so that a verdict never waits for memory. ``unanswered``
+    counts streams in a row that were asked something and ended without a word.
     """
 
     candidate: Candidate
@@ -81,8 +82,12 @@ class LiveTunnel:
         self.privacy = self.candidate.privacy  # asked for at every stream
 
     def cost(self) -> float:
-        """What one more stream is expected to suffer here; round trips weighed by load."""
-        return (self.rtt + 0.005) * (1 + (len(self.relays) + len(self._openings)) / 4)
+        """What one more stream is expected to suffer here: round trips weighed by load.
+
+        A server that answers probes but not its users, several times in a row, is no bargain.
+        """
+        load = (len(self.relays) + len(self._openings)) / 4
+        return (self.rtt + 0.005) * (1 + load + self.unanswered**2)
 
     @property
     def is_doubtful(self) -> bool:

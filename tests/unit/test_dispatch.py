@@ -1,6 +1,7 @@
 """Dispatch: each stream gets a tunnel, another one if that fails in time, and nothing twice."""
 
 import asyncio
+import contextlib
 import hashlib
 import random
 import time
@@ -186,6 +187,26 @@ class TestFailover:
                 await browser.hear_out()
             assert [node.visits_to(SITE)[0].heard for node in made] == [HELLO] * 3
             await home.free()
+
+    async def test_who_answers_probes_but_not_its_users_is_not_asked_first(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2) as (bad, good):
+            bad.talks[SITE], good.talks[SITE] = reset, answer(REPLY)
+            async with house(all_of([bad, good]), tmp_path) as home:
+                await home.up(2)
+                prefer(home, bad)
+                answers = []
+                for _ in range(8):
+                    browser = await home.visit(SITE)
+                    await browser.say(POST)
+                    with contextlib.suppress(ConnectionResetError):
+                        answers.append(await browser.hear(len(REPLY)))
+                    browser.leave()
+                    await browser.served
+                    prefer(home, bad)  # what its probe took would change it
+                assert answers.count(REPLY) >= 3
+                assert len(home.manager.tunnels) == 2
 
     async def test_streams_that_end_without_a_word_raise_a_doubt_at_the_third(
         self, tmp_path: Path
