@@ -5,9 +5,11 @@ are hold leases and charges for memory that a library allocates outside the aren
 
     steps + durable                        <=  budget
     durable + guarantees not yet drawn     <=  budget - step reserve
+    steps + held + guarantees not drawn    <=  arena
     held + guarantees not yet drawn        <=  arena - step reserve
 
-The second keeps ``step reserve`` bytes of the arena for steps alone, so data always moves.
+The second and the last keep ``step reserve`` bytes of the arena for steps alone, so data always
+moves.
 """
 
 from __future__ import annotations
@@ -277,7 +279,7 @@ class Memory:
 
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""
-        free = self.budget - self._spoken_for - self._steps
+        free = min(self.budget - self._spoken_for, self.arena_size - self._held_for) - self._steps
         for pages in _CLASSES_DOWN_FROM[pages_for(min(max(at_least, at_most), LARGEST))]:
             size = pages * PAGE
             if size < at_least:

@@ -205,7 +205,8 @@ class MemoryMachine(RuleBasedStateMachine):
         memory, accounts = self.memory, self.accounts
         undrawn = sum(max(0, account.guaranteed - account.durable) for account in accounts)
         assert memory.leased + memory.charged + undrawn <= memory.budget
-        assert memory.leased <= self.arena
+        reserved = sum(max(0, account.guaranteed - account.held) for account in accounts)
+        assert memory.leased + reserved <= self.arena
         assert memory.leased == sum(account.leased for account in accounts)
         assert memory.charged == sum(account.charged for account in accounts)
         assert all(account.durable <= account.limit for account in accounts)
