@@ -57,11 +57,11 @@ def load_plugins(allow: Iterable[str] = ()) -> Plugins:
     allowed = {OWN_DISTRIBUTION, *map(_normalized, allow)}
     shelf = _Shelf()
     problems = []
-    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=_own_first):
+    for entry, distribution in _own_first(entry_points(group=ENTRY_POINT_GROUP)):
         try:
-            shelf.add(_load(entry, allowed))
+            shelf.add(_load(entry, distribution, allowed))
         except PluginError as error:
-            problems.append(PluginProblem(entry.name, _distribution(entry), str(error)))
+            problems.append(PluginProblem(entry.name, distribution, str(error)))
     return Plugins(
         transports=MappingProxyType(shelf.transports),
         channels=MappingProxyType(shelf.channels),
@@ -109,8 +109,7 @@ def _claim(kind: str, taken: Iterable[str], wanted: Sequence[str]) -> None:
         raise PluginError(f"{kind} {min(twice)!r} is already taken")
 
 
-def _load(entry: EntryPoint, allowed: set[str]) -> _Offers:
-    distribution = _distribution(entry)
+def _load(entry: EntryPoint, distribution: str, allowed: set[str]) -> _Offers:
     if _normalized(distribution) not in allowed:
         raise PluginError(f"distribution {distribution!r} is not in plugins.allow")
     try:
@@ -167,13 +166,11 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
             raise PluginError(f"{kind}: {scheme!r} is not a lower-case URL scheme")
 
 
-def _distribution(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else ""
-
-
-def _own_first(entry: EntryPoint) -> tuple[bool, str, str]:
-    """Own plugins come first, so nobody can take their schemes."""
-    return _distribution(entry) != OWN_DISTRIBUTION, _distribution(entry), entry.name
+def _own_first(entries: Iterable[EntryPoint]) -> list[tuple[EntryPoint, str]]:
+    """Each with its distribution's name, own plugins first, so nobody can take their schemes."""
+    # The name is asked for once: each time, the whole metadata of the distribution is parsed.
+    named = [(entry, entry.dist.name if entry.dist else "") for entry in entries]
+    return sorted(named, key=lambda each: (each[1] != OWN_DISTRIBUTION, each[1], each[0].name))
 
 
 def _normalized(distribution: str) -> str:

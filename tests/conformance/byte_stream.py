@@ -153,7 +153,7 @@ class ByteStreamContract:
         assert await pair.far.receive(len(data)) == data
 
     async def test_the_smallest_buffer_suffices(self, pair: Pair) -> None:
-        data = os.urandom(5 * pair.near.record + 7)
+        data = os.urandom(2 * pair.near.record + 7)
         _, read = await both(
             pair.far.send(data), read_exactly(pair.near, len(data), pair.near.record)
         )

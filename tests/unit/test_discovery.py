@@ -248,7 +248,10 @@ async def test_who_runs_already_may_bring_a_newer_list(begin: Begin) -> None:
     assert scene.offers[-1] == LINKS
 
 
-async def test_costly_channels_wait_for_each_others_memory(begin: Begin) -> None:
+async def test_costly_channels_wait_for_each_others_memory(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "HUNT_SECONDS", 0.6)
     channels = [Told(name, [None], size=4 * MIB) for name in ("one", "two", "three")]
     scene = begin(*channels)
     await asyncio.sleep(0.3)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from circumvent.errors import ConfigError
+from circumvent.net import listener
 from circumvent.proxy.options import DoorOptions, parse_listen
 from tests.unit.door import GREETING, SITE, destination, echo, home, socks5
 
@@ -49,13 +50,13 @@ async def test_above_the_limit_a_client_waits_until_somebody_leaves() -> None:
 
 
 async def test_idle_clients_are_cut_and_busy_ones_stay() -> None:
-    async with destination(echo) as port, home(DoorOptions(port=0, idle_seconds=0.4)) as house:
+    async with destination(echo) as port, home(DoorOptions(port=0, idle_seconds=0.3)) as house:
         idle, busy = await house.knock(), await house.knock()
         for caller in (idle, busy):
             await caller.say(GREETING + socks5(SITE, port))
             await caller.hear(12)
         for _ in range(10):
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.06)
             await busy.say(b"x")
             assert await busy.hear(1) == b"x"
         with pytest.raises(ConnectionResetError):
@@ -73,13 +74,16 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_without_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture) -> None:
+async def test_without_descriptors_accepting_pauses(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)
     async with home() as house:
         caller = await house.knock()
         with no_descriptors_left(), caplog.at_level(logging.WARNING):
             await caller.say(GREETING)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(caller.hear(2), 1.2)
+                await asyncio.wait_for(caller.hear(2), 0.25)
         assert await caller.hear(2) == b"\x05\x00"
         assert len(caplog.records) == 1
         caller.hang_up()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
 import signal
 import sqlite3
@@ -17,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from circumvent.errors import ConfigError
+from circumvent.tunnels import database
 from circumvent.tunnels.attempts import Attempt
 from circumvent.tunnels.database import Warn
 from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, Store
@@ -202,7 +205,10 @@ def test_a_file_that_breaks_while_running_is_replaced_and_nothing_buffered_is_lo
     assert len(warnings) == 1
 
 
-def test_a_locked_file_keeps_the_buffer_and_warns_once(path: Path) -> None:
+def test_a_locked_file_keeps_the_buffer_and_warns_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
     warnings: list[str] = []
     store = opened(path, warnings.append)
     other = sqlite3.connect(path, isolation_level=None)
@@ -232,46 +238,66 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None
     assert not list(path.parent.glob("*corrupt*"))
 
 
-WRITER = """
-import sys
+# One interpreter starts and reads our modules once: then each writer is but a fork of it.
+WRITERS = """
+import os, sys
 from pathlib import Path
 from circumvent.tunnels.attempts import Attempt
 from circumvent.tunnels.store import Store
-store = Store(Path(sys.argv[1]))
-number = int(sys.argv[2])
-while True:
-    for _ in range(20):
-        store.record(Attempt(number, "race", "a", "dial", "ok"))
-        store.remember("home", "a", ok=True, ms=1, user_bytes=0)
-    store.flush()
-    print(number, flush=True)
-    number += 1
+
+def say(word):
+    os.write(1, f"{word}\\n".encode())  # at once or not at all, whoever is killed
+
+def write(number):
+    store = Store(Path(sys.argv[1]))
+    say(os.getpid())
+    while True:
+        for _ in range(20):
+            store.record(Attempt(number, "race", "a", "dial", "ok"))
+            store.remember("home", "a", ok=True, ms=1, user_bytes=0)
+        store.flush()
+        say(number)
+        number += 1
+
+for line in sys.stdin:
+    writer = os.fork()
+    if not writer:
+        write(int(line))
+    os.waitpid(writer, 0)
+    say("killed")
 """
 
 
 def test_what_was_flushed_survives_kill_9_in_the_middle_of_writing(path: Path) -> None:
     chance = random.Random(7)
     flushed = 0
-    for _ in range(15):
-        flushed = _write_until_killed(path, flushed + 1, chance.uniform(0.002, 0.03))
-        warnings: list[str] = []
-        store = opened(path, warnings.append)
-        kept = [attempt.at for attempt in store.attempts(MAX_ATTEMPTS)]
-        store.close()
-        assert warnings == []
-        assert kept[0] >= flushed
-        assert all(kept.count(at) == 20 for at in set(kept)), "half a transaction"
-        flushed = int(kept[0])
-
-
-def _write_until_killed(path: Path, number: int, seconds: float) -> int:
-    """Kill a writer some time after its first flush; returns the last flush it reported."""
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), str(number)], stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        first = writer.stdout.readline()
-        time.sleep(seconds)
-        writer.send_signal(signal.SIGKILL)
-        lines = [first, *writer.stdout.read().splitlines()]
-    return int([line for line in lines if line.strip()][-1])
+        [sys.executable, "-c", WRITERS, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writers:
+        for _ in range(15):
+            flushed = _write_until_killed(writers, flushed + 1, chance.uniform(0.002, 0.03))
+            warnings: list[str] = []
+            store = opened(path, warnings.append)
+            kept = [attempt.at for attempt in store.attempts(MAX_ATTEMPTS)]
+            store.close()
+            assert warnings == []
+            assert kept[0] >= flushed
+            assert all(kept.count(at) == 20 for at in set(kept)), "half a transaction"
+            flushed = int(kept[0])
+
+
+def _write_until_killed(writers: subprocess.Popen[str], number: int, seconds: float) -> int:
+    """Kill a writer some time after its first flush; returns the last flush it reported."""
+    assert writers.stdin is not None
+    assert writers.stdout is not None
+    writers.stdin.write(f"{number}\n")
+    writers.stdin.flush()
+    writer = int(writers.stdout.readline())
+    lines = [writers.stdout.readline()]
+    time.sleep(seconds)
+    os.kill(writer, signal.SIGKILL)
+    lines += itertools.takewhile("killed\n".__ne__, writers.stdout)
+    return int(lines[-1])
