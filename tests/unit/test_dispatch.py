@@ -67,6 +67,17 @@ def prefer(home: House, node: Node) -> None:
         tunnel.rtt = 0.001 if tunnel is home.through(node) else 0.1
 
 
+async def ask_frozen_session(home: House, node: Node, words: bytes) -> Browser:
+    """Say something through a tunnel that is silent, and may come back."""
+    prefer(home, node)
+    node.freeze()
+    browser = await home.visit(SITE)
+    await browser.say(words)
+    await until(lambda: bool(home.through(node).relays))
+    home.through(node).tunnel.resumes = True
+    return browser
+
+
 class TestFailover:
     async def test_a_dead_servers_refusal_is_not_seen(self, tmp_path: Path) -> None:
         async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
@@ -104,15 +115,9 @@ class TestFailover:
     ) -> None:
         async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
             await home.up(2)
-            gone = made[0]
-            prefer(home, gone)
-            gone.freeze()
-            browser = await home.visit(SITE)
-            await browser.say(HELLO)
-            await until(lambda: bool(home.through(gone).relays))
-            home.through(gone).tunnel.resumes = True  # as a session does
+            browser = await ask_frozen_session(home, made[0], HELLO)
             assert await browser.hear(len(REPLY)) == REPLY
-            assert home.through(gone) in home.manager.tunnels
+            assert home.through(made[0]) in home.manager.tunnels
 
     async def test_what_may_be_sent_once_only_is_cut_after_a_while(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,16 +125,10 @@ class TestFailover:
         monkeypatch.setattr("circumvent.tunnels.live.UNANSWERED", 0.2)
         async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
             await home.up(2)
-            gone = made[0]
-            prefer(home, gone)
-            gone.freeze()
-            browser = await home.visit(SITE)
-            await browser.say(POST)
-            await until(lambda: bool(home.through(gone).relays))
-            home.through(gone).tunnel.resumes = True  # as a session does
+            browser = await ask_frozen_session(home, made[0], POST)
             with pytest.raises(ConnectionResetError):
                 await browser.hear_out()
-            assert home.through(gone) in home.manager.tunnels
+            assert home.through(made[0]) in home.manager.tunnels
             assert not made[1].visits_to(SITE)
 
     async def test_after_the_answer_what_follows_goes_the_same_way_once(
