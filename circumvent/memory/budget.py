@@ -275,7 +275,8 @@ class Memory:
         """As ``admits``, of the arena as well."""
         drawn = min(size, max(0, account.guaranteed - account.held))
         held_for = self._held_for - drawn + size
-        return held_for + self.step_reserve <= self.arena_size and self.admits(account, size)
+        kept_for_steps = max(self.step_reserve, self._steps)  # as in ``admits``
+        return held_for + kept_for_steps <= self.arena_size and self.admits(account, size)
 
     def grant_step(self, account: Account, at_least: int, at_most: int) -> Lease | None:
         """The largest free class between ``at_least`` and the class above ``at_most``."""

@@ -187,6 +187,15 @@ class TestAccounts:
         with pytest.raises(BudgetError, match=r"no room for .* bytes guaranteed to greedy"):
             memory.account("greedy", guaranteed=memory.budget)
 
+    def test_a_guarantee_can_be_held_although_steps_took_all_they_may(self) -> None:
+        memory = Memory(BUDGET, SMALLEST_ARENA)
+        kept, other = memory.account("kept", guaranteed=9 * PAGE), memory.account("other")
+        while other.try_step(PAGE, PAGE):
+            pass
+        assert memory.leased == memory.arena_size - 9 * PAGE
+        assert other.try_hold(PAGE) is None
+        assert all(kept.try_hold(PAGE) for _ in range(9))
+
     def test_an_account_in_use_cannot_be_closed(self) -> None:
         memory = Memory(BUDGET)
         account = memory.account("a", guaranteed=PAGE)

@@ -125,6 +125,7 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(pick=picks, share=st.floats(0, 1))
     def discharge(self, pick: int, share: float) -> None:
+        self.collect()  # nobody gives back what he does not know yet that he got
         account = self.account(pick)
         account.discharge(int(share * account.charged))
 
