@@ -6,6 +6,8 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # Many fast tests wait for real timers, so more of them than cores can run at a time.
 UNIT := -m pytest -n 4 tests/unit
+# Each of them would compile all modules and tests anew, which takes longer than to import them.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -20,7 +22,7 @@ demo: $(READY) ## a relay and real servers on loopback; carriers are cut and a s
 
 test: lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
 	$(PYTHON) $(UNIT)
-	$(PYTHON) -m pytest --ignore=tests/unit
+	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit
 
 unit: $(READY) ## the fast tests only
 	$(PYTHON) $(UNIT)
