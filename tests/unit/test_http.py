@@ -144,7 +144,10 @@ async def raw_server(
 ) -> AsyncIterator[str]:
     """A server that does as it likes after a request; yields its URL."""
 
+    serving: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving[asyncio.current_task()] = writer
         try:
             await reader.readuntil(b"\r\n\r\n")
             await serve(reader, writer)
@@ -156,6 +159,9 @@ async def raw_server(
     server = await asyncio.start_server(connected, HOST)
     async with server:
         yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}/"
+    for writer in serving.values():
+        writer.transport.abort()
+    await asyncio.gather(*filter(None, serving), return_exceptions=True)
 
 
 async def pieces(size: int) -> AsyncIterator[bytes]:
