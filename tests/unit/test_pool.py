@@ -319,7 +319,7 @@ class TestPool:
 
     async def test_a_client_waits_for_the_first_tunnel(self, tmp_path: Path) -> None:
         async with nodes(1, {"echo.test": echo}) as (node,):
-            node.talks[PROBE] = node.talks[OTHER_PROBE] = answer(GOOD_ANSWER, after=0.3)
+            node.talks[PROBE] = node.talks[OTHER_PROBE] = answer(GOOD_ANSWER, after=0.1)
             async with house([candidate(node)], tmp_path) as home:
                 browser = await home.visit("echo.test")
                 await browser.say(b"hello")
