@@ -2,14 +2,21 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("fast", max_examples=40)  # `make fuzz` and `make prove` look for more
 settings.load_profile("fast")
 
-# No test needs whom the system trusts, and to read it takes 20 ms for each context.
-os.environ["SSL_CERT_FILE"] = os.devnull
+
+@pytest.fixture(autouse=True, scope="module")
+def _nobody_is_trusted() -> Iterator[None]:
+    """No test needs whom the system trusts, and to read it takes 20 ms for each context."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield
 
 
 def pytest_collection_finish() -> None:

@@ -14,7 +14,7 @@ RECORD_HEADER = 5
 
 
 def make_hello(*, alpn: tuple[str, ...] = (), maximum: ssl.TLSVersion | None = None) -> bytes:
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if alpn:
         context.set_alpn_protocols(list(alpn))
     if maximum:
