@@ -197,7 +197,10 @@ async def test_one_good_channel_among_failing_ones_suffices(begin: Begin) -> Non
     assert records["good:here"].outcome == "ok"
 
 
-async def test_when_all_fail_one_message_says_what_was_tried_and_why(begin: Begin) -> None:
+async def test_when_all_fail_one_message_says_what_was_tried_and_why(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "FETCH_SECONDS", 0.2)
     scene = begin(
         Told("dead", [ChannelError(Verdict.FORGED, "DNS answers")]), Told("silent", [None])
     )
@@ -251,10 +254,10 @@ async def test_who_runs_already_may_bring_a_newer_list(begin: Begin) -> None:
 async def test_costly_channels_wait_for_each_others_memory(
     begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(race, "HUNT_SECONDS", 0.6)
+    monkeypatch.setattr(race, "HUNT_SECONDS", 0.4)
     channels = [Told(name, [None], size=4 * MIB) for name in ("one", "two", "three")]
     scene = begin(*channels)
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.2)
     assert sum(channel.running for channel in channels) == 1
     account = scene.store  # the record of its peak comes with the attempt
     await scene.until(DiscoveryFailed)

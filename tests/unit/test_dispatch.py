@@ -15,6 +15,7 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.memory import Account
+from circumvent.tunnels import live
 from circumvent.tunnels.live import State
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
@@ -442,8 +443,14 @@ class TestLeaving:
     @pytest.mark.parametrize("say", [say_nothing, say_hello, say_post, say_big])
     @pytest.mark.parametrize("after", [0.0, 0.06])
     async def test_a_client_that_vanishes_leaves_nothing_and_blames_nobody(
-        self, talk: Talk, say: Talk, after: float, tmp_path: Path
+        self,
+        talk: Talk,
+        say: Talk,
+        after: float,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(live, "FIRST_PATIENCE", 5.0)  # silence is judged elsewhere
         async with nodes(1, {SITE: talk}) as made, house(all_of(made), tmp_path) as home:
             (tunnel,) = await home.up(1)
             browser = await home.visit(SITE)

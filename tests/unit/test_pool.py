@@ -200,7 +200,10 @@ class TestPrivacy:
                 await until(lambda: len(home.manager.tunnels) == 1)
                 assert (await home.manager.pick(set())).candidate is plain
 
-    async def test_no_tunnel_means_refuse(self, tmp_path: Path) -> None:
+    async def test_no_tunnel_means_refuse(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(manager, "WAIT_FOR_TUNNEL", 0.1)
         async with nodes(1) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:
