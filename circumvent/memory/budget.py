@@ -273,8 +273,9 @@ class Memory:
 
     def admits_hold(self, account: Account, size: int) -> bool:
         """As ``admits``, of the arena as well."""
-        drawn = min(size, max(0, account.guaranteed - account.held))
-        held_for = self._held_for - drawn + size
+        held_for = self._held_for + size
+        if account.held < account.guaranteed:
+            held_for -= min(size, account.guaranteed - account.held)
         kept_for_steps = max(self.step_reserve, self._steps)  # as in ``admits``
         return held_for + kept_for_steps <= self.arena_size and self.admits(account, size)
 
@@ -343,9 +344,12 @@ class Memory:
         else:
             self._spoken_for += after - before
         if held:
-            self._held_for -= max(account.held, guaranteed)
+            held_before = account.held
             account.held += held
-            self._held_for += max(account.held, guaranteed)
+            if held_before < guaranteed or account.held < guaranteed:
+                self._held_for += max(account.held, guaranteed) - max(held_before, guaranteed)
+            else:
+                self._held_for += held
         account.charged += charged
         self.leased += held
         self.charged += charged

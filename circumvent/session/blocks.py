@@ -30,7 +30,9 @@ class Blocks:
 
     def take(self, size: int) -> Lease | None:
         """A block of at least ``size`` bytes, or None: try again when some came back."""
-        full = next(each for each in _SIZES if size <= each)
+        for full in _SIZES:
+            if size <= full:
+                break
         if self.used + full > self.limit:
             return None
         lease = self._account.try_hold(full)
