@@ -22,6 +22,7 @@ class ByteStream(ABC):
     headroom: int = 0
     record: int = 1
     overhead: int = 0
+    is_strict: bool = False  # ``write`` takes no more than ``room`` said: to read more is in vain
 
     @abstractmethod
     def wait_readable(self) -> Awaitable[None]:

@@ -43,7 +43,7 @@ async def transfer(
             turns = 0
             wanted = max(wanted // 2, FIRST_READ) if count < wanted // 4 else wanted
             continue
-        wanted = min(4 * wanted, LARGEST)
+        wanted = min(2 * wanted, LARGEST)
         turns += 1
         if turns == _TURN:
             turns = 0
@@ -66,7 +66,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
         most = min(start + max(least, min(wanted, room) + source.overhead), LARGEST)
         lease = account.try_step(start + least, most) or await account.step(start + least, most)
         try:
-            count = source.read_into(lease.view[start:most])  # what the sink has room for
+            count = source.read_into(lease.view[start : most if sink.is_strict else None])
             if count:
                 end = start + count
                 start += sink.write(lease.view, start, end)

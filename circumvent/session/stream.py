@@ -40,6 +40,7 @@ class SessionStream(ByteStream):
     """
 
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
+    is_strict = True
 
     def __init__(self, session: Session, stream: Stream) -> None:
         self._session = session
