@@ -22,7 +22,8 @@ class ByteStream(ABC):
     headroom: int = 0
     record: int = 1
     overhead: int = 0
-    is_strict: bool = False  # ``write`` takes no more than ``room`` said: to read more is in vain
+    # ``write`` takes no more than ``room`` said, and what is not read is kept: more is in vain.
+    is_strict: bool = False
 
     @abstractmethod
     def wait_readable(self) -> Awaitable[None]:

@@ -66,7 +66,8 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
         most = min(start + max(least, min(wanted, room) + source.overhead), LARGEST)
         lease = account.try_step(start + least, most) or await account.step(start + least, most)
         try:
-            count = source.read_into(lease.view[start : most if sink.is_strict else None])
+            is_strict = sink.is_strict or source.is_strict
+            count = source.read_into(lease.view[start : most if is_strict else None])
             if count:
                 end = start + count
                 start += sink.write(lease.view, start, end)
