@@ -43,7 +43,7 @@ async def transfer(
             turns = 0
             wanted = max(wanted // 2, FIRST_READ) if count < wanted // 4 else wanted
             continue
-        wanted = min(2 * wanted, LARGEST)
+        wanted = min(4 * wanted, LARGEST)
         turns += 1
         if turns == _TURN:
             turns = 0
