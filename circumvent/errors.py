@@ -6,7 +6,7 @@ CircumventError
 │   ├── LinkError             a share link cannot be used; says which part
 │   ├── UnsupportedError      the link is fine, but asks for what we lack
 │   ├── PluginError           a plugin could not be loaded or broke its contract
-│   ├── BudgetError           the request can never fit the memory budget
+│   ├── BudgetError           the memory budget has no room for the request
 │   ├── LeaseError            a lease was used against its rules (a bug)
 │   └── NoTunnelError         no tunnel is up, and going direct is never an option
 └── RemoteError               the other side, or whoever sits in between
@@ -27,6 +27,21 @@ from __future__ import annotations
 import enum
 import errno as errno_codes
 
+# What ails this machine or its own network: it says nothing of who was to be reached.
+_OWN_TROUBLE = frozenset(
+    (
+        errno_codes.EMFILE,
+        errno_codes.ENFILE,
+        errno_codes.ENOBUFS,
+        errno_codes.ENOMEM,
+        errno_codes.EADDRNOTAVAIL,  # no local port is left
+        errno_codes.ENETDOWN,
+        errno_codes.ENETUNREACH,
+        errno_codes.EACCES,  # a firewall of our own
+        errno_codes.EPERM,
+    )
+)
+
 
 class CircumventError(Exception):
     """Base of the tree.
@@ -43,6 +58,11 @@ class CircumventError(Exception):
     def errno_name(self) -> str:
         """The symbolic name of ``errno``, or an empty string."""
         return errno_codes.errorcode.get(self.errno, "") if self.errno else ""
+
+    @property
+    def is_own_trouble(self) -> bool:
+        """Whether it is no evidence against the other side: we did not get as far as that."""
+        return self.stage == "resolve" or self.errno in _OWN_TROUBLE
 
 
 class LocalError(CircumventError):
@@ -66,7 +86,11 @@ class PluginError(LocalError):
 
 
 class BudgetError(LocalError):
-    """The request can never fit the memory budget."""
+    """The memory budget has no room for the request."""
+
+    @property
+    def is_own_trouble(self) -> bool:
+        return True
 
 
 class LeaseError(LocalError):

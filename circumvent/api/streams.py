@@ -9,6 +9,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from typing import NamedTuple
+
+
+class Vitals(NamedTuple):
+    """What the kernel knows of the connection below a stream; times in seconds.
+
+    ``silence``: since the other end's kernel last said anything, if only that it took what was
+    sent. ``unanswered``: how often since then it was asked in vain. ``rtt`` is the smoothed
+    round-trip time, ``queueing`` what it has above the least that was seen.
+    """
+
+    silence: float
+    unanswered: int
+    rtt: float
+    queueing: float
 
 
 class ByteStream(ABC):
@@ -88,6 +103,13 @@ class ByteStream(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Cut at once, with a reset where the base is a socket; never raises; idempotent."""
+
+    def vitals(self) -> Vitals | None:
+        """How the connection below is; None where there is no single one, or nobody knows."""
+        return None
+
+    def ask_for_sign(self, *, wanted: bool) -> None:  # noqa: B027 - as ``vitals``
+        """Let the kernel ask the other end's for a sign of life every second, or no more."""
 
 
 class PeekStream(ByteStream):
@@ -181,6 +203,12 @@ class LayerStream(ByteStream):
 
     def abort(self) -> None:
         self.base.abort()
+
+    def vitals(self) -> Vitals | None:
+        return self.base.vitals()
+
+    def ask_for_sign(self, *, wanted: bool) -> None:
+        self.base.ask_for_sign(wanted=wanted)
 
 
 class HeaderStream(LayerStream):

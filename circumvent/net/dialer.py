@@ -11,6 +11,7 @@ from circumvent.errors import DialError
 from circumvent.net import tcp, udp
 from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.neighbourhood import HandshakeQueues
+from circumvent.net.patience import note_answered, note_reached
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tls import TlsClient
@@ -44,10 +45,12 @@ class NetDialer:
             if not isinstance(stream, tcp.TcpStream):
                 return await self._tls.start(stream, options)
             async with self._handshakes.turn(stream.peer):
-                return await self._tls.start(stream, options)
+                secure = await self._tls.start(stream, options)
         except BaseException:
             stream.abort()
             raise
+        note_answered()
+        return secure
 
     async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
         """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
@@ -56,6 +59,7 @@ class NetDialer:
     async def udp(self, host: str, port: int) -> Datagrams:
         """Datagrams to and from the first address of ``host``; raises DialError."""
         addresses = await self._resolver.resolve(host)
+        note_reached()  # there is nothing to wait for
         return udp.connect(addresses[0], port)
 
     async def resolve(self, name: str) -> Sequence[str]:

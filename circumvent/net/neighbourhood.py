@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
+from circumvent.net.patience import own_wait
+
 HANDSHAKES_AT_ONCE = 3  # per network: some censors count TLS handshakes and block above a few
+STRANGERS_AT_ONCE = 2  # of them, so that who never answers keeps no turn from who does
+HANGING_AFTER = 1.0  # seconds without an answer, after which the others wait no longer
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48  # what one operator usually has in one place
 _NAME_LABELS = 2
-_HOSTS = 256  # servers whose network is remembered
+_HOSTS = 256  # servers whose network is remembered, and that they answered
 _IPV4 = 4
 
 
@@ -29,15 +35,68 @@ class HandshakeQueues:
     """One queue per network, first come, first served; who is not in a queue costs nothing."""
 
     def __init__(self) -> None:
-        self._queues: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
+        self._answered: dict[str, None] = {}  # the latest last
 
     def __len__(self) -> int:
         return len(self._queues)
 
-    def turn(self, host: str) -> asyncio.Semaphore:
-        """A context manager for one handshake with ``host``; entering it waits for its turn."""
+    @asynccontextmanager
+    async def turn(self, host: str) -> AsyncIterator[None]:
+        """Around one handshake with ``host``; waits for its turn, and raises what is raised."""
         network = network_of(host)
         queue = self._queues.get(network)
         if queue is None:
-            queue = self._queues[network] = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
-        return queue
+            queue = self._queues[network] = _Queue()
+        turn = await queue.take(is_stranger=host not in self._answered)
+        try:
+            yield
+        except Exception:
+            self._answered.pop(host, None)
+            raise
+        else:
+            self._remember(host)
+        finally:
+            turn.give_back()
+
+    def _remember(self, host: str) -> None:
+        self._answered.pop(host, None)
+        self._answered[host] = None
+        if len(self._answered) > _HOSTS:
+            del self._answered[next(iter(self._answered))]
+
+
+class _Queue:
+    """The handshakes of one network."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
+        self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
+
+    async def take(self, *, is_stranger: bool) -> _Turn:
+        places = [self._strangers, self._all] if is_stranger else [self._all]
+        taken: list[asyncio.Semaphore] = []
+        with own_wait():
+            try:
+                for place in places:
+                    await place.acquire()
+                    taken.append(place)
+            except BaseException:
+                for place in taken:
+                    place.release()
+                raise
+        return _Turn(taken)
+
+
+class _Turn:
+    """Given back once: when the handshake is over, or when it hangs."""
+
+    def __init__(self, taken: list[asyncio.Semaphore]) -> None:
+        self._taken = taken
+        loop = asyncio.get_running_loop()
+        self._hanging = loop.call_later(HANGING_AFTER, self.give_back)
+
+    def give_back(self) -> None:
+        self._hanging.cancel()
+        while self._taken:
+            self._taken.pop().release()

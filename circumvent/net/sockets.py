@@ -9,9 +9,10 @@ from abc import abstractmethod
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
-from circumvent.api.streams import ByteStream
+from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import Watch, send_room
+from circumvent.net.tcp_info import ask_for_sign, tcp_info
 
 # A server far away fills the receive buffer within one round trip: 1 MiB is 40 Mbit/s at
 # 200 ms. Whoever is given little memory gets little kernel memory as well.
@@ -126,6 +127,16 @@ class SocketStream(ByteStream):
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self.hang_up()
+
+    def vitals(self) -> Vitals | None:
+        info = tcp_info(self._sock)
+        if info is None:
+            return None
+        silence = min(info.since_received, info.since_acknowledged)
+        return Vitals(silence, info.unanswered, info.rtt, max(info.rtt - info.least_rtt, 0.0))
+
+    def ask_for_sign(self, *, wanted: bool) -> None:
+        ask_for_sign(self._sock, wanted=wanted)
 
     def hang_up(self) -> None:
         """Close without a goodbye; without a reset, unless bytes are left unread. Idempotent."""

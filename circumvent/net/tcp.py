@@ -12,6 +12,7 @@ import sys
 from circumvent.api.streams import PeekStream
 from circumvent.errors import DialError
 from circumvent.memory import LARGEST
+from circumvent.net.patience import note_reached
 from circumvent.net.readiness import Watch, watch
 from circumvent.net.sockets import SocketBuffers, SocketStream, prepare, reset_error
 
@@ -129,6 +130,7 @@ async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUF
         if code:
             message = f"no connection to the server: {os.strerror(code)}"
             raise DialError(message, stage="tcp", errno=code)
+        note_reached()
         return TcpStream(sock, ready)
     except BaseException:
         if ready is not None:

@@ -11,7 +11,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.streams import ByteStream, LayerStream, PeekStream
-from circumvent.errors import CircumventError, DestinationError, DialError, NoTunnelError
+from circumvent.errors import (
+    BudgetError,
+    CircumventError,
+    DestinationError,
+    DialError,
+    NoTunnelError,
+)
+from circumvent.net.patience import Patience
 from circumvent.tunnels.attempts import attempt_record
 from circumvent.tunnels.carry import carry
 from circumvent.tunnels.faults import plugin_faults
@@ -21,6 +28,7 @@ from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
 
 MAX_TRIES = 3
+WAIT_FOR_MEMORY = 10.0  # seconds; as for a tunnel, and then the client hears why
 MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may be the tunnel
 
 
@@ -40,7 +48,7 @@ class Dispatcher:
         """Carry ``client`` to ``destination`` until both are done.
 
         Calls ``accept`` once, when the client shall hear that it worked. Raises NoTunnelError,
-        RemoteError only before that; later failures reset the client.
+        BudgetError, RemoteError only before that; later failures reset the client.
         """
         accepted = False
 
@@ -54,9 +62,8 @@ class Dispatcher:
         try:
             while True:
                 live = await self._manager.pick(tried.avoid)
-                if not live.tunnel.replies:
-                    await accept_once()
-                stream = await self._open(live, destination)
+                await _pay(live)
+                stream = await self._open(live, destination, accept_once)
                 if stream is not None:
                     relay = Relay(live, stream, client)
                     if await self._carry(relay, client, accept_once):
@@ -78,6 +85,7 @@ class Dispatcher:
             if live in self._made_by(without):  # the only one that came up meanwhile
                 message = "no other tunnel is up"
                 raise NoTunnelError(message, stage="dispatch")
+            await _pay(live)
             stream = await self._open(live, destination)
             if stream is not None:
                 return _TrackedStream(stream, live)
@@ -88,21 +96,30 @@ class Dispatcher:
             live for live in self._manager.tunnels if live.candidate.transport.name == transport
         }
 
-    async def _open(self, live: LiveTunnel, destination: Destination) -> ByteStream | None:
-        """A charged stream, or None when this tunnel's server is out of reach."""
-        cost = live.candidate.transport.cost.stream
+    async def _open(
+        self,
+        live: LiveTunnel,
+        destination: Destination,
+        accept: Callable[[], Awaitable[None]] | None = None,
+    ) -> ByteStream | None:
+        """A stream that was paid for, or None when this tunnel's server is out of reach.
+
+        Where the server does not reply, ``accept`` is called before it is asked.
+        """
         started = time.monotonic()
-        if not live.account.try_charge(cost):
-            await live.account.reserve(cost)
         try:
+            if accept is not None and not live.tunnel.replies:
+                await accept()
             if live.state is State.DEAD:  # while we waited for memory
                 message = "the tunnel was lost"
                 raise DialError(message, stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
         except BaseException as error:
-            live.account.discharge(cost)
+            live.account.discharge(live.candidate.transport.cost.stream)
             if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
+                raise
+            if error.is_own_trouble:
                 raise
             self._note_failure(live, started, error)
             self._health.doubt(live)
@@ -149,11 +166,24 @@ class Dispatcher:
         self._manager.track.store.record(record)
 
 
+async def _pay(live: LiveTunnel) -> None:
+    """Charge for a stream, before anybody is told that it is there; raises BudgetError."""
+    cost = live.candidate.transport.cost.stream
+    if live.account.try_charge(cost):
+        return
+    try:
+        async with asyncio.timeout(WAIT_FOR_MEMORY):
+            await live.account.reserve(cost)
+    except TimeoutError as error:
+        message = "memory budget: no room for one more stream; close some, or raise --memory"
+        raise BudgetError(message, stage="memory") from error
+
+
 async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStream:
     """Health says when it was time enough; raises DialError."""
     try:
-        async with asyncio.timeout(None) as limit:
-            return await live.open(destination, limit)
+        async with Patience() as patience:
+            return await live.open(destination, patience)
     except TimeoutError as error:
         message = "the server did not answer, and was given up"
         raise DialError(message, stage="dispatch") from error

@@ -1,7 +1,9 @@
 """Health: who is suspected, who is probed, who is dead.
 
 A tunnel is suspected when a stream waits without an answer while nobody else on the same
-tunnel hears anything. A probe then decides: so a slow destination never fails a tunnel over.
+tunnel hears anything. A probe then decides: so a slow destination never fails a tunnel over. A
+verdict cuts all of a tunnel's streams, so what may be our own trouble is none: queues that we
+fill ourselves, turns that we wait for, a machine that stood still or lacks something.
 """
 
 from __future__ import annotations
@@ -12,25 +14,32 @@ import time
 from collections.abc import Callable
 from time import time as wall_clock
 
-from circumvent.errors import CircumventError
+from circumvent.errors import CircumventError, StreamResetError
+from circumvent.net.patience import Patience
 from circumvent.tunnels.attempts import attempt_record
 from circumvent.tunnels.faults import plugin_faults
-from circumvent.tunnels.live import LiveTunnel, State
+from circumvent.tunnels.live import PROVEN_BYTES, LiveTunnel, Relay, State
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
+from circumvent.tunnels.vitals import frozen, queueing
 
 TICK = 0.2  # seconds; how late a suspicion may be
 OPEN_SECONDS = 10.0  # the longest that a stream may take to open; a suspicion comes long before
-PROBE_SECONDS = 1.0  # at least; four round trips where those are longer
-PROBE_ROUND_TRIPS = 4
-LONGEST_PROBE = 3.0
+PROBE_SECONDS = 3.0  # at least: a lost packet or a slow look-up takes one; streams leave before
+PROBE_ROUND_TRIPS = 4  # to the page and back: TCP, TLS, and the question
+LONGEST_PROBE = 6.0
+LONGEST_QUEUE = 5.0  # seconds in a queue of ours; a probe passes it at each round trip
+PROBE_AGAIN = 1.0  # seconds after one that decided nothing
+MAX_MISSES = 2  # probes in a row without an answer through a server that lives itself
 DOUBT_AGAIN_AFTER = 2.0  # many failing streams are one reason to probe, not many
 IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a watcher to find
 FIRST_LOOK = (3.0, 6.0)  # after the win, whose time may have been exceptional
 LONGEST_PATIENCE = 30.0
-FROZEN_AFTER = 10.0  # silence in mid-flow, on a tunnel that passes probes
 RESUMES_WITHIN = 60.0  # as long as a relay keeps a session without carriers, and less
-MAX_FREEZES = 3  # as many frozen flows, and none that passed 64 KiB: users' traffic is dropped
+LOOK_FOR_FREEZES = 1.0  # seconds
+MAX_FREEZES = 3  # as many flows that froze early, and none that passed 64 KiB: all would
+EARLY = 60.0  # seconds; what was idle for longer may have been forgotten by a router
+LATE = 0.5  # seconds that a tick may be late; then the machine stood still, and nobody was silent
 WALL_CLOCK_JUMP = 5.0  # the machine slept
 
 
@@ -50,15 +59,20 @@ class Health:
         self._identify = identify
         self._forget = forget
         self._here: bytes | None = None
+        self._look_for_freezes_at = 0.0
+        self._stood_still_at = 0.0
+        self._probing: dict[LiveTunnel, Patience] = {}
         self._checks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
         try:
             while True:
-                before = wall_clock()
+                before, due = wall_clock(), time.monotonic() + TICK
                 await asyncio.sleep(TICK)
                 now = time.monotonic()
+                if now - due > LATE:
+                    self._stood_still(now)
                 self._tick(now)
                 relieve(self._manager, now)
                 if wall_clock() - before > WALL_CLOCK_JUMP:
@@ -111,10 +125,22 @@ class Health:
         self._checks.add(check)
         check.add_done_callback(self._checks.discard)
 
+    def _stood_still(self, now: float) -> None:
+        """The machine slept or was too busy for us: what came meanwhile is only heard now."""
+        self._stood_still_at = now
+        for live in self._manager.tunnels:
+            live.last_heard = now
+
+    def _stood_still_since(self, started: float, patience: Patience) -> bool:
+        return self._stood_still_at > started or patience.overrun(time.monotonic()) > LATE
+
     def _tick(self, now: float) -> None:
+        slack = self._slack(now)
+        for live, patience in self._probing.items():
+            patience.allow(_probe_seconds(live) + slack)
         for live in tuple(self._manager.tunnels):
-            live.give_up_openings(begun_before=now - OPEN_SECONDS)
-            if live.state is State.UP and live.is_silent(now):
+            live.give_up_openings(longer_than=OPEN_SECONDS + slack)
+            if live.state is State.UP and live.is_silent(now, slack):
                 self.suspect(live)
             elif now > live.next_idle_probe:
                 pause = IDLE_PROBE if live.next_idle_probe else FIRST_LOOK
@@ -122,32 +148,41 @@ class Health:
                     live.unanswered = 0  # its users may try it again
                     self._check(live)
                 live.next_idle_probe = now + random.uniform(*pause)  # noqa: S311
-            self._count_freezes(live, now)
+        if now > self._look_for_freezes_at:
+            self._look_for_freezes_at = now + LOOK_FOR_FREEZES
+            for live in tuple(self._manager.tunnels):
+                self._leave_frozen(live, now)
 
-    def _count_freezes(self, live: LiveTunnel, now: float) -> None:
-        if live.proven or live.tunnel.resumes:
-            return
-        for relay in live.relays:
-            waits = relay.waiting_since and now - relay.waiting_since > FROZEN_AFTER
-            if waits and relay.heard_bytes and not relay.frozen:
-                relay.frozen = True
-                live.freezes += 1
-        if live.freezes >= MAX_FREEZES:
+    def _slack(self, now: float) -> float:
+        """Seconds that all answers take longer now; only asked for where somebody is doubted."""
+        tunnels = self._manager.tunnels
+        if not self._probing and not any(live.is_silent(now) for live in tunnels):
+            return 0.0
+        return PROBE_ROUND_TRIPS * min(queueing(tunnels), LONGEST_QUEUE)
+
+    def _leave_frozen(self, live: LiveTunnel, now: float) -> None:
+        for relay in frozen(live, now):
+            live.freezes += _froze_early(relay)
+            message = "its path froze: the server's own system does not answer any more"
+            relay.fail(StreamResetError(message, stage="freeze"), is_clients_fault=False)
+            relay.stream.abort()
+        if live.freezes >= MAX_FREEZES and not live.proven:
             reason = "probes pass, but users' traffic freezes"
             self._manager.lose(live, reason, users_failed=True)
 
     async def _verify(self, live: LiveTunnel) -> None:
-        seconds = min(max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt), LONGEST_PROBE)
+        patience = self._probing[live] = Patience(_probe_seconds(live))
         started = time.monotonic()
         failure: CircumventError | None = None
         rtt = live.rtt
         try:
             with plugin_faults(live.candidate.transport.name):
-                rtt = await self._manager.track.prober.probe(live.tunnel, live.account, seconds)
+                rtt = await self._manager.track.prober.probe(live.tunnel, live.account, patience)
         except CircumventError as error:
             failure = error
         finally:
             live.is_probed = False
+            del self._probing[live]
         self._record(live, started, failure)
         if failure is None or live.last_heard > started:  # somebody was answered: it lives
             _acquit(live, rtt)
@@ -155,6 +190,11 @@ class Health:
             live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then
             if self._manager.is_up():
                 live.give_up_unanswered()
+        elif failure.is_own_trouble or self._stood_still_since(started, patience):
+            live.next_idle_probe = time.monotonic() + PROBE_AGAIN
+        elif patience.answered and live.misses < MAX_MISSES:
+            live.misses += 1  # it may be the pages, or its way to them
+            live.next_idle_probe = time.monotonic() + PROBE_AGAIN
         else:
             self._manager.lose(live, str(failure))
 
@@ -165,7 +205,16 @@ class Health:
         self._manager.track.store.record(record)
 
 
+def _probe_seconds(live: LiveTunnel) -> float:
+    return min(max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt), LONGEST_PROBE)
+
+
+def _froze_early(relay: Relay) -> bool:
+    return relay.heard_bytes < PROVEN_BYTES and relay.moved_at - relay.started < EARLY
+
+
 def _acquit(live: LiveTunnel, rtt: float) -> None:
+    live.misses = 0
     if live.state is State.SUSPECTED:
         live.state = State.UP
     live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten

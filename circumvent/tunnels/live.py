@@ -5,7 +5,6 @@ Times are ``time.monotonic``, which asyncio loops use as well, in seconds.
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import math
 import time
@@ -13,8 +12,9 @@ from dataclasses import dataclass, field
 
 from circumvent.api.contracts import Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
-from circumvent.errors import BudgetError, CircumventError, DestinationError
+from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
+from circumvent.net.patience import Patience
 from circumvent.wire.address import Destination
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
@@ -54,7 +54,8 @@ class LiveTunnel:
     """One tunnel of the pool; ``opened_at`` is unix time.
 
     ``charged`` bytes pay for its probes, so that a verdict never waits for memory. ``unanswered``
-    counts streams in a row that were asked something and ended without a word.
+    counts streams in a row that were asked something and ended without a word, ``misses`` probes
+    in a row that the server lives through, though nothing comes back through it.
     """
 
     candidate: Candidate
@@ -74,9 +75,10 @@ class LiveTunnel:
     proven: bool = False
     freezes: int = 0
     unanswered: int = 0
+    misses: int = 0
     relays: set[Relay] = field(default_factory=set)
     privacy: Privacy = field(init=False)
-    _openings: dict[asyncio.Timeout, float] = field(default_factory=dict, init=False)
+    _openings: set[Patience] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self.privacy = self.candidate.privacy  # asked for at every stream
@@ -103,29 +105,33 @@ class LiveTunnel:
         """Whether nobody uses it."""
         return not (self.relays or self._openings)
 
-    def is_silent(self, now: float) -> bool:
-        """Whether somebody waits for it too long while nobody else is served."""
-        opening_since = min(self._openings.values(), default=now)
-        last_sign = max(self.last_opened, self.last_heard, opening_since)
-        return now - last_sign > FIRST_PATIENCE or any(
-            relay.waits(now) > relay.patience for relay in self.relays
+    def is_silent(self, now: float, slack: float = 0.0) -> bool:
+        """Whether somebody waits for it too long while nobody else is served.
+
+        ``slack``: seconds that everything takes longer now, whoever is asked.
+        """
+        opening = max((patience.waited(now) for patience in self._openings), default=0.0)
+        last_sign = max(self.last_opened, self.last_heard)
+        return min(now - last_sign, opening) > FIRST_PATIENCE + slack or any(
+            relay.waits(now) > relay.patience + slack for relay in self.relays
         )
 
-    async def open(self, destination: Destination, limit: asyncio.Timeout) -> ByteStream:
-        """Open a stream; ``limit`` can be shortened by ``give_up_openings``."""
-        self._openings[limit] = time.monotonic()
+    async def open(self, destination: Destination, patience: Patience) -> ByteStream:
+        """Open a stream; ``give_up_openings`` may end the ``patience`` around it."""
+        self._openings.add(patience)
         try:
             stream = await self.tunnel.open(destination)
         finally:
-            del self._openings[limit]
+            self._openings.remove(patience)
         self.last_opened = time.monotonic()
         return stream
 
-    def give_up_openings(self, begun_before: float = math.inf) -> None:
+    def give_up_openings(self, longer_than: float = -math.inf) -> None:
         """Nothing of a user's was sent yet: other tunnels can be tried at once."""
-        for limit, since in self._openings.items():
-            if since < begun_before and not limit.expired():
-                limit.reschedule(0.0)
+        now = time.monotonic()
+        for patience in self._openings:
+            if patience.waited(now) > longer_than:
+                patience.end()
 
     def give_up_unanswered(self) -> None:
         """Another tunnel is up: streams that heard nothing need not wait for this one.
@@ -135,7 +141,7 @@ class LiveTunnel:
         """
         now = time.monotonic()
         for relay in tuple(self.relays):
-            waited = now - relay.waiting_since if relay.waiting_since else 0.0
+            waited = now - relay.moved_at if relay.waiting_since else 0.0
             if relay.flight or (not relay.heard_bytes and waited > UNANSWERED):
                 relay.stream.abort()
 
@@ -160,10 +166,11 @@ class Relay:
     """
 
     __slots__ = (
+        "ask_from",
+        "asked_at",
         "client",
         "error",
         "flight",
-        "frozen",
         "heard_bytes",
         "is_clients_fault",
         "live",
@@ -184,7 +191,8 @@ class Relay:
         self.waiting_since = 0.0  # 0: not waiting
         self.started = self.moved_at = time.monotonic()
         self.heard_bytes = 0
-        self.frozen = False
+        self.asked_at = 0.0  # since when its path is asked for a sign; 0: it is not
+        self.ask_from = 0.0
         self.over = False
         self.error: CircumventError | None = None
         self.is_clients_fault = False
@@ -207,9 +215,6 @@ class Relay:
         self.heard_bytes += count
         if self.heard_bytes >= PROVEN_BYTES:
             live.proven = True
-        if self.frozen:  # it was only slow
-            self.frozen = False
-            live.freezes -= 1
 
     def ended(self) -> None:
         """Nothing more will come: from now on nobody waits."""
@@ -233,9 +238,10 @@ class Relay:
 
     @property
     def is_tunnels_fault(self) -> bool:
-        """Whether it broke, and neither the client nor our memory is to blame."""
-        blameless = self.is_clients_fault or isinstance(self.error, BudgetError | DestinationError)
-        return self.error is not None and not blameless
+        """Whether it broke, and none of client, destination and this machine is to blame."""
+        if self.error is None or self.is_clients_fault:
+            return False
+        return not (self.error.is_own_trouble or isinstance(self.error, DestinationError))
 
     def cut(self) -> None:
         """Break both sides."""

@@ -70,7 +70,7 @@ class TunnelManager:
         self._candidates: list[Candidate] = []
         self._events = events
         self._wanted = options.wanted
-        self._race = Race(track, options.parallel)
+        self._race = Race(track, options.parallel, lambda: not self.tunnels)
         self._racing: list[Candidate] = []
         self._rests: dict[str, _Rest] = {}
         self._graves: list[LiveTunnel] = []
@@ -220,13 +220,17 @@ class TunnelManager:
         self._racing.remove(candidate)
         if live is None:
             self._rest(candidate)
-            self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
+            if finish.error is None or not finish.error.is_own_trouble:
+                self._remember_failure(candidate)
             return
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry
         self._events(TunnelUp(entry.transport, entry.id, entry.name, live.rtt * _MS))
         self._came_up.set()
+
+    def _remember_failure(self, candidate: Candidate) -> None:
+        self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
         self.track.store.remember(

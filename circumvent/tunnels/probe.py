@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DestinationError, ProbeError
 from circumvent.memory import Account
+from circumvent.net.patience import Patience
 from circumvent.net.stagger import first_success
 from circumvent.wire.address import Destination
 
@@ -50,22 +50,25 @@ class Prober:
         self._targets = targets
         self._turn = 0
 
-    async def probe(self, tunnel: Tunnel, account: Account, seconds: float) -> float:
+    async def probe(self, tunnel: Tunnel, account: Account, patience: Patience) -> float:
         """Round-trip time in seconds, from a request to its answer.
 
-        Holds up to ``TARGETS_AT_ONCE`` streams, which the caller has charged. Raises ProbeError
-        when the answer is wrong or does not come in time, and whatever opening a stream raises.
+        Takes no longer than ``patience``, which is entered here. Holds up to ``TARGETS_AT_ONCE``
+        streams, which the caller has charged. Raises ProbeError when the answer is wrong or does
+        not come in time, and whatever opening a stream raises.
         """
         targets = self._next_targets()
+        started = time.monotonic()
         try:
-            async with asyncio.timeout(seconds):
+            async with patience:
                 return await first_success(
                     [_probe(tunnel, account, target) for target in targets],
                     NEXT_TARGET_AFTER,
                     drop=lambda _: None,
                 )
         except TimeoutError as error:
-            message = f"no answer through the tunnel within {seconds:.1f} s"
+            waited = time.monotonic() - started
+            message = f"no answer through the tunnel within {waited:.1f} s"
             raise ProbeError(message, stage="probe") from error
 
     def _next_targets(self) -> list[ProbeTarget]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
 from circumvent.api.contracts import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
+from circumvent.net.patience import Patience
 from circumvent.tunnels.attempts import attempt_record
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Candidate, LiveTunnel
@@ -21,6 +22,11 @@ FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
 MIN_STAGGER, MAX_STAGGER = 0.05, 2.0
 _TIMES = 8  # wins that the median is taken of
 RACE_SECONDS = 8.0  # a server slower than this is no help; others run meanwhile
+REACH_SECONDS = 4.0  # of them, to be reached at all: two lost packets
+# While no tunnel is up, who has run for so many seconds keeps nobody back, up to a limit: a stale
+# list may hold dozens that say nothing, before the one that does.
+HANGING_AFTER = 0.35
+MOST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,15 @@ class Finish:
 
 
 class Race:
-    """Runs races; remembers how long wins took, to start the next one's entrants in step."""
+    """Runs races; remembers how long wins took, to start the next one's entrants in step.
 
-    def __init__(self, track: Track, parallel: int) -> None:
+    ``is_dark`` tells whether no tunnel is up.
+    """
+
+    def __init__(self, track: Track, parallel: int, is_dark: Callable[[], bool]) -> None:
         self._track = track
         self._parallel = parallel
+        self._is_dark = is_dark
         self._times: list[float] = []
 
     async def run(
@@ -58,24 +68,40 @@ class Race:
         ``next_entrant`` is asked at each start, so who rested meanwhile may join. The race ends
         when it knows nobody and nobody runs.
         """
-        running: set[asyncio.Task[Finish]] = set()
+        running: dict[asyncio.Task[Finish], float] = {}  # since when
         done: set[asyncio.Task[Finish]] = set()
         try:
             while True:
-                entrant = next_entrant() if len(running) < self._parallel else None
+                entrant = next_entrant() if self._has_room(running) else None
                 if entrant is not None:
-                    running.add(asyncio.get_running_loop().create_task(self._enter(entrant)))
+                    task = asyncio.get_running_loop().create_task(self._enter(entrant))
+                    running[task] = time.monotonic()
                 if not running:
                     return
-                done, running = await asyncio.wait(
-                    running,
-                    timeout=self._stagger() if len(running) < self._parallel else None,
-                    return_when=asyncio.FIRST_COMPLETED,
+                done, _ = await asyncio.wait(
+                    running, timeout=self._pause(running), return_when=asyncio.FIRST_COMPLETED
                 )
+                for task in done:
+                    del running[task]
                 while done:
                     yield done.pop().result()
         finally:
-            await _dismiss(running | done)
+            await _dismiss(done.union(running))
+
+    def _has_room(self, running: Mapping[asyncio.Task[Finish], float]) -> bool:
+        if not self._is_dark():
+            return len(running) < self._parallel
+        recent = time.monotonic() - HANGING_AFTER
+        fresh = sum(since > recent for since in running.values())
+        return fresh < self._parallel and len(running) < MOST_AT_ONCE
+
+    def _pause(self, running: Mapping[asyncio.Task[Finish], float]) -> float | None:
+        """Seconds until the next may start; None if that is only when one of these has ended."""
+        if not self._is_dark():
+            return self._stagger() if len(running) < self._parallel else None
+        # The more hang, the less each of them is waited for.
+        pause = self._stagger() * self._parallel / (self._parallel + len(running) - 1)
+        return pause if self._has_room(running) else min(pause, HANGING_AFTER)
 
     def _stagger(self) -> float:
         if not self._times:
@@ -130,10 +156,10 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
 async def _connect(
     track: Track, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
-    async with asyncio.timeout(RACE_SECONDS):
+    async with Patience(REACH_SECONDS, once_reached=RACE_SECONDS):
         tunnel = await candidate.transport.connect(candidate.entry, track.dialer, account)
         try:
-            rtt = await track.prober.probe(tunnel, account, RACE_SECONDS)
+            rtt = await track.prober.probe(tunnel, account, Patience())
         except BaseException:
             await tunnel.aclose()
             raise

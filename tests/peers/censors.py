@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,8 @@ from tests.peers.process import free_port
 
 HOST = "127.0.0.1"
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
+_SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+_DROP_ALL = struct.pack("HBBI", 6, 0, 0, 0)  # linux/filter.h: BPF_RET | BPF_K, no byte
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -54,6 +57,16 @@ async def black_hole(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> N
     """Takes everything, says nothing."""
     while await reader.read(1 << 16):
         pass
+
+
+def freeze_flow(sock: socket.socket) -> None:
+    """Drop every packet of this connection that comes from now on, as on the path: no answer.
+
+    Not even the kernel acknowledges it any more; say nothing yourself, and it is frozen.
+    """
+    code = ctypes.create_string_buffer(_DROP_ALL)
+    program = struct.pack("HL", 1, ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
 
 def freezing(port: int, after: int) -> Talk:

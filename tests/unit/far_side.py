@@ -19,7 +19,7 @@ from circumvent.memory import Account, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
-from circumvent.tunnels import health, live, manager, probe, race, relief
+from circumvent.tunnels import health, live, manager, probe, race, relief, vitals
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import Candidate, LiveTunnel
@@ -28,6 +28,7 @@ from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
 from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
+from tests.peers.censors import freeze_flow
 
 PROBE, OTHER_PROBE = "probe.test", "other-probe.test"
 GOOD_ANSWER = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -40,7 +41,8 @@ QUICK = {  # seconds, an order of magnitude below the real ones
     (health, "TICK"): 0.02,
     (health, "PROBE_SECONDS"): 0.2,
     (health, "DOUBT_AGAIN_AFTER"): 0.1,
-    (health, "FROZEN_AFTER"): 0.2,
+    (health, "LOOK_FOR_FREEZES"): 0.02,
+    (health, "PROBE_AGAIN"): 0.1,
     (manager, "FIRST_REST"): 0.06,
     (manager, "LONGEST_REST_ALONE"): 0.3,
     (manager, "STEADY_AFTER"): 0.08,
@@ -51,6 +53,9 @@ QUICK = {  # seconds, an order of magnitude below the real ones
     (race, "MIN_STAGGER"): 0.02,
     (race, "RACE_SECONDS"): 1.5,
     (relief, "STALLED_AFTER"): 0.2,
+    (vitals, "ASK_AFTER"): 0.1,
+    (vitals, "FROZEN_AFTER"): 0.3,
+    (vitals, "UNANSWERED"): 1,
 }
 _numbers = count(1)
 
@@ -93,6 +98,10 @@ class Visit:
 
     def reset(self) -> None:
         break_off(self.writer)
+
+    def freeze(self) -> None:
+        """Somebody on the path drops all packets of this stream."""
+        freeze_flow(self.writer.get_extra_info("socket"))
 
     async def read_header(self) -> None:
         kind, length = await self._reader.readexactly(2)

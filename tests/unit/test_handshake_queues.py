@@ -1,4 +1,4 @@
-"""At most three TLS handshakes at a time per destination network; others wait their turn."""
+"""A few TLS handshakes at a time per destination network; others wait, and are not blamed."""
 
 import asyncio
 from contextlib import suppress
@@ -7,8 +7,15 @@ import pytest
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.errors import HandshakeError
+from circumvent.net import neighbourhood
 from circumvent.net.dialer import NetDialer
-from circumvent.net.neighbourhood import HANDSHAKES_AT_ONCE, HandshakeQueues, network_of
+from circumvent.net.neighbourhood import (
+    HANDSHAKES_AT_ONCE,
+    STRANGERS_AT_ONCE,
+    HandshakeQueues,
+    network_of,
+)
+from circumvent.net.patience import Patience
 from circumvent.net.tls import TlsClient
 
 OPTIONS = TlsOptions("server.test")
@@ -58,17 +65,20 @@ async def shake(dialer: NetDialer, host: str, port: int) -> None:
     await dialer.tls(stream, OPTIONS)
 
 
-async def test_three_at_once_per_network_and_the_rest_in_turn() -> None:
+async def test_a_few_at_once_per_network_and_the_rest_in_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 60.0)
     silent = Silent()
     dialer = NetDialer(TlsClient())
     async with await asyncio.start_server(silent.serve, "0.0.0.0", 0) as server:
         port = server.sockets[0].getsockname()[1]
         shakes = [asyncio.ensure_future(shake(dialer, "127.0.0.1", port)) for _ in range(5)]
-        await silent.begins(HANDSHAKES_AT_ONCE)
+        await silent.begins(STRANGERS_AT_ONCE)
         elsewhere = asyncio.ensure_future(shake(dialer, "127.0.9.1", port))
-        await silent.begins(HANDSHAKES_AT_ONCE + 1)
+        await silent.begins(STRANGERS_AT_ONCE + 1)
         silent.hang_up.release()
-        await silent.begins(HANDSHAKES_AT_ONCE + 2)
+        await silent.begins(STRANGERS_AT_ONCE + 2)
         waiter = shakes[4]
         waiter.cancel()  # who waits may leave
         for _ in range(6):
@@ -92,6 +102,65 @@ async def test_whoever_comes_first_is_served_first() -> None:
     tasks[5].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert order == [0, 1, 2, 3, 4, 6, 7, 8]
+
+
+async def test_who_never_answers_keeps_no_turn_from_who_does() -> None:
+    queues = HandshakeQueues()
+    async with queues.turn("192.0.2.1"):
+        pass
+
+    async def hang(host: str) -> None:
+        async with queues.turn(host):
+            await asyncio.Event().wait()
+
+    hanging = [asyncio.ensure_future(hang(f"192.0.2.{place}")) for place in range(10, 20)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0.5), queues.turn("192.0.2.1"):
+        pass
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_who_hangs_lets_the_next_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 0.02)
+    queues = HandshakeQueues()
+    begun = 0
+
+    async def hang() -> None:
+        nonlocal begun
+        async with queues.turn("192.0.2.1"):
+            begun += 1
+            await asyncio.Event().wait()
+
+    hanging = [asyncio.ensure_future(hang()) for _ in range(3 * HANDSHAKES_AT_ONCE)]
+    async with asyncio.timeout(5):
+        while begun < len(hanging):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_waiting_for_a_turn_is_not_held_against_the_server() -> None:
+    queues = HandshakeQueues()
+    go_on = asyncio.Event()
+
+    async def hold() -> None:
+        async with queues.turn("192.0.2.1"):
+            await go_on.wait()
+
+    holding = [asyncio.ensure_future(hold()) for _ in range(HANDSHAKES_AT_ONCE)]
+    await asyncio.sleep(0)
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.1, go_on.set)
+    async with Patience(0.05) as patience, queues.turn("192.0.2.1"):
+        assert go_on.is_set()
+        assert patience.waited(loop.time()) < 0.05
+    with pytest.raises(TimeoutError):
+        async with Patience(0.01), queues.turn("192.0.2.1"):
+            await asyncio.Event().wait()
+    await asyncio.gather(*holding)
 
 
 async def test_an_unused_queue_is_forgotten() -> None:

@@ -1,6 +1,7 @@
 """Health: silence is suspected, a probe decides, and users' traffic has a say of its own."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Coroutine
 from itertools import count
@@ -10,14 +11,19 @@ import pytest
 
 from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream
+from circumvent.errors import DialError
 from circumvent.memory import Account
+from circumvent.net.patience import note_answered
+from circumvent.net.tcp import TcpStream
 from circumvent.tunnels import health
 from circumvent.tunnels.live import PROVEN_BYTES, State
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
+    GOOD_ANSWER,
     OTHER_PROBE,
     PROBE,
     FarTransport,
+    Talk,
     Visit,
     all_of,
     answer,
@@ -66,6 +72,22 @@ class Greeted(FarTransport):
             return stream
 
         return open_and_wait
+
+
+class Secured(FarTransport):
+    """Opening a stream shows that the server itself lives, as a TLS handshake does."""
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        tunnel = await super().connect(entry, dialer, account)
+        right = tunnel.open
+
+        async def open_and_note(destination: Destination) -> ByteStream:
+            stream = await right(destination)
+            note_answered()
+            return stream
+
+        tunnel.open = open_and_note  # type: ignore[method-assign]
+        return tunnel
 
 
 async def shake_hands(visit: Visit) -> None:
@@ -225,12 +247,7 @@ class TestUsersTraffic:
     async def test_flows_that_freeze_while_probes_pass_end_in_replacement(
         self, tmp_path: Path
     ) -> None:
-        async def freeze_after_16_kib(visit: Visit) -> None:
-            await visit.hear()
-            await visit.say(bytes(16 << 10))
-            await never_answer(visit)
-
-        async with nodes(1, {SITE: freeze_after_16_kib}) as (node,):
+        async with nodes(1, {SITE: freeze_after(16 << 10)}) as (node,):
             server = candidate(node)
             async with house([server], tmp_path) as home:
                 (tunnel,) = await home.up(1)
@@ -243,44 +260,126 @@ class TestUsersTraffic:
                 assert (score.failures, score.user_failures) == (0, 1)
                 assert "users' traffic freezes" in str(home.events)
 
-    async def test_a_path_that_carried_64_kib_is_proven(self, tmp_path: Path) -> None:
-        async def pause_after_64_kib(visit: Visit) -> None:
-            await visit.hear()
-            await visit.say(bytes(PROVEN_BYTES))
-            await never_answer(visit)
-
-        talks = {SITE: pause_after_64_kib}
+    async def test_on_a_proven_path_only_the_frozen_stream_is_cut(self, tmp_path: Path) -> None:
+        talks = {SITE: freeze_after(PROVEN_BYTES), "live.test": echo}
         async with nodes(1, talks) as made, house(all_of(made), tmp_path) as home:
             (tunnel,) = await home.up(1)
+            other = await home.visit("live.test")
             for browser in [await home.visit(SITE) for _ in range(3)]:
                 await browser.say(POST)
                 await browser.hear(PROVEN_BYTES)
                 await browser.say(b"more, please")
-            await asyncio.sleep(0.3)
-            assert tunnel.state is not State.DEAD
+                with pytest.raises(ConnectionResetError):
+                    await browser.hear_out()
+            await other.say(POST)
+            assert await other.hear(len(POST)) == POST
             assert home.manager.tunnels == [tunnel]
+            frozen = home.store.attempts(9, failures=True)
+            assert {(attempt.what, attempt.stage) for attempt in frozen} == {("stream", "freeze")}
 
-    async def test_flows_that_were_only_slow_are_forgiven(self, tmp_path: Path) -> None:
-        go_on = asyncio.Event()
-
-        async def pause(visit: Visit) -> None:
+    async def test_silence_alone_is_no_freeze(self, tmp_path: Path) -> None:
+        async def greet_and_listen(visit: Visit) -> None:
             await visit.hear()
             await visit.say(b"x")
-            await visit.hear()
-            await go_on.wait()
-            await visit.say(b"y")
+            await never_answer(visit)
 
-        async with nodes(1, {SITE: pause}) as made, house(all_of(made), tmp_path) as home:
+        talks = {SITE: greet_and_listen}
+        async with nodes(1, talks) as made, house(all_of(made), tmp_path) as home:
             (tunnel,) = await home.up(1)
-            for browser in [await home.visit(SITE) for _ in range(2)]:
+            for browser in [await home.visit(SITE) for _ in range(4)]:
                 await browser.say(POST)
                 await browser.hear(1)
                 await browser.say(POST)
-                await until(lambda: tunnel.freezes == 1)
-                go_on.set()
-                await browser.hear(1)
-                assert tunnel.freezes == 0
-                go_on.clear()
+            streams = {relay.stream for relay in tunnel.relays}
+            await asyncio.sleep(0.6)  # twice as long as a path may give no sign
+            assert home.manager.tunnels == [tunnel]
+            assert {relay.stream for relay in tunnel.relays} == streams
+
+
+def freeze_after(size: int) -> Talk:
+    """A server behind a filter that lets so many bytes of each flow pass."""
+
+    async def talk(visit: Visit) -> None:
+        await visit.hear()
+        await visit.say(bytes(size))
+        visit.freeze()
+        await asyncio.Event().wait()
+
+    return talk
+
+
+class TestOwnTrouble:
+    async def test_a_steady_upload_is_life(self, tmp_path: Path) -> None:
+        async def greet_and_take(visit: Visit) -> None:
+            await visit.say(b"x")
+            await never_answer(visit)
+
+        talks = {SITE: greet_and_take}
+        async with nodes(1, talks) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            uploads = [await home.visit(SITE) for _ in range(4)]
+            for upload in uploads:
+                await upload.hear(1)
+            for _ in range(12):
+                for upload in uploads:
+                    await upload.say(b"u" * 2000)
+                await asyncio.sleep(0.05)
+            assert home.manager.tunnels == [tunnel]
+            assert len(tunnel.relays) == len(uploads)
+
+    @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOBUFS, errno.ENETUNREACH])
+    async def test_what_this_machine_lacks_is_no_evidence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            await browser.hear(len(POST))
+
+            async def fail(*_: object) -> TcpStream:
+                raise DialError("nothing left", stage="tcp", errno=code)
+
+            with monkeypatch.context() as patch:
+                patch.setattr("circumvent.net.tcp.connect", fail)
+                refused = await home.visit(SITE)
+                with pytest.raises(ConnectionResetError):
+                    await refused.hear_out()
+                home.health.suspect(tunnel)
+                probes = 3
+                await until(lambda: len(home.store.attempts(99, failures=True)) >= probes)
+            await until(lambda: tunnel.state is State.UP)
+            await browser.say(POST)
+            assert await browser.hear(len(POST)) == POST
+
+    async def test_a_machine_that_stood_still_condemns_nobody(self, tmp_path: Path) -> None:
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            tunnels = await home.up(2)
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            await browser.hear(len(POST))
+            home.health.revalidate()
+            await asyncio.sleep(0.01)
+            time.sleep(0.8)  # noqa: ASYNC251 - nothing of ours runs, and all deadlines pass
+            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+            assert home.manager.tunnels == tunnels
+            await browser.say(POST)
+            assert await browser.hear(len(POST)) == POST
+
+    async def test_a_server_that_shakes_hands_lives_though_its_pages_do_not(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1) as (node,), house([candidate(node, Secured())], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
+            home.health.suspect(tunnel)
+            await until(lambda: tunnel.misses == 1)
+            assert tunnel.state is State.SUSPECTED
+            node.talks[PROBE] = node.talks[OTHER_PROBE] = answer(GOOD_ANSWER)
+            await until(lambda: tunnel.state is State.UP)
+            node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
+            home.health.suspect(tunnel)
+            await until(lambda: tunnel.state is State.DEAD)
 
 
 class TestChange:

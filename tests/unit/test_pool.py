@@ -11,7 +11,7 @@ from circumvent.api.contracts import Dialer, Privacy, ServerEntry, Tunnel
 from circumvent.errors import DialError, NoTunnelError
 from circumvent.events import TunnelLost, TunnelUp
 from circumvent.memory import Account
-from circumvent.tunnels import manager
+from circumvent.tunnels import manager, race
 from circumvent.tunnels.live import State
 from circumvent.tunnels.store import Store
 from tests.unit.far_side import (
@@ -92,6 +92,18 @@ class TestRace:
             async with house(servers, tmp_path, parallel=2):
                 await until(lambda: transport.total >= 7)
         assert transport.most == 2
+
+    async def test_a_stale_list_hides_its_only_good_server_not_for_long(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(race, "HANGING_AFTER", 0.05)
+        monkeypatch.setattr(race, "RACE_SECONDS", 60.0)
+        async with nodes(12) as made:
+            *silent, good = made
+            for node in silent:
+                node.freeze()
+            async with house(all_of(made), tmp_path, wanted=1, parallel=2) as home:
+                assert await home.up(1) == [home.through(good)]
 
     async def test_losers_are_cancelled_and_give_everything_back(self, tmp_path: Path) -> None:
         async with nodes(3) as (one, two, good):
@@ -330,7 +342,10 @@ class TestPool:
 
 
 class TestMemory:
-    async def test_what_worked_here_is_tried_first(self, tmp_path: Path) -> None:
+    async def test_what_worked_here_is_tried_first(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(race, "HANGING_AFTER", 60.0)
         async with nodes(6) as made:
             servers = all_of(made)
             async with house([servers[4]], tmp_path, wanted=1) as home:
@@ -363,7 +378,10 @@ class TestMemory:
         assert (by_users.failures, by_users.user_failures) == (0, 1)
         assert (by_probe.failures, by_probe.user_failures) == (1, 0)
 
-    async def test_an_old_state_file_of_another_life_is_read(self, tmp_path: Path) -> None:
+    async def test_an_old_state_file_of_another_life_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(race, "HANGING_AFTER", 60.0)
         store = Store(tmp_path / "state.db")
         network = store.network_id(b"home")
         async with nodes(3) as made:

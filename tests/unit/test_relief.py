@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from circumvent.errors import BudgetError
 from circumvent.memory import Account, Pressure
+from circumvent.tunnels import dispatch
 from circumvent.tunnels.live import LiveTunnel
 from tests.unit.far_side import (
     BUDGET,
@@ -125,6 +127,21 @@ class TestRelief:
                 browser.leave()
             account.discharge(account.charged)
             await home.free()
+
+    async def test_who_waits_in_vain_hears_why_before_it_is_let_in(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(dispatch, "WAIT_FOR_MEMORY", 0.05)
+        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            account = home.memory.account("others")
+            account.charge(BUDGET - home.memory.step_reserve - home.memory.charged)
+            browser = await home.visit(SITE)
+            with pytest.raises(BudgetError, match="--memory"):
+                await browser.served
+            assert not browser.accepted
+            account.discharge(account.charged)
+            assert not home.memory.charges_wait
 
 
 def stands_still(tunnel: LiveTunnel, count: int) -> bool:

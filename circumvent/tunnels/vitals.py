@@ -1,0 +1,68 @@
+"""What the kernel tells of users' streams: queues that we fill ourselves, and paths that froze.
+
+Silence alone is no evidence: a destination may have nothing to say for as long as it likes. But
+the *kernel* at the other end of a connection answers always, so what stays unanswered there is
+a dead path, and what is answered late waits in a queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from circumvent.tunnels.live import LiveTunnel, Relay, State
+
+ASK_AFTER = 5.0  # seconds without a byte, after which a path is asked for a sign
+ASK_AGAIN = 30.0  # seconds after one that was given
+FROZEN_AFTER = 10.0  # seconds without any sign; a telephone in a tunnel may need some
+UNANSWERED = 3  # questions in vain: one may get lost
+FRESH = 1.0  # seconds, and a round trip: a flow that gets signs is in progress
+LEAST_QUEUE = 0.1  # seconds; less may be an acknowledgement that was held back
+
+
+def queueing(tunnels: Iterable[LiveTunnel]) -> float:
+    """Seconds that a packet waits in queues on its way, as the flows in progress show.
+
+    A household's uplink is one for all tunnels, and one upload fills it.
+    """
+    longest = max(map(_queue, tunnels), default=0.0)
+    return longest if longest > LEAST_QUEUE else 0.0
+
+
+def _queue(live: LiveTunnel) -> float:
+    longest = 0.0
+    for relay in live.relays:
+        vitals = relay.stream.vitals()
+        if vitals is not None and vitals.silence < vitals.rtt + FRESH:
+            longest = max(longest, vitals.queueing, vitals.rtt - live.rtt)
+    for carrier in live.tunnel.carriers:
+        if carrier.state == State.UP.value:
+            longest = max(longest, carrier.rtt_ms / 1000 - live.rtt)
+    return longest
+
+
+def frozen(live: LiveTunnel, now: float) -> Iterator[Relay]:
+    """Streams whose paths died; those that may have are asked for a sign. Call it every second.
+
+    In question is who waits for an answer and, while no stream of the tunnel carried much, who
+    just heard nothing more: some censors let the first few KiB pass.
+    """
+    for relay in tuple(live.relays):
+        is_awaited = bool(relay.waiting_since) or not live.proven
+        if now - relay.moved_at < ASK_AFTER or not is_awaited:
+            _stop_asking(relay)
+        elif not relay.asked_at:
+            if now > relay.ask_from:
+                relay.asked_at = now
+                relay.stream.ask_for_sign(wanted=True)
+        elif (vitals := relay.stream.vitals()) is not None:
+            if vitals.silence < now - relay.asked_at:
+                _stop_asking(relay)
+                relay.ask_from = now + ASK_AGAIN
+            elif vitals.silence > FROZEN_AFTER and vitals.unanswered >= UNANSWERED:
+                yield relay
+
+
+def _stop_asking(relay: Relay) -> None:
+    if relay.asked_at:
+        relay.asked_at = 0.0
+        relay.stream.ask_for_sign(wanted=False)
