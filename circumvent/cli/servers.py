@@ -23,7 +23,7 @@ from circumvent.cli.options import (
 )
 from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
-from circumvent.errors import LocalError
+from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import SavedServer, Store
@@ -79,6 +79,8 @@ def add(
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
     understood = pasted.understand(pasted.expand(links), plugins, with_origins=False)
     parsed = understood.servers
+    if not parsed:
+        raise LinkError("no link was given: each stands on a line of its own", stage="link")
     with _store(config_file, options) as store:
         for server in parsed:
             entry = server.entry

@@ -137,6 +137,12 @@ def test_one_bad_link_is_named_and_the_others_are_saved(run: Run) -> None:
     assert json.loads(run("servers", "list", "--json").output)[0]["name"] == "Ann"
 
 
+def test_a_list_without_links_is_an_error(run: Run) -> None:
+    result = run("servers", "add", "-", typed="\ufeff# none yet\n")
+    assert result.exit_code == 3
+    assert "no link was given" in result.output
+
+
 def test_when_no_link_is_good_that_is_an_error_and_nothing_is_saved(run: Run) -> None:
     result = run("servers", "add", "-", typed="hello\nvmess://abc\n")
     assert result.exit_code == 3
