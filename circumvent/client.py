@@ -30,6 +30,7 @@ from circumvent.tunnels.race import Track
 from circumvent.tunnels.relay_transport import RelayTransport
 from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
+from circumvent.wire.pasted import unwrap
 
 HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
 COLLECT_AFTER = 10_000  # objects; about 1 MB, if all were cycles
@@ -156,7 +157,8 @@ def _collect_rarely() -> None:
 
 def parse_link(link: str, plugins: Plugins) -> Candidate:
     """The server behind a share link; raises LinkError, UnsupportedError."""
-    scheme, separator, _ = link.strip().partition("://")
+    link = unwrap(link)
+    scheme, separator, _ = link.partition("://")
     if not separator or not scheme.isalnum() or len(scheme) > MAX_SCHEME:
         raise LinkError('is not a link: it must start like "ss://"; quote it in the shell')
     transport = plugins.transports.get(scheme.lower())

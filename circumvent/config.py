@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +21,9 @@ from circumvent.proxy.options import (
     DoorOptions,
     parse_listen,
 )
+from circumvent.tunnels.probe import ProbeTarget
 from circumvent.typed_toml import check_private, convert, parse_size, read_secret, read_table
+from circumvent.wire.pasted import number_links
 
 MINUTE = 60.0  # seconds
 FILE_NAME = "circumvent.toml"
@@ -70,8 +71,11 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         parse_size("memory", self.memory)
         if self.arena:
             parse_size("arena", self.arena)
-        for url in self.probe_urls:
-            _check_probe_url(url)
+        for number, url in enumerate(self.probe_urls, start=1):
+            try:
+                ProbeTarget.parse(url)
+            except ValueError as error:  # a URL may hold a secret
+                raise ValueError(f"probe_urls: number {number} {error}") from None
 
     @property
     def memory_bytes(self) -> int:
@@ -114,7 +118,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         if not (self.user and self.password_file):
             message = "user and password_file belong together: set both or none"
             raise ConfigError(message, stage="config")
-        password = read_secret(Path(self.password_file)).strip()
+        password = read_secret(Path(self.password_file)).strip()  # blanks within it stay
         if not password:
             raise ConfigError(f"the password file {self.password_file} is empty", stage="config")
         return Credentials(self.user, password)
@@ -123,7 +127,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Links of ``servers`` and ``servers_file``; raises ConfigError."""
         if not self.servers_file:
             return self.servers
-        return self.servers + parse_links(read_secret(Path(self.servers_file)))
+        return self.servers + parse_links(read_secret(Path(self.servers_file), "replace"))
 
     def door(self) -> DoorOptions:
         """Where to listen and whom to let in; raises ConfigError when strangers could come in."""
@@ -169,9 +173,8 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
 
 
 def parse_links(text: str) -> tuple[str, ...]:
-    """One link a line; empty lines and lines that start with ``#`` do not count."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
+    """One link a line; empty lines, comments (``#``, ``//``) and markup do not count."""
+    return tuple(link for _, link in number_links(text))
 
 
 def _read_table(path: Path | None) -> dict[str, object]:
@@ -186,8 +189,3 @@ def _resolve(source: Path, key: str, value: object) -> object:
     if key in PATH_KEYS and isinstance(value, str) and value:
         return str(source.parent / Path(value).expanduser())
     return value
-
-
-def _check_probe_url(url: str) -> None:
-    if not re.match(r"http://[^/]+", url):
-        raise ValueError(f'probe_urls: "{url}" is not an http:// address')

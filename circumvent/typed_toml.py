@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from circumvent.errors import ConfigError
+from circumvent.texts import read_text
 
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MIN_MEMORY = 1 << 20  # two of the largest blocks, and as much for connections
@@ -24,7 +25,8 @@ T = TypeVar("T")
 def read_table(path: Path) -> dict[str, object]:
     """What a TOML file holds; raises ConfigError."""
     try:
-        return tomllib.loads(path.read_text())
+        # A no-break space comes from a web page and looks like the blank that was meant.
+        return tomllib.loads(read_text(path).replace("\u00a0", " "))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", stage="config") from error
     except ValueError as error:
@@ -55,11 +57,11 @@ def _shown(size: int) -> str:
     return f"{size // UNITS[unit]} {unit}"
 
 
-def read_secret(path: Path) -> str:
+def read_secret(path: Path, errors: str = "strict") -> str:
     """The text of a file that only its owner may read; raises ConfigError."""
     check_private(path)
     try:
-        return path.read_text()
+        return read_text(path, errors)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", stage="config") from error
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from circumvent import texts
 from circumvent.cli.links import FROM_STDIN
 from circumvent.errors import ConfigError
 from circumvent.typed_toml import check_private
@@ -19,7 +19,7 @@ SECRET_MODE, SECRET_DIRECTORY_MODE, PUBLIC_MODE = 0o600, 0o700, 0o644
 def read_key(path: Path, *kinds: Kind) -> Key:
     """The key in a file; raises ConfigError when it is none of ``kinds``, or a bare secret."""
     try:
-        key = parse_key(_read(path, MAX_BUNDLE).decode(errors="replace"), *kinds)
+        key = parse_key(texts.decode_text(_read(path, MAX_BUNDLE), "replace"), *kinds)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}", stage="key") from None
     if key.public() != key:
@@ -51,9 +51,9 @@ def read_bundle(path: Path) -> bytes:
 def read_text(path: Path) -> str:
     """The text of a file, or of standard input for ``-``; raises ConfigError."""
     if str(path) == FROM_STDIN:
-        return sys.stdin.read()
+        return texts.read_stdin()
     try:
-        return path.read_text()
+        return texts.read_text(path)
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", stage="file") from None
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from circumvent.discovery.origins import Origin, parse_origin
 from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LocalError
 from circumvent.plugins import load_plugins
+from circumvent.texts import read_stdin
 from circumvent.tunnels.store import Store
 
 HELP = """\
@@ -55,7 +55,7 @@ def init(
     try:
         shelf = Shelf(store)
         if invite is not None:
-            shown = [_save(shelf, sys.stdin.read() if invite == FROM_STDIN else invite)]
+            shown = [_save(shelf, read_stdin() if invite == FROM_STDIN else invite)]
             warn_of_sources(shown[0], config.plugins.allow)
         elif forget is not None:
             _forget(shelf, forget)

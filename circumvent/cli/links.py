@@ -1,21 +1,53 @@
-"""From pasted links to servers that can be used, or one clear error each."""
+"""From pasted links to servers that can be used; what cannot be used stops nothing."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from circumvent.api.contracts import Privacy, ServerEntry
 from circumvent.client import parse_link
-from circumvent.config import Config, parse_links
+from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.plugins import PluginProblem, Plugins
+from circumvent.texts import read_stdin
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import Store
+from circumvent.wire.pasted import number_links, tidy
 
 FROM_STDIN = "-"
+MAX_REASONS = 4  # lines in which to say what was not used, and why
+MAX_PLACES = 5  # of links that have the same reason
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A link, and where the user finds it again: ``link #2``, ``line 7``."""
+
+    link: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Understood:
+    """What links are good for: servers, each once; invites and subscriptions; nothing.
+
+    ``refused`` holds the place of each that is good for nothing, and why.
+    """
+
+    servers: tuple[Candidate, ...]
+    origins: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...]
+    count: int
+
+    def complaints(self) -> list[str]:
+        """A few lines without any of the links; none when all were understood."""
+        if not self.refused:
+            return []
+        many = f"{len(self.refused)} of {self.count} links cannot be used"
+        return [many, *_by_reason(self.refused)]
 
 
 def is_link(word: str) -> bool:
@@ -23,12 +55,22 @@ def is_link(word: str) -> bool:
     return word == FROM_STDIN or "://" in word
 
 
-def expand(links: Iterable[str]) -> tuple[str, ...]:
+def expand(links: Iterable[str]) -> tuple[Given, ...]:
     """Put the links on standard input, one a line, in the place of ``-``."""
-    given: list[str] = []
-    for link in links:
-        given.extend(parse_links(sys.stdin.read()) if link == FROM_STDIN else (link,))
+    given: list[Given] = []
+    for number, link in enumerate(links, start=1):
+        text = read_stdin() if link == FROM_STDIN else link
+        if link == FROM_STDIN or "\n" in text:
+            given.extend(Given(each, f"line {line}") for line, each in number_links(text))
+        else:
+            given.append(Given(tidy(text), f"link #{number}"))
     return tuple(given)
+
+
+def known(config: Config) -> tuple[Given, ...]:
+    """The known links, numbered."""
+    links = enumerate(known_links(config), start=1)
+    return tuple(Given(link, f"link #{number}") for number, link in links)
 
 
 def known_links(config: Config) -> tuple[str, ...]:
@@ -45,33 +87,26 @@ def label(entry: ServerEntry) -> str:
     return f"{entry.transport} {entry.id}" + (f" ({entry.name})" if entry.name else "")
 
 
-def split_origins(links: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Links of servers, and those of invites and subscriptions; raises LinkError."""
-    servers: list[str] = []
-    origins: list[str] = []
-    for link in links:
-        (origins if is_origin(link) else servers).append(link)
-    for origin in origins:
-        parse_origin(origin)
-    return servers, origins
-
-
-def parse_all(links: Iterable[str], plugins: Plugins) -> tuple[Candidate, ...]:
-    """Parse every link; equal ones count once.
-
-    Raises LinkError that says, for each link that cannot be used, which it is and why.
-    """
+def understand(
+    given: Sequence[Given], plugins: Plugins, *, with_origins: bool = True
+) -> Understood:
+    """Read every link; raises LinkError, with the reasons, when none can be used."""
     servers: dict[str, Candidate] = {}
-    problems: list[str] = []
-    for number, link in enumerate(links, start=1):
+    origins: list[str] = []
+    refused: list[tuple[str, str]] = []
+    for each in given:
         try:
-            server = parse_link(link, plugins)
-            servers.setdefault(server.id, server)
+            if is_origin(each.link):
+                _check_origin(each.link, wanted=with_origins)
+                origins.append(each.link)
+            else:
+                server = parse_link(each.link, plugins)
+                servers.setdefault(server.id, server)
         except (LinkError, UnsupportedError) as error:
-            problems.append(f"link #{number}: {error}")
-    if problems:
-        raise LinkError("\n".join(problems), stage="link")
-    return tuple(servers.values())
+            refused.append((each.place, str(error)))
+    if refused and not (servers or origins):
+        raise LinkError("\n".join(_by_reason(refused)), stage="link")
+    return Understood(tuple(servers.values()), tuple(origins), tuple(refused), len(given))
 
 
 def usable(servers: Iterable[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
@@ -105,3 +140,27 @@ def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) ->
         for server in servers
         for warning in server.transport.warnings(server.entry)
     ] + [f"plugin {problem.name} was left out: {problem.reason}" for problem in problems]
+
+
+def _check_origin(link: str, *, wanted: bool) -> None:
+    if not wanted:
+        raise LinkError("is no server's link; keep it with: circumvent init")
+    parse_origin(link)
+
+
+def _by_reason(refused: Sequence[tuple[str, str]]) -> list[str]:
+    """One line for each reason, the most frequent first."""
+    places: dict[str, list[str]] = {}
+    for place, reason in refused:
+        places.setdefault(reason, []).append(place)
+    ranked = sorted(places.items(), key=lambda item: len(item[1]), reverse=True)
+    lines = [f"{_listed(where)}: {reason}" for reason, where in ranked[:MAX_REASONS]]
+    if rest := sum(len(where) for _, where in ranked[MAX_REASONS:]):
+        lines.append(f"{rest} more, for other reasons")
+    return lines
+
+
+def _listed(places: Sequence[str]) -> str:
+    listed = ", ".join(places[:MAX_PLACES])
+    rest = len(places) - MAX_PLACES
+    return f"{listed} and {rest} more" if rest > 0 else listed

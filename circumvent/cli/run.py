@@ -30,7 +30,7 @@ A LINK is that of a server, an invite (servers are then found by themselves) or 
 (sub+https://...). Without LINKs, those of the configuration and the saved ones are used.
 
 A LINK holds a secret that other users of this machine can see in the list of processes; "-" reads
-links from standard input, one a line:
+links from standard input, one a line; lines that cannot be used are named, and left out:
 
 \b
   circumvent run 'ss://...' 'trojan://...'
@@ -79,17 +79,21 @@ def run(
     raise SystemExit(code)
 
 
-def prepare(config: Config, plugins: Plugins, given: tuple[str, ...], view: views.View) -> Config:
+def prepare(
+    config: Config, plugins: Plugins, given: tuple[pasted.Given, ...], view: views.View
+) -> Config:
     """The configuration with exactly the servers to use; raises LinkError, NoTunnelError."""
-    links, origins = pasted.split_origins(given or pasted.known_links(config))
-    servers = pasted.parse_all(links, plugins)
-    chosen = pasted.usable(servers, config.privacy_floor) if servers or not origins else ()
+    links = pasted.understand(given or pasted.known(config), plugins)
+    servers = links.servers
+    for complaint in links.complaints():
+        view.show(Warned(complaint))
+    chosen = pasted.usable(servers, config.privacy_floor) if servers or not links.origins else ()
     for warning in pasted.warnings(chosen, plugins.problems):
         view.show(Warned(warning))
     if left_out := len(servers) - len(chosen):
         view.show(Warned(f"{left_out} servers hide less than --privacy asks for and are not used"))
     return msgspec.structs.replace(
         config,
-        servers=(*(server.entry.link for server in chosen), *origins),
+        servers=(*(server.entry.link for server in chosen), *links.origins),
         servers_file="",
     )

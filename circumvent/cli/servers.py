@@ -23,7 +23,7 @@ from circumvent.cli.options import (
 )
 from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
-from circumvent.errors import LocalError
+from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import SavedServer, Store
@@ -71,20 +71,27 @@ def list_servers(*, config_file: Path | None, as_json: bool, **options: object) 
 def add(
     *, links: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
 ) -> None:
-    """Save servers; when one LINK is wrong, none is saved."""
+    """Save servers.
+
+    A LINK that cannot be used is named, and the others are saved; only when none of them can be
+    used is that an error (exit code 3).
+    """
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
-    parsed = pasted.parse_all(pasted.expand(links), plugins)
+    understood = pasted.understand(pasted.expand(links), plugins, with_origins=False)
+    parsed = understood.servers
+    if not parsed:
+        raise LinkError("no link was given: each stands on a line of its own", stage="link")
     with _store(config_file, options) as store:
         for server in parsed:
             entry = server.entry
             store.add_server(entry.link, entry.transport, entry.id, entry.name)
+    _warn(understood.complaints())
     if as_json:
         click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
         return
     for server in parsed:
         click.echo(f"saved {pasted.label(server.entry)}")
-    for warning in pasted.warnings(parsed, ()):
-        click.echo(f"warning: {warning}", err=True)
+    _warn(pasted.warnings(parsed, ()))
 
 
 @servers.command(context_settings=ENVIRONMENT)
@@ -115,7 +122,8 @@ def test(
     """Try servers one after the other: a page must come through.
 
     Nothing but a probe is sent, so servers that --privacy would leave out are tried too. Without
-    arguments, all saved servers and those of the configuration are tried.
+    arguments, all saved servers and those of the configuration are tried. What cannot be used is
+    named, and not tried; the exit code tells how those did that were.
     """
     config = load_config(config_file, **options)
     plugins = load_plugins(config.plugins.allow)
@@ -133,13 +141,23 @@ def test(
 def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Candidate]:
     given = [word for word in wanted if pasted.is_link(word)]
     ids = set(wanted).difference(given)
-    servers = list(pasted.parse_all(pasted.expand(given), plugins))
+    servers: list[Candidate] = []
+    if given:
+        understood = pasted.understand(pasted.expand(given), plugins, with_origins=False)
+        _warn(understood.complaints())
+        servers += understood.servers
     if ids or not given:
-        known = pasted.parse_all(pasted.known_links(config), plugins)
-        servers += [server for server in known if not ids or server.entry.id in ids]
+        understood = pasted.understand(pasted.known(config), plugins)
+        _warn(understood.complaints() if not ids else ())
+        servers += [s for s in understood.servers if not ids or s.entry.id in ids]
     if unknown := ids.difference(server.entry.id for server in servers):
         raise _not_saved(unknown)
     return servers
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
 
 
 def _not_saved(ids: Iterable[str]) -> LocalError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from circumvent.errors import LinkError
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
 from circumvent.wire.invite import is_invite, parse_invite
+from circumvent.wire.pasted import unwrap
 from circumvent.wire.subscription import parse_subscription
 
 SUBSCRIPTION = "sub+https://"
@@ -70,12 +71,13 @@ class Origin:
 
 def is_origin(text: str) -> bool:
     """Whether ``text`` looks like an invite or a subscription and not like a server's link."""
-    return is_invite(text) or text.strip().lower().startswith(SUBSCRIPTION)
+    text = unwrap(text)
+    return is_invite(text) or text.lower().startswith(SUBSCRIPTION)
 
 
 def parse_origin(text: str) -> Origin:
     """Read an invite or the URL of a subscription; raises LinkError."""
-    text = text.strip()
+    text = unwrap(text)
     if is_invite(text):
         invite = parse_invite(text)
         return Origin(invite.id, text, invite.trust, invite.sources, invite.bucket, invite.name)

@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from string import punctuation
+from urllib.parse import quote
 
 from circumvent.api.contracts import Tunnel
 from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
-from circumvent.errors import DestinationError, ProbeError
+from circumvent.errors import DestinationError, LinkError, ProbeError
 from circumvent.memory import Account
 from circumvent.net.patience import Patience
 from circumvent.net.stagger import first_success
 from circumvent.wire.address import Destination
+from circumvent.wire.links import parse_address
 
 HTTP_PORT = 80
 MAX_HEAD = 4096  # a 204 answer has no body and few header lines
 TARGETS_AT_ONCE = 2  # one target that is down must not condemn a tunnel
 NEXT_TARGET_AFTER = 0.25  # seconds; a healthy target has mostly answered by then
+_URL = re.compile(  # RFC 3986, without blanks and control characters
+    r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#\s\x00-\x1f\x7f]*)"
+    r"(?P<target>[^#\s\x00-\x1f\x7f]*)(?P<fragment>#.*)?",
+    re.IGNORECASE,
+)
 _GOOD = b" 204"  # a captive portal or block page answers 200, 302 or 403
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """A web server that answers ``path`` with 204 No Content."""
+    """A web server that answers ``path``, query included, with 204 No Content."""
 
     destination: Destination
     path: str
 
     @classmethod
     def parse(cls, url: str) -> ProbeTarget:
-        """Read an ``http://`` URL that was checked by the configuration."""
-        parts = urlsplit(url)
-        destination = Destination(parts.hostname or "", parts.port or HTTP_PORT)
-        return cls(destination, parts.path or "/")
+        """Read an ``http://`` URL; raises ValueError that repeats nothing of it."""
+        match = _URL.fullmatch(url.strip())
+        if match is None:
+            raise ValueError(
+                "is no address of a page; write it as http://HOST/PATH, without blanks"
+            )
+        if match["scheme"].lower() == "https":
+            raise ValueError("is https://, but a probe speaks no TLS; name a page on http://")
+        if match["scheme"].lower() != "http":
+            raise ValueError("is not an http:// address; name a page on http://")
+        if "@" in match["authority"]:
+            raise ValueError("holds a user; a probe sends none, so leave out what is before '@'")
+        if match["fragment"]:
+            raise ValueError("has a fragment; no server sees it, so leave out what is behind '#'")
+        authority = match["authority"].removesuffix(":")
+        has_port = re.search(r":[^]]*$", authority)
+        try:
+            host, port = parse_address(authority if has_port else f"{authority}:{HTTP_PORT}")
+        except LinkError as error:
+            raise ValueError(f"is no address of a page: {error}") from None
+        target = match["target"] if match["target"].startswith("/") else f"/{match['target']}"
+        return cls(Destination(host, port), quote(target, safe=punctuation))
 
     def request(self) -> bytes:
         """The request's bytes."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import re
 from dataclasses import dataclass
 
 IPV4, NAME, IPV6 = 1, 3, 4
 MAX_NAME = 255  # one length byte on the wire
+MAX_LABEL = 63  # RFC 1035 §2.3.4
 MAX_PORT = 0xFFFF
 IPV4_PARTS = 4
+_JOINERS = "\u200c\u200d"
+_NO_NAME = re.compile(r"[^a-z0-9_.\x80-\U0010ffff-]")  # a full-width slash becomes a slash
 _DECIMAL = {str(number): number for number in range(256)}  # no leading zeros: some read octal
 
 
@@ -59,9 +63,38 @@ def pack_ipv4(text: str) -> bytes | None:
 
 
 def encode_name(name: str) -> bytes:
-    """A host name as it goes on the wire; ValueError when empty, too long or not encodable."""
-    raw = name.encode("ascii") if name.isascii() else name.encode("idna")
+    """A host name as it goes on the wire; ValueError when empty, too long or not encodable.
+
+    ASCII stays as it is, with underscores and all; the rest is encoded as browsers do
+    (UTS #46, non-transitional), for ``straße`` and ``strasse`` are two names.
+    """
+    raw = (name if name.isascii() else _to_ascii(name)).encode("ascii")
     if not 0 < len(raw) <= MAX_NAME:
         message = f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}"
         raise ValueError(message)
     return raw
+
+
+def _to_ascii(name: str) -> str:
+    import idna  # noqa: PLC0415 - its tables are for those few who need them
+
+    mapped = idna.uts46_remap(name, std3_rules=False)
+    if _NO_NAME.search(mapped):
+        raise ValueError("a host name has letters, digits, '-' and '_' only")
+    return ".".join(map(_encode_label, mapped.split(".")))
+
+
+def _encode_label(label: str) -> str:
+    """A label in ASCII; ValueError for a joiner that joins nothing (RFC 5892 A.1-2).
+
+    Symbols that only IDNA 2008 forbids are encoded too: browsers find such names.
+    """
+    import idna  # noqa: PLC0415 - as above
+
+    joiners = (at for at, character in enumerate(label) if character in _JOINERS)
+    if not all(idna.valid_contextj(label, at) for at in joiners):
+        raise ValueError("a joiner stands where nothing can be joined")
+    encoded = label if label.isascii() else f"xn--{label.encode('punycode').decode()}"
+    if len(encoded) > MAX_LABEL:
+        raise ValueError(f"a label has at most {MAX_LABEL} bytes")
+    return encoded

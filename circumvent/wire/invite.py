@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 from circumvent.errors import LinkError
 from circumvent.wire.bundle import MAX_SOURCE, MAX_SOURCES, Trust
 from circumvent.wire.dsse import KEY_SIZE
-from circumvent.wire.links import check_text, decode_base64, encode_base64url, parse_name
+from circumvent.wire.links import check_text, decode_base64, encode_base64url, split_name
 from circumvent.wire.sealing import BUCKET_KEY_SIZE
 
 PREFIX = "circumvent://invite"
@@ -45,7 +45,7 @@ def is_invite(text: str) -> bool:
 
 def parse_invite(text: str) -> Invite:
     """Read an invite; raises LinkError naming the part that is wrong."""
-    body, _, name = check_text(text).partition("#")
+    body, name = split_name(text)
     head, question, query = body.partition("?")
     if head.rstrip("/").lower() != PREFIX or not question:
         raise LinkError(f'invite: starts with "{PREFIX}?"; copy the whole link')
@@ -59,7 +59,7 @@ def parse_invite(text: str) -> Invite:
         trust=_parse_trust(_one(fields, "trust"), _one(fields, "threshold") or "1"),
         sources=sources,
         bucket=_parse_key("bucket", _one(fields, "bucket"), BUCKET_KEY_SIZE),
-        name=parse_name(name),
+        name=name,
     )
 
 
@@ -77,7 +77,7 @@ def format_invite(invite: Invite) -> str:
 
 def _parse_query(query: str) -> dict[str, list[str]]:
     fields: dict[str, list[str]] = {key: [] for key in _KNOWN}
-    for item in query.split("&"):
+    for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")
         if key not in fields:
             raise LinkError("invite: has a part that this version does not know; update circumvent")

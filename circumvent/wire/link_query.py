@@ -8,6 +8,35 @@ from circumvent.errors import LinkError, UnsupportedError
 from circumvent.wire.links import Link
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")  # safe to show: no key or password by its place
+# What asks for nothing that a tunnel of TCP streams could lack; "-" and "_" and case do not count.
+# Not here: whatever chooses security, a carriage, a flow, a plugin, encryption or obfuscation.
+DECORATION = {
+    # Names and notes for people.
+    "name": "another name",
+    "remark": "another name",
+    "remarks": "another name",
+    "description": "a note",
+    "descriptions": "a note",
+    "tag": "what lists sort by",
+    "subtag": "what lists sort by",
+    "group": "what lists sort by",
+    "outline": "a mark of who made the link",
+    # UDP, which nobody is offered: how packets would travel changes nothing for streams.
+    "udp": "that packets are allowed",
+    "udprelay": "that packets are allowed",
+    "uot": "packets over a stream",
+    "udpovertcp": "packets over a stream",
+    "xudp": "how packets are framed",
+    "packetencoding": "how packets are framed",
+    # Ways to save time when connecting: the server answers without them.
+    "tfo": "data in the first TCP packet",
+    "fastopen": "data in the first TCP packet",
+    "tcpfastopen": "data in the first TCP packet",
+    "mptcp": "several TCP paths, if both sides have them",
+}
+# What asks for something unless it is switched off.
+OFF = frozenset({"0", "false", "no", "none", "off"})
+SWITCHES = frozenset({"mux", "multiplex", "smux", "obfs", "plugin"})
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
@@ -19,7 +48,7 @@ class LinkQuery:
     """
 
     def __init__(self, link: Link) -> None:
-        self._left = {key: value for key, value in link.query if value}
+        self._left = {key: value for key, value in link.query if value and not _is_idle(key, value)}
 
     def take(self, key: str) -> str:
         """The value of ``key``, or an empty string; it counts as understood."""
@@ -55,9 +84,25 @@ class LinkQuery:
             raise UnsupportedError(f"{shown} is not supported; ask for a link without it")
         return value
 
+    def take_tcp(self) -> None:
+        """Take what describes plain TCP; raises UnsupportedError for another carriage.
+
+        Panels write down ``path`` and ``host`` of HTTP carriages even where there is none.
+        """
+        self.choose("type", "tcp", "raw")
+        self.choose("headerType", "none")
+        self.choose("path", "/")
+        self.take("host")
+
     def finish(self) -> None:
         """Raise UnsupportedError naming what nobody took."""
         if not self._left:
             return
         known = ", ".join(sorted(filter(_WORD.fullmatch, self._left))) or "a parameter"
         raise UnsupportedError(f"{known} in the query is not supported; ask for a link without it")
+
+
+def _is_idle(key: str, value: str) -> bool:
+    """Whether a parameter asks for nothing."""
+    plain = key.lower().replace("-", "").replace("_", "")
+    return plain in DECORATION or (plain in SWITCHES and value.lower() in OFF)

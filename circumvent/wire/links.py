@@ -1,7 +1,8 @@
-"""Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986, read strictly).
+"""Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986).
 
-What one protocol makes of the parts is the business of its transport. No error text repeats
-any of the link: a misplaced ``/`` or ``@`` can put half a password into the place of the host.
+What is before the ``#`` is read strictly, the name behind it never makes a link unusable. What one
+protocol makes of the parts is the business of its transport. No error text repeats any of the
+link: a misplaced ``/`` or ``@`` can put half a password into the place of the host.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ from circumvent.errors import LinkError
 from circumvent.wire.address import MAX_PORT, encode_name
 
 MAX_LINK = 4096  # characters; the largest QR code holds 2953 bytes
+MAX_NAME = 100  # characters that are shown; advertisements are longer
 
 _SHAPE = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?P<authority>[^/?#]*)(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<name>.*))?"
+    r"(?P<authority>[^/?]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?"
 )
 # Control characters, what reverses text on a terminal, and halves of surrogate pairs.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What is hidden in text, what reorders it, and what ends a line or commands a terminal.
+UNSEEN = "\u00ad\u061c\u200b\u200e\u200f\u2060\ufeff"  # marks and places to break a line
+HIDDEN = UNSEEN + "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_NOT_SHOWN = re.compile(f"[{HIDDEN}\ud800-\udfff]")
+_BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_ENDS = re.compile(r"^(%0[9AD])+|(%0[9AD])+$", re.IGNORECASE)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -47,7 +55,8 @@ class Link:
 
 def parse_link(text: str) -> Link:
     """Split and decode a share link; raises LinkError naming the part that is wrong."""
-    match = _SHAPE.fullmatch(check_text(text))
+    body, name = split_name(text)
+    match = _SHAPE.fullmatch(body)
     if match is None:
         raise LinkError("scheme: a link starts with a scheme and '://'; copy the whole link")
     user, at, address = match["authority"].rpartition("@")
@@ -57,12 +66,12 @@ def parse_link(text: str) -> Link:
     host, port = parse_address(address)
     return Link(
         scheme=match["scheme"].lower(),
-        user=_decode("user", user),
+        user=_decode("user", _LINE_ENDS.sub("", user)),  # of a password out of a file
         host=host,
         port=port,
         path=_decode("path", match["path"]),
-        query=_parse_query(match["query"] or ""),
-        name=parse_name(match["name"] or ""),
+        query=parse_query(match["query"] or ""),
+        name=name,
     )
 
 
@@ -77,13 +86,21 @@ def format_link(link: Link) -> str:
     )
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """What is before the ``#``, checked, and the name behind it; raises LinkError."""
+    body, _, name = text.partition("#")
+    return check_text(body), parse_name(name)
+
+
 def check_text(text: str) -> str:
-    """Trim a pasted link; raises LinkError when it is too long or holds what no link holds."""
+    """Trim a link's text; raises LinkError when it is too long or holds what no link holds."""
     text = text.strip()
     if len(text) > MAX_LINK:
         raise LinkError(f"link: longer than {MAX_LINK} characters; copy one link only")
     if not is_clean(text):
         raise LinkError("link: holds a space, a line break or a control character; copy it again")
+    if "\ufffd" in text:  # what decoders leave in the place of what they cannot read
+        raise LinkError("link: holds what is no text; copy it again")
     return text
 
 
@@ -93,8 +110,16 @@ def is_clean(text: str) -> bool:
 
 
 def parse_name(text: str) -> str:
-    """Decode what follows the ``#``; raises LinkError."""
-    return _decode("name", text).strip()
+    """What to show of the name behind a ``#``: one short line, whatever was written there.
+
+    It is only for people, so nothing in it is an error. Where lists lost a line end, another link
+    follows the name: that is not shown.
+    """
+    decoded = unquote(text[:MAX_LINK], errors="replace")
+    shown, another_link, _ = _NOT_SHOWN.sub("", _BREAKS.sub(" ", decoded)).partition("://")
+    if another_link:
+        shown = shown.rpartition(" ")[0]
+    return shown.strip()[:MAX_NAME].rstrip()
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -116,7 +141,7 @@ def parse_host(text: str) -> str:
     if "%" in text:
         raise LinkError("host: must not be percent-encoded; write the name as it is")
     try:
-        host = encode_name(text).decode().lower()
+        host = encode_name(text).decode().lower().removesuffix(".")  # a dot for the root
     except ValueError:
         raise _bad_host() from None
     if not all(map(_LABEL.fullmatch, host.split("."))):
@@ -148,6 +173,18 @@ def _check_at_signs(user: str, tail: str) -> None:
         )
 
 
+def parse_query(text: str) -> tuple[tuple[str, str], ...]:
+    """The parameters of a query, decoded, in their order; raises LinkError.
+
+    Empty pieces and repetitions say nothing; one key with two values is a contradiction.
+    """
+    pairs = tuple(dict.fromkeys(_parse_parameter(item) for item in text.split("&") if item))
+    given = [key for key, value in pairs if value]
+    if len(set(given)) != len(given):
+        raise LinkError("query: a parameter is given twice, differently; keep only one of them")
+    return pairs
+
+
 def _decode(part: str, text: str) -> str:
     if _LONE_PERCENT.search(text):
         raise LinkError(f"{part}: holds a '%' without two hexadecimal digits; write it as %25")
@@ -158,15 +195,6 @@ def _decode(part: str, text: str) -> str:
     if _UNSAFE.search(decoded):
         raise LinkError(f"{part}: holds a control character; remove it")
     return decoded
-
-
-def _parse_query(text: str) -> tuple[tuple[str, str], ...]:
-    if not text:
-        return ()
-    pairs = tuple(_parse_parameter(item) for item in text.split("&"))
-    if len({key for key, _ in pairs}) != len(pairs):
-        raise LinkError("query: a parameter is given twice; keep only one of them")
-    return pairs
 
 
 def _parse_parameter(item: str) -> tuple[str, str]:

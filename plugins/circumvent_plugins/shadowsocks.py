@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote
 
 from circumvent.api import (
     Account,
@@ -25,13 +26,13 @@ from circumvent.wire.address import Destination
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import (
     Link,
-    check_text,
     decode_base64,
     encode_base64url,
     format_link,
     parse_address,
     parse_link,
-    parse_name,
+    parse_query,
+    split_name,
 )
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 
@@ -55,6 +56,7 @@ KNOWN_ELSEWHERE = re.compile(
     """,
     re.VERBOSE,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 KNOWN_PLUGINS = frozenset({"obfs-local", "simple-obfs", "v2ray-plugin", "xray-plugin", "kcptun"})
 
 
@@ -111,14 +113,15 @@ class ShadowsocksTunnel(Tunnel):
 
 
 def _read_link(text: str) -> Link:
-    text = check_text(text)
-    body, _, name = text.partition("#")
+    body, name = split_name(text)
     scheme, _, rest = body.partition("://")
     if scheme.lower() not in Shadowsocks.schemes:
         raise LinkError("scheme: a Shadowsocks link starts with ss://")
-    if "@" not in rest:
-        return _read_legacy(rest, name)
-    parts = parse_link(text)
+    user, at, tail = rest.partition("@")
+    if at:  # one alphabet of base64 has slashes, which not everybody encodes
+        parts = replace(parse_link(f"ss://{user.replace('/', '%2F')}@{tail}"), name=name)
+    else:
+        parts = _read_legacy(rest, name)
     if parts.path.strip("/"):
         raise LinkError("path: a Shadowsocks link has none; remove what follows the port")
     _check_query(parts)
@@ -127,17 +130,19 @@ def _read_link(text: str) -> Link:
 
 def _read_legacy(body: str, name: str) -> Link:
     """``base64(method:password@host:port)``, whose password is not percent-encoded."""
-    decoded = _decode_text("link", body.rstrip("/"))
-    user, at, address = decoded.rpartition("@")
+    encoded, _, query = body.partition("?")
+    user, at, address = _decode_text("link", unquote(encoded).rstrip("/")).rpartition("@")
     if not at:
         raise LinkError("user: missing before an '@'; copy the whole link")
     host, port = parse_address(address)
-    return Link("ss", user, host, port, name=parse_name(name))
+    return Link("ss", user, host, port, query=parse_query(query), name=name)
 
 
 def _check_query(parts: Link) -> None:
     query = LinkQuery(parts)
-    query.take("outline")  # a mark of who made the link, asks for nothing
+    query.take_tcp()
+    query.choose("security", "none")
+    query.choose("encryption", "none")
     plugin = query.take("plugin")
     if plugin:
         name = plugin.partition(";")[0]
@@ -152,7 +157,9 @@ def _parse_user(user: str) -> ShadowsocksSettings:
     method, colon, password = text.partition(":")
     if not colon or not password:
         raise LinkError("user: is not 'method:password'; copy the whole link again")
-    return ShadowsocksSettings(_parse_method(method.lower()), password)
+    if _CONTROL.search(password):
+        raise LinkError("user: the password holds a control character; copy the whole link again")
+    return ShadowsocksSettings(_parse_method(method.strip().lower()), password)
 
 
 def _parse_method(method: str) -> str:
@@ -164,8 +171,12 @@ def _parse_method(method: str) -> str:
 
 
 def _decode_text(part: str, text: str) -> str:
+    """What base64 holds, without what an editor or ``echo`` put around it; raises LinkError.
+
+    A blank at the end stays: no tool adds one, so it belongs to the password.
+    """
     try:
-        return decode_base64(part, text).decode()
+        return decode_base64(part, "".join(text.split())).decode("utf-8-sig").strip("\r\n")
     except UnicodeDecodeError:
         raise LinkError(f"{part}: its base64 holds no text; copy the whole link again") from None
 

@@ -165,8 +165,7 @@ def _parse_settings(parts: Link) -> VlessSettings:
         raise LinkError("path: a VLESS link has none; remove what follows the port")
     query = LinkQuery(parts)
     security = query.choose("security", "none", "tls")
-    query.choose("type", "tcp", "raw")
-    query.choose("headerType", "none")
+    query.take_tcp()
     query.choose("encryption", "none")
     query.choose("flow", "")  # servers refuse streams without flow to users who have one
     tls = take_tls(query, parts.host) if security == "tls" else None

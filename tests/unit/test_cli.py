@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from circumvent.cli import links as pasted
 from circumvent.cli import main
 from circumvent.cli.app import COMMANDS
+from circumvent.cli.run import prepare
+from circumvent.config import Config
+from circumvent.events import Event
+from circumvent.plugins import load_plugins
+from circumvent.status import Status
 from circumvent.tunnels.attempts import Attempt
 from circumvent.tunnels.store import Store
 
@@ -67,10 +73,9 @@ def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...]) -> Non
     assert run(*arguments).exit_code == 2
 
 
-def test_each_bad_link_is_named_and_nothing_starts(run: Run) -> None:
-    result = run("run", ANN, "vmess://abc", SECRET, "ss://@:1")
+def test_when_every_link_is_bad_each_is_named_and_nothing_starts(run: Run) -> None:
+    result = run("run", ANN.replace("@", "@@"), "vmess://abc", SECRET, "ss://@:1")
     assert result.exit_code == 3
-    assert "link #1" not in result.output
     assert "link #2: vmess:// is not supported; supported: " in result.output
     assert 'link #3: is not a link: it must start like "ss://"' in result.output
     assert "link #4: " in result.output
@@ -121,9 +126,88 @@ def test_links_come_from_standard_input(run: Run) -> None:
     assert len(json.loads(run("servers", "list", "--json").output)) == 2
 
 
-def test_one_bad_link_and_none_is_saved(run: Run) -> None:
-    assert run("servers", "add", ANN, "ss://nonsense").exit_code == 3
+def test_one_bad_link_is_named_and_the_others_are_saved(run: Run) -> None:
+    lines = ["\ufeff# friends", f"“{ANN}”,", "", "ss://nonsense", "<br>", "vmess://abc", "hello"]
+    result = run("servers", "add", "-", "vmess://abc", typed="\r\n".join(lines))
+    assert result.exit_code == 0
+    assert "warning: 4 of 5 links cannot be used" in result.output
+    assert "warning: line 6, link #2: vmess:// is not supported" in result.output
+    assert "warning: line 4: " in result.output
+    assert "warning: line 7: is not a link" in result.output
+    assert json.loads(run("servers", "list", "--json").output)[0]["name"] == "Ann"
+
+
+def test_a_list_without_links_is_an_error(run: Run) -> None:
+    result = run("servers", "add", "-", typed="\ufeff# none yet\n")
+    assert result.exit_code == 3
+    assert "no link was given" in result.output
+
+
+def test_when_no_link_is_good_that_is_an_error_and_nothing_is_saved(run: Run) -> None:
+    result = run("servers", "add", "-", typed="hello\nvmess://abc\n")
+    assert result.exit_code == 3
+    assert "Error: line 1: is not a link" in result.output
     assert json.loads(run("servers", "list", "--json").output) == []
+
+
+def test_an_invite_is_not_taken_for_a_server(run: Run) -> None:
+    result = run("servers", "add", "sub+https://list.test/x")
+    assert result.exit_code == 3
+    assert "keep it with: circumvent init" in result.output
+
+
+def test_several_links_in_one_word_are_several_links(run: Run) -> None:
+    assert "saved 2" not in run("servers", "add", f"{ANN}\n{BEN}").output
+    assert len(json.loads(run("servers", "list", "--json").output)) == 2
+
+
+class Notes:
+    """A view that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def show(self, event: Event) -> None:
+        self.lines.append(str(event))
+
+    async def follow(self, status: Callable[[], Status]) -> None:
+        raise NotImplementedError
+
+
+class TestOddLinks:
+    """One that cannot be used stops nothing, wherever it was given."""
+
+    def use(self, config: Config, given: tuple[pasted.Given, ...] = ()) -> tuple[Config, list[str]]:
+        view = Notes()
+        prepared = prepare(config, load_plugins(()), given, view)
+        assert not any(SECRET in line or USER_INFO in line for line in view.lines)
+        return prepared, view.lines
+
+    def test_what_was_pasted_is_used_as_far_as_possible(self, tmp_path: Path) -> None:
+        given = pasted.expand([ANN, "vmess://abc", f"{BEN}\n#no\nss://{SECRET}@h:1\nx\ny\n"])
+        prepared, lines = self.use(Config(state_dir=str(tmp_path)), given)
+        assert [link.partition("#")[2] for link in prepared.servers] == ["Ann", "Ben"]
+        assert lines[0] == "warning: 4 of 6 links cannot be used"
+        assert 'warning: line 4, line 5: is not a link: it must start like "ss://"' in lines[1]
+        assert lines[2].startswith("warning: link #2: vmess:// is not supported")
+        assert lines[3].startswith("warning: line 3: ")
+        assert len(lines) == 4
+
+    def test_configured_ones_too_invites_included(self, tmp_path: Path) -> None:
+        file = tmp_path / "links"
+        file.write_text(f"hysteria2://{SECRET}@h:1\n{BEN}\ncircumvent://invite?{SECRET}\n")
+        file.chmod(0o600)
+        servers = ("sub+https://list.test/x", "“nonsense”")
+        config = Config(servers=servers, servers_file=str(file), state_dir=str(tmp_path))
+        prepared, lines = self.use(config)
+        assert [link.partition(":")[0] for link in prepared.servers] == ["trojan", "sub+https"]
+        assert lines[0] == "warning: 3 of 5 links cannot be used"
+
+    def test_many_reasons_are_told_in_a_few_lines(self, tmp_path: Path) -> None:
+        odd = [f"kind{number}://x" for number in range(9)] + ["hello"] * 9
+        _, lines = self.use(Config(state_dir=str(tmp_path)), pasted.expand([ANN, *odd]))
+        assert "link #11, link #12, link #13, link #14, link #15 and 4 more: is not" in lines[1]
+        assert lines[5:] == ["warning: 6 more, for other reasons"]
 
 
 def test_removing_what_is_not_there_fails(run: Run) -> None:

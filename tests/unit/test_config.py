@@ -71,7 +71,10 @@ def test_the_command_line_wins_over_the_file(file: Path) -> None:
         ('memory = "3 KiB"', "at least 1 MiB"),
         ('listen = "1080"', "cannot listen on '1080': write HOST:PORT"),
         ('listen = "127.0.0.1:70000"', "write HOST:PORT"),
-        ('probe_urls = ["https://x"]', 'probe_urls: "https://x" is not'),
+        (
+            'probe_urls = ["https://x"]',
+            "probe_urls: number 1 is https://, but a probe speaks no TLS",
+        ),
         ("probe_urls = []", "probe_urls: Expected"),
         ("tunnels = 3\ntunnels", "at end of document"),
     ],

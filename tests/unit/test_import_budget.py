@@ -9,7 +9,7 @@ import sys
 import pytest
 
 BUDGET = 20_000_000  # bytes of dirty memory
-HEAVY = ("aiohttp", "dns", "websockets", "rich", "h11")
+HEAVY = ("aiohttp", "dns", "websockets", "rich", "h11", "idna")
 
 MEASURE = """
 import importlib, json, sys

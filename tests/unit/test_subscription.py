@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError
+from circumvent.wire.bundle import Bundle
 from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins.shadowsocks import Shadowsocks
 
@@ -31,6 +32,12 @@ SERVER = {
         base64.b64encode(LINES),
         base64.urlsafe_b64encode(LINES).rstrip(b"="),
         b"\n".join(base64.encodebytes(LINES).split()),
+        LINES.decode().encode("utf-16"),
+        LINES.replace(b"\n", b"\r"),
+        base64.b64encode(b"\xef\xbb\xbf" + LINES),
+        b"<html>\n\xb6\xab\n" + LINES + b"</html>\n",
+        b"[servers]\n" + LINES,
+        "“ss://YWVzLTEyOC1nY206cw@a.test:1#one”,\n\u200btrojan://p@b.test:2;".encode(),
     ],
 )
 def test_lines_and_base64(data: bytes) -> None:
@@ -59,13 +66,36 @@ def test_a_plugin_is_not_lost_on_the_way() -> None:
         (b"hello", "no share links"),
         (b"https://only.test/a-page", "no share links"),
         (b"circumvent://invite?trust=x", "no share links"),
-        (b"\xff\xfe", "no text"),
+        (b"\xff\xfe", "no share links"),
+        (b"\x80\x81", "no share links"),
+        (b'{"servers": []}', "the list is empty"),
+        (b"[" * 5000, "no share links"),
+        (b'[{"server": "a.test", "server_port": "x"}]', "the last of 1 says: "),
+        (b"ss://a b@h.test:1\n", "none of its 1 links .*the first: link: holds a space"),
         (b"", "no share links"),
     ],
 )
 def test_what_it_is_instead_is_said(data: bytes, reason: str) -> None:
     with pytest.raises(LinkError, match=reason):
         parse_subscription(data)
+
+
+@pytest.mark.parametrize(
+    "name", ["\u200fسرور", "a\u202eb", "100% up", "%B6%AB", '"a"', "a\x1bb", "n" * 9000]
+)
+def test_a_name_costs_no_server(name: str) -> None:
+    data = f"{LINKS[0]}\nss://YWVzLTEyOC1nY206cw@b.test:1#{name}\n".encode()
+    found = parse_subscription(data)
+    assert [Shadowsocks().parse(link).host for link in found] == ["a.test", "b.test"]
+    Bundle(1, 1, 2, found)  # which refuses what no link holds
+
+
+def test_one_odd_server_does_not_stop_the_others() -> None:
+    odd = [{}, "text", SERVER | {"server_port": "many"}, SERVER | {"password": None}, 7]
+    plain = {"remarks": None, "plugin": None, "server": " a.test "}
+    data = [*odd, SERVER, SERVER | plain, SERVER | {"remarks": 5}, *odd]
+    found = parse_subscription(json.dumps({"servers": data}).encode())
+    assert [Shadowsocks().parse(link).name for link in found] == ["Öne", "", "5"]
 
 
 @given(st.binary(max_size=300))

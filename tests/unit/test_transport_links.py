@@ -32,6 +32,21 @@ SHADOWSOCKS = shadowsocks.Shadowsocks()
 DIRECT = direct.Direct()
 
 secrets = st.text(st.sampled_from("aZ09-._~:/?#[]@!$&'()*+,;=%\"é漢🧅"), min_size=1, max_size=24)
+# What panels and clients write down though it asks for nothing that streams over TCP could lack.
+DECORATION = (
+    "type=tcp",
+    "type=raw&headerType=none",
+    "type=tcp&path=%2F&host=h.example",
+    "path=/",
+    "encryption=none",
+    "packetEncoding=xudp",
+    "udp=1&tfo=1",
+    "fast-open=1&udp-relay=true&uot=2",
+    "mux=0",
+    "remarks=a&group=b&name=c&remarks=a",
+    "&&name=&",
+    "plugin=none&obfs=none",
+)
 names = st.text(st.sampled_from("aZ09 #?&%é🧅"), max_size=12).map(str.strip)
 hosts = st.sampled_from(["example.com", "192.0.2.1", "2001:db8::1"])
 ports = st.integers(1, 65535)
@@ -132,6 +147,14 @@ class TestTrojanLinks:
             ("headerType=http", "headerType=http"),
             ("flow=xtls-rprx-direct", "flow=xtls-rprx-direct"),
             ("peer=example.org", "peer"),
+            ("path=/s3cret", "path"),
+            ("type=ws&path=/", "type=ws"),
+            ("encryption=aes", "encryption=aes"),
+            ("mux=1", "mux"),
+            ("obfs=websocket", "obfs"),
+            ("plugin=s3cret", "plugin"),
+            ("udp=1&ws=1", "ws in"),
+            ("type=tcp&serviceName=s3cret&mode=gun", "mode, serviceName"),
             ("pbk=s3cret", "pbk"),
             ("ca=s3cret", "ca"),
         ],
@@ -178,6 +201,8 @@ class TestVlessLinks:
             ("type=httpupgrade", "type=httpupgrade"),
             ("encryption=mlkem768x25519plus.native.s3cret", "encryption"),
             ("security=tls&ech=s3cret", "ech"),
+            ("type=tcp&headerType=http&host=h&path=/", "headerType=http"),
+            ("packetEncoding=xudp&fragment=1,2,3", "fragment"),
         ],
     )
     def test_what_we_lack_is_named(self, query: str, named: str) -> None:
@@ -248,10 +273,68 @@ class TestShadowsocksLinks:
             ("ss://aes-128-gcm:s3cret@h:1/?plugin=v2ray-plugin%3Bpath%3Ds3cret", "v2ray-plugin"),
             ("ss://aes-128-gcm:s3cret@h:1/?plugin=s3cret", "plugin="),
             ("ss://aes-128-gcm:s3cret@h:1/?prefix=s3cret", "prefix"),
+            ("ss://aes-128-gcm:s3cret@h:1?type=ws", "type=ws"),
+            ("ss://aes-128-gcm:s3cret@h:1?security=tls", "security=tls"),
+            ("ss://aes-128-gcm:s3cret@h:1?type=tcp&path=/s3cret", "path"),
+            ("ss://aes-128-gcm:s3cret@h:1?obfs=http", "obfs"),
+            (f"ss://{encode('aes-128-gcm:s3cret@h:1')}?plugin=obfs-local", "plugin=obfs-local"),
         ],
     )
     def test_what_we_lack_is_named(self, link: str, named: str) -> None:
         assert_refused(SHADOWSOCKS, link, UnsupportedError, named)
+
+    @pytest.mark.parametrize(
+        ("user", "password"),
+        [
+            ("aes-128-gcm:test\n", "test"),
+            ("aes-128-gcm:test\r\n", "test"),
+            ("\n aes-128-gcm :test\n", "test"),
+            ("\ufeffaes-128-gcm:test", "test"),
+            ("aes-128-gcm: a b ", " a b "),  # no tool adds blanks
+            ("aes-128-gcm:test \n", "test "),
+        ],
+    )
+    def test_line_ends_around_a_user_come_out_of_a_file_and_go(
+        self, user: str, password: str
+    ) -> None:
+        plain = shadowsocks.ShadowsocksSettings("aes-128-gcm", password)
+        for link in (
+            f"ss://{encode(user)}@h:1",
+            f"ss://{quote_all(encode(user) + chr(10))}@h:1".replace("%0A", "%0D%0A"),
+            f"ss://%20{encode(user)}==%20@h:1",
+            f"ss://{encode_base64url(user.encode())}@h:1",
+        ):
+            assert assert_survives(SHADOWSOCKS, link).settings == plain
+
+    def test_an_old_link_may_be_decorated_too(self) -> None:
+        plain = SHADOWSOCKS.parse("ss://aes-128-gcm:test@h:1#a")
+        old = encode("aes-128-gcm:test@h:1\n")
+        for link in (f"ss://{old}#a", f"ss://{quote_all(old)}/?type=tcp&udp=1#a"):
+            assert SHADOWSOCKS.parse(link) == plain
+
+    def test_a_line_end_within_a_password_is_refused(self) -> None:
+        user = encode("aes-128-gcm:s3\ncret")
+        assert_refused(
+            SHADOWSOCKS, f"ss://{user}@h:1", LinkError, "user: the password holds a control"
+        )
+
+
+class TestDecoration:
+    @pytest.mark.parametrize("query", DECORATION)
+    @pytest.mark.parametrize(
+        ("transport", "link"),
+        [
+            (TROJAN, "trojan://p@h.example:1?"),
+            (VLESS, f"vless://{UUID}@h.example:1?security=tls&"),
+            (SHADOWSOCKS, "ss://aes-128-gcm:p@h.example:1?"),
+        ],
+    )
+    def test_what_asks_for_nothing_changes_nothing(
+        self, transport: Transport, link: str, query: str
+    ) -> None:
+        plain = transport.parse(link)
+        assert assert_survives(transport, f"{link}{query}&#name").id == plain.id
+        assert transport.parse(link.replace("h.example:", "h.example.:")).id == plain.id
 
 
 class TestTlsOfLinks:

@@ -1,0 +1,48 @@
+"""Names of hosts on the wire: as browsers encode them."""
+
+from __future__ import annotations
+
+import pytest
+
+from circumvent.errors import LinkError, ProtocolError
+from circumvent.wire.address import Destination, encode_name
+from circumvent.wire.links import parse_host
+from circumvent.wire.requested import requested_destination
+
+
+@pytest.mark.parametrize(
+    ("name", "encoded"),
+    [
+        ("straße.de", "xn--strae-oqa.de"),  # strasse.de is somebody else
+        ("faß.de", "xn--fa-hia.de"),
+        ("βόλος.com", "xn--nxasmm1c.com"),
+        ("\u0646\u0627\u0645\u0647\u200c\u0627\u06cc.com", "xn--mgba3gch31f060k.com"),
+        ("ශ්\u200dරී.com", "xn--10cl1a0b660p.com"),
+        ("BÜCHER.Example", "xn--bcher-kva.example"),
+        ("bu\u0308cher.example", "xn--bcher-kva.example"),
+        ("\uff42ücher。example", "xn--bcher-kva.example"),
+        ("ex\u00adämple.de", "xn--exmple-cua.de"),
+        ("_dmarc.bücher.example", "_dmarc.xn--bcher-kva.example"),
+        ("i❤.ws", "xn--i-7iq.ws"),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example"),
+    ],
+)
+def test_a_name_is_encoded_as_browsers_do(name: str, encoded: str) -> None:
+    assert encode_name(name) == encoded.encode()
+    assert parse_host(name) == encoded
+    assert requested_destination(name.encode(), 1) == Destination(encoded, 1)
+
+
+@pytest.mark.parametrize("name", ["_a_.b-.example", "UPPER.example.", "a..b", "1_2"])
+def test_ascii_goes_as_it_is(name: str) -> None:
+    assert encode_name(name) == name.encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["a\u200db.de", "a\uff0fb.é", "a\u3000é", "\ufffd.de", "é" * 70, "é\uff1a80"]
+)
+def test_what_no_browser_would_look_up_is_refused(name: str) -> None:
+    with pytest.raises(LinkError, match=r"^host: "):
+        parse_host(name)
+    with pytest.raises(ProtocolError, match="a host that is none"):
+        requested_destination(name.encode(), 1)
