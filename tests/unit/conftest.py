@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fast", max_examples=40)  # `make fuzz` and `make prove` look for more
+# `make fuzz` and `make prove` look for more; a deadline would time a busy machine and late imports.
+settings.register_profile("fast", max_examples=40, deadline=None)
 settings.load_profile("fast")
 
 
