@@ -117,9 +117,17 @@ class StreamConnector(BaseConnector):
 
 
 class BoundedHandler(ResponseHandler):
-    """Refuses a head without end, and trailers, which aiohttp limits line by line only."""
+    """Refuses a head without end, and trailers, which aiohttp limits line by line only.
+
+    And a body that ends with its connection, where that did not end but was cut.
+    """
 
     _fruitless = 0
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if exc is not None and self._payload is not None and not self._payload.is_eof():
+            self._payload.set_exception(ClientPayloadError(str(exc)))
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         before = self._progress()

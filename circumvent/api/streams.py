@@ -51,8 +51,13 @@ class ByteStream(ABC):
         The whole buffer may be used as scratch. Returns the number of bytes, 0 at the end of
         file, None when nothing is there yet.
 
-        Raises StreamResetError when the connection broke, ProtocolError when the peer sent
-        what its protocol forbids (a forged or cut record).
+        The end of file is a promise that nothing is missing. Where the protocol has a goodbye
+        (TLS's close_notify, a close frame) or a length, a connection that ends without it, or
+        in the middle, was *cut*: anybody on the way can do that. What came whole before a cut
+        is returned first.
+
+        Raises StreamResetError with the stage "read" when the connection broke or was cut,
+        ProtocolError when the peer sent what its protocol forbids (a forged record).
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net import tcp, udp
-from circumvent.net.happy_eyeballs import connect_any
+from circumvent.net.happy_eyeballs import AddressCache
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.patience import note_answered, note_reached
 from circumvent.net.resolver import Resolver
@@ -26,12 +26,13 @@ class NetDialer:
         self._buffers = buffers or SocketBuffers()
         self._handshakes = HandshakeQueues()
         self._resolver = Resolver()
+        self._answered = AddressCache()
 
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect to the first address of ``host`` that answers; raises DialError."""
         addresses = self._resolver.known(host) or await self._resolver.resolve(host)
         try:
-            return await connect_any(addresses, port, self._buffers)
+            return await self._answered.connect((host, port), addresses, self._buffers)
         except DialError:
             self._resolver.forget(host)
             raise
@@ -69,4 +70,5 @@ class NetDialer:
     def forget(self) -> None:
         """Names may lead elsewhere now, and a TLS ticket seen twice would link both places."""
         self._resolver.forget_all()
+        self._answered.forget()
         self._tls.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from circumvent.api.streams import PeekStream
@@ -11,6 +12,45 @@ from circumvent.net.sockets import SocketBuffers
 from circumvent.net.stagger import first_success
 
 _NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
+_KEPT_SECONDS = 600.0  # RFC 6555 §4.2; then the resolver's first choice gets another chance
+
+
+class AddressCache:
+    """Remembers which address of a server answered, where that was not its first one.
+
+    So a first address that is dead or slow costs its delay now and then, and not every connection
+    (RFC 6555 §4.2). On another network all of it is to be forgotten (RFC 8305 §4).
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, int], tuple[float, str]] = {}
+
+    async def connect(
+        self, server: tuple[str, int], addresses: Sequence[str], buffers: SocketBuffers
+    ) -> tcp.TcpStream:
+        """As ``connect_any``; ``server`` is the name that has these addresses, and the port."""
+        stream = await connect_any(self._in_order(server, addresses), server[1], buffers)
+        if len(addresses) > 1:
+            self._note(server, addresses[0], stream.peer)
+        return stream
+
+    def forget(self) -> None:
+        """Drop everything."""
+        self._kept.clear()
+
+    def _in_order(self, server: tuple[str, int], addresses: Sequence[str]) -> Sequence[str]:
+        until, answered = self._kept.get(server, (0.0, ""))
+        if answered not in addresses or time.monotonic() > until:
+            self._kept.pop(server, None)
+            return addresses
+        return (answered, *(address for address in addresses if address != answered))
+
+    def _note(self, server: tuple[str, int], first: str, answered: str) -> None:
+        _, known = self._kept.get(server, (0.0, ""))
+        if answered == first:
+            self._kept.pop(server, None)
+        elif answered != known:
+            self._kept[server] = time.monotonic() + _KEPT_SECONDS, answered
 
 
 async def connect_any(addresses: Sequence[str], port: int, buffers: SocketBuffers) -> tcp.TcpStream:

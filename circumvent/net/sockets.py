@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import math
 import socket
 import struct
+import sys
+import time
 from abc import abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from circumvent.api.streams import ByteStream, Vitals
+from circumvent.api.streams import ByteStream, PeekStream, Vitals
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import Watch, send_room
 from circumvent.net.tcp_info import ask_for_sign, tcp_info
@@ -20,6 +24,10 @@ RECEIVE_BUFFERS = (64 * 1024, 1024 * 1024)
 SEND_BUFFERS = (16 * 1024, 256 * 1024)
 _RECEIVE_SHARE, _SEND_SHARE = 16, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
+GOODBYE_SECONDS = 5.0  # for a full kernel to have room for it
+TAKEN_SECONDS = 2.0  # for a peer that takes none of our last bytes before it is reset
+_FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1  # seconds between two looks whether it took them
+_INT = struct.Struct("i")
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
 
@@ -41,6 +49,47 @@ class SocketBuffers:
             send=_within(SEND_BUFFERS, arena // _SEND_SHARE),
             receive=_within(RECEIVE_BUFFERS, arena // _RECEIVE_SHARE),
         )
+
+
+async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
+    """Call ``attempt`` until it worked, whenever ``stream`` can be written; not for long.
+
+    Without its goodbye the peer would take what was sent for cut.
+    """
+    with contextlib.suppress(StreamResetError, TimeoutError):  # nobody is there to hear it
+        if attempt():
+            return
+        async with asyncio.timeout(GOODBYE_SECONDS):
+            while not attempt():
+                await stream.wait_writable()
+
+
+async def delivered(stream: PeekStream) -> None:
+    """Return when the peer's kernel has all that was sent, or takes nothing for a while.
+
+    Before a reset, which throws away what that has not; the rest the peer can still read.
+    """
+    pause, last, deadline = _FIRST_LOOK, -1, math.inf
+    while (left := _unacknowledged(stream)) and time.monotonic() < deadline:
+        if left != last:
+            last, deadline = left, time.monotonic() + TAKEN_SECONDS
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LATER_LOOKS)
+
+
+def _unacknowledged(stream: PeekStream) -> int:
+    """Bytes; 0 where the kernel does not tell."""
+    if sys.platform != "linux":
+        return 0
+    import fcntl  # noqa: PLC0415 - these two do not exist everywhere
+    import termios  # noqa: PLC0415
+
+    count = bytearray(_INT.size)
+    try:
+        fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, count)
+    except (OSError, ValueError):  # closed under us
+        return 0
+    return int(_INT.unpack(count)[0])
 
 
 def _within(bounds: tuple[int, int], size: int) -> int:

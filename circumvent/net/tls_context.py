@@ -27,7 +27,11 @@ def _nothing(_: Tls) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """How one end of a connection takes part in TLS; ``leave`` is called when it closes."""
+    """How one end of a connection takes part in TLS; ``leave`` is called when it closes.
+
+    Servers take an end without a goodbye for an end, as web servers do: clients often just go,
+    and what they say has a length of its own.
+    """
 
     context: ssl.SSLContext
     server_side: bool = False
@@ -35,6 +39,11 @@ class Role:
     session: ssl.SSLSession | None = None
     check: Callable[[Tls], None] = _nothing
     leave: Callable[[Tls], None] = _nothing
+
+    @property
+    def needs_goodbye(self) -> bool:
+        """Whether an end without close_notify is a cut (docs/decisions/0012)."""
+        return not self.server_side
 
 
 class ClientRoles:
@@ -163,6 +172,12 @@ def record_error(error: ssl.SSLError) -> ProtocolError:
     """A record that is not what the protocol allows."""
     message = f"TLS: {error.reason or 'the peer sent what is not allowed'}"
     return ProtocolError(message, stage="read")
+
+
+def cut_error() -> StreamResetError:
+    """The connection ended, perhaps inside a record, and the peer had not said so."""
+    message = "connection lost: it was cut, for TLS ended without its goodbye"
+    return StreamResetError(message, stage="read")
 
 
 def channel_binding(tls: Tls) -> bytes:

@@ -18,10 +18,12 @@ from circumvent.memory import LARGEST
 from circumvent.net.backlog import Backlog
 from circumvent.net.greeting import hear, say
 from circumvent.net.readiness import NOW
+from circumvent.net.sockets import say_goodbye
 from circumvent.net.tls_context import (
     RECORD,
     Role,
     channel_binding,
+    cut_error,
     handshake_error,
     record_error,
 )
@@ -42,6 +44,7 @@ class TlsLayer(LayerStream, SecureStream):
 
     __slots__ = (
         "_backlog",
+        "_broken",
         "_goodbye_said",
         "_incoming",
         "_outgoing",
@@ -68,6 +71,7 @@ class TlsLayer(LayerStream, SecureStream):
         )
         self._read = cast("Callable[[int, memoryview], int]", self._tls.read)
         self._over = False
+        self._broken: ProtocolError | None = None
         self._goodbye_said = False
 
     async def shake_hands(self) -> None:
@@ -94,7 +98,7 @@ class TlsLayer(LayerStream, SecureStream):
         return channel_binding(self._tls)
 
     def wait_readable(self) -> Awaitable[None]:
-        if self._over or self._incoming.pending:
+        if self._over or self._broken is not None or self._incoming.pending:
             return NOW
         return self.base.wait_readable()
 
@@ -102,22 +106,31 @@ class TlsLayer(LayerStream, SecureStream):
         count = self._open(buffer, 0)  # what came together with the handshake
         if count or self._over:
             return count
+        self._check()
         wire = buffer[_GAP:]
         size = self.base.read_into(wire)
         if size is None:
             return None
         if not size:
-            self._over = True  # without a goodbye: many servers end so
+            if self._role.needs_goodbye:
+                raise cut_error()
+            self._over = True
             return 0
         for at in range(0, size, PIECE):
             self._feed(wire[at : min(at + PIECE, size)])
             count = self._open(buffer, count)
+        if not count:
+            self._check()
         return count if count or self._over else None
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
 
     def _open(self, buffer: memoryview, count: int) -> int:
         """Put all that is whole behind the ``count`` bytes that are there; the new count."""
         try:
-            while self._incoming.pending and not self._over:
+            while self._incoming.pending and not (self._over or self._broken):
                 size = self._read(RECORD, buffer[count:])
                 count += size
                 self._over = not size
@@ -125,8 +138,8 @@ class TlsLayer(LayerStream, SecureStream):
             pass
         except ssl.SSLZeroReturnError:  # the peer's goodbye
             self._over = True
-        except ssl.SSLError as error:
-            raise record_error(error) from error
+        except ssl.SSLError as error:  # raised once all that came before was read
+            self._broken = record_error(error)
         return count
 
     def room(self) -> int:
@@ -180,6 +193,7 @@ class TlsLayer(LayerStream, SecureStream):
     async def aclose(self) -> None:
         self._role.leave(self._tls)
         self.write_eof()
+        await say_goodbye(self, self.flush)
         await self.base.aclose()
 
 

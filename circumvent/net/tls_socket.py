@@ -16,14 +16,15 @@ from collections.abc import Callable
 from typing import cast
 
 from circumvent.api.streams import SecureStream
-from circumvent.errors import StreamResetError
+from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.readiness import Watch
-from circumvent.net.sockets import SocketStream, reset_error
+from circumvent.net.sockets import SocketStream, reset_error, say_goodbye
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls_context import (
     RECORD,
     Role,
     channel_binding,
+    cut_error,
     handshake_error,
     record_error,
 )
@@ -37,7 +38,7 @@ _CORK = getattr(socket, "TCP_CORK", None)  # Linux
 class TlsStream(SocketStream, SecureStream):
     """One TLS connection; owns the socket."""
 
-    __slots__ = ("_goodbye_said", "_over", "_read", "_role", "_tls", "_write")
+    __slots__ = ("_broken", "_goodbye_said", "_over", "_read", "_role", "_tls", "_write")
 
     def __init__(self, sock: ssl.SSLSocket, ready: Watch, role: Role) -> None:
         super().__init__(sock, ready)
@@ -47,6 +48,7 @@ class TlsStream(SocketStream, SecureStream):
         self._read = cast("Callable[[int, memoryview], int]", sock.read)
         self._write = cast("Callable[[memoryview], int]", sock.write)
         self._over = False
+        self._broken: CircumventError | None = None
         self._goodbye_said = False
         self._role = role
 
@@ -56,6 +58,8 @@ class TlsStream(SocketStream, SecureStream):
         await self._watch.wait_readable()
 
     def read_into(self, buffer: memoryview) -> int | None:
+        if self._broken is not None:
+            raise self._broken
         count, read, last = 0, self._read, len(buffer) - RECORD
         try:
             while not self._over and (not count or count <= last):
@@ -65,17 +69,24 @@ class TlsStream(SocketStream, SecureStream):
         except ssl.SSLWantReadError:
             self._watch.drained()
             return count or None
-        except ssl.SSLEOFError as error:  # no goodbye: many servers end so, but resets do too
-            if _is_reset(self._tls):
-                raise _reset("read", ConnectionResetError(*_RESET)) from error
-            self._over = True
         except ssl.SSLZeroReturnError:  # the peer's goodbye; raised only after our own
             self._over = True
-        except ssl.SSLError as error:
-            raise record_error(error) from error
         except (OSError, ValueError) as error:
-            raise _reset("read", error) from error
+            self._broken = self._what_broke(error)
+            self._over = self._broken is None
+            if self._broken is not None and not count:  # else once all before it was read
+                raise self._broken from error
         return count
+
+    def _what_broke(self, error: Exception) -> CircumventError | None:
+        """None where it is an end like any other."""
+        if isinstance(error, ssl.SSLEOFError):
+            if _is_reset(self._tls):  # OpenSSL calls it an end as well
+                return _reset("read", ConnectionResetError(*_RESET))
+            return cut_error() if self._role.needs_goodbye else None
+        if isinstance(error, ssl.SSLError):
+            return record_error(error)
+        return _reset("read", error)
 
     def _send(self, view: memoryview) -> int:
         """After WANT_WRITE the same bytes come again, as OpenSSL demands."""
@@ -123,10 +134,20 @@ class TlsStream(SocketStream, SecureStream):
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)
-        if not self._goodbye_said:
-            with contextlib.suppress(OSError, ValueError):  # nobody will read any more
-                self._tls.unwrap()
+        await say_goodbye(self, self._say_goodbye)
         self.hang_up()
+
+    def _say_goodbye(self) -> bool:
+        """False while the kernel has no room for it."""
+        if self._goodbye_said:
+            return self.flush()
+        try:
+            self._tls.unwrap()
+        except ssl.SSLWantWriteError:
+            return False
+        except (OSError, ValueError):  # it is said, or the peer is gone; nobody will read any more
+            pass
+        return True
 
 
 def _close_notify(sock: ssl.SSLSocket) -> bytes:
@@ -155,7 +176,7 @@ def _close_notify(sock: ssl.SSLSocket) -> bytes:
         outlet.close()
 
 
-def _reset(step: str, error: Exception) -> Exception:
+def _reset(step: str, error: Exception) -> StreamResetError:
     return reset_error(step, error if isinstance(error, OSError) else OSError(str(error)))
 
 

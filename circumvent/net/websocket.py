@@ -16,6 +16,7 @@ from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.net.backlog import Backlog
 from circumvent.net.greeting import FLIGHT, hear, say
 from circumvent.net.readiness import NOW
+from circumvent.net.sockets import say_goodbye
 from circumvent.wire.websocket import (
     MAX_HEADER,
     FrameReader,
@@ -36,7 +37,7 @@ _MOST_WAITING = 1024  # a peer that asks more often than it listens gets fewer p
 class WebSocketStream(LayerStream):
     """One end of a WebSocket, after the handshake; ``early`` came together with that."""
 
-    __slots__ = ("_backlog", "_early", "_goodbye_said", "_is_client", "_over", "_reader")
+    __slots__ = ("_backlog", "_early", "_goodbye_said", "_is_client", "_reader")
 
     def __init__(self, base: ByteStream, *, is_client: bool, early: bytes = b"") -> None:
         super().__init__(base)
@@ -47,27 +48,31 @@ class WebSocketStream(LayerStream):
         self._is_client = is_client
         self._reader = FrameReader(masked=not is_client)
         self._early = early
-        self._over = False
         self._goodbye_said = False
 
     def wait_readable(self) -> Awaitable[None]:
-        return NOW if self._over or self._early else self.base.wait_readable()
+        is_over = self._reader.closed is not None
+        return NOW if is_over or self._early else self.base.wait_readable()
 
     def read_into(self, buffer: memoryview) -> int | None:
-        if self._over:
-            return 0
+        if self._reader.closed is not None:
+            return self._end(self._reader.closed)
         size = self._receive(buffer)
         if size is None:
             return None
         if not size:
-            return self._end()
+            message = "connection lost: it was cut, for the WebSocket ended without a close frame"
+            raise StreamResetError(message, stage="read")
         count = self._reader.unpack(buffer[:size])
         self._answer()
-        return count or self._nothing()
+        return count or None
 
-    def _nothing(self) -> int | None:
-        """What a read returns that brought no payload."""
-        return 0 if self._over else None
+    @staticmethod
+    def _end(code: int) -> int:
+        if not is_orderly(code):
+            message = f"WebSocket: the peer gave up with code {code}"
+            raise StreamResetError(message, stage="read")
+        return 0
 
     def _receive(self, buffer: memoryview) -> int | None:
         if not self._early:
@@ -76,25 +81,12 @@ class WebSocketStream(LayerStream):
         buffer[:size], self._early = self._early, b""
         return size
 
-    def _end(self) -> int:
-        if self._reader.inside:
-            message = "WebSocket: the stream ends inside a frame"
-            raise ProtocolError(message, stage="read")
-        self._over = True  # without a goodbye: whoever is on the way may end it so
-        return 0
-
     def _answer(self) -> None:
-        """To control frames."""
+        """To a ping."""
         ping, self._reader.ping = self._reader.ping, None
         if ping is not None and not self._goodbye_said and len(self._backlog) < _MOST_WAITING:
             self._backlog.say(make_control(Opcode.PONG, ping, self._new_key()))
             self.flush()
-        code = self._reader.closed
-        if code is not None:
-            if not is_orderly(code):
-                message = f"WebSocket: the peer gave up with code {code}"
-                raise StreamResetError(message, stage="read")
-            self._over = True
 
     def _new_key(self) -> bytes:
         return os.urandom(_KEY) if self._is_client else b""
@@ -127,6 +119,7 @@ class WebSocketStream(LayerStream):
 
     async def aclose(self) -> None:
         self.write_eof()
+        await say_goodbye(self, self.flush)
         await self.base.aclose()
 
 

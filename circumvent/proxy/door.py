@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from circumvent.errors import BudgetError, CircumventError, ProtocolError
 from circumvent.memory import Account
 from circumvent.net.listener import Listener, listen
+from circumvent.net.sockets import delivered
 from circumvent.proxy.kernel import speak_first
 from circumvent.proxy.options import DoorOptions
 from circumvent.proxy.socks import serve_socks4, serve_socks5
@@ -120,6 +121,7 @@ async def _serve(visit: Visit) -> None:
         await (await _handler(visit))
     except CircumventError as error:  # too late or too strange for a reply: the client is reset
         log.debug("front door: a client is cut: %s", type(error).__name__)
+        await delivered(visit.stream)
         visit.stream.abort()
     else:
         await visit.stream.aclose()

@@ -12,6 +12,7 @@ import contextlib
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
 from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
+from circumvent.net.sockets import delivered
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -99,11 +100,15 @@ async def _up(relay: Relay, client: PeekStream) -> None:
                 await settle(relay.stream)
     except CircumventError as error:
         relay.fail(error, is_clients_fault=error.stage == "read")
-        relay.cut()
+        if error.stage != "write":  # else the far side hears no more, but may have answered
+            relay.cut()
 
 
 async def _down(relay: Relay, client: PeekStream) -> bool:
-    """From the tunnel to the client; False when it ended without a word, unless committed."""
+    """From the tunnel to the client; False when it ended without a word, unless committed.
+
+    When it breaks, the client is reset once it has all that came before.
+    """
     account = relay.live.account
     try:
         with plugin_faults(relay.live.candidate.transport.name):
@@ -112,15 +117,18 @@ async def _down(relay: Relay, client: PeekStream) -> bool:
                 relay.heard(count)
                 _commit(relay, client)
                 await transfer(relay.stream, client, account, relay.heard)
-                client.write_eof()
             elif relay.flight:
                 return False
-            else:
+            if relay.error is None:  # else the end may be that of a connection that broke
                 client.write_eof()
-            relay.ended()
+                relay.ended()
+                return True
     except CircumventError as error:
         relay.fail(error, is_clients_fault=error.stage == "write")
         if relay.flight and relay.is_tunnels_fault:
             return False
-        relay.cut()
+    relay.stream.abort()
+    if not relay.is_clients_fault:
+        await delivered(client)
+    relay.cut()
     return True

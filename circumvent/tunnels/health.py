@@ -46,7 +46,8 @@ WALL_CLOCK_JUMP = 5.0  # the machine slept
 class Health:
     """Watches the manager's tunnels.
 
-    ``identify`` names the current network, raw; ``forget`` drops what was learnt on the old one.
+    ``identify`` names the current network, raw, and is empty where there is none; ``forget`` drops
+    what was learnt on the old one.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Health:
         self._manager = manager
         self._identify = identify
         self._forget = forget
-        self._here: bytes | None = None
+        self._here = b""
+        self._seen: bytes | None = None  # at the last look
         self._look_for_freezes_at = 0.0
         self._stood_still_at = 0.0
         self._probing: dict[LiveTunnel, Patience] = {}
@@ -83,15 +85,21 @@ class Health:
             await asyncio.gather(*self._checks, return_exceptions=True)
 
     def look_at_network(self) -> None:
-        """Find out where we are; a new network revalidates every tunnel at once."""
-        here = self._identify()
-        if here == self._here:
+        """Find out where we are; a new network revalidates every tunnel at once.
+
+        A name that only grew is that of the same network, and being nowhere may pass: when we are
+        back, the tunnels are probed, but nothing is forgotten.
+        """
+        here, before = self._identify(), self._seen
+        self._seen = here
+        if here == before or (not here and before):
             return
-        moved = self._here is not None
+        moved = not here.startswith(self._here)
         self._here = here
         self._manager.network = self._manager.track.store.network_id(here)
         if moved:
             self._forget()
+        if moved or before == b"":
             self.revalidate()
 
     def revalidate(self) -> None:

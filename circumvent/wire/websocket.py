@@ -160,11 +160,6 @@ class FrameReader:
         self.ping: bytes | None = None
         self.closed: int | None = None
 
-    @property
-    def inside(self) -> bool:
-        """Whether the peer owes us the rest of a frame."""
-        return bool(self._begun) or self._header is not None
-
     def unpack(self, view: memoryview) -> int:
         """Move all payload in ``view`` to its front; returns its size. Raises ProtocolError."""
         at = used = 0

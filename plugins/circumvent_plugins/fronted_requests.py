@@ -44,7 +44,7 @@ class Requests:
 
     @asynccontextmanager
     async def download(self, offset: int, flags: Flags) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The pieces of an answer, none when the relay has ended the carrier.
+        """The pieces of an answer; none when the relay, or a front, says that the carrier is over.
 
         Raises FrontError, StreamResetError.
         """
@@ -81,6 +81,8 @@ async def _pieces(response: ClientResponse) -> AsyncIterator[bytes]:
             raise StreamResetError("somebody else answered for the relay", stage="carrier")
         yield piece[len(GREETING) :] if is_first else piece
         is_first = False
+    if is_first:
+        raise FrontError("the front passed on no answer of the relay", stage="carrier")
 
 
 def _check(status: int) -> None:

@@ -1,7 +1,8 @@
 """A stream made of HTTP requests: one answer that goes on and on, and uploads one after the other.
 
 See ``circumvent.wire.http_carrier``. What is written waits here until the relay has answered for
-it, so a request that failed is sent again; what the front loses of an answer ends the stream.
+it, so a request that failed is sent again; what the front loses of an answer ends the stream. The
+end is whatever the front says it is: whether something is missing, the TLS inside knows.
 """
 
 from __future__ import annotations

@@ -18,7 +18,14 @@ from functools import cache, lru_cache
 from types import ModuleType
 from typing import Protocol, cast
 
-from circumvent.api import Account, LayerStream, Lease, PeekStream, ProtocolError
+from circumvent.api import (
+    Account,
+    LayerStream,
+    Lease,
+    PeekStream,
+    ProtocolError,
+    StreamResetError,
+)
 
 TAG = 16
 LENGTH = 2
@@ -274,8 +281,8 @@ class AeadStream(LayerStream):
         super().abort()
 
     def _cut(self) -> None:
-        message = "the server's stream ends inside a record"
-        raise ProtocolError(message, stage="read")
+        message = "connection lost: it was cut, for the server's stream ended inside a record"
+        raise StreamResetError(message, stage="read")
 
     def _take_salt(self, sealed: memoryview) -> int:
         size = self._cipher.key_size

@@ -16,6 +16,7 @@ from circumvent.api import (
     Privacy,
     ProtocolError,
     ServerEntry,
+    StreamResetError,
     Transport,
     Tunnel,
     hookimpl,
@@ -120,7 +121,8 @@ class ResponseStream(LayerStream):
         if count is None or self._seen == self._size:
             return count
         if count == 0 and self._seen:
-            raise ProtocolError("VLESS: the response header was cut", stage="response")
+            message = "connection lost: it was cut, inside VLESS's response header"
+            raise StreamResetError(message, stage="read")
         return self._strip(buffer, count) if count else 0
 
     def _strip(self, buffer: memoryview, count: int) -> int | None:

@@ -1,4 +1,8 @@
-"""What every ByteStream promises. Inherit from ``ByteStreamContract`` and provide ``pair``."""
+"""What every ByteStream promises. Inherit from ``ByteStreamContract`` and provide ``pair``.
+
+Where the protocol has records inherit from ``RecordContract`` too, and from ``GoodbyeContract``
+where it says goodbye.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +47,22 @@ async def read_all(stream: ByteStream, size: int = LARGEST) -> bytes:
     while more := await read_once(stream, size):
         data += more
     return data
+
+
+async def read_until_cut(stream: ByteStream) -> bytes:
+    """What comes before the error that says that the stream was cut."""
+    data = bytearray()
+    with pytest.raises(StreamResetError) as cut:
+        await _read_on(stream, data)
+    assert cut.value.stage == "read"
+    return bytes(data)
+
+
+async def _read_on(stream: ByteStream, data: bytearray) -> None:
+    while True:
+        more = await read_once(stream)
+        assert more, "a cut looked like the end"
+        data += more
 
 
 async def read_exactly(stream: ByteStream, wanted: int, size: int = LARGEST) -> bytes:
@@ -324,3 +344,37 @@ class ByteStreamContract:
     @staticmethod
     async def expect(far: FarEnd, data: bytes) -> None:
         assert await far.receive_all() == data
+
+
+class RecordContract:
+    """Whoever knows where a record ends can tell when somebody on the way cuts it."""
+
+    async def test_an_end_inside_a_record_is_a_cut(self, pair: Pair) -> None:
+        await pair.far.send(b"whole")
+        await pair.far.send_wire(pair.far.codec.seal(bytes(100))[:-1])
+        pair.far.cut()
+        read = await read_until_cut(pair.near)
+        assert read.startswith(b"whole")
+        assert len(read) < len(b"whole") + 100
+
+    async def test_a_cut_stays_a_cut(self, pair: Pair) -> None:
+        await pair.far.send_wire(pair.far.codec.seal(b"never whole")[:-1])
+        pair.far.cut()
+        await read_until_cut(pair.near)
+        await read_until_cut(pair.near)
+
+
+class GoodbyeContract(RecordContract):
+    """Whoever is told goodbye can tell every cut."""
+
+    async def test_an_end_without_a_goodbye_is_a_cut(self, pair: Pair) -> None:
+        data = os.urandom(3 * PAGE)
+        await pair.far.send(data)
+        pair.far.cut()
+        assert await read_until_cut(pair.near) == data
+
+    async def test_a_cut_after_our_own_end_is_a_cut(self, pair: Pair) -> None:
+        await ByteStreamContract.end(pair.near)
+        await pair.far.send(b"half of the answer")
+        pair.far.cut()
+        assert await read_until_cut(pair.near) == b"half of the answer"

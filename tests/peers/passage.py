@@ -29,13 +29,15 @@ class Passing:
 class Passage:
     """Runs in a thread of its own; ``port`` leads to ``target``; methods are for any thread.
 
-    ``rate`` is what passes on each connection and way, in bytes per second.
+    ``rate`` is what passes on each connection and way, in bytes per second. Connections that begin
+    while ``cut_after`` is set end after so many bytes of what the target says, as if it had ended.
     """
 
     def __init__(self, target: int, rate: float) -> None:
         self.passings: list[Passing] = []
         self._target = target
         self._rate = rate
+        self.cut_after: int | None = None
         self._loop = asyncio.new_event_loop()
         self._listening = socket.create_server((HOST, 0))
         self._listening.setblocking(False)
@@ -92,12 +94,20 @@ class Passage:
                 await self._loop.sock_connect(far, (HOST, self._target))
                 async with asyncio.TaskGroup() as ways:
                     ways.create_task(self._pass(passing, near, far))
-                    ways.create_task(self._pass(passing, far, near))
+                    ways.create_task(self._pass(passing, far, near, self.cut_after))
                 for sock in (near, far):  # both have ended: an ordinary close
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes(8))
 
-    async def _pass(self, passing: Passing, source: socket.socket, sink: socket.socket) -> None:
-        while data := await self._loop.sock_recv(source, PIECE):
+    async def _pass(
+        self,
+        passing: Passing,
+        source: socket.socket,
+        sink: socket.socket,
+        cut_after: int | None = None,
+    ) -> None:
+        left = math.inf if cut_after is None else cut_after
+        while left and (data := await self._loop.sock_recv(source, int(min(PIECE, left)))):
+            left -= len(data)
             await passing.thawed.wait()
             await self._loop.sock_sendall(sink, data)
             passing.carried += len(data)

@@ -272,6 +272,7 @@ class House:
     track: Track
     events: list[Event] = field(default_factory=list)
     networks: list[bytes] = field(default_factory=lambda: [b"home"])
+    forgotten: list[bytes] = field(default_factory=list)  # where we were when that was done
     _browsers: list[Browser] = field(default_factory=list)
 
     @property
@@ -391,9 +392,15 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
     events: list[Event] = []
     pool = TunnelManager(candidates, track, events.append, PoolOptions(privacy, wanted, parallel))
     networks = [b"home"]
-    watch = Health(pool, lambda: networks[-1], dialer.forget)
+    forgotten: list[bytes] = []
+
+    def forget() -> None:
+        forgotten.append(networks[-1])
+        dialer.forget()
+
+    watch = Health(pool, lambda: networks[-1], forget)
     watch.look_at_network()
-    home = House(pool, watch, Dispatcher(pool, watch), track, events, networks)
+    home = House(pool, watch, Dispatcher(pool, watch), track, events, networks, forgotten)
     parts = [asyncio.ensure_future(pool.run()), asyncio.ensure_future(watch.run())]
     try:
         yield home

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from circumvent.api import Account, ByteStream, CircumventError
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.greeting import hear
+from circumvent.net.greeting import hear, say
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient, accept_tls
 from circumvent.relay.http_carriers import HttpCarriers
+from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.relay_link import RelayLink
 from circumvent_plugins import fronted_carrier
@@ -42,6 +43,7 @@ class HttpRelay:
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
         self.fail_next = 0  # requests that are cut before they are answered
+        self.empty_next = 0  # whose answer has a head alone
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
@@ -80,6 +82,11 @@ class HttpRelay:
         self.cookies.append(headers[b"cookie"])
         if self.fail_next:
             self.fail_next -= 1
+            return
+        if self.empty_next:
+            self.empty_next -= 1
+            await say(stream, DOWNLOAD_HEAD)
+            await stream.aclose()
             return
         knock = open_knock(KNOCK_KEY, headers[b"cookie"], b"")
         assert knock is not None

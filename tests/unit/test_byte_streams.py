@@ -19,7 +19,12 @@ from circumvent.net.tls import TlsClient, accept_tls
 from circumvent.net.websocket import WebSocketStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
-from tests.conformance.byte_stream import ByteStreamContract, Pair
+from tests.conformance.byte_stream import (
+    ByteStreamContract,
+    GoodbyeContract,
+    Pair,
+    RecordContract,
+)
 from tests.conformance.codecs import (
     HeadedCodec,
     NestedCodec,
@@ -171,6 +176,17 @@ STREAMS = {
     "accepted websocket": websocket(tcp, is_client=False),
     "accepted tls over websocket": accepted_tls(websocket(tcp, is_client=False)),
 }
+RECORDS = ("shadowsocks aes-128-gcm", "header over shadowsocks")
+GOODBYES = (
+    "tls 1.2",
+    "tls 1.3",
+    "vless response over tls",
+    "tls 1.3 in memory",
+    "tls over shadowsocks",
+    "websocket",
+    "tls over websocket over tls",
+    "accepted websocket",
+)
 PORTABLE = {
     "tcp": tcp,
     "tls 1.3": TLS_13,
@@ -195,6 +211,28 @@ class TestStreams(ByteStreamContract):
         self, request: pytest.FixtureRequest, certificate: Certificate
     ) -> AsyncIterator[Pair]:
         async for pair in make_pair(request.param, certificate):
+            yield pair
+
+
+class TestRecords(RecordContract):
+    """What says nothing at its end, so that between two records a cut looks like one."""
+
+    @pytest.fixture(params=RECORDS)
+    async def pair(
+        self, request: pytest.FixtureRequest, certificate: Certificate
+    ) -> AsyncIterator[Pair]:
+        async for pair in make_pair(STREAMS[request.param], certificate):
+            yield pair
+
+
+class TestGoodbyes(GoodbyeContract):
+    """What can tell every cut."""
+
+    @pytest.fixture(params=GOODBYES)
+    async def pair(
+        self, request: pytest.FixtureRequest, certificate: Certificate
+    ) -> AsyncIterator[Pair]:
+        async for pair in make_pair(STREAMS[request.param], certificate):
             yield pair
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,10 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.memory import Account
+from circumvent.net import sockets
+from circumvent.net.tcp import TcpStream
 from circumvent.tunnels import live
-from circumvent.tunnels.live import State
+from circumvent.tunnels.live import LiveTunnel, State
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     OTHER_PROBE,
@@ -30,6 +33,7 @@ from tests.unit.far_side import (
     all_of,
     answer,
     candidate,
+    connected_pair,
     echo,
     house,
     hurry,
@@ -417,6 +421,116 @@ class TestBytes:
             browser = await home.visit(SITE)
             await browser.say(POST)
             assert await browser.hear(7) == b"half of"
+            with pytest.raises(ConnectionResetError):
+                await browser.hear_out()
+
+
+class Moody(LayerStream):
+    """Takes ``writes``, then no more; its end is a cut, which ``was_cut`` tells."""
+
+    def __init__(self, base: ByteStream, writes: int) -> None:
+        super().__init__(base)
+        self.writes = writes
+        self.was_cut = asyncio.Event()
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        self.writes -= 1
+        if self.writes < 0:
+            raise StreamResetError("connection lost: it hears no more", stage="write")
+        return super().write(block, start, end)
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        count = super().read_into(buffer)
+        if count == 0:
+            self.was_cut.set()
+            raise StreamResetError("connection lost: it was cut", stage="read")
+        return count
+
+
+def make_moody(tunnel: LiveTunnel, *, writes: int = 100) -> list[Moody]:
+    """From now on its streams are; they are listed as they are opened."""
+    right, opened = tunnel.tunnel.open, list[Moody]()
+
+    async def open_moody(destination: Destination) -> ByteStream:
+        opened.append(Moody(await right(destination), writes))
+        return opened[-1]
+
+    tunnel.tunnel.open = open_moody  # type: ignore[method-assign]
+    return opened
+
+
+async def read_until_reset(sock: socket.socket) -> bytes:
+    data = b""
+    with contextlib.suppress(ConnectionResetError):
+        while more := await asyncio.get_running_loop().sock_recv(sock, 65536):
+            data += more
+        pytest.fail("the end looked clean")
+    return data
+
+
+class TestCuts:
+    async def carry(
+        self, home: House, tunnel: LiveTunnel
+    ) -> tuple[socket.socket, asyncio.Task[None]]:
+        """A client that keeps much unread in our kernel, once its tunnel was cut."""
+        opened = make_moody(tunnel)
+        near, far = await connected_pair()
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+
+        async def accept() -> None:
+            pass
+
+        client, destination = TcpStream(near), Destination(SITE, 80)
+        carrying = asyncio.ensure_future(home.dispatcher.relay(client, destination, accept))
+        await asyncio.get_running_loop().sock_sendall(far, POST)
+        await until(lambda: bool(opened))
+        await opened[0].was_cut.wait()
+        return far, carrying
+
+    async def test_a_client_gets_all_that_came_before_the_cut(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sockets, "TAKEN_SECONDS", 20.0)
+        much = BIG[:300_000]
+        async with nodes(1, {SITE: answer(much)}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            client, carrying = await self.carry(home, tunnel)
+            assert await read_until_reset(client) == much
+            await carrying
+            client.close()
+
+    async def test_who_takes_nothing_is_reset_after_a_while(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sockets, "TAKEN_SECONDS", 0.03)
+        much = BIG[:300_000]
+        async with nodes(1, {SITE: answer(much)}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            client, carrying = await self.carry(home, tunnel)
+            await carrying
+            assert len(await read_until_reset(client)) < len(much)
+            client.close()
+
+    async def test_a_far_side_that_hears_no_more_may_still_answer(self, tmp_path: Path) -> None:
+        heard_enough = asyncio.Event()
+
+        async def refuse(visit: Visit) -> None:
+            await visit.hear()
+            await visit.say(b"413 ")
+            await heard_enough.wait()
+            await visit.say(b"Content Too Large")
+
+        async with nodes(1, {SITE: refuse}) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            opened = make_moody(tunnel, writes=1)
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            assert await browser.hear(4) == b"413 "
+            await browser.say(b"two")
+            await until(lambda: opened[0].writes < 0)
+            heard_enough.set()
+            assert await browser.hear(17) == b"Content Too Large"
             with pytest.raises(ConnectionResetError):
                 await browser.hear_out()
 

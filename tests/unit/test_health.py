@@ -405,7 +405,42 @@ class TestChange:
             home.health.look_at_network()
             assert home.manager.network != before
             assert {tunnel.state for tunnel in tunnels} == {State.SUSPECTED}
+            assert home.forgotten == [b"cafe"]
             await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+
+    async def test_more_to_know_of_the_same_network_is_no_change(self, tmp_path: Path) -> None:
+        async with nodes(1) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            before = home.manager.network
+            home.networks.append(b"home with its MAC")
+            home.health.look_at_network()
+            assert home.manager.network != before, "another start may know it at once"
+            assert tunnel.state is State.UP
+            assert not home.forgotten
+
+    async def test_nowhere_for_a_moment_probes_the_tunnels_but_forgets_nothing(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1) as made, house(all_of(made), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            before = home.manager.network
+            home.networks.append(b"")
+            home.health.look_at_network()
+            assert (home.manager.network, tunnel.state) == (before, State.UP)
+            home.networks.append(b"home")
+            home.health.look_at_network()
+            assert (home.manager.network, tunnel.state) == (before, State.SUSPECTED)
+            assert not home.forgotten
+
+    async def test_from_one_network_over_nowhere_to_another_is_a_change(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(1) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            for name in (b"", b"cafe"):
+                home.networks.append(name)
+                home.health.look_at_network()
+            assert home.forgotten == [b"cafe"]
 
     async def test_an_idle_tunnel_is_probed_now_and_then(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -89,6 +90,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
+def server_context(certificate: Certificate) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.chain, certificate.key)
+    return context
+
+
 @pytest.fixture(params=["http", "https"])
 def scheme(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -97,10 +104,7 @@ def scheme(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def site(scheme: str, certificate: Certificate) -> AsyncIterator[Site]:
     site = Site()
-    context = None
-    if scheme == "https":
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate.chain, certificate.key)
+    context = server_context(certificate) if scheme == "https" else None
     runner = web.AppRunner(site.app(), shutdown_timeout=0.01)
     await runner.setup()
     site.port = free_port()
@@ -141,6 +145,7 @@ def url(scheme: str, site: Site) -> str:
 @asynccontextmanager
 async def raw_server(
     serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """A server that does as it likes after a request; yields its URL."""
 
@@ -156,9 +161,9 @@ async def raw_server(
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, HOST)
+    server = await asyncio.start_server(connected, HOST, ssl=tls)
     async with server:
-        yield f"http://{HOST}:{server.sockets[0].getsockname()[1]}/"
+        yield f"http{'s' if tls else ''}://{HOST}:{server.sockets[0].getsockname()[1]}/"
     for writer in serving.values():
         writer.transport.abort()
     await asyncio.gather(*filter(None, serving), return_exceptions=True)
@@ -356,6 +361,27 @@ class TestTls:
             session.get(f"https://{HOST}:{site.port}/hello") as response,
         ):
             assert response.status == 200
+
+    @pytest.mark.parametrize("length", [b"", b"Content-Length: 4\r\n"])
+    async def test_a_cut_ends_only_a_body_that_has_a_length(
+        self, dialer: NetDialer, account: Account, certificate: Certificate, length: bytes
+    ) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n%b\r\nbody" % length)
+            await writer.drain()
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)  # without TLS's goodbye
+            await reader.read()
+
+        async with (
+            raw_server(serve, server_context(certificate)) as url,
+            http_client(dialer, account) as session,
+            session.get(url) as response,
+        ):
+            if length:
+                assert await response.read() == b"body"
+            else:
+                with pytest.raises(aiohttp.ClientPayloadError, match="it was cut"):
+                    await response.read()
 
     def test_web_servers_are_asked_for_http_1(self) -> None:
         assert web_tls(SERVER_NAME) == TlsOptions(SERVER_NAME, alpn=("http/1.1",))

@@ -139,6 +139,20 @@ async def test_requests_that_fail_are_sent_again(carrier: Carrier) -> None:
     assert received.result() == data
 
 
+@pytest.mark.parametrize("is_short", [False, True])
+async def test_an_answer_with_nothing_in_it_is_no_end(
+    certificate: Certificate, account: Account, *, is_short: bool
+) -> None:
+    async with http_relay(certificate) as (relay, port):
+        relay.empty_next = 2
+        near = open_stream(link_to(port, certificate), account, is_short=is_short)
+        await near.opened()
+        await write_all(await relay.ends.get(), b"late")
+        assert await read_exactly(near, 4) == b"late"
+        near.abort()
+        await near.closed()
+
+
 async def test_a_front_that_fails_for_good_breaks_the_stream(carrier: Carrier) -> None:
     carrier.relay.fail_next = 1000
     await write_all(carrier.near, b"x")

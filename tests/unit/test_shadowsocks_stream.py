@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from circumvent.api import ProtocolError
+from circumvent.api import ProtocolError, StreamResetError
 from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
@@ -106,7 +106,7 @@ class TestEnds:
         else:
             if kept > SECOND:
                 assert await read_exactly(stream, PAYLOAD) == data[:PAYLOAD]
-            with pytest.raises(ProtocolError, match="ends inside a record"):
+            with pytest.raises(StreamResetError, match="ended inside a record"):
                 await read_all(stream)
         stream.abort()
         peer.close()
@@ -118,7 +118,7 @@ class TestEnds:
         await asyncio.sleep(0.02)
         assert not reading.done()
         peer.cut()
-        with pytest.raises(ProtocolError, match="ends inside a record"):
+        with pytest.raises(StreamResetError, match="ended inside a record"):
             await reading
 
 

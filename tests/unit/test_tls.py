@@ -26,9 +26,10 @@ from circumvent.api import (
     SecureStream,
     TlsOptions,
 )
+from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
-from tests.conformance.byte_stream import Pair, both, read_all, read_exactly, settle, take
+from circumvent.net.tls import TlsClient, accept_tls
+from tests.conformance.byte_stream import PATIENCE, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
@@ -267,38 +268,84 @@ class TestHandshake:
 
 
 class TestEnds:
-    async def test_a_cut_without_goodbye_is_an_end(self, server: Server, client: TlsClient) -> None:
-        pair = await server.connect(client, TlsOptions(SERVER_NAME))
-        await pair.far.send(b"the last words")
-        pair.far.cut()
-        assert await read_all(pair.near) == b"the last words"
+    @pytest.mark.parametrize("kept", [None, -1], ids=["between records", "inside a record"])
+    async def test_a_client_that_just_goes_is_an_end(
+        self,
+        certificate: Certificate,
+        server: Server,
+        over: Callable[[PeekStream], ByteStream],
+        kept: int | None,
+    ) -> None:
+        """As for web servers: what a client says has a length of its own."""
+        near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(certificate.authority)
+        peer = FarEnd(far, TlsCodec(context, SERVER_NAME))
+        _, stream = await both(
+            peer.shake_hands(), accept_tls(over(TcpStream(near)), server.context)
+        )
+        assert isinstance(stream, SecureStream)
+        await peer.send(b"the last words")
+        await peer.send_wire(peer.codec.seal(b"cut")[:kept])
+        peer.cut()
+        assert await read_all(stream) == b"the last words" + (b"" if kept else b"cut")
+        stream.abort()
+        peer.close()
 
-    async def test_a_forged_record_is_a_protocol_error(
+    async def test_a_forged_record_is_a_protocol_error_once_all_before_it_was_read(
         self, server: Server, client: TlsClient
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
-        wire = bytearray(pair.far.codec.seal(bytes(100)))
+        wire = bytearray(pair.far.codec.seal(b"true") + pair.far.codec.seal(bytes(100)))
         wire[-1] ^= 1
         await pair.far.send_wire(bytes(wire))
-        with pytest.raises(ProtocolError, match="TLS"):
-            await read_all(pair.near)
+        await asyncio.sleep(0.004)
+        assert await read_exactly(pair.near, 4) == b"true"
+        for _ in range(2):
+            with pytest.raises(ProtocolError, match="TLS"):
+                await read_all(pair.near)
 
     async def test_a_goodbye_waits_until_the_kernel_has_room(
         self, server: Server, client: TlsClient
     ) -> None:
-        near, far = socket.socketpair()  # tells exactly when it is full
-        near.setblocking(False)
-        descriptor = near.fileno()
-        pair = await server.connect_over(near, far, client, TlsOptions(SERVER_NAME))
-        written = 0
-        while not is_full(descriptor):
-            written += take(pair.near, bytes(400))
-        assert pair.near.flush()
+        pair, written = await choked(server, client)
         pair.near.write_eof()
         assert pair.near.unsent is not None
         _, received = await both(settle(pair.near), pair.far.receive_all())
-        assert received == bytes(written)
+        assert received == written
         assert server.codec().ended
+
+    @pytest.mark.parametrize("ends_before", [False, True])
+    async def test_closing_waits_as_well(
+        self, server: Server, client: TlsClient, *, ends_before: bool
+    ) -> None:
+        pair, written = await choked(server, client)
+        if ends_before:
+            pair.near.write_eof()
+        _, received = await both(pair.near.aclose(), pair.far.receive_all())
+        assert received == written
+        assert server.codec().ended
+
+    async def test_closing_does_not_wait_for_ever(
+        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sockets, "GOODBYE_SECONDS", 0.01)
+        pair, _ = await choked(server, client)
+        async with asyncio.timeout(PATIENCE):
+            await pair.near.aclose()
+
+
+async def choked(server: Server, client: TlsClient) -> tuple[Pair, bytes]:
+    """A connection whose kernel takes nothing more, not even a goodbye; and what it took."""
+    near, far = socket.socketpair()  # tells exactly when it is full
+    near.setblocking(False)
+    descriptor = near.fileno()
+    pair = await server.connect_over(near, far, client, TlsOptions(SERVER_NAME))
+    written = 0
+    while not is_full(descriptor):
+        written += take(pair.near, bytes(400))
+    assert pair.near.flush()
+    return pair, bytes(written)
 
 
 def is_full(descriptor: int) -> bool:

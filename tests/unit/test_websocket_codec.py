@@ -89,7 +89,6 @@ class TestFrames:
         assert unpack(reader, wire, [4096]) == b"".join(messages)
         echoed = pings[: len(messages)]
         assert reader.ping == (echoed[-1] if echoed else None)
-        assert not reader.inside
 
     @given(sizes=st.lists(SMALL, max_size=3), cuts=CUTS)
     def test_it_does_not_matter_how_the_wire_is_cut(
