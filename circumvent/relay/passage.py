@@ -94,17 +94,13 @@ class Passage:
 
     async def _watch_requests(self) -> Admission | None:
         watch = RequestWatch()
-        while not watch.blind:
-            data = await receive(self._visitor, self._account)
-            if not data:
-                self._site.write_eof()
-                return None
+        while data := await receive(self._visitor, self._account):
             self._note(len(data))
             admission = self._look(watch, data)
             if admission is not None:
                 return admission
             await send(self._site, self._account, data)
-        await pump(self._visitor, self._site, self._account, self._note)
+        self._site.write_eof()
         return None
 
     def _look(self, watch: RequestWatch, data: bytes) -> Admission | None:
