@@ -18,7 +18,9 @@ from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.egress import EgressPolicy
 from circumvent.relay.front import Front, FrontOptions
 from circumvent.relay.guest import Arrival, House
+from circumvent.relay.http_carrier import HttpCarrierEnd
 from circumvent.relay.http_carriers import HttpCarriers
+from circumvent.relay.lobby import Lobby
 from circumvent.relay.meter import MeteredStream
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.outlet import Outlet
@@ -59,6 +61,7 @@ class Relay:
             self._open,
             self._may_begin,
         )
+        self._lobby = Lobby(config.memory_bytes)
         self._http = HttpCarriers(self._account, self._serve_inside)
         self._doorkeeper = Doorkeeper(config.keys, expects=self._http.expects)
         self._front: Front | None = None
@@ -205,17 +208,18 @@ class Relay:
     # --- users and their streams ----------------------------------------------------------------
 
     async def _welcome(self, arrival: Arrival) -> None:
-        admission = arrival.admission
-        if admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
-            length = admission.head.length
-            await self._http.welcome(arrival.stream, admission.knock, length, admission.early)
-            return
-        async with carrier(arrival, self._identity, self._account) as link:
-            await self._host.serve_carrier(link.stream, link.binding)
+        with self._lobby.waiting(arrival.network) as caller:
+            if arrival.admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
+                await self._http.welcome(arrival, caller)
+                return
+            async with carrier(arrival, self._identity, self._account) as link:
+                await self._host.serve_carrier(link.stream, link.binding, caller.move_on)
 
-    async def _serve_inside(self, pipe: ByteStream) -> None:
-        link = await inside(pipe, self._identity)
-        await self._host.serve_carrier(link.stream, link.binding)
+    async def _serve_inside(self, end: HttpCarrierEnd) -> None:
+        with self._lobby.waiting(end.network) as caller:
+            end.when_known(caller.move_on)
+            link = await inside(end, self._identity)
+            await self._host.serve_carrier(link.stream, link.binding, end.make_known)
 
     def _sessions_of(self, name: str) -> list[Hosted]:
         return [hosted for hosted in self._host.sessions.values() if hosted.user == name]
