@@ -13,9 +13,10 @@ from circumvent.memory import Account
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import accept_tls
+from circumvent.relay import nginx
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.passage import Admission, Passage
-from circumvent.relay.site import Site
+from circumvent.relay.site import Site, name_of
 
 HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
 
@@ -48,12 +49,13 @@ def visitor_cost(site: Site) -> int:
 class Guest:
     """``task`` is the one in which ``visit`` runs, ``network`` that of its other end."""
 
-    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "network", "task")
+    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "_tcp", "network", "task")
 
     task: asyncio.Task[None]
 
     def __init__(self, stream: TcpStream, house: House) -> None:
         self.network = network_of(stream.peer)
+        self._tcp = stream
         self._stream: ByteStream = stream
         self._house = house
         self._account = house.account
@@ -80,8 +82,9 @@ class Guest:
     async def visit(self) -> Arrival | None:
         """Show the cover site; raises CircumventError."""
         house = self._house
-        if house.context is not None:
-            await self._shake_hands(house.context)
+        if house.context is not None and not await self._shake_hands(house.context):
+            await self._stream.aclose()
+            return None
         binding = self._stream.channel_binding() if isinstance(self._stream, SecureStream) else b""
         self._passage = Passage(
             self._stream,
@@ -113,9 +116,23 @@ class Guest:
             self._account.charge(size)
             self._charged = size
 
-    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+    async def _shake_hands(self, context: ssl.SSLContext) -> bool:
+        """Whether there is TLS now; the site has answered whoever wanted something else."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                self._stream = await accept_tls(self._stream, context)
+                words = await nginx.first_words(self._tcp, self._account)
+                if nginx.is_tls(words) and not nginx.is_for_another(words):
+                    self._stream = await accept_tls(self._tcp, context)
+                    return True
+                name = await name_of(self._house.site, self._account)
+                if not name.startswith(nginx.NAME):
+                    self._stream = await accept_tls(self._tcp, context)
+                    return True
+                if nginx.is_tls(words):
+                    await nginx.refuse_protocol(self._tcp, self._account, words)
+                    return False
         except TimeoutError as error:
             raise HandshakeError("a visitor took too long for TLS", stage="tls") from error
+        site = await self._house.site.connect()
+        await nginx.answer_plain(self._tcp, site, self._account, name)
+        return False
