@@ -72,6 +72,7 @@ class Egress(Struct, frozen=True, forbid_unknown_fields=True):
     """Where users' streams may lead."""
 
     allow_private: bool = False
+    allow_neighbours: bool = False
     refused_ports: tuple[str, ...] = ("25", "135-139", "445")
     nameservers: tuple[str, ...] = ()
 
@@ -170,7 +171,7 @@ class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """``users.toml``: may be the same on many relays."""
+    """``users.toml``: one relay's own; whoever has a token can use every relay that knows it."""
 
     users: tuple[UserEntry, ...] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from circumvent.api.streams import ByteStream
@@ -13,9 +13,9 @@ from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
 from circumvent.relay.carriers import carrier, inside
-from circumvent.relay.config import RelayHome
+from circumvent.relay.config import RelayConfig, RelayHome
 from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.egress import EgressPolicy
+from circumvent.relay.egress import EgressPolicy, is_closed
 from circumvent.relay.front import Front, FrontOptions
 from circumvent.relay.guest import Arrival, House
 from circumvent.relay.http_carrier import HttpCarrierEnd
@@ -42,6 +42,19 @@ PRIVATE_WARNING = (
     "allow_private is on: users reach this machine's own services and its private networks;"
     " for labs only"
 )
+METRICS_WARNING = (
+    "metrics: everybody who reaches {address} can read them, and that this is a relay;"
+    " listen on 127.0.0.1, or let a firewall admit your Prometheus alone"
+)
+
+
+def warnings(config: RelayConfig) -> Iterator[str]:
+    """What the operator should know at every start."""
+    if config.egress.allow_private:
+        yield PRIVATE_WARNING
+    address = config.metrics_address
+    if address is not None and not is_closed(address.host):
+        yield METRICS_WARNING.format(address=address)
 
 
 class Relay:
@@ -134,7 +147,7 @@ class Relay:
                 arena_high_water=memory.arena_high_water,
             ),
             users=tuple(map(self._describe, self._users.by_name.values())),
-            warnings=(PRIVATE_WARNING,) if self._home.config.egress.allow_private else (),
+            warnings=tuple(warnings(self._home.config)),
         )
 
     # --- starting and stopping ------------------------------------------------------------------
@@ -143,7 +156,11 @@ class Relay:
         config = home.config
         self._identity = keys.inner_context(*home.identity)
         self._outlet = Outlet(
-            EgressPolicy(config.egress.refused, allow_private=config.egress.allow_private),
+            EgressPolicy(
+                config.egress.refused,
+                allow_private=config.egress.allow_private,
+                allow_neighbours=config.egress.allow_neighbours,
+            ),
             NameResolver(parse_nameservers(config.egress.nameservers)),
             config.socket_buffers,
         )

@@ -14,7 +14,7 @@ from circumvent.cli.relay import describe
 from circumvent.errors import ConfigError
 from circumvent.relay import keys, setup
 from circumvent.relay.config import RelayHome
-from circumvent.relay.relay import PRIVATE_WARNING, Relay
+from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
 from circumvent.relay.status import RelayStatus, UserStatus
 from circumvent.status import MemoryStatus
 from circumvent.wire.address import Destination
@@ -122,6 +122,26 @@ def test_a_lab_is_loud(tmp_path: Path) -> None:
     words = ("relay", "init", tmp_path / "lab", "--listen", "127.0.0.1:4443", "--allow-private")
     assert PRIVATE_WARNING in circumvent(*words).output
     assert RelayHome.load(tmp_path / "lab").config.egress.allow_private
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("127.0.0.1:9100", False),
+        ("[::1]:9100", False),
+        ("10.0.0.1:9100", False),
+        ("0.0.0.0:9100", True),
+        ("[::]:9100", True),
+        ("198.51.100.1:9100", False),  # documentation: private, as Python has it
+        ("8.8.8.8:9100", True),
+    ],
+)
+def test_metrics_for_everybody_are_warned_of(
+    home: RelayHome, address: str, *, is_open: bool
+) -> None:
+    edit(home.directory / "relay.toml", "cover =", f'metrics = "{address}"\ncover =')
+    found = Relay(RelayHome.load(home.directory)).status().warnings
+    assert found == ((METRICS_WARNING.format(address=address),) if is_open else ())
 
 
 def test_status_is_for_people_as_well() -> None:
