@@ -48,7 +48,8 @@ def outer_tls(link: RelayLink) -> TlsOptions:
 
 async def inside_tls(stream: ByteStream, link: RelayLink, dialer: Dialer) -> CarrierLink:
     """The relay's own TLS inside of ``stream``, which it owns; raises HandshakeError."""
-    options = TlsOptions(link.host, spki_sha256=link.pins, send_name=False, only_tls13=True)
+    pin = (link.identity,)  # not that of the web certificate: a front may hold its key as well
+    options = TlsOptions(link.host, spki_sha256=pin, send_name=False, only_tls13=True)
     secure = await dialer.tls(stream, options)
     return CarrierLink(secure, secure.channel_binding())
 

@@ -84,8 +84,7 @@ def init(
     click.echo(f"made {directory}; start it with: circumvent relay run {directory}")
     if wanted.cover == setup.SITE:
         click.echo(f"put a web site of your own into {home.directory / setup.SITE}")
-    if allow_private:
-        _warn_private()
+    _warn(home)
 
 
 def _absolute(cover: str) -> str:
@@ -106,8 +105,7 @@ def run(*, directory: Path, as_json: bool, verbose: bool) -> None:
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     home = RelayHome.load(directory)
-    if home.config.egress.allow_private:
-        _warn_private()
+    _warn(home)
     raise SystemExit(asyncio.run(run_until_signalled(home, as_json=as_json)))
 
 
@@ -176,7 +174,8 @@ def _find(home: RelayHome, name: str | None) -> UserEntry:
     raise ConfigError(f"there is {whom}; make one with: --new NAME", stage="invite")
 
 
-def _warn_private() -> None:
-    from circumvent.relay.relay import PRIVATE_WARNING  # noqa: PLC0415
+def _warn(home: RelayHome) -> None:
+    from circumvent.relay.relay import warnings  # noqa: PLC0415
 
-    click.secho(f"WARNING: {PRIVATE_WARNING}", err=True, bold=True)
+    for warning in warnings(home.config):
+        click.secho(f"WARNING: {warning}", err=True, bold=True)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from circumvent.errors import ConfigError, LinkError
 from circumvent.net.sockets import SocketBuffers
 from circumvent.proxy.options import parse_listen
+from circumvent.relay.cover import check_files, check_places
 from circumvent.relay.values import parse_key, parse_place, parse_ports
 from circumvent.typed_toml import check_private, convert, parse_size, read_table
 from circumvent.wire.address import Destination
@@ -24,6 +25,8 @@ CONTROL_SOCKET = "control.sock"
 MAX_KEYS = 4  # knock keys in use: each costs every request some microseconds
 LEAST_RATE = 16 * 1024  # bytes per second: a page still loads
 HTTP_PORT = 80
+ELSEWHERE = "http://"  # how a cover site begins that another server serves
+ANY, LOOPBACK, LOCALHOST = ("0.0.0.0", "::"), ("127.0.0.1", "::1"), "localhost"  # noqa: S104
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -69,6 +72,7 @@ class Egress(Struct, frozen=True, forbid_unknown_fields=True):
     """Where users' streams may lead."""
 
     allow_private: bool = False
+    allow_neighbours: bool = False
     refused_ports: tuple[str, ...] = ("25", "135-139", "445")
     nameservers: tuple[str, ...] = ()
 
@@ -167,7 +171,7 @@ class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """``users.toml``: may be the same on many relays."""
+    """``users.toml``: one relay's own; whoever has a token can use every relay that knows it."""
 
     users: tuple[UserEntry, ...] = ()
 
@@ -197,7 +201,17 @@ class RelayHome:
             check_private(path)
         config = convert(read_table(config_file), RelayConfig, str(config_file))
         users = convert(read_table(users_file), UsersFile, str(users_file))
-        return cls(directory, config, users.users)
+        home = cls(directory, config, users.users)
+        if home._cover_directory is not None:
+            check_places(home._cover_directory, home.private)
+        return home
+
+    @property
+    def private(self) -> tuple[Path, ...]:
+        """What nobody else may see."""
+        files = (RELAY_FILE, USERS_FILE, IDENTITY_KEY)
+        keys = (self.directory / name for name in files)
+        return self.directory, *keys, self.certificate_key
 
     @property
     def certificate(self) -> Path:
@@ -222,18 +236,38 @@ class RelayHome:
     @property
     def site(self) -> Destination | Path:
         """The cover site: a web server's address or a directory; raises ConfigError."""
-        cover = self.config.cover
-        if not cover.startswith("http://"):
-            return self._site_directory(cover)
-        try:
-            place = cover.removeprefix("http://").rstrip("/")
-            return Destination(*parse_address(place if ":" in place else f"{place}:{HTTP_PORT}"))
-        except LinkError as error:
-            raise ConfigError(f"cover: {error}", stage="config") from error
-
-    def _site_directory(self, cover: str) -> Path:
-        directory = self.directory / cover
+        directory = self._cover_directory
+        if directory is None:
+            return self._site_elsewhere()
         if not directory.is_dir():
             message = f"cover: {directory} is no directory; make it, or give http://HOST:PORT"
             raise ConfigError(message, stage="config")
+        check_files(directory, self.private)
         return directory
+
+    @property
+    def _cover_directory(self) -> Path | None:
+        """Where the site's files are, if it is one of files."""
+        cover = self.config.cover
+        return None if cover.startswith(ELSEWHERE) else self.directory / cover
+
+    def _site_elsewhere(self) -> Destination:
+        try:
+            place = self.config.cover.removeprefix(ELSEWHERE).rstrip("/")
+            site = Destination(*parse_address(place if ":" in place else f"{place}:{HTTP_PORT}"))
+        except LinkError as error:
+            raise ConfigError(f"cover: {error}", stage="config") from error
+        for key, own in (
+            ("listen", self.config.listen_address),
+            ("metrics", self.config.metrics_address),
+        ):
+            if own is not None and _is_same(site, own):
+                message = f"cover: {site} is the relay's own ({key}); name a web server's address"
+                raise ConfigError(message, stage="config")
+        return site
+
+
+def _is_same(site: Destination, own: Destination) -> bool:
+    """Whether whoever connects to ``site`` meets what listens on ``own``, as far as names say."""
+    here = (own.host, LOCALHOST, *LOOPBACK) if own.host in ANY else (own.host,)
+    return site.port == own.port and site.host in here

@@ -13,6 +13,7 @@ from circumvent.memory import Account
 from circumvent.net.listener import Listener, listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
+from circumvent.relay.crowd import first_to_leave
 from circumvent.relay.guest import Arrival, Guest, House, visitor_cost
 from circumvent.wire.address import Destination
 
@@ -48,7 +49,7 @@ class Front:
         self._options = options
         self._account = carriers
         self._welcome = welcome
-        self.visitors: set[Guest] = set()
+        self.visitors: dict[Guest, None] = {}  # in the order of their coming
         self.carriers: set[Guest] = set()
         self._listener: Listener | None = None
         self.visits = 0  # so far, and how many of them knocked
@@ -70,7 +71,7 @@ class Front:
     async def aclose(self) -> None:
         """Close at once."""
         self.accept_no_more()
-        tasks = [guest.task for guest in self.visitors | self.carriers]
+        tasks = [guest.task for guest in (*self.visitors, *self.carriers)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -78,13 +79,18 @@ class Front:
 
     def _let_in(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        if len(self.visitors) >= self._most:
-            self._see_off_the_idlest()
         self.visits += 1
         guest = Guest(TcpStream(sock), self.house)
+        while len(self.visitors) >= self._most or not guest.can_enter():
+            if not self.visitors:
+                guest.leave()
+                return
+            leaving = first_to_leave(self.visitors, guest.network, self._most)
+            del self.visitors[leaving]
+            leaving.see_off()
         guest.task = asyncio.get_running_loop().create_task(self._serve(guest))
         guest.task.add_done_callback(lambda _: self._see_off(guest))
-        self.visitors.add(guest)
+        self.visitors[guest] = None
 
     @property
     def _most(self) -> int:
@@ -92,18 +98,12 @@ class Front:
         affordable = self.house.account.limit // visitor_cost(self.house.site)
         return max(min(self._options.max_visitors, affordable), 1)
 
-    def _see_off_the_idlest(self) -> None:
-        """As web servers do: nobody is kept out by those who only sit there."""
-        idlest = min(self.visitors, key=Guest.active_at)
-        self.visitors.discard(idlest)
-        idlest.task.cancel()
-
     async def _serve(self, guest: Guest) -> None:
         try:
             arrival = await guest.visit()
             if arrival is not None:
                 self.knocks += 1
-                self.visitors.discard(guest)
+                self.visitors.pop(guest, None)
                 self.carriers.add(guest)
                 guest.move_to(self._account)
                 await self._welcome(arrival)
@@ -113,6 +113,6 @@ class Front:
             log.error("a connection failed with %s", type(error).__name__)  # noqa: TRY400 - no values
 
     def _see_off(self, guest: Guest) -> None:
-        self.visitors.discard(guest)
+        self.visitors.pop(guest, None)
         self.carriers.discard(guest)
         guest.leave()

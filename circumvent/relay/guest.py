@@ -10,10 +10,13 @@ from circumvent.api.costs import TLS_COST
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import HandshakeError
 from circumvent.memory import Account
+from circumvent.net.neighbourhood import network_of
+from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import accept_tls
+from circumvent.relay import nginx
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.passage import Admission, Passage
-from circumvent.relay.site import Site
+from circumvent.relay.site import Site, name_of
 
 HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
 
@@ -33,6 +36,7 @@ class Arrival:
     """A connection whose other end knocked; ``binding`` is empty where TLS ended before us."""
 
     stream: ByteStream
+    network: str
     binding: bytes
     admission: Admission
 
@@ -43,29 +47,44 @@ def visitor_cost(site: Site) -> int:
 
 
 class Guest:
-    """``task`` is the one in which ``visit`` runs."""
+    """``task`` is the one in which ``visit`` runs, ``network`` that of its other end."""
 
-    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "task")
+    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "_tcp", "network", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, stream: ByteStream, house: House) -> None:
-        self._stream = stream
+    def __init__(self, stream: TcpStream, house: House) -> None:
+        self.network = network_of(stream.peer)
+        self._tcp = stream
+        self._stream: ByteStream = stream
         self._house = house
         self._account = house.account
         self._passage: Passage | None = None
         self._charged = 0
 
-    def active_at(self) -> float:
-        """When the last byte passed; who is still shaking hands counts as idle for ever."""
-        return 0.0 if self._passage is None else self._passage.active_at
+    @property
+    def served_at(self) -> float:
+        """When the cover site said something last, 0 while it has not: to drip bytes is nothing."""
+        return 0.0 if self._passage is None else self._passage.served_at
+
+    def can_enter(self) -> bool:
+        """Whether there is memory for it; it is charged then."""
+        cost = visitor_cost(self._house.site)
+        if self._account.try_charge(cost):
+            self._charged = cost
+        return bool(self._charged)
+
+    def see_off(self) -> None:
+        """Its place and its memory are somebody else's from now on."""
+        self._pay(0)
+        self.task.cancel()
 
     async def visit(self) -> Arrival | None:
         """Show the cover site; raises CircumventError."""
         house = self._house
-        self._pay(visitor_cost(house.site))
-        if house.context is not None:
-            await self._shake_hands(house.context)
+        if house.context is not None and not await self._shake_hands(house.context):
+            await self._stream.aclose()
+            return None
         binding = self._stream.channel_binding() if isinstance(self._stream, SecureStream) else b""
         self._passage = Passage(
             self._stream,
@@ -77,7 +96,7 @@ class Guest:
         if admission is None:
             await self._stream.aclose()
             return None
-        return Arrival(self._stream, binding, admission)
+        return Arrival(self._stream, self.network, binding, admission)
 
     def move_to(self, account: Account) -> None:
         """It is no visitor any more: ``account`` pays for its connection; raises BudgetError."""
@@ -97,9 +116,23 @@ class Guest:
             self._account.charge(size)
             self._charged = size
 
-    async def _shake_hands(self, context: ssl.SSLContext) -> None:
+    async def _shake_hands(self, context: ssl.SSLContext) -> bool:
+        """Whether there is TLS now; the site has answered whoever wanted something else."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                self._stream = await accept_tls(self._stream, context)
+                words = await nginx.first_words(self._tcp, self._account)
+                if nginx.is_tls(words) and not nginx.is_for_another(words):
+                    self._stream = await accept_tls(self._tcp, context)
+                    return True
+                name = await name_of(self._house.site, self._account)
+                if not name.startswith(nginx.NAME):
+                    self._stream = await accept_tls(self._tcp, context)
+                    return True
+                if nginx.is_tls(words):
+                    await nginx.refuse_protocol(self._tcp, self._account, words)
+                    return False
         except TimeoutError as error:
             raise HandshakeError("a visitor took too long for TLS", stage="tls") from error
+        site = await self._house.site.connect()
+        await nginx.answer_plain(self._tcp, site, self._account, name)
+        return False

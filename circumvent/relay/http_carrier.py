@@ -7,7 +7,7 @@ download that is open. Uploads that came too early wait unread in the kernel.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
@@ -21,9 +21,13 @@ SILENCE_SECONDS = 30.0  # without any request; clients always have one under way
 
 
 class HttpCarrierEnd(ByteStream):
-    """``received`` and ``sent``: bytes of the carrier so far, both ways."""
+    """``received`` and ``sent``: bytes of the carrier so far, both ways.
 
-    def __init__(self) -> None:
+    ``network`` is where its first request came from.
+    """
+
+    def __init__(self, network: str) -> None:
+        self.network = network
         self.record = RECORD  # what a TLS connection of one of its requests needs
         self.received = 0
         self.sent = 0
@@ -35,7 +39,23 @@ class HttpCarrierEnd(ByteStream):
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._loneliness: asyncio.TimerHandle | None = None
+        self._when_known: list[Callable[[], None]] | None = []
         self._look_around()
+
+    # --- whose it is ----------------------------------------------------------------------------
+
+    def when_known(self, call: Callable[[], None]) -> None:
+        """Call back once it is known whose carrier this is, at once if it is."""
+        if self._when_known is None:
+            call()
+        else:
+            self._when_known.append(call)
+
+    def make_known(self) -> None:
+        """Its user was let in."""
+        calls, self._when_known = self._when_known or [], None
+        for call in calls:
+            call()
 
     # --- requests -------------------------------------------------------------------------------
 

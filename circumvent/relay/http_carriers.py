@@ -12,8 +12,10 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
+from circumvent.relay.guest import Arrival
 from circumvent.relay.http_carrier import HttpCarrierEnd
 from circumvent.relay.http_requests import Download, Upload
+from circumvent.relay.lobby import Caller
 from circumvent.wire.http_carrier import (
     DOWNLOAD_HEAD,
     GONE,
@@ -31,7 +33,7 @@ UPLOAD_SECONDS = 60.0  # for a body, and those before it
 # than any relay has within the half hour that a knock is good for.
 MAX_ENDED = 20_000
 
-Serve = Callable[[ByteStream], Awaitable[None]]
+Serve = Callable[[HttpCarrierEnd], Awaitable[None]]
 
 
 class HttpCarriers:
@@ -58,16 +60,20 @@ class HttpCarriers:
         """Either kind of request may overtake the other."""
         return not note.offset and note.carrier not in self._ended
 
-    async def welcome(self, stream: ByteStream, knock: Knock, length: int, early: bytes) -> None:
-        """One request: its knock, the length of its body (-1: unknown), and what came of that.
+    async def welcome(self, arrival: Arrival, caller: Caller) -> None:
+        """One request, and ``caller`` until it is known whose it is.
 
-        Owns ``stream``. Raises RemoteError, BudgetError when there is no room for another carrier.
+        Owns the connection. Raises RemoteError, BudgetError when there is no room for another
+        carrier.
         """
-        note = parse_note(knock.note)
-        if knock.kind is Kind.DOWNLOAD:
-            await self._download(stream, note)
+        note = parse_note(arrival.admission.knock.note)
+        end = self._find(note, arrival.network)
+        if end is not None:
+            end.when_known(caller.move_on)
+        if arrival.admission.knock.kind is Kind.DOWNLOAD:
+            await self._download(end, arrival.stream, note)
         else:
-            await self._upload(stream, note, length, early)
+            await self._upload(end, arrival, note)
 
     async def aclose(self) -> None:
         """End all carriers."""
@@ -77,8 +83,7 @@ class HttpCarriers:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _download(self, stream: ByteStream, note: Note) -> None:
-        end = self._find(note)
+    async def _download(self, end: HttpCarrierEnd | None, stream: ByteStream, note: Note) -> None:
         if end is None or end.is_over or note.offset != end.sent:
             if end is not None and not end.is_over:
                 end.abort()  # what it sent was lost on the way
@@ -100,12 +105,12 @@ class HttpCarriers:
             await receive(download.stream, self._account)
         download.finish()
 
-    async def _upload(self, stream: ByteStream, note: Note, length: int, early: bytes) -> None:
-        end = self._find(note)
+    async def _upload(self, end: HttpCarrierEnd | None, arrival: Arrival, note: Note) -> None:
+        stream, length = arrival.stream, arrival.admission.head.length
         if end is None or not 0 <= length <= MAX_UPLOAD:
             await self._close_with(stream, GONE)
             return
-        upload = Upload(stream, early, length, note.offset)
+        upload = Upload(stream, arrival.admission.early, length, note.offset)
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 taken = await end.take(upload, is_last=Flags.LAST in note.flags)
@@ -129,14 +134,14 @@ class HttpCarriers:
         await send(stream, self._account, answer)
         await stream.aclose()
 
-    def _find(self, note: Note) -> HttpCarrierEnd | None:
+    def _find(self, note: Note, network: str) -> HttpCarrierEnd | None:
         if note.carrier not in self._ends and self._may_begin(note):
-            return self._begin(note.carrier)
+            return self._begin(note.carrier, network)
         return self._ends.get(note.carrier)
 
-    def _begin(self, carrier: bytes) -> HttpCarrierEnd:
+    def _begin(self, carrier: bytes, network: str) -> HttpCarrierEnd:
         self._account.charge(INNER_TLS_COST.dial)
-        end = self._ends[carrier] = HttpCarrierEnd()
+        end = self._ends[carrier] = HttpCarrierEnd(network)
         task = asyncio.get_running_loop().create_task(self._run(end))
         self._tasks[task] = end
         task.add_done_callback(lambda _: self._forget(task, carrier))

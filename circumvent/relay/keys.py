@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circumvent.errors import ConfigError
+from circumvent.relay import nginx
 
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName
@@ -72,10 +73,13 @@ def pin(certificate: Path) -> bytes:
 
 
 def web_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS as a web server offers it; raises ConfigError."""
+    """TLS as nginx offers it; raises ConfigError."""
     context = _load(certificate, key)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
+    # As Debian's configuration has it. OpenSSL's own security level then refuses what is below
+    # TLS 1.2, in nginx's words; and our clients refuse what is below TLS 1.3.
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.set_ciphers(nginx.CIPHERS)
+    context.set_alpn_protocols(list(nginx.PROTOCOLS))
     # Who leaves without a goodbye gets no alert: so do nginx and HAProxy.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     return context

@@ -37,7 +37,7 @@ class Admission:
 class Passage:
     """``visitor`` is left open when it was admitted; ``site`` is owned."""
 
-    __slots__ = ("_account", "_admit", "_site", "_visitor", "active_at")
+    __slots__ = ("_account", "_admit", "_site", "_visitor", "served_at")
 
     def __init__(
         self,
@@ -50,12 +50,14 @@ class Passage:
         self._site = site
         self._account = account
         self._admit = admit
-        self.active_at = time.monotonic()
+        self.served_at = 0.0  # when the site said something last
 
     async def run(self) -> Admission | None:
         """Until somebody is admitted, or either side has left; raises RemoteError, BudgetError."""
         requests = asyncio.ensure_future(self._pass_requests())
-        answers = asyncio.ensure_future(pump(self._site, self._visitor, self._account, self._note))
+        answers = asyncio.ensure_future(
+            pump(self._site, self._visitor, self._account, self._served)
+        )
         try:
             await asyncio.wait((requests, answers), return_when=asyncio.FIRST_COMPLETED)
             if requests.done() and (admission := requests.result()) is not None:
@@ -94,17 +96,12 @@ class Passage:
 
     async def _watch_requests(self) -> Admission | None:
         watch = RequestWatch()
-        while not watch.blind:
-            data = await receive(self._visitor, self._account)
-            if not data:
-                self._site.write_eof()
-                return None
-            self._note(len(data))
+        while data := await receive(self._visitor, self._account):
             admission = self._look(watch, data)
             if admission is not None:
                 return admission
             await send(self._site, self._account, data)
-        await pump(self._visitor, self._site, self._account, self._note)
+        self._site.write_eof()
         return None
 
     def _look(self, watch: RequestWatch, data: bytes) -> Admission | None:
@@ -116,8 +113,8 @@ class Passage:
                 return Admission(knock, head, data[at:])
         return None
 
-    def _note(self, _: int) -> None:
-        self.active_at = time.monotonic()
+    def _served(self, _: int) -> None:
+        self.served_at = time.monotonic()
 
 
 async def _stop(*tasks: asyncio.Future[Any]) -> None:

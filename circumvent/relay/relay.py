@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack
 
 from circumvent.api.streams import ByteStream
@@ -13,12 +13,14 @@ from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
 from circumvent.relay.carriers import carrier, inside
-from circumvent.relay.config import RelayHome
+from circumvent.relay.config import RelayConfig, RelayHome
 from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.egress import EgressPolicy
+from circumvent.relay.egress import EgressPolicy, is_closed
 from circumvent.relay.front import Front, FrontOptions
 from circumvent.relay.guest import Arrival, House
+from circumvent.relay.http_carrier import HttpCarrierEnd
 from circumvent.relay.http_carriers import HttpCarriers
+from circumvent.relay.lobby import Lobby
 from circumvent.relay.meter import MeteredStream
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.outlet import Outlet
@@ -40,6 +42,19 @@ PRIVATE_WARNING = (
     "allow_private is on: users reach this machine's own services and its private networks;"
     " for labs only"
 )
+METRICS_WARNING = (
+    "metrics: everybody who reaches {address} can read them, and that this is a relay;"
+    " listen on 127.0.0.1, or let a firewall admit your Prometheus alone"
+)
+
+
+def warnings(config: RelayConfig) -> Iterator[str]:
+    """What the operator should know at every start."""
+    if config.egress.allow_private:
+        yield PRIVATE_WARNING
+    address = config.metrics_address
+    if address is not None and not is_closed(address.host):
+        yield METRICS_WARNING.format(address=address)
 
 
 class Relay:
@@ -59,6 +74,7 @@ class Relay:
             self._open,
             self._may_begin,
         )
+        self._lobby = Lobby(config.memory_bytes)
         self._http = HttpCarriers(self._account, self._serve_inside)
         self._doorkeeper = Doorkeeper(config.keys, expects=self._http.expects)
         self._front: Front | None = None
@@ -131,7 +147,7 @@ class Relay:
                 arena_high_water=memory.arena_high_water,
             ),
             users=tuple(map(self._describe, self._users.by_name.values())),
-            warnings=(PRIVATE_WARNING,) if self._home.config.egress.allow_private else (),
+            warnings=tuple(warnings(self._home.config)),
         )
 
     # --- starting and stopping ------------------------------------------------------------------
@@ -140,7 +156,11 @@ class Relay:
         config = home.config
         self._identity = keys.inner_context(*home.identity)
         self._outlet = Outlet(
-            EgressPolicy(config.egress.refused, allow_private=config.egress.allow_private),
+            EgressPolicy(
+                config.egress.refused,
+                allow_private=config.egress.allow_private,
+                allow_neighbours=config.egress.allow_neighbours,
+            ),
             NameResolver(parse_nameservers(config.egress.nameservers)),
             config.socket_buffers,
         )
@@ -205,17 +225,18 @@ class Relay:
     # --- users and their streams ----------------------------------------------------------------
 
     async def _welcome(self, arrival: Arrival) -> None:
-        admission = arrival.admission
-        if admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
-            length = admission.head.length
-            await self._http.welcome(arrival.stream, admission.knock, length, admission.early)
-            return
-        async with carrier(arrival, self._identity, self._account) as link:
-            await self._host.serve_carrier(link.stream, link.binding)
+        with self._lobby.waiting(arrival.network) as caller:
+            if arrival.admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
+                await self._http.welcome(arrival, caller)
+                return
+            async with carrier(arrival, self._identity, self._account) as link:
+                await self._host.serve_carrier(link.stream, link.binding, caller.move_on)
 
-    async def _serve_inside(self, pipe: ByteStream) -> None:
-        link = await inside(pipe, self._identity)
-        await self._host.serve_carrier(link.stream, link.binding)
+    async def _serve_inside(self, end: HttpCarrierEnd) -> None:
+        with self._lobby.waiting(end.network) as caller:
+            end.when_known(caller.move_on)
+            link = await inside(end, self._identity)
+            await self._host.serve_carrier(link.stream, link.binding, end.make_known)
 
     def _sessions_of(self, name: str) -> list[Hosted]:
         return [hosted for hosted in self._host.sessions.values() if hosted.user == name]

@@ -51,8 +51,8 @@ class _Question:
 class NameResolver:
     """Asks ``nameservers``; one question at a time for each name and user.
 
-    What is answered is kept for all users, but none waits for another one's question: that may
-    be in line behind many.
+    Nothing is shared between users. What one of them asked for would be there sooner for another,
+    who could tell by that who visits what; and a question may be in line behind many.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class NameResolver:
     ) -> None:
         self._nameservers = nameservers
         self._now = now
-        self._kept: OrderedDict[str, Answer] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self._asking: dict[tuple[str, str], _Question] = {}
         self._turns = asyncio.Semaphore(MAX_QUESTIONS)
         self._shares: defaultdict[str, asyncio.Semaphore] = defaultdict(
@@ -72,7 +72,7 @@ class NameResolver:
         name = _normal(name)
         if name == "localhost" or name.endswith(".localhost"):  # RFC 6761 §6.3
             return _LOOPBACK
-        until, addresses = self._kept.get(name, (0.0, ()))
+        until, addresses = self._kept.get((user, name), (0.0, ()))
         if until <= self._now():
             _, addresses = await self._share_question(user, name)
         if not addresses:
@@ -94,9 +94,9 @@ class NameResolver:
                 del self._asking[user, name]
                 question.task.cancel()
 
-    def _keep(self, name: str, answer: Answer) -> None:
-        self._kept[name] = answer
-        self._kept.move_to_end(name)
+    def _keep(self, user: str, name: str, answer: Answer) -> None:
+        self._kept[user, name] = answer
+        self._kept.move_to_end((user, name))
         if len(self._kept) > MAX_NAMES:
             self._kept.popitem(last=False)
 
@@ -108,7 +108,7 @@ class NameResolver:
                 found = [part for part in await asyncio.gather(*kinds) if part is not None]
                 if found:
                     answer = _joined(found, self._now())
-                    self._keep(name, answer)
+                    self._keep(user, name, answer)
                     return answer
         raise DestinationError(Reason.TIMED_OUT)
 

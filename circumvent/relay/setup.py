@@ -11,6 +11,7 @@ from pathlib import Path
 from circumvent.errors import ConfigError
 from circumvent.relay import keys
 from circumvent.relay.config import (
+    ELSEWHERE,
     IDENTITY_CERTIFICATE,
     IDENTITY_KEY,
     RELAY_FILE,
@@ -19,6 +20,7 @@ from circumvent.relay.config import (
     RelayHome,
     UserEntry,
 )
+from circumvent.relay.cover import check_places
 from circumvent.typed_toml import SECRET_MODE, convert
 from circumvent.wire.credential import TOKEN_SIZE
 from circumvent.wire.knock import KNOCK_KEY_SIZE
@@ -65,6 +67,8 @@ def create(directory: Path, wanted: NewRelay) -> RelayHome:
     if (directory / RELAY_FILE).exists():
         message = f"{directory} holds a relay already; choose another directory"
         raise ConfigError(message, stage="init")
+    if not wanted.cover.startswith(ELSEWHERE):
+        check_places(directory / wanted.cover, [directory])
     try:
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         _fill(directory, wanted, text)

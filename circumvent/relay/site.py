@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
+from circumvent.errors import CircumventError
+from circumvent.memory import Account
 from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay.site_pipe import SitePipe
 from circumvent.wire.address import Destination
+from circumvent.wire.request_watch import MAX_HEAD
 
 # A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
 # on the way, not taken).
 DIRECTORY_COST = 256 * 1024
+NAME_SECONDS = 5.0
+_SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,26 @@ class Site:
 
     connect: Callable[[], Awaitable[ByteStream]]
     cost: int = 0
+
+
+async def name_of(site: Site, account: Account) -> bytes:
+    """What the site calls itself (its Server header); nothing where it does not say."""
+    try:
+        async with asyncio.timeout(NAME_SECONDS):
+            pipe = await site.connect()
+            try:
+                await send(pipe, account, b"HEAD / HTTP/1.0\r\n\r\n")
+                answer = b""
+                while b"\r\n\r\n" not in answer and len(answer) < MAX_HEAD:
+                    if not (more := await receive(pipe, account)):
+                        break
+                    answer += more
+            finally:
+                pipe.abort()
+    except (CircumventError, TimeoutError):
+        return b""
+    name = _SERVER.search(answer)
+    return name[1] if name else b""
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ HEAD_SECONDS = 60.0  # for a request's head, and between requests: nginx's defau
 MAX_FIELD, MAX_FIELDS = 4096, 40  # bytes; nginx refuses more than 32 KiB in all
 PIECE = 32 * 1024  # of a file, held by each visitor that is sent one
 _INDEX = "index.html"
+_ENDINGS = ("", ".gz", ".br")  # aiohttp sends a compressed file that lies beside the one asked for
 
 
 def make_runner(directory: Path) -> web.AppRunner:
@@ -60,12 +61,21 @@ def _silence() -> logging.Logger:
 def find_file(root: Path, path: str) -> Path | None:
     """The file behind a URL's path, if it is there, below ``root`` and not hidden."""
     try:
-        wanted = (root / path.lstrip("/")).resolve()
+        wanted = root / path.lstrip("/")
         if wanted.is_dir():
             wanted /= _INDEX
-        if not wanted.is_file() or not wanted.is_relative_to(root):
-            return None
+        wanted = wanted.resolve()
+        is_shown = wanted.is_file() and all(
+            _is_inside(root, wanted.with_name(wanted.name + ending)) for ending in _ENDINGS
+        )
     except (OSError, ValueError):  # a name that is too long, a NUL byte
         return None
-    names = wanted.relative_to(root).parts
-    return None if any(name.startswith(".") for name in names) else wanted
+    return wanted if is_shown else None
+
+
+def _is_inside(root: Path, file: Path) -> bool:
+    """Whether a file, wherever links lead, is below ``root`` and not hidden; or is not there."""
+    file = file.resolve()
+    if not file.is_relative_to(root):
+        return False
+    return not any(name.startswith(".") for name in file.relative_to(root).parts)

@@ -94,8 +94,13 @@ class SessionHost:
         self.may_begin = may_begin
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve_carrier(self, stream: ByteStream, binding: bytes) -> None:
-        """Let a carrier in and serve it until it ends; owns ``stream``; raises nothing."""
+    async def serve_carrier(
+        self, stream: ByteStream, binding: bytes, let_in: Callable[[], None] = lambda: None
+    ) -> None:
+        """Let a carrier in and serve it until it ends; owns ``stream``; raises nothing.
+
+        ``let_in`` is called when its other end has proved who it is.
+        """
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello, leftover = await be_introduced(stream, self._account)
@@ -103,6 +108,7 @@ class SessionHost:
                 if isinstance(answer, CloseReason):
                     await refuse(stream, self._account, answer)
                     return
+                let_in()
                 await send(stream, self._account, format_welcome(Welcome(self._limits.streams)))
         except (CircumventError, TimeoutError):
             stream.abort()

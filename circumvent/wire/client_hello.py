@@ -1,4 +1,4 @@
-"""Tell whether a first flight is one whole TLS ClientHello, so safe to send a second time."""
+"""Look into a TLS ClientHello: is it one and whole, so safe to send twice; what does it offer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ MAX_FLIGHT = 16 * 1024  # with post-quantum shares and padding a ClientHello sta
 HANDSHAKE_RECORD = 22
 MAX_FRAGMENT = 1 << 14  # RFC 8446 §5.1
 CLIENT_HELLO = 1
+ALPN = 16  # RFC 7301 §3.1
 EARLY_DATA = 42
 _TLS_MAJOR = 3
+_RECORD_HEAD = 5
 
 
 class _MalformedError(Exception):
@@ -52,6 +54,40 @@ def is_complete_client_hello(data: bytes | memoryview) -> bool:
     except _MalformedError:
         return False
     return True
+
+
+def offered_protocols(data: bytes) -> tuple[bytes, ...] | None:
+    """What a ClientHello at the start of ``data`` offers by ALPN; None while more is to come.
+
+    Nothing where it offers nothing, or is none, or does not fit one record.
+    """
+    if len(data) < _RECORD_HEAD:
+        return None
+    size = int.from_bytes(data[_RECORD_HEAD - 2 : _RECORD_HEAD])
+    if size <= MAX_FRAGMENT and len(data) < _RECORD_HEAD + size:
+        return None
+    try:
+        return _protocols(_Reader(memoryview(data)[_RECORD_HEAD : _RECORD_HEAD + size]))
+    except _MalformedError:
+        return ()
+
+
+def _protocols(reader: _Reader) -> tuple[bytes, ...]:
+    _demand(reader.number(1) == CLIENT_HELLO)
+    body = _Reader(reader.vector(3, 0, MAX_FLIGHT))
+    body.take(2 + 32)  # version, random
+    for size in (1, 2, 1):  # session id, cipher suites, compression methods
+        body.vector(size, 0, 0xFFFE)
+    extensions = _Reader(body.vector(2, 0, 0xFFFF))
+    while extensions.left:
+        kind, value = extensions.number(2), extensions.vector(2, 0, 0xFFFF)
+        if kind == ALPN:
+            names = _Reader(_Reader(value).vector(2, 2, 0xFFFF))
+            found = []
+            while names.left:
+                found.append(bytes(names.vector(1, 1, 0xFF)))
+            return tuple(found)
+    return ()
 
 
 def _demand(condition: bool) -> None:  # noqa: FBT001 - reads like an assertion

@@ -1,9 +1,9 @@
 """Invites to a relay: ``relay://SECRET@HOST:PORT?pin=…&carriers=…&web=…&host=…&path=…#name``.
 
 SECRET is the relay's knock key and the user's token, ``pin`` the SHA-256 of the relay's public
-keys (SubjectPublicKeyInfo); both in base64url. HOST:PORT is where the relay itself answers. What
-goes through somebody else's web server (a CDN, nginx) connects to ``web`` instead and asks for
-``path`` on ``host``. No error text repeats any of the link.
+keys (SubjectPublicKeyInfo), its own first; both in base64url. HOST:PORT is where the relay itself
+answers. What goes through somebody else's web server (a CDN, nginx) connects to ``web`` instead and
+asks for ``path`` on ``host``. No error text repeats any of the link.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from circumvent.wire.links import (
 
 SCHEME = "relay"
 PIN_SIZE = 32  # SHA-256
-MAX_PINS = 4  # the relay's key, that of its web server's certificate, and a next one of each
+MAX_PINS = 4  # the relay's own key, that of its certificate for the web, and next ones of that
 MAX_CARRIERS = 8
 DEFAULT_CARRIERS = ("tls",)
 _CARRIER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
@@ -39,6 +39,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]{0,255}")  # RFC 3986 §3.3, 
 class RelayLink:
     """How one user reaches one relay.
 
+    ``pins`` begin with the relay's own key, the only one that counts inside of what others carry.
     ``carriers`` are alternatives, the best first. ``server_name`` is the SNI of TLS that ends at
     the relay, ``web`` where TLS ends at somebody else's web server, if anywhere; ``web_host`` is
     what to ask that for when it is not the name that one connects to.
@@ -55,6 +56,11 @@ class RelayLink:
     web_host: str = ""
     path: str = "/"
     name: str = ""
+
+    @property
+    def identity(self) -> bytes:
+        """The pin of the relay's own key."""
+        return self.pins[0]
 
 
 def parse_relay_link(text: str) -> RelayLink:

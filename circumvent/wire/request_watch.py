@@ -1,8 +1,11 @@
-"""Where requests begin on an HTTP/1.1 connection whose bytes go to somebody else; sans I/O.
+"""Where a knocking request ends on a connection whose bytes go to somebody else; sans I/O.
 
-Only what every server reads the same way is followed. At anything else (a lone line feed, two
-lengths, chunks) the watch goes blind: whoever the bytes are for deals with them, and no request
-behind them is looked at.
+Behind a front a connection is used again, by one person after the other, and whoever comes first
+chooses what stands on it: upgrades that nobody grants, chunks, folded lines, two lengths. Servers
+read such things differently, so the watch does not follow them at all. It looks at whatever ends
+as a head does, and reads backwards from there to the last line that begins a request. What a
+stranger put in front of that changes nothing; and what a stranger writes himself may look like a
+request wherever it stands, for without the key it is never one that knocks.
 """
 
 from __future__ import annotations
@@ -14,13 +17,18 @@ MAX_HEAD = 16 * 1024  # bytes; servers refuse more, so nothing of ours is longer
 MAX_HEADERS = 64
 _MAX_LENGTH_DIGITS = 18
 _END = b"\r\n\r\n"
-_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]{1,8192}) HTTP/1\.1")
+_VERSION = b" HTTP/1.1\r\n"
+_METHODS = (b"GET", b"POST")
+_TARGET = re.compile(rb"[\x21-\x7e]{1,8192}")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*([\x20-\x7e\x80-\xff\t]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """Header names are in lower case; what is named twice is joined with ``, `` (``; ``)."""
+    """``method`` is GET, POST, or empty for every other.
+
+    Header names are in lower case; what is named twice is joined with ``, `` (``; ``).
+    """
 
     method: bytes
     target: bytes
@@ -35,11 +43,25 @@ class RequestHead:
         return int(digits) if digits.isdigit() and len(digits) <= _MAX_LENGTH_DIGITS else -1
 
 
-def parse_head(head: bytes) -> RequestHead | None:
-    """Read a head without its empty line; None when servers might read it differently."""
-    first, *lines = head.split(b"\r\n")
-    request = _REQUEST_LINE.fullmatch(first)
-    if request is None or len(lines) > MAX_HEADERS:
+def last_head(data: bytes) -> RequestHead | None:
+    """Read the head that ``data`` ends with, without its empty line.
+
+    None where there is none, and when servers might read it differently.
+    """
+    data += b"\r\n"
+    version = data.rfind(_VERSION)
+    space = data.rfind(b" ", 0, max(version, 0))
+    target = data[space + 1 : version]
+    if version < 0 or not _TARGET.fullmatch(target):
+        return None
+    method = next((each for each in _METHODS if data.endswith(each, 0, space)), b"")
+    headers = _parse_headers(data[version + len(_VERSION) :])
+    return None if headers is None else RequestHead(method, target, headers)
+
+
+def _parse_headers(data: bytes) -> dict[bytes, bytes] | None:
+    lines = data.split(b"\r\n")[:-1]
+    if len(lines) > MAX_HEADERS:
         return None
     headers: dict[bytes, bytes] = {}
     for line in lines:
@@ -50,45 +72,24 @@ def parse_head(head: bytes) -> RequestHead | None:
         if name in headers:
             value = headers[name] + (b"; " if name == b"cookie" else b", ") + value
         headers[name] = value
-    return RequestHead(request[1], request[2], headers)
+    return headers
 
 
 class RequestWatch:
-    """Finds the heads in what passes by; ``blind`` once it cannot tell any more."""
+    """Finds the heads in what passes by."""
 
-    __slots__ = ("_begun", "_body", "blind")
+    __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun = b""  # of a head
-        self._body = 0  # bytes of a body that are still to come
-        self.blind = False
+        self._begun = b""  # the end of what passed since the last head: one may have begun in it
 
     def take(self, data: bytes, at: int = 0) -> tuple[int, RequestHead | None]:
         """Look at ``data`` from ``at`` on: up to where, and the head that ends there, if any."""
-        skipped = min(self._body, len(data) - at)
-        self._body -= skipped
-        at += skipped
-        if self.blind or at == len(data):
-            return len(data), None
-        return self._take_head(data, at)
-
-    def _take_head(self, data: bytes, at: int) -> tuple[int, RequestHead | None]:
-        seen = max(len(self._begun) - len(_END) + 1, 0)
         begun = len(self._begun)
-        self._begun += data[at : at + MAX_HEAD + 1 - begun]
-        end = self._begun.find(_END, seen)
+        passed = self._begun + data[at:]
+        end = passed.find(_END, max(begun - len(_END) + 1, 0))
         if end < 0:
-            self.blind = len(self._begun) > MAX_HEAD
+            self._begun = passed[-MAX_HEAD:]
             return len(data), None
-        head = parse_head(self._begun[:end])
-        at += end + len(_END) - begun
         self._begun = b""
-        self._expect_body(head)
-        return at, head
-
-    def _expect_body(self, head: RequestHead | None) -> None:
-        """What follows an upgrade is no HTTP, if it is granted."""
-        if head is None or head.length < 0 or b"upgrade" in head.headers:
-            self.blind = True
-        else:
-            self._body = head.length
+        return at + end + len(_END) - begun, last_head(passed[max(end - MAX_HEAD, 0) : end])

@@ -9,6 +9,7 @@ import random
 import re
 import socket
 import ssl
+import subprocess
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -60,8 +61,8 @@ ODDITIES: dict[str, Sequence[bytes]] = {
     "line feeds": [b"GET / HTTP/1.1\nHost: x\n\n"],
     "a folded header": [b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n"],
     "a NUL": [b"GET / HTTP/1.1\r\nHost: x\r\nA: \x00\r\n\r\n"],
-    "an endless header": [b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 70_000 + b"\r\n\r\n"],
-    "an endless target": [b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
+    "an endless header": [b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 12_000 + b"\r\n\r\n"],
+    "an endless target": [b"GET /" + b"a" * 12_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
     "many headers": [b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * 500 + b"\r\n"],
     "noise": [RANDOM.randbytes(600)],
     "noise with an end": [RANDOM.randbytes(600) + b"\r\n\r\n"],
@@ -108,9 +109,73 @@ UNENCRYPTED: dict[str, Sequence[bytes]] = {
     "SSL 2": [b"\x80\x2e\x01\x00\x02" + bytes(43)],
     "SSH": [b"SSH-2.0-OpenSSH_9.9\r\n"],
     "SOCKS": [b"\x05\x01\x00"],
-    "raw noise": [RANDOM.randbytes(600)],
+    "raw noise": [b"\x01" + RANDOM.randbytes(600)],
     "silence": [],
+    "plain HTTP of a browser": [GET.replace(b"\r\n\r\n", b"\r\nUser-Agent: Chrome/140\r\n\r\n")],
+    "plain HTTP in pieces": [GET[:9], GET[9:30], GET[30:]],
+    "half of plain HTTP": [GET[:30]],
+    "plain HEAD": [b"HEAD / HTTP/1.0\r\n\r\n"],
+    "plain HTTP/0.9": [b"GET /\r\n"],
+    "plain HTTP without a host": [b"GET / HTTP/1.1\r\n\r\n"],
+    "plain POST": [b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"],
+    "plain HTTP with a folded header": [b"GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n"],
+    "plain HTTP to a page that is not there": [GET.replace(b"/ ", b"/nothing ")],
+    "plain HTTP/2": [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
+    "plain HTTP/9": [b"GET / HTTP/9.9\r\nHost: x\r\n\r\n"],
+    "a plain endless target": [b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n\r\n"],
+    "a plain endless header": [b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 10_000 + b"\r\n\r\n"],
+    "plain TRACE": [b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n"],
+    "plain CONNECT": [b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n"],
+    "plain BREW": [b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n"],
+    "an unknown coding": [b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: x\r\n\r\n"],
+    "empty lines": [b"\r\n\r\n"],
+    "data before a handshake": [b"\x17\x03\x03\x00\x05hello"],
 }
+
+# What a client offers, as arguments of ``openssl s_client``.
+OFFERS: dict[str, Sequence[str]] = {
+    "nothing": [],
+    "TLS 1.2": ["-tls1_2"],
+    "TLS 1.1": ["-tls1_1", "-cipher", "ALL@SECLEVEL=0"],
+    "TLS 1.0": ["-tls1", "-cipher", "ALL@SECLEVEL=0"],
+    **{
+        f"{protocols} by {version}": ["-alpn", protocols, version]
+        for protocols in ("h2", "foo", "http/1.1", "http/1.0", "http/0.9", "h2,http/1.1", "h3,h2")
+        for version in ("-tls1_2", "-tls1_3")
+    },
+    **{
+        f"the group {group}": ["-groups", group]
+        for group in ("P-256", "P-384", "P-521", "X25519", "X448", "ffdhe2048", "P-521:X25519")
+    },
+    **{
+        f"the cipher {cipher}": ["-tls1_2", "-cipher", cipher]
+        for cipher in (
+            "AES128-SHA",
+            "ECDHE-ECDSA-AES128-SHA",
+            "ECDHE-ECDSA-AES256-SHA384",
+            "ECDHE-ECDSA-CAMELLIA128-SHA256",
+            "ECDHE-ECDSA-AES128-CCM",
+            "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384",
+            "NULL:@SECLEVEL=0",
+        )
+    },
+    "another order": ["-ciphersuites", "TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384"],
+    "CCM": ["-ciphersuites", "TLS_AES_128_CCM_SHA256"],
+    "no signature that fits": ["-sigalgs", "RSA-PSS+SHA256"],
+    "no tickets": ["-no_ticket"],
+    "no name": ["-noservername"],
+}
+_TOLD = ("New, ", "Server Temp Key", "ALPN", "No ALPN", "Secure Reneg", "Compression", "Peer sig")
+_ALERT = re.compile(r"SSL alert number (\d+)")
+
+
+def offered(port: int, options: Sequence[str]) -> Sequence[str]:
+    """What ``openssl s_client`` says that was agreed, or how it was refused."""
+    command = ["openssl", "s_client", "-connect", f"{HOST}:{port}", *options]
+    done = subprocess.run(command, input=b"", capture_output=True, check=False, timeout=20)
+    text = (done.stdout + done.stderr).decode(errors="replace")
+    agreed = [line.strip() for line in text.splitlines() if line.strip().startswith(_TOLD)]
+    return [*agreed, *_ALERT.findall(text)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,11 +16,15 @@ import msgspec
 import pytest
 
 from circumvent.status import Status
+from circumvent.wire.knock import Kind
+from circumvent.wire.relay_link import parse_relay_link
+from tests.e2e.probing import knock, wrapped
 from tests.peers import socks
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.clients import Client, circumvent_client, environment
 from tests.peers.destinations import ROOT, Destinations, pattern_digest, serve_destinations
 from tests.peers.process import Process, free_port
+from tests.peers.stranger import SPOILERS, stranger_at_work
 
 HOST = "127.0.0.1"
 NAME = "relay.example"
@@ -88,13 +95,35 @@ def running_relay(folder: Path, server: int, front: int, carriers: str) -> Itera
 
 @contextmanager
 def nginx(folder: Path, certificate: Certificate, server: int, port: int) -> Iterator[None]:
-    front = (
-        BLOCKS["front.conf"]
-        .replace("listen 443", f"listen {HOST}:{port}")
+    front = placed(BLOCKS["front.conf"], certificate, port)
+    front = front.replace("127.0.0.1:8080", f"{HOST}:{server}")
+    with run_nginx(folder, front, port):
+        yield
+
+
+@contextmanager
+def nginx_that_keeps_connections(
+    folder: Path, certificate: Certificate, server: int, port: int
+) -> Iterator[None]:
+    """The same, but one connection to the relay serves many people, one after the other."""
+    upstream = f"upstream relay {{ server {HOST}:{server}; keepalive 1; }}\n"
+    kept = BLOCKS["front.conf"].replace("'' close;", "'' '';")
+    assert kept != BLOCKS["front.conf"]
+    kept = kept.replace("http://127.0.0.1:8080", "http://relay")
+    with run_nginx(folder, upstream + placed(kept, certificate, port), port):
+        yield
+
+
+def placed(front: str, certificate: Certificate, port: int) -> str:
+    return (
+        front.replace("listen 443", f"listen {HOST}:{port}")
         .replace("/etc/ssl/relay.example.pem", str(certificate.chain))
         .replace("/etc/ssl/relay.example.key", str(certificate.key))
-        .replace("127.0.0.1:8080", f"{HOST}:{server}")
     )
+
+
+@contextmanager
+def run_nginx(folder: Path, front: str, port: int) -> Iterator[None]:
     file = folder / "nginx.conf"
     file.write_text(NGINX.format(folder=folder, front=front))
     with Process(["nginx", "-c", str(file), "-p", str(folder)], folder / "nginx.log") as process:
@@ -145,6 +174,75 @@ def test_a_client_with_only_an_invite_gets_through(
             assert socks.upload(connection, SIZE // 4) == pattern_digest(SIZE // 4)
         used = {carrier.kind for tunnel in status(client).tunnels for carrier in tunnel.carriers}
     assert used == set(msgspec.json.decode(carriers))
+
+
+@pytest.mark.parametrize(
+    "front", [nginx_that_keeps_connections, haproxy], ids=lambda front: front.__name__
+)
+def test_a_stranger_takes_nobodys_tunnel_away(
+    front: Front, tmp_path: Path, certificate: Certificate, destinations: Destinations
+) -> None:
+    """Whatever came before on the connection that the front uses for the next knock."""
+    server, port = free_port(), free_port()
+    trust = ["env", f"SSL_CERT_FILE={certificate.authority}"]
+    with (
+        front(tmp_path, certificate, server, port),
+        running_relay(tmp_path, server, port, '["websocket", "fronted"]') as invite,
+        stranger_at_work(port, NAME) as stranger,
+        circumvent_client(
+            [invite], tmp_path, destinations, wrap=lambda command: [*trust, *command]
+        ) as client,
+    ):
+        for _ in range(4):
+            with socks.connect(client.port, HOST, destinations.http_port) as connection:
+                assert socks.download(connection, SIZE // 10) == pattern_digest(SIZE // 10)
+    assert stranger.answers > 5
+
+
+@pytest.mark.parametrize(
+    "front", [nginx_that_keeps_connections, haproxy], ids=lambda front: front.__name__
+)
+def test_a_knock_on_a_spoiled_connection_is_heard(
+    front: Front, tmp_path: Path, certificate: Certificate
+) -> None:
+    """On the very connection that a spoiler went over; where it was closed, on the next one."""
+    server, port = free_port(), free_port()
+    with (
+        front(tmp_path, certificate, server, port),
+        running_relay(tmp_path, server, port, '["websocket"]') as invite,
+    ):
+        key = parse_relay_link(invite).knock_key
+        deaf = [spoiler for spoiler in SPOILERS if not is_heard(port, key, spoiler)]
+    assert deaf == []
+
+
+def is_heard(port: int, key: bytes, spoiler: bytes) -> bool:
+    """HAProxy keeps a client's connection together with its own, nginx one for all of them."""
+    first = open_tls(port)
+    with first:
+        first.sendall(spoiler)
+        answered = first.recv(65536)
+        is_kept = answered.startswith(b"HTTP/1.1 2") and is_quiet(first)
+        with first if is_kept else open_tls(port) as second:
+            second.sendall(knock(key, Kind.WEBSOCKET, int(time.time())))
+            return second.recv(65536).startswith(b"HTTP/1.1 101 ")
+
+
+def open_tls(port: int) -> ssl.SSLSocket:
+    return wrapped(socket.create_connection((HOST, port), timeout=5))
+
+
+def is_quiet(connection: ssl.SSLSocket) -> bool:
+    """Whether the answer is over, and the connection is not."""
+    connection.settimeout(0.1)
+    try:
+        while connection.recv(65536):
+            pass
+    except TimeoutError:
+        return True
+    finally:
+        connection.settimeout(5)
+    return False
 
 
 def status(client: Client) -> Status:

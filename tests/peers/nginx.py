@@ -73,3 +73,57 @@ def nginx(folder: Path, certificate: Certificate, servers: dict[str, str]) -> It
     with Process(["nginx", "-c", str(file), "-p", str(folder)], folder / "nginx.log") as process:
         process.await_port(port)
         yield port
+
+
+# As Debian installs it, but for the port.
+DEBIAN = """
+user root;
+worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    sendfile on;
+    tcp_nopush on;
+    types_hash_max_size 2048;
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    ssl_protocols TLSv1 TLSv1.1 TLSv1.2 TLSv1.3;
+    ssl_prefer_server_ciphers on;
+    gzip on;
+    server {{
+        listen 127.0.0.1:{plain};
+        listen 127.0.0.1:{tls} ssl;
+        ssl_certificate {chain};
+        ssl_certificate_key {key};
+        root {root};
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx_site(folder: Path, certificate: Certificate, root: Path, plain: int) -> Iterator[int]:
+    """A site of files at the port ``plain``, and with TLS at the one that comes back."""
+    tls = free_port()
+    file = folder / "site.conf"
+    file.write_text(
+        DEBIAN.format(
+            folder=folder,
+            chain=certificate.chain,
+            key=certificate.key,
+            root=root,
+            plain=plain,
+            tls=tls,
+        )
+    )
+    with Process(["nginx", "-c", str(file), "-p", str(folder)], folder / "site.log") as process:
+        process.await_port(tls)
+        yield tls

@@ -19,10 +19,14 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.greeting import hear, say
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.relay.guest import Arrival
 from circumvent.relay.http_carriers import HttpCarriers
+from circumvent.relay.lobby import Lobby
+from circumvent.relay.passage import Admission
 from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.relay_link import RelayLink
+from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_carrier
 from circumvent_plugins.fronted_stream import FrontedStream
 from tests.peers.certificates import Certificate
@@ -39,6 +43,7 @@ class HttpRelay:
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.account = Memory(1 << 22).account("relay")
         self.carriers = HttpCarriers(self.account, self._serve)
+        self.lobby = Lobby(1 << 26)
         self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
@@ -90,8 +95,10 @@ class HttpRelay:
             return
         knock = open_knock(KNOCK_KEY, headers[b"cookie"], b"")
         assert knock is not None
-        length = int(headers.get(b"content-length", b"0"))
-        await self.carriers.welcome(stream, knock, length, early)
+        method = first.partition(b" ")[0]
+        admission = Admission(knock, RequestHead(method, b"/", headers), early)
+        with self.lobby.waiting(HOST) as caller:
+            await self.carriers.welcome(Arrival(stream, HOST, b"", admission), caller)
 
     def release(self) -> None:
         """Let go of all carriers."""

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -104,6 +105,62 @@ def test_a_lab_may_reach_everything() -> None:
 def test_this_machines_public_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(egress, "is_public", lambda _: True)
     assert not EgressPolicy((), allow_private=False).allows("127.0.0.1")
+
+
+IPV4_ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\tFE000108\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth0\t00000108\t00000000\t0001\t0\t0\t0\t00F0FFFF\t0\t0\t0
+tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0
+eth1\t00000009\tFE000108\t0003\t0\t0\t0\t000000FF\t0\t0\t0
+"""
+_ANY = "0" * 32
+IPV6_ROUTES = f"""\
+2a000000000000010000000000000000 40 {_ANY} 00 {_ANY} 00000100 00000001 00000000 00000001     eth0
+2a000000000000020000000000000000 40 {_ANY} 00 {_ANY} 00000100 00000001 00000000 00200201     eth0
+{_ANY} 00 {_ANY} 00 2a000000000000010000000000000001 00000400 00000003 00000000 00000003     eth0
+20000000000000000000000000000000 03 {_ANY} 00 {_ANY} 00000400 00000001 00000000 00000001     sit0
+"""
+
+
+class TestNeighbours:
+    """Whoever is on the same network as the relay, at a public address."""
+
+    @pytest.fixture(autouse=True)
+    def routes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, text in (("IPV4_ROUTES", IPV4_ROUTES), ("IPV6_ROUTES", IPV6_ROUTES)):
+            file = tmp_path / name
+            file.write_text(text)
+            monkeypatch.setattr(egress, name, file)
+
+    @pytest.mark.parametrize(
+        ("address", "allowed"),
+        [
+            ("8.1.0.7", False),
+            ("8.1.15.255", False),
+            ("8.1.16.1", True),
+            ("9.9.9.9", True),
+            ("2a00:0:0:1::7", False),
+            ("2a00:0:0:2::7", True),
+            ("2606:4700::1111", True),
+            ("64:ff9b::801:7", False),
+            ("2002:801:7::1", False),
+        ],
+    )
+    def test_are_refused_unless_the_operator_says_otherwise(
+        self, address: str, *, allowed: bool
+    ) -> None:
+        assert is_public(address)
+        assert EgressPolicy((), allow_private=False).allows(address) is allowed
+        generous = EgressPolicy((), allow_private=False, allow_neighbours=True)
+        assert generous.allows(address)
+
+    def test_nobody_has_any_where_the_kernel_does_not_tell(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("IPV4_ROUTES", "IPV6_ROUTES"):
+            monkeypatch.setattr(egress, name, tmp_path / "nothing")
+        assert EgressPolicy((), allow_private=False).allows("8.1.0.7")
 
 
 # --- the outlet -----------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 from functools import partial
 
 import pytest
 
 from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
+from circumvent.api.relays import inside_tls
 from circumvent.memory import Memory
 from circumvent.relay import guest
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
@@ -182,6 +184,31 @@ async def test_a_websocket_carries_tls_to_the_relays_own_key(*, tls: bool) -> No
         assert await is_echoed(inner)
         assert relay.bindings == [inner.channel_binding()]
         inner.abort()
+
+
+async def test_inside_only_the_relays_own_key_counts() -> None:
+    """A front may hold the key of the web certificate, which invites pin as well."""
+    async with house(tls=False) as relay:
+        (own,) = relay.link.pins
+        for pins, is_good in (((own, bytes(32)), True), ((bytes(32), own), False)):
+            link = dataclasses.replace(relay.link, pins=pins)
+            tcp = await dialer().tcp(relay.address.host, relay.address.port)
+            cookie = seal_knock(KEY, Knock(Kind.WEBSOCKET, 10**9, os.urandom(NONCE_SIZE)))
+            options = WebSocketOptions("site.test", "/", (("Cookie", cookie),))
+            pipe = await dialer().websocket(tcp, options)
+            if is_good:
+                inner = await inside_tls(pipe, link, dialer())
+                assert await is_echoed(inner.stream)
+                inner.stream.abort()
+            else:
+                with pytest.raises(HandshakeError, match="not the pinned one"):
+                    await inside_tls(pipe, link, dialer())
+
+
+async def test_outside_the_key_of_the_web_certificate_counts_too() -> None:
+    async with house() as relay:
+        relay.link = dataclasses.replace(relay.link, pins=(bytes(32), *relay.link.pins))
+        await connect(relay)
 
 
 async def test_old_keys_count_until_they_are_replaced() -> None:

@@ -44,6 +44,11 @@ def test_the_shortest_link() -> None:
     assert format_relay_link(MINIMAL) == GOOD
 
 
+def test_the_relays_own_key_comes_first() -> None:
+    link = parse_relay_link(GOOD.replace(PIN, f"{PIN},{SECRET}"))
+    assert link.identity == MINIMAL.identity == link.pins[0] == b"\3" * 32
+
+
 def test_a_link_with_everything() -> None:
     link = parse_relay_link(
         f"relay://{SECRET}@relay.example:8443?pin={PIN}&carriers=tls,websocket,fronted"

@@ -136,6 +136,20 @@ async def test_who_asks_for_the_same_name_shares_the_question() -> None:
         assert len(server.asked) == 2
 
 
+async def test_nobody_can_tell_what_another_user_asked_for() -> None:
+    """It takes as long as if nobody had: the nameserver is asked again."""
+    async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
+        names = NameResolver([server.place])
+        for user in (ANNA, BEN, ANNA, BEN):
+            await names.resolve("name.test", user)
+        assert len(server.asked) == 4
+        server.reply = lambda q: [refused(q, dns.rcode.NXDOMAIN)]
+        with pytest.raises(DestinationError):
+            await names.resolve("nothing.test", ANNA)
+        server.reply = lambda q: [answer(q, "192.0.2.1")]
+        assert await names.resolve("nothing.test", BEN) == ["192.0.2.1"]
+
+
 async def test_a_question_ends_when_its_last_asker_leaves() -> None:
     async with nameserver(lambda _: []) as silent:
         before = asyncio.all_tasks()

@@ -14,10 +14,11 @@ from circumvent.cli.relay import describe
 from circumvent.errors import ConfigError
 from circumvent.relay import keys, setup
 from circumvent.relay.config import RelayHome
-from circumvent.relay.relay import PRIVATE_WARNING
+from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
 from circumvent.relay.status import RelayStatus, UserStatus
 from circumvent.status import MemoryStatus
 from circumvent.wire.address import Destination
+from circumvent.wire.keys import Kind, generate
 from circumvent.wire.relay_link import parse_relay_link
 from tests.peers.certificates import make_certificate
 
@@ -121,6 +122,26 @@ def test_a_lab_is_loud(tmp_path: Path) -> None:
     words = ("relay", "init", tmp_path / "lab", "--listen", "127.0.0.1:4443", "--allow-private")
     assert PRIVATE_WARNING in circumvent(*words).output
     assert RelayHome.load(tmp_path / "lab").config.egress.allow_private
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("127.0.0.1:9100", False),
+        ("[::1]:9100", False),
+        ("10.0.0.1:9100", False),
+        ("0.0.0.0:9100", True),
+        ("[::]:9100", True),
+        ("198.51.100.1:9100", False),  # documentation: private, as Python has it
+        ("8.8.8.8:9100", True),
+    ],
+)
+def test_metrics_for_everybody_are_warned_of(
+    home: RelayHome, address: str, *, is_open: bool
+) -> None:
+    edit(home.directory / "relay.toml", "cover =", f'metrics = "{address}"\ncover =')
+    found = Relay(RelayHome.load(home.directory)).status().warnings
+    assert found == ((METRICS_WARNING.format(address=address),) if is_open else ())
 
 
 def test_status_is_for_people_as_well() -> None:
@@ -234,3 +255,86 @@ def test_a_certificate_without_its_key_is_refused(
 def test_a_directory_without_a_relay_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="make one with: circumvent relay init"):
         RelayHome.load(tmp_path)
+
+
+class TestCover:
+    """The cover site is shown to everybody: the relay's secrets never lie in it."""
+
+    @pytest.mark.parametrize("cover", [".", "..", "../relay", "link", "site/../", "/"])
+    def test_no_directory_that_holds_the_relays_own_is_a_site(
+        self, home: RelayHome, cover: str
+    ) -> None:
+        (home.directory / "link").symlink_to(home.directory)
+        edit(home.directory / "relay.toml", '"site"', f'"{cover}"')
+        with pytest.raises(ConfigError, match=r"cover: .* would show .* to everybody"):
+            RelayHome.load(home.directory)
+
+    @pytest.mark.parametrize("cover", ["relay", ".", "link"])
+    def test_init_makes_no_such_relay(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cover: str
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "link").symlink_to(tmp_path)
+        words = ("relay", "init", "relay", "--listen", "127.0.0.1:4443", "--cover", cover)
+        made = circumvent(*words)
+        assert made.exit_code == CONFIG
+        assert "would show" in made.output
+        assert not (tmp_path / "relay").exists()
+
+    def test_nor_one_that_holds_the_key_of_its_certificate(self, home: RelayHome) -> None:
+        files = make_certificate(home.directory / "site")
+        with (home.directory / "relay.toml").open("a") as file:
+            file.write(f'[tls]\ncertificate = "{files.chain}"\nkey = "{files.key}"\n')
+        with pytest.raises(ConfigError, match="would show"):
+            RelayHome.load(home.directory)
+
+    def test_a_reload_refuses_it_as_well(self, home: RelayHome) -> None:
+        relay = Relay(home)
+        edit(home.directory / "relay.toml", '"site"', '"."')
+        with pytest.raises(ConfigError, match="would show"):
+            relay.reload()
+
+    @pytest.mark.parametrize("kind", ["copy", "hard link", "other relay", "signer", "tail"])
+    def test_keys_and_tokens_among_its_files_are_found(self, home: RelayHome, kind: str) -> None:
+        folder = home.directory / "site" / "a" / "b"
+        folder.mkdir(parents=True)
+        key = home.directory / "identity.key"
+        if kind == "copy":
+            (folder / "old.txt").write_bytes(key.read_bytes())
+        elif kind == "hard link":
+            (folder / "old.txt").hardlink_to(home.directory / "users.toml")
+        elif kind == "other relay":
+            (folder / "users.toml").write_text("")
+        elif kind == "signer":
+            (folder / "key").write_text(generate(Kind.SIGNER).text())
+        else:
+            (folder / "all.pem").write_bytes(home.identity[0].read_bytes() + key.read_bytes())
+        with pytest.raises(ConfigError, match=r"cover: .*/a/b/.* holds secrets"):
+            _ = RelayHome.load(home.directory).site
+
+    def test_what_the_site_does_not_show_may_be_there(self, home: RelayHome) -> None:
+        site, key = home.directory / "site", home.directory / "identity.key"
+        (site / ".git").mkdir()
+        (site / ".git" / "key").write_bytes(key.read_bytes())
+        (site / ".key").write_bytes(key.read_bytes())
+        (site / "key").symlink_to(key)
+        (site / "certificate.pem").write_bytes(home.identity[0].read_bytes())
+        assert RelayHome.load(home.directory).site == site
+
+    @pytest.mark.parametrize(
+        ("listen", "cover"),
+        [
+            ("127.0.0.1:443", "http://127.0.0.1:443"),
+            ("0.0.0.0:8443", "http://127.0.0.1:8443"),
+            ("[::]:8443", "http://localhost:8443/"),
+            ("127.0.0.1:443", "http://127.0.0.1:9100"),
+        ],
+    )
+    def test_the_relay_is_no_cover_site_itself(
+        self, home: RelayHome, listen: str, cover: str
+    ) -> None:
+        file = home.directory / "relay.toml"
+        edit(file, '"127.0.0.1:443"', f'"{listen}"')
+        edit(file, 'cover = "site"', f'cover = "{cover}"\nmetrics = "127.0.0.1:9100"')
+        with pytest.raises(ConfigError, match="is the relay's own"):
+            _ = RelayHome.load(home.directory).site

@@ -1,0 +1,126 @@
+"""Who has the key that knocks and no token comes as far as the lobby, and fills no more."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from circumvent.api import CarrierLink, ServerEntry, TlsOptions
+from circumvent.api.exchange import send
+from circumvent.api.streams import ByteStream
+from circumvent.memory import Account, Memory
+from circumvent.relay import setup
+from circumvent.relay.config import RelayHome
+from circumvent.relay.lobby import COST
+from circumvent.relay.relay import Relay
+from circumvent.session.handshake import introduce
+from circumvent.wire.credential import make_credential
+from circumvent.wire.hello import Create
+from circumvent.wire.http_carrier import Note, pack_note
+from circumvent.wire.knock import Kind, Knock, seal_knock
+from circumvent.wire.relay_link import RelayLink, format_relay_link
+from circumvent.wire.websocket_handshake import ClientUpgrade
+from circumvent_plugins.tls_carrier import TlsCarrier
+from tests.peers.process import free_port
+from tests.unit.far_side import until
+from tests.unit.relay_house import LOOPBACK, dialer
+
+MEMORY = 4 << 20
+CROWD = 14  # more than there is room for
+KINDS = (Kind.WEBSOCKET, Kind.DOWNLOAD, Kind.UPLOAD)
+
+
+class World:
+    """A running relay, its only user's invite, and memory for clients."""
+
+    def __init__(self, relay: Relay, link: RelayLink) -> None:
+        self.relay = relay
+        self.link = link
+        self.account: Account = Memory(32 << 20).account("clients")
+
+    @property
+    def room(self) -> int:
+        return self.relay._lobby.room  # noqa: SLF001 - the promise is about what it holds
+
+    @property
+    def callers(self) -> int:
+        return len(self.relay._lobby.callers)  # noqa: SLF001
+
+    async def knock(self, kind: Kind) -> ByteStream:
+        """As somebody whose token is not good any more; says nothing after the knock."""
+        stream = await dialer().tls(
+            await dialer().tcp(self.link.host, self.link.port),
+            TlsOptions("site.test", verify=False),
+        )
+        note = pack_note(Note(os.urandom(16), 0)) if kind is not Kind.WEBSOCKET else b""
+        knock = Knock(kind, int(time.time()), os.urandom(12), note)
+        cookie = ("Cookie", seal_knock(self.link.knock_key, knock))
+        request = ClientUpgrade("site.test", "/", [cookie]).request
+        if kind is Kind.UPLOAD:
+            request = request.replace(b"GET", b"POST").replace(
+                b"\r\n", b"\r\nContent-Length: 9\r\n", 1
+            )
+        await send(stream, self.account, request)
+        return stream
+
+    async def join(self) -> CarrierLink:
+        """As the user."""
+        text = format_relay_link(self.link)
+        entry = ServerEntry("relay", self.link.host, self.link.port, "", text, self.link)
+        link = await TlsCarrier().connect(entry, dialer(), self.account)
+        credential = make_credential(self.link.token, link.binding)
+        hello = Create(1, os.urandom(16), os.urandom(32), credential)
+        await introduce(link.stream, self.account, hello)
+        return link
+
+
+@asynccontextmanager
+async def world(folder: Path) -> AsyncIterator[World]:
+    place = f"{LOOPBACK}:{free_port()}"
+    home = setup.create(folder / "relay", setup.NewRelay(place, place))
+    file = home.directory / "relay.toml"
+    file.write_text(f'memory = "{MEMORY >> 20} MiB"\n' + file.read_text())
+    home = RelayHome.load(home.directory)
+    relay, stop, ready = Relay(home), asyncio.Event(), asyncio.Event()
+    running = asyncio.ensure_future(relay.run(stop, asyncio.Event(), lambda _: ready.set()))
+    await ready.wait()
+    try:
+        yield World(relay, setup.invite(home, home.users[0]))
+    finally:
+        stop.set()
+        await running
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
+    tmp_path: Path, kind: Kind
+) -> None:
+    async with world(tmp_path) as here:
+        early = await here.join()
+        assert here.callers == 0
+        crowd: list[ByteStream] = []
+        for number in range(CROWD):
+            crowd.append(await here.knock(kind))
+            await until(lambda: here.relay.status().knocks == number + 2)  # noqa: B023
+        assert 0 < here.callers <= here.room < CROWD
+        memory = here.relay.status().memory
+        assert memory.charged < (here.room + 4) * COST
+        late = await here.join()
+        (user,) = here.relay.status().users
+        assert (user.sessions, user.carriers) == (2, 2)
+        for stream in (early.stream, late.stream, *crowd):
+            stream.abort()
+
+
+async def test_who_was_let_in_takes_no_place(tmp_path: Path) -> None:
+    async with world(tmp_path) as here:
+        links = [await here.join() for _ in range(3)]
+        assert here.callers == 0
+        for link in links:
+            link.stream.abort()

@@ -1,0 +1,100 @@
+"""To whoever probes TLS the relay is the nginx that serves its cover site."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+
+import pytest
+
+from tests.unit.relay_house import LOOPBACK, House, Site, house
+
+ANSWER = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
+PLAIN = b"400 The plain HTTP request was sent to HTTPS port"
+ALERT = b"\x15\x03\x03\x00\x02\x02\x78"
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+Talk = Callable[[Site, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+
+
+def site_of(name: bytes, status: bytes = b"200 OK") -> Talk:
+    async def talk(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        site.writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(ANSWER % (status, name))
+                if status != b"200 OK":
+                    break
+        writer.close()
+
+    return talk
+
+
+async def said_to(relay: House, data: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
+    writer.write(data)
+    writer.write_eof()
+    try:
+        return await reader.read()
+    finally:
+        writer.transport.abort()
+
+
+def hello(*protocols: str) -> bytes:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(list(protocols))
+    outgoing = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="site.test")
+    with suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Talk], None]:
+    return lambda talk: monkeypatch.setattr(Site, "talk", talk)
+
+
+async def test_http_without_tls_is_told_so(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx/1.22.1"))
+    async with house() as relay:
+        answer = await said_to(relay, GET)
+    head, _, page = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nDate: now\r\n")
+    assert b"Content-Length: %d\r\nConnection: close" % len(page) in head
+    assert PLAIN in page
+    assert page.endswith(b"<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n")
+
+
+async def test_what_the_site_cannot_read_it_says_itself(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx", b"400 Bad Request"))
+    async with house() as relay:
+        assert await said_to(relay, GET) == ANSWER % (b"400 Bad Request", b"nginx")
+
+
+async def test_no_protocol_of_nginx_is_an_alert(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx"))
+    async with house() as relay:
+        assert await said_to(relay, hello("h2", "h3")) == ALERT
+        for one_of_many in (hello("h2", "http/1.1"), hello("http/1.0"), hello()):
+            assert (await said_to(relay, one_of_many)).startswith(b"\x16\x03\x03")
+
+
+async def test_a_hello_may_come_in_pieces(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx"))
+    async with house() as relay:
+        for words, begin in ((hello("h2"), ALERT), (hello("http/1.1"), b"\x16\x03\x03")):
+            reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
+            for at in range(0, len(words), 100):
+                writer.write(words[at : at + 100])
+                await asyncio.sleep(0.002)
+            assert await reader.readexactly(len(begin)) == begin
+            writer.transport.abort()
+
+
+async def test_elsewhere_it_is_as_openssl_has_it(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"Apache"))
+    async with house() as relay:
+        assert await said_to(relay, GET) == b""
+        assert (await said_to(relay, hello("h2"))).startswith(b"\x16\x03\x03")
