@@ -7,10 +7,11 @@ import errno
 from collections.abc import Sequence
 
 from circumvent.errors import DestinationError, DialError, Reason
+from circumvent.net.addresses import plain
 from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
-from circumvent.relay.egress import EgressPolicy, plain
+from circumvent.relay.egress import EgressPolicy
 from circumvent.relay.resolver import NameResolver
 from circumvent.wire.address import Destination
 

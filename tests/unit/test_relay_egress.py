@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circumvent.errors import DestinationError, Reason
+from circumvent.net.addresses import is_ours, is_public, plain
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import egress
-from circumvent.relay.egress import EgressPolicy, is_ours, is_public, plain
+from circumvent.relay.egress import EgressPolicy
 from circumvent.relay.outlet import Outlet
 from circumvent.relay.resolver import NameResolver
 from circumvent.wire.address import Destination
