@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from circumvent.config import Config
@@ -48,19 +49,24 @@ class Client:
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
         self._store = Store(config.state_file)
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
-        dialer = NetDialer(TlsClient(), config.socket_buffers)
+        dialer = NetDialer(TlsClient(), config.socket_buffers, config.guard)
+        learnt = dialer.guarded(config.learnt_guard())
         links = config.links()
         self._links = [link for link in links if not is_origin(link)]
         self._manager = TunnelManager(
             _candidates(self._links, plugins),
-            Track(dialer, self._memory, prober, self._store),
+            Track(dialer, learnt, self._memory, prober, self._store),
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
         _carry_relays_through(dispatcher, plugins)
-        ways = Ways(dialer, TunnelDialer(dispatcher.open, TlsClient()), self._manager.is_up)
+        ways = Ways(
+            lambda typed: dialer.guarded(config.learnt_guard(typed)),
+            TunnelDialer(dispatcher.open, TlsClient()),
+            self._manager.is_up,
+        )
         self._discovery = Discovery(
             map(parse_origin, filter(is_origin, links)),
             Equipment(plugins.channels, ways, self._memory, self._store),
@@ -117,7 +123,9 @@ class Client:
     def _offer(self, entries: Sequence[str]) -> None:
         """Race what was found beside what the user gave."""
         found, unknown = _readable(entries, self._plugins)
-        self._manager.offer([*_candidates(self._links, self._plugins), *found])
+        typed = _candidates(self._links, self._plugins)
+        known = {candidate.id for candidate in typed}
+        self._manager.offer([*typed, *(each for each in found if each.id not in known)])
         if unknown:
             text = f"{unknown} of the servers found are of kinds that this version lacks"
             self._events(Warned(text))
@@ -181,7 +189,7 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
     unknown = 0
     for link in links:
         try:
-            candidate = parse_link(link, plugins)
+            candidate = replace(parse_link(link, plugins), is_learnt=True)
             found[candidate.id] = candidate
         except (LinkError, UnsupportedError):
             unknown += 1

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from circumvent.api.contracts import Privacy
 from circumvent.errors import ConfigError
+from circumvent.net.guard import Guard, anything, as_typed, learnt
 from circumvent.net.sockets import SocketBuffers
 from circumvent.proxy.options import (
     DEFAULT_HOST,
@@ -63,6 +64,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     servers: tuple[str, ...] = ()
     servers_file: str = ""
     state_dir: str = ""
+    allow_private: bool = False
     plugins: PluginRules = PluginRules()
     limits: Limits = Limits()
 
@@ -91,6 +93,15 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     def socket_buffers(self) -> SocketBuffers:
         """What the kernel may hold for each socket, in proportion to the arena."""
         return SocketBuffers.beside(self.arena_bytes or self.memory_bytes)
+
+    @property
+    def guard(self) -> Guard:
+        """What may be connected to of what the user named."""
+        return anything if self.allow_private else as_typed
+
+    def learnt_guard(self, typed: str = "") -> Guard:
+        """What may be connected to of what others named, and the address that the user typed."""
+        return anything if self.allow_private else learnt(typed)
 
     @property
     def privacy_floor(self) -> Privacy:

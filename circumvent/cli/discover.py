@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import msgspec
@@ -14,7 +15,13 @@ import msgspec
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
-from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
+from circumvent.cli.options import (
+    ENVIRONMENT,
+    json_option,
+    load_config,
+    place_options,
+    private_option,
+)
 from circumvent.config import Config
 from circumvent.discovery.discovery import discovery_account, usable_sources
 from circumvent.discovery.hunt import Find, fetch
@@ -45,6 +52,7 @@ KEY is whom to trust: an invite, a public key, or the file of one.
 @click.option("--source", "sources", multiple=True, metavar="URL", help="May be given often.")
 @click.option("--key", "keys", multiple=True, metavar="KEY", help="May be given often.")
 @click.option("--threshold", type=click.IntRange(1), help="How many keys must sign; else all.")
+@private_option
 @place_options
 @json_option
 def discover(
@@ -61,7 +69,8 @@ def discover(
     plugins = load_plugins(config.plugins.allow)
     answers: list[dict[str, object]] = []
     for origin in _origins(config, sources, keys, threshold):
-        finds = asyncio.run(_ask_all(origin, config, plugins, quiet=as_json))
+        asking = _ask_all(origin, config, plugins, is_typed=bool(sources), quiet=as_json)
+        finds = asyncio.run(asking)
         answers.extend(map(_public, finds))
     if as_json:
         click.echo(msgspec.json.encode(answers))
@@ -109,10 +118,13 @@ def _read_key(key: str) -> bytes:
         raise LinkError(f"--key: {error}") from None
 
 
-async def _ask_all(origin: Origin, config: Config, plugins: Plugins, *, quiet: bool) -> list[Find]:
+async def _ask_all(
+    origin: Origin, config: Config, plugins: Plugins, *, is_typed: bool, quiet: bool
+) -> list[Find]:
+    """``is_typed``: the user named the sources, and not an invite."""
     memory = Memory(config.memory_bytes, config.arena_bytes)
     account = discovery_account(memory, plugins.channels)
-    dialer = NetDialer(TlsClient(), config.socket_buffers)
+    straight = NetDialer(TlsClient(), config.socket_buffers)
     sources, problems = usable_sources(origin.sources, plugins.channels)
     if problems and not sources:
         raise LinkError("\n".join(problems))
@@ -120,6 +132,8 @@ async def _ask_all(origin: Origin, config: Config, plugins: Plugins, *, quiet: b
         click.echo(f"warning: {problem}", err=True)
     finds = []
     for source in sources:
+        typed = urlsplit(source.url).hostname or "" if is_typed else origin.typed_host
+        dialer = straight.guarded(config.learnt_guard(typed))
         find = await fetch(
             source, dialer, account, {}, lambda data: origin.examine(data, time.time())
         )

@@ -11,6 +11,7 @@ from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
+from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
 from circumvent.texts import read_stdin
 from circumvent.tunnels.live import Candidate
@@ -138,8 +139,15 @@ def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) ->
     return [
         f"{label(server.entry)}: {warning}"
         for server in servers
-        for warning in server.transport.warnings(server.entry)
+        for warning in (*server.transport.warnings(server.entry), *_leads_inside(server.entry))
     ] + [f"plugin {problem.name} was left out: {problem.reason}" for problem in problems]
+
+
+def _leads_inside(entry: ServerEntry) -> tuple[str, ...]:
+    """A user may mean that, and somebody who sent the link may hope not to be noticed."""
+    if is_address(entry.host) and not is_public(entry.host):
+        return ("its address is that of this machine or of a private network",)
+    return ()
 
 
 def _check_origin(link: str, *, wanted: bool) -> None:

@@ -64,6 +64,12 @@ def door_options(command: Command) -> Command:
     return command
 
 
+private_option = click.option(
+    "--allow-private",
+    is_flag=True,
+    default=None,
+    help="For labs: names, lists and invites may lead to this machine and private networks.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

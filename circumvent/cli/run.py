@@ -17,6 +17,7 @@ from circumvent.cli.options import (
     json_option,
     load_config,
     place_options,
+    private_option,
 )
 from circumvent.cli.running import run_until_signalled
 from circumvent.config import Config
@@ -56,6 +57,7 @@ Ctrl-C stops when open streams have ended (at most 10 s); a second one stops at 
     type=click.Choice(["encrypted", "plain", "direct"]),
     help="Use no server that hides less; by default encrypted.",
 )
+@private_option
 @door_options
 @place_options
 @json_option
@@ -88,6 +90,8 @@ def prepare(
     for complaint in links.complaints():
         view.show(Warned(complaint))
     chosen = pasted.usable(servers, config.privacy_floor) if servers or not links.origins else ()
+    if config.allow_private:
+        view.show(Warned("allow_private: links and lists may lead to this machine's own networks"))
     for warning in pasted.warnings(chosen, plugins.problems):
         view.show(Warned(warning))
     if left_out := len(servers) - len(chosen):

@@ -19,6 +19,7 @@ from circumvent.cli.options import (
     json_option,
     load_config,
     place_options,
+    private_option,
     probe_option,
 )
 from circumvent.cli.trial import Trial, try_server
@@ -114,6 +115,7 @@ def remove(
 @servers.command(context_settings=ENVIRONMENT)
 @click.argument("wanted", nargs=-1, metavar="[ID|LINK]...")
 @probe_option
+@private_option
 @place_options
 @json_option
 def test(

@@ -33,7 +33,8 @@ async def try_server(server: Candidate, config: Config) -> Trial:
     memory = Memory(config.memory_bytes, config.arena_bytes)
     prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
     try:
-        live = await attempt(Track(NetDialer(TlsClient()), memory, prober, store), server)
+        dialer = NetDialer(TlsClient(), guard=config.guard)
+        live = await attempt(Track(dialer, dialer, memory, prober, store), server)
         await live.tunnel.aclose()
     except CircumventError as error:
         return Trial(server.id, ok=False, reason=str(error))

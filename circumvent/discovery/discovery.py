@@ -33,15 +33,18 @@ FETCH_BUFFERS = 64 * 1024  # what fetches may keep of the arena beside it
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """How to get out: straight, or through tunnels while ``is_up``."""
+    """How to get out: straight, or through tunnels while ``is_up``.
 
-    straight: Dialer
+    ``straight`` gives the dialer for what others named, but for one address that the user typed.
+    """
+
+    straight: Callable[[str], Dialer]
     tunnels: Dialer
     is_up: Callable[[], bool]
 
-    def choose(self) -> Dialer:
+    def choose(self, typed: str) -> Dialer:
         """Through the tunnels if there are any: then nothing of a hunt is seen outside."""
-        return self.tunnels if self.is_up() else self.straight
+        return self.tunnels if self.is_up() else self.straight(typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +168,8 @@ class Discovery:
                 news.append(bundle)
             return bundle
 
-        find = await fetch(source, self._ways.choose(), self._account, notes, judge)
+        dialer = self._ways.choose(origin.typed_host)
+        find = await fetch(source, dialer, self._account, notes, judge)
         for bundle in news:
             told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
             self._events(told)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
 
 from circumvent.errors import LinkError
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
@@ -37,6 +38,11 @@ class Origin:
     saved: bool = False
     bundle: Bundle | None = None
     fetched: float = 0.0
+
+    @property
+    def typed_host(self) -> str:
+        """That of a subscription, which the user named; an invite is somebody else's."""
+        return "" if self.trust is not None else urlsplit(self.link).hostname or ""
 
     @property
     def sources(self) -> tuple[str, ...]:

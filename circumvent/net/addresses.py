@@ -63,6 +63,15 @@ def embedded(address: IPv4Address | IPv6Address) -> IPv4Address | None:
     return None
 
 
+def is_address(text: str) -> bool:
+    """Whether ``text`` is an IP address, and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is anybody's on the Internet; never raises."""
     try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 from circumvent.api.contracts import TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net import tcp, udp
+from circumvent.net.guard import Guard, as_typed
 from circumvent.net.happy_eyeballs import AddressCache
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.patience import note_answered, note_reached
@@ -19,18 +22,32 @@ from circumvent.net.websocket import open_websocket
 
 
 class NetDialer:
-    """Connects over the machine's own network. Implements ``circumvent.api.NetworkDialer``."""
+    """Connects over the machine's own network. Implements ``circumvent.api.NetworkDialer``.
 
-    def __init__(self, tls: TlsClient, buffers: SocketBuffers | None = None) -> None:
+    ``guard`` is asked about every address, after names were looked up; as if the user had named
+    everything unless another one is given.
+    """
+
+    def __init__(
+        self, tls: TlsClient, buffers: SocketBuffers | None = None, guard: Guard = as_typed
+    ) -> None:
+        self._guard = guard
         self._tls = tls
         self._buffers = buffers or SocketBuffers()
         self._handshakes = HandshakeQueues()
         self._resolver = Resolver()
         self._answered = AddressCache()
 
+    def guarded(self, guard: Guard) -> Self:
+        """A dialer with another guard, over the same queues, tickets and names."""
+        other = copy.copy(self)
+        other._guard = guard  # noqa: SLF001 - of our own kind
+        return other
+
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect to the first address of ``host`` that answers; raises DialError."""
         addresses = self._resolver.known(host) or await self._resolver.resolve(host)
+        addresses = self._allowed(host, addresses, port)
         try:
             return await self._answered.connect((host, port), addresses, self._buffers)
         except DialError:
@@ -59,13 +76,23 @@ class NetDialer:
 
     async def udp(self, host: str, port: int) -> Datagrams:
         """Datagrams to and from the first address of ``host``; raises DialError."""
-        addresses = await self._resolver.resolve(host)
+        addresses = self._allowed(host, await self._resolver.resolve(host), port)
         note_reached()  # there is nothing to wait for
         return udp.connect(addresses[0], port)
 
     async def resolve(self, name: str) -> Sequence[str]:
         """IP addresses of a server's name; raises DialError."""
-        return await self._resolver.resolve(name)
+        return self._allowed(name, await self._resolver.resolve(name), 0)
+
+    def _allowed(self, host: str, addresses: Sequence[str], port: int) -> Sequence[str]:
+        allowed = [address for address in addresses if self._guard(host, address, port)]
+        if not allowed:
+            message = (
+                "leads to this machine or a private network, and nobody typed that address"
+                " (for labs: --allow-private)"
+            )
+            raise DialError(message, stage="guard")
+        return allowed
 
     def forget(self) -> None:
         """Names may lead elsewhere now, and a TLS ticket seen twice would link both places."""

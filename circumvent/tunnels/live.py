@@ -33,10 +33,11 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server that can be tried, and how."""
+    """A server that can be tried, and how; ``is_learnt``: not from the user, but from a list."""
 
     entry: ServerEntry
     transport: Transport
+    is_learnt: bool = False
 
     @property
     def id(self) -> str:

@@ -31,9 +31,10 @@ MOST_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What every attempt needs."""
+    """What every attempt needs; ``learnt`` is the dialer to servers that others named."""
 
     dialer: NetworkDialer
+    learnt: NetworkDialer
     memory: Memory
     prober: Prober
     store: Store
@@ -156,8 +157,9 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
 async def _connect(
     track: Track, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
+    dialer = track.learnt if candidate.is_learnt else track.dialer
     async with Patience(REACH_SECONDS, once_reached=RACE_SECONDS):
-        tunnel = await candidate.transport.connect(candidate.entry, track.dialer, account)
+        tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
             rtt = await track.prober.probe(tunnel, account, Patience())
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -89,7 +90,7 @@ class Hunter:
 
     async def hunt(self, links: Sequence[str]) -> float:
         """Seconds until servers were found or all had failed."""
-        ways = Ways(self.straight, self.straight, lambda: False)
+        ways = Ways(lambda _: self.straight, self.straight, lambda: False)
         equipment = Equipment(load_plugins().channels, ways, self.memory, self.store)
         discovery = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
         started = time.monotonic()
@@ -169,7 +170,7 @@ def circumvent(links: Sequence[str], certificate: Certificate, port: int, page: 
 
     def command(*_: object) -> list[str]:
         probe = f"http://{HOST}:{page}/generate_204"
-        options = ["--listen", f"{HOST}:{port}", "--probe-url", probe]
+        options = ["--allow-private", "--listen", f"{HOST}:{port}", "--probe-url", probe]
         trust = f"SSL_CERT_FILE={certificate.authority}"
         return ["env", trust, sys.executable, "-m", "circumvent", "run", *links, *options]
 
@@ -206,13 +207,46 @@ def server_is_not_shown(log: str) -> bool:
     return "ss://" not in log and "trust=" not in log and "secret" not in log
 
 
+def test_nobody_else_leads_us_to_services_of_this_machine(
+    operated: World, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Neither an invite's mirrors and resolvers nor the servers of a subscription."""
+    with socket.create_server((HOST, 0)) as service, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.bind((HOST, 0))
+        port, far = service.getsockname()[1], udp.getsockname()[1]
+        invite = operated.invite(
+            [
+                f"https://{HOST}:{port}/b",
+                f"https://localhost:{port}/b",
+                f"fronted+https://{HOST}:{port}/b?host=h.test",
+                f"dns:list.test?resolver=udp://{HOST}:{far}&resolver=tcp://{HOST}:{port}",
+            ]
+        )
+        links = [invite, operated.sources["subscription"]]
+        command = [sys.executable, "-m", "circumvent", "run", *links]
+        command += ["--listen", f"{HOST}:{free_port()}", "--state-dir", str(tmp_path)]
+        trust = {**own_files(tmp_path), "SSL_CERT_FILE": str(certificate.authority)}
+        with Process(command, tmp_path / "log", env=trust) as process:
+            process.await_that(
+                lambda: process.log.count("leads to this machine or a private network") >= 4,
+                "refused the servers of the list and the places of the invite",
+                timeout=30,
+            )
+        service.setblocking(False)
+        udp.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            service.accept()
+        with pytest.raises(BlockingIOError):
+            udp.recv(1)
+
+
 def test_discover_tries_sources_by_hand(
     operated: World, certificate: Certificate, tmp_path: Path
 ) -> None:
     sources = [f"--source={operated.sources[name]}" for name in ("dns", "https", "fronted")]
     answer = subprocess.run(
         [
-            *(sys.executable, "-m", "circumvent", "discover", "--json"),
+            *(sys.executable, "-m", "circumvent", "discover", "--json", "--allow-private"),
             *sources,
             f"--source={operated.dead['https']}",
             f"--key={operated.key}",

@@ -24,7 +24,7 @@ def client(extra: Sequence[str], certificate: Certificate) -> Contender:
 
     def command(endpoints: Sequence[Endpoint], port: int, _home: Path, probe_url: str) -> list[str]:
         links = [*(endpoint.link for endpoint in endpoints), *extra]
-        options = ["--listen", f"{HOST}:{port}", "--probe-url", probe_url]
+        options = ["--allow-private", "--listen", f"{HOST}:{port}", "--probe-url", probe_url]
         trust = f"SSL_CERT_FILE={certificate.authority}"
         return ["env", trust, sys.executable, "-m", "circumvent", "run", *links, *options]
 

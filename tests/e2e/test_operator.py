@@ -46,6 +46,7 @@ class Desk:
             **own_files(folder),
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "SSL_CERT_FILE": str(certificate.authority),
+            "CIRCUMVENT_ALLOW_PRIVATE": "1",
         }
 
     def type(self, command: str) -> str:

@@ -388,7 +388,7 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
     targets = [ProbeTarget.parse(f"http://{host}/204") for host in (PROBE, OTHER_PROBE)]
     memory = Memory(budget, poison=True)
     dialer = NetDialer(TlsClient())
-    track = Track(dialer, memory, Prober(targets), Store(tmp_path / "state.db"))
+    track = Track(dialer, dialer, memory, Prober(targets), Store(tmp_path / "state.db"))
     events: list[Event] = []
     pool = TunnelManager(candidates, track, events.append, PoolOptions(privacy, wanted, parallel))
     networks = [b"home"]

@@ -24,8 +24,8 @@ from circumvent.tunnels.store import Store
 
 SECRET = "correct-horse"
 USER_INFO = base64.urlsafe_b64encode(f"aes-128-gcm:{SECRET}".encode()).decode().rstrip("=")
-ANN = f"ss://{USER_INFO}@192.0.2.7:8388#Ann"
-BEN = f"trojan://{SECRET}@192.0.2.8:443?sni=example.org#Ben"
+ANN = f"ss://{USER_INFO}@ann.test:8388#Ann"
+BEN = f"trojan://{SECRET}@ben.test:443?sni=example.org#Ben"
 
 Run = Callable[..., Result]
 

@@ -143,7 +143,7 @@ def begin(tmp_path: Path) -> Iterable[Callable[..., Scene]]:
         offers: list[Sequence[str]] = []
         equipment = Equipment(
             {channel.name: channel for channel in channels},
-            Ways(straight, tunnels or straight, up),
+            Ways(lambda _: straight, tunnels or straight, up),
             memory or Memory(16 * MIB),
             store,
         )
