@@ -171,7 +171,8 @@ def _lenient_fields(lines: Iterable[bytes]) -> Headers:
     for line in lines:
         if is_ours and line.startswith((b" ", b"\t")):
             name, value = headers[-1]
-            headers[-1] = name, b"%b %b" % (value, line.translate(_LEGIBLE).strip(_BLANK))
+            more = line.translate(_LEGIBLE).strip(_BLANK)
+            headers[-1] = name, (b"%b %b" % (value, more)).strip(_BLANK)
             continue
         name, colon, value = line.partition(b":")
         name = name.rstrip(_BLANK)

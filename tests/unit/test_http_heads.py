@@ -150,7 +150,7 @@ def test_a_coding_of_requests_that_we_lack_is_named_as_such() -> None:
         (b"Content-Length \t: 5\r\n", [(b"Content-Length", b"5")]),
         (b"PHP Warning: Unable to load x in Unknown on line 0\r\nA: b\r\n", [(b"A", b"b")]),
         (b"no colon\r\n: no name\r\n(a): b\r\nA: b\r\n", [(b"A", b"b")]),
-        (b"A: b\r\n  c\r\n\td\r\nE: f\r\n", [(b"A", b"b c d"), (b"E", b"f")]),
+        (b"A: b\r\n  c\r\n\td\r\n \r\nE: f\r\n", [(b"A", b"b c d"), (b"E", b"f")]),
         (b" folded, under nothing\r\nA: b\r\n", [(b"A", b"b")]),
         (b"A: b\r\nstray\r\n Content-Length: 5\r\n", [(b"A", b"b")]),
         (b"A: b\rContent-Length: 5\x00\r\n", [(b"A", b"b Content-Length: 5")]),
