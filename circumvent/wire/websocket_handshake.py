@@ -8,11 +8,11 @@ import os
 from collections.abc import Iterable, Sequence
 
 from circumvent.errors import ProtocolError
-from circumvent.wire.http_heads import SWITCHING_PROTOCOLS, format_head, parse_answer
 
 MAX_HEAD = 16 * 1024  # what browsers and servers allow a head to have, about
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY_BYTES = 16
+_SWITCHING = 101
 
 Headers = Sequence[tuple[str, str]]
 
@@ -49,6 +49,9 @@ class ClientUpgrade:
     """The client's side; ``request`` is what to send."""
 
     def __init__(self, host: str, path: str, more: Headers = ()) -> None:
+        from circumvent.wire.http_heads import format_head, parse_answer  # noqa: PLC0415 - for few
+
+        self._parse = parse_answer
         key = new_key()
         self._accept = accept_value(key.encode())
         self._received = b""
@@ -67,7 +70,7 @@ class ClientUpgrade:
             raise _refused("the server closed the connection")
         self._received += data
         try:
-            found = parse_answer(self._received)
+            found = self._parse(self._received)
         except ProtocolError as error:
             raise _refused("the answer is not HTTP") from error
         if found is None:
@@ -75,7 +78,7 @@ class ClientUpgrade:
                 raise _refused("the answer is not HTTP")
             return None
         answer, end = found
-        if answer.status != SWITCHING_PROTOCOLS:
+        if answer.status != _SWITCHING:
             raise _refused(f"the server answered with status {answer.status}")
         self._check({name.lower(): value for name, value in answer.headers})
         return self._received[end:]
