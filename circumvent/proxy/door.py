@@ -19,6 +19,7 @@ from circumvent.proxy.visit import Dispatcher, House, Visit
 from circumvent.wire import socks4, socks5
 
 CHECKS = 4  # per limit: a client is cut at most a quarter late, and needs no timer of its own
+LOOK_SECONDS = 0.5  # how late it is noticed that a client left
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class FrontDoor:
         self._visits: set[Visit] = set()
         self._listener: Listener | None = None
         self._check: asyncio.TimerHandle | None = None
+        self._next_idle_check = 0.0
         self.addresses: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -104,13 +106,17 @@ class FrontDoor:
 
     def _plan_check(self) -> None:
         loop, options = asyncio.get_running_loop(), self._house.options
-        delay = min(options.handshake_seconds, options.idle_seconds) / CHECKS
-        self._check = loop.call_later(delay, self._cut_late_and_idle)
+        delay = min(LOOK_SECONDS, options.handshake_seconds / CHECKS, options.idle_seconds / CHECKS)
+        self._check = loop.call_later(delay, self._cut_late_and_absent)
 
-    def _cut_late_and_idle(self) -> None:
+    def _cut_late_and_absent(self) -> None:
         now, longest = time.monotonic(), self._house.options.idle_seconds
+        counts_idle = now >= self._next_idle_check
+        if counts_idle:
+            self._next_idle_check = now + longest / CHECKS
         for visit in self._visits:
-            if visit.is_late(now) or visit.idle_seconds() > longest:
+            is_idle = counts_idle and visit.idle_seconds() > longest
+            if is_idle or visit.is_late(now) or visit.has_left(now):
                 visit.cut()
         self._plan_check()
 
@@ -134,7 +140,7 @@ async def _handler(visit: Visit) -> Coroutine[None, None, None]:
         return serve_socks5(visit, opening)
     if opening == socks4.VERSION:
         return serve_socks4(visit)
-    # Imported late: it brings h11, which costs memory that SOCKS clients never need.
+    # Imported late: it costs memory that SOCKS clients never need.
     from circumvent.proxy.web import serve_http  # noqa: PLC0415
 
     return serve_http(visit)
@@ -144,7 +150,7 @@ def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
     """The SOCKS5 greeting, or the first byte of anything else, left unread."""
     if data[0] == socks5.VERSION:
         return socks5.parse_greeting(data)
-    if data[0] != socks4.VERSION and not data[:1].isalpha():
+    if data[0] != socks4.VERSION and not (data[:1].isalpha() or data[:1] in b"\r\n"):
         raise ProtocolError("neither SOCKS nor HTTP", stage="handshake")
     return data[0], 0
 

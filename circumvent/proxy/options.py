@@ -18,7 +18,7 @@ LOCALHOST = "localhost"
 MAX_CLIENTS = 1000
 # Loopback or a home network: a client that needs longer for some hundred bytes is none.
 HANDSHAKE_SECONDS = 10.0
-# Browsers send less than 8 KiB; IIS, h11 and Node.js draw the line here as well.
+# Browsers send less than 8 KiB; IIS and Node.js draw the line here as well.
 MAX_HEAD = 16 * 1024
 # Waiting mail clients speak every 29 minutes (RFC 2177); hardly anything alive is quieter.
 IDLE_SECONDS = 30 * 60.0

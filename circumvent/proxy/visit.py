@@ -14,12 +14,18 @@ from circumvent.api.exchange import receive
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import CircumventError, ProtocolError, StreamResetError
 from circumvent.memory import PAGE, Account
+from circumvent.net.readiness import Watch, watch
 from circumvent.net.tcp import TcpStream
-from circumvent.proxy.kernel import idle_seconds
+from circumvent.proxy.kernel import Peer, idle_seconds, look_at_peer, unread_bytes
 from circumvent.proxy.options import DoorOptions
 from circumvent.wire.address import Destination
 
 LINGER_SECONDS = 2.0  # for the last words to arrive; the client has long got them or is gone
+# Some send a file and close. What they said goes on its way, as long as it moves.
+DELIVERY_SECONDS = 3.0
+# For a client on another machine that said its end and then nothing, which may be both. Whoever
+# waits for an answer so long has given up: most servers and proxies do after one minute.
+HALF_CLOSED_SECONDS = 120.0
 
 T = TypeVar("T")
 
@@ -58,17 +64,51 @@ class House:
     closing: bool = False
 
 
-class Visit:
-    """A client's stream with its deadline; its methods run in the client's own task."""
+class _ClientStream(TcpStream):
+    """``is_heard_out`` once its end was read: pumps read it when all before was passed on."""
 
-    __slots__ = ("_deadline", "_sock", "house", "resting", "stream", "task")
+    __slots__ = ("is_heard_out",)
+
+    def __init__(self, sock: socket.socket, ready: Watch) -> None:
+        super().__init__(sock, ready)
+        self.is_heard_out = False
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        count = super().read_into(buffer)
+        if count == 0:
+            self.is_heard_out = True
+        return count
+
+
+class Visit:
+    """A client's stream with its deadline; its methods run in the client's own task.
+
+    ``is_tunnel`` once the client's bytes are passed on whatever they are.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_moved_at",
+        "_sock",
+        "_unread",
+        "_watch",
+        "house",
+        "is_tunnel",
+        "resting",
+        "stream",
+        "task",
+    )
 
     def __init__(self, sock: socket.socket, house: House) -> None:
         sock.setblocking(False)
         self._sock = sock
+        self._watch = watch(sock.fileno())
         self._deadline = math.inf
+        self.is_tunnel = False
+        self._unread = -1
+        self._moved_at = 0.0
         self.house = house
-        self.stream = TcpStream(sock)
+        self.stream = _ClientStream(sock, self._watch)
         self.task: asyncio.Task[None] | None = None
         self.resting = False
 
@@ -93,34 +133,57 @@ class Visit:
         """How long no data went either way."""
         return idle_seconds(self._sock)
 
+    def has_left(self, now: float) -> bool:
+        """Whether nobody is there any more; the kernel is asked only where there is a sign of it.
+
+        That is an end, or bytes that nobody reads: behind those, an end may not have got through.
+        """
+        if not (self._watch.ended or self._watch.readable):
+            return False
+        peer = look_at_peer(self._sock)
+        if peer is Peer.UNSEEN:
+            return self.idle_seconds() > HALF_CLOSED_SECONDS
+        if peer is Peer.LEFT and self.is_tunnel and not self.stream.is_heard_out:
+            return self._is_stalled(now)
+        return peer is not Peer.HERE
+
+    def _is_stalled(self, now: float) -> bool:
+        """Whether what the client left behind has stopped to move."""
+        unread = unread_bytes(self._sock)
+        if unread != self._unread:
+            self._unread, self._moved_at = unread, now
+        return now - self._moved_at > DELIVERY_SECONDS
+
     async def rest(self) -> None:
-        """Wait for the client's next message, without deadline; ``drain`` may cut a rest."""
+        """Wait for the client's next message, without deadline; ``drain`` may cut a rest.
+
+        Empty lines are none: some clients send one behind the body of a POST (RFC 9112 §2.2).
+        """
         self.relax()
         self.resting = True
-        await self._peek(1)
+        while (come := await self._peek(PAGE)) and not come.strip(b"\r\n"):
+            self.stream.discard(len(come))
         self.resting = False
         self.hurry(self.house.options.handshake_seconds)
 
     async def take(self, parse: Callable[[bytes], tuple[T, int] | None], limit: int) -> T:
         """Read one message of at most ``limit`` bytes, and not a byte more.
 
-        Raises ProtocolError when the client sends something else or leaves, StreamResetError.
+        As long as a part is missing the rest of it stays in the kernel. Raises ProtocolError when
+        the client sends something else or leaves, StreamResetError.
         """
-        held = b""
         while True:
-            fresh = await self._peek(limit - len(held))
-            if not fresh:
-                raise ProtocolError("the client left in the middle", stage="handshake")
-            found = parse(held + fresh)
+            come = await self._peek(limit)
+            found = parse(come) if come else None
             if found is not None:
                 message, length = found
-                self.stream.discard(max(0, length - len(held)))
+                self.stream.discard(length)
                 return message
-            # Without its end, all that came belongs to the message.
-            self.stream.discard(len(fresh))
-            held += fresh
-            if len(held) >= limit:
+            if not come or self.stream.ended:
+                raise ProtocolError("the client left in the middle", stage="handshake")
+            if len(come) >= limit:
                 raise ProtocolError("the client's message never ends", stage="handshake")
+            self._watch.drained()  # until more is there
 
     async def say(self, reply: bytes) -> None:
         """Send ``reply``; raises StreamResetError.
@@ -163,6 +226,7 @@ class Visit:
     ) -> None:
         """Carry the client to ``destination``, or tell it why not."""
         self.relax()
+        self.is_tunnel = True
         accepted = False
 
         async def accept() -> None:

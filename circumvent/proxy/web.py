@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 
-import h11
-
-from circumvent.api.exchange import receive
 from circumvent.errors import (
+    BudgetError,
     CircumventError,
     DestinationError,
     NoTunnelError,
     ProtocolError,
     Reason,
+    UnsupportedError,
 )
 from circumvent.proxy.forward import Exchange
 from circumvent.proxy.options import Credentials
 from circumvent.proxy.visit import Visit
 from circumvent.wire.address import Destination
+from circumvent.wire.http_bodies import ANSWER, REQUEST
+from circumvent.wire.http_heads import Request, parse_request
 from circumvent.wire.http_proxy import (
     CONNECTION_ESTABLISHED,
     Target,
@@ -27,11 +28,6 @@ from circumvent.wire.http_proxy import (
     plain_response,
 )
 
-# What one exchange between a client and an origin holds outside the arena at worst. Measured with
-# heads of 16 KiB in 140 fields and full pieces of body, both ways: 270 KiB at the peak.
-EXCHANGE_COST = 288 * 1024
-
-_HEAD_END = re.compile(rb"\n\r?\n")
 _CHALLENGE = (b"Proxy-Authenticate", b'Basic realm="circumvent", charset="UTF-8"')
 _ALLOW = (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")
 _STATUS = {
@@ -44,7 +40,10 @@ _STATUS = {
     503: b"503 Service Unavailable",
     504: b"504 Gateway Timeout",
 }
-BAD_REQUEST = 400
+_STATUS_OF_STAGE = {REQUEST: 400, ANSWER: 502}
+_OUT_OF_MEMORY = (
+    "circumvent is out of memory: close other connections, or give it more (memory = ...)"
+)
 
 
 class _RefusedError(ProtocolError):
@@ -62,7 +61,6 @@ async def serve_http(visit: Visit) -> None:
     except _RefusedError as refused:
         await visit.farewell(refused.response)
         return
-    # h11 is gone from memory by now, however long the tunnel lasts.
     if destination is None:
         await visit.farewell(b"")
     else:
@@ -71,99 +69,80 @@ async def serve_http(visit: Visit) -> None:
 
 async def _serve_requests(visit: Visit) -> Destination | None:
     """Serve plain requests; the destination once one is a CONNECT, None when all is over."""
-    options = visit.house.options
-    server = h11.Connection(h11.SERVER, max_incomplete_event_size=options.max_head - 1)
     while True:
-        request = await _next_request(visit, server)
-        if request is None:
+        # Of a request nothing is kept but this, however long the answer takes.
+        wanted = await _next_wish(visit)
+        if not isinstance(wanted, Exchange):
+            return wanted
+        if not await _forward(visit, wanted):
             return None
-        _check_credentials(options.credentials, request)
-        if request.method == b"CONNECT":
-            return _tunnel_destination(server, request)
-        await _forward(visit, server, request)
-        if server.our_state is not h11.DONE or server.their_state is not h11.DONE:
-            return None
-        server.start_next_cycle()
-        if not server.trailing_data[0]:
-            await visit.rest()
+        await visit.rest()
 
 
-async def _next_request(visit: Visit, server: h11.Connection) -> h11.Request | None:
-    """The next head, or None when the client left."""
+async def _next_wish(visit: Visit) -> Exchange | Destination | None:
+    """What the next request asks for; None when the client left."""
+    limit = visit.house.options.max_head
     try:
-        while (event := server.next_event()) is h11.NEED_DATA:
-            server.receive_data(await _more_head(visit, server))
-    except h11.RemoteProtocolError as error:
-        status = error.error_status_hint
-        known = status if status in _STATUS else BAD_REQUEST
-        raise _RefusedError(known, "the request is not proper HTTP/1.1") from error
+        request = await visit.take(partial(_parse_head, limit=limit), limit)
+    except _RefusedError:
+        raise
     except ProtocolError:
         return None
     visit.relax()
-    return event if isinstance(event, h11.Request) else None
+    _check_credentials(visit.house.options.credentials, request)
+    try:
+        if request.method == b"CONNECT":
+            return _tunnel_destination(request)
+        return Exchange(visit, request, _target(request))
+    except ProtocolError as error:
+        raise _as_refusal(error) from error
 
 
-async def _more_head(visit: Visit, server: h11.Connection) -> bytes:
-    """A whole head without the byte behind it: that may belong to a tunnel's payload."""
-    if server.trailing_data[0]:  # a pipelined head began in what was read as a body
-        return await receive(visit.stream, visit.house.account)
-    limit = visit.house.options.max_head
-
-    def parse_head(data: bytes) -> tuple[bytes, int] | None:
-        end = _HEAD_END.search(data)
-        length = end.end() if end else len(data)
-        return (data[:length], length) if end or length >= limit else None
-
-    return await visit.take(parse_head, limit)
+def _parse_head(data: bytes, limit: int) -> tuple[Request, int] | None:
+    try:
+        found = parse_request(data)
+    except (ProtocolError, UnsupportedError) as error:
+        raise _as_refusal(error) from error
+    if found is None and len(data) >= limit:
+        raise _RefusedError(431, f"the request's head is longer than {limit} bytes")
+    return found
 
 
-def _check_credentials(credentials: Credentials | None, request: h11.Request) -> None:
+def _check_credentials(credentials: Credentials | None, request: Request) -> None:
     if credentials is None:
         return
     for name, value in request.headers:
-        if name == b"proxy-authorization":
+        if name.lower() == b"proxy-authorization":
             shown = parse_basic(value)
             if shown is not None and credentials.match(*shown):
                 return
     raise _RefusedError(407, "this proxy wants a user name and a password", _CHALLENGE)
 
 
-def _tunnel_destination(server: h11.Connection, request: h11.Request) -> Destination:
-    try:
-        destination = parse_authority(request.target)
-    except ProtocolError as error:
-        raise _RefusedError(BAD_REQUEST, str(error)) from error
-    server.next_event()
-    if server.trailing_data[0]:
-        raise _RefusedError(BAD_REQUEST, "a CONNECT must not follow in one breath")
-    return destination
+def _tunnel_destination(request: Request) -> Destination:
+    if not request.body.is_over:
+        raise ProtocolError("a CONNECT has no body", stage=REQUEST)
+    return parse_authority(request.target)
 
 
-def _target(request: h11.Request) -> Target:
+def _target(request: Request) -> Target:
     if request.method == b"TRACE":  # it would send the client's cookies back to a script
         raise _RefusedError(405, "TRACE is not served", _ALLOW)
-    try:
-        return parse_absolute(request.target, request.method)
-    except ProtocolError as error:
-        raise _RefusedError(BAD_REQUEST, str(error)) from error
+    return parse_absolute(request.target, request.method)
 
 
-async def _forward(visit: Visit, server: h11.Connection, request: h11.Request) -> None:
-    """Fetch from the origin; raises _RefusedError only while nothing was answered."""
-    target = _target(request)
-    account = visit.house.account
-    await account.reserve(EXCHANGE_COST)
+async def _forward(visit: Visit, exchange: Exchange) -> bool:
+    """Whether the client may ask again; raises _RefusedError only while nothing was answered."""
     try:
-        origin = await visit.house.dispatcher.open(target.destination)
-        await Exchange(visit, server, origin).run(request, target)
+        return await exchange.run(await visit.house.dispatcher.open(exchange.destination))
     except CircumventError as error:
-        if server.our_state is not h11.SEND_RESPONSE:
+        if exchange.is_answered:
             raise
-        if server.their_state is h11.ERROR:
-            raise _RefusedError(BAD_REQUEST, "the request broke off") from error
-        raise _RefusedError(*_explained(error)) from error
-    finally:
-        account.discharge(EXCHANGE_COST)
+        raise _as_refusal(error) from error
+
+
+def _as_refusal(error: CircumventError) -> _RefusedError:
+    return error if isinstance(error, _RefusedError) else _RefusedError(*_explained(error))
 
 
 def _refusal(error: CircumventError) -> bytes:
@@ -177,4 +156,10 @@ def _explained(error: CircumventError) -> tuple[int, str]:
         return (504 if error.reason is Reason.TIMED_OUT else 502), str(error)
     if isinstance(error, NoTunnelError):
         return 503, "no tunnel is up"
+    if isinstance(error, BudgetError):
+        return 503, _OUT_OF_MEMORY
+    if isinstance(error, UnsupportedError):
+        return 501, str(error)
+    if error.stage in _STATUS_OF_STAGE:
+        return _STATUS_OF_STAGE[error.stage], str(error)
     return 502, "the tunnel failed before the destination answered"

@@ -42,6 +42,10 @@ async def carry(relay: Relay, client: PeekStream) -> bool:
         answered = await _down(relay, client)
         if answered:
             await up
+    except asyncio.CancelledError:
+        if up.done() and not up.cancelled() and relay.error is None:
+            await relay.stream.aclose()  # all that the client said may be still on its way
+        raise
     finally:
         if not up.done():
             up.cancel()

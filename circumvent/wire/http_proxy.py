@@ -4,38 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from circumvent.errors import ProtocolError
 from circumvent.wire.address import Destination
+from circumvent.wire.http_bodies import FRAMING
+from circumvent.wire.http_heads import Headers, format_head, tokens
 from circumvent.wire.requested import requested_destination
 
 HTTP_PORT = 80
 MAX_PORT_DIGITS = 5
 _SCHEME = b"http://"
 
-Headers = list[tuple[bytes, bytes]]
-
 CONNECTION_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
-# RFC 9110 §7.6.1, and the names that clients use though no RFC does. Trailers are dropped, which
-# RFC 9110 §6.5.1 allows, so neither are they announced. Transfer-Encoding is not here: it goes
-# with the framing of the message.
+# RFC 9110 §7.6.1, and the names that clients use though no RFC does. Transfer-Encoding is not here:
+# it goes with the framing of the message.
 HOP_BY_HOP: Final = frozenset(
     (
         b"connection",
         b"proxy-connection",
         b"keep-alive",
         b"te",
-        b"trailer",
         b"upgrade",
         b"proxy-authorization",
         b"proxy-authenticate",
         b"proxy-authentication-info",
     )
 )
-FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class Target(NamedTuple):
@@ -80,35 +76,27 @@ def parse_basic(value: bytes) -> tuple[bytes, bytes] | None:
     return username, password
 
 
-def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers that a proxy passes on (RFC 9110 §7.6.1).
-
-    A Content-Length beside a Transfer-Encoding is dropped: two proxies that disagree about the
-    length of a message are how requests are smuggled (RFC 9112 §6.3).
-    """
-    listed = list(headers)
-    named = connection_options(listed) - FRAMING
-    dropped = HOP_BY_HOP | named
-    if any(name.lower() == b"transfer-encoding" for name, _ in listed):
-        dropped |= {b"content-length"}
-    return [(name, value) for name, value in listed if name.lower() not in dropped]
+def end_to_end(headers: Headers) -> Headers:
+    """The headers that a proxy passes on (RFC 9110 §7.6.1)."""
+    dropped = HOP_BY_HOP.union(tokens(headers, b"connection")) - FRAMING
+    return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 
-def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """The lower-case tokens of all Connection headers."""
-    return frozenset(
-        token.strip().lower()
-        for name, value in headers
-        if name.lower() == b"connection"
-        for token in value.split(b",")
-    )
+def without(headers: Headers, unwanted: bytes) -> Headers:
+    """The headers but for those of that (lower-case) name."""
+    return [(name, value) for name, value in headers if name.lower() != unwanted]
 
 
-def upgrade_of(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+def wants_close(headers: Headers) -> bool:
+    """Whether a client will ask nothing more on its connection."""
+    options = tokens(headers, b"connection") + tokens(headers, b"proxy-connection")
+    return b"close" in options
+
+
+def upgrade_of(headers: Headers) -> Headers:
     """The headers that ask for (or grant) another protocol, or none (RFC 9110 §7.8)."""
-    listed = list(headers)
-    wanted = [value for name, value in listed if name.lower() == b"upgrade"]
-    if not wanted or b"upgrade" not in connection_options(listed):
+    wanted = [value for name, value in headers if name.lower() == b"upgrade"]
+    if not wanted or b"upgrade" not in tokens(headers, b"connection"):
         return []
     return [(b"Connection", b"Upgrade"), (b"Upgrade", b", ".join(wanted))]
 
@@ -122,8 +110,7 @@ def plain_response(status: bytes, text: str, *extra: tuple[bytes, bytes]) -> byt
         (b"Connection", b"close"),
         *extra,
     ]
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return b"HTTP/1.1 %b\r\n%b\r\n%b" % (status, lines, body)
+    return format_head(b"HTTP/1.1 " + status, headers) + body
 
 
 def _unbracketed(host: bytes) -> bytes:

@@ -46,21 +46,20 @@ def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]
 
 
 class ClientUpgrade:
-    """The client's side; an answer is read by ``h11``, imported when it is needed.
-
-    ``request`` is what to send.
-    """
+    """The client's side; ``request`` is what to send."""
 
     def __init__(self, host: str, path: str, more: Headers = ()) -> None:
-        import h11  # noqa: PLC0415 - only who upgrades needs it
+        from circumvent.wire.http_heads import format_head, parse_answer  # noqa: PLC0415 - for few
 
+        self._parse = parse_answer
         key = new_key()
         self._accept = accept_value(key.encode())
-        self._h11 = h11
-        self._connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self._received = b""
         headers = request_headers(host, key, more)
-        request = h11.Request(method="GET", target=path, headers=headers)
-        self.request = self._connection.send(request) or b""
+        self.request = format_head(
+            f"GET {path} HTTP/1.1".encode(),
+            ((name.encode(), value.encode()) for name, value in headers),
+        )
 
     def receive(self, data: bytes) -> bytes | None:
         """What follows the answer, once it is there; None while it is not.
@@ -69,18 +68,20 @@ class ClientUpgrade:
         """
         if not data:
             raise _refused("the server closed the connection")
+        self._received += data
         try:
-            self._connection.receive_data(data)
-            event = self._connection.next_event()
-        except self._h11.RemoteProtocolError as error:
+            found = self._parse(self._received)
+        except ProtocolError as error:
             raise _refused("the answer is not HTTP") from error
-        if event is self._h11.NEED_DATA:
+        if found is None:
+            if len(self._received) > MAX_HEAD:
+                raise _refused("the answer is not HTTP")
             return None
-        assert isinstance(event, self._h11.InformationalResponse | self._h11.Response)  # noqa: S101
-        if event.status_code != _SWITCHING:
-            raise _refused(f"the server answered with status {event.status_code}")
-        self._check(dict(event.headers))
-        return self._connection.trailing_data[0]
+        answer, end = found
+        if answer.status != _SWITCHING:
+            raise _refused(f"the server answered with status {answer.status}")
+        self._check({name.lower(): value for name, value in answer.headers})
+        return self._received[end:]
 
     def _check(self, headers: dict[bytes, bytes]) -> None:
         upgraded = headers.get(b"upgrade", b"").lower() == b"websocket"

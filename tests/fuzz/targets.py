@@ -15,7 +15,7 @@ from circumvent.errors import BundleError, LinkError, ProtocolError, Unsupported
 from circumvent.memory import Memory
 from circumvent.session.engine import Engine
 from circumvent.session.limits import Limits
-from circumvent.wire import dns_chunks, sealing
+from circumvent.wire import dns_chunks, http_heads, sealing
 from circumvent.wire.bundle import (
     OPEN_TYPE,
     Bundle,
@@ -28,6 +28,7 @@ from circumvent.wire.bundle import (
 )
 from circumvent.wire.dsse import Envelope
 from circumvent.wire.hello import format_hello, parse_answer, parse_hello
+from circumvent.wire.http_bodies import ANSWER, REQUEST, Body, Chunked
 from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
 from circumvent.wire.links import format_link, parse_link
@@ -176,6 +177,61 @@ def session(data: bytes) -> None:
     assert account.held <= limits.send + limits.receive
 
 
+def http_request(data: bytes) -> None:
+    """What a program on this machine asks for; whoever gets it written out reads the same."""
+    with suppress(ProtocolError, UnsupportedError):
+        if found := http_heads.parse_request(data):
+            request, end = found
+            assert end <= len(data)
+            first = b"%b %b HTTP/1.%d" % (request.method, request.target, not request.is_old)
+            again = http_heads.format_head(first, request.headers)
+            assert again.count(b"\n") == again.count(b"\r") == len(request.headers) + 2
+            read = http_heads.parse_request(again + b"GET ")
+            assert read
+            assert read[1] == len(again)
+            assert (read[0].headers, type(read[0].body)) == (request.headers, type(request.body))
+
+
+def http_answer(data: bytes) -> None:
+    """What any destination answers."""
+    for to_head in (False, True):
+        with suppress(ProtocolError):
+            if found := http_heads.parse_answer(memoryview(data), to_head=to_head):
+                answer, end = found
+                assert end <= len(data)
+                first = b"HTTP/1.1 %d %b" % (answer.status, answer.reason)
+                again = http_heads.format_head(first, answer.headers)
+                assert again.count(b"\n") == again.count(b"\r") == len(answer.headers) + 2
+                read = http_heads.parse_answer(again + b"HTTP", to_head=to_head)
+                assert read
+                assert read[1] == len(again)
+                assert (read[0].headers, read[0].reason) == (answer.headers, answer.reason)
+
+
+def http_chunks(data: bytes) -> None:
+    """A body in chunks, which must end at the same place however it is cut into pieces."""
+    for stage in (REQUEST, ANSWER):
+        for unwraps in (False, True):
+            results = []
+            for size in (3, len(data) or 1):
+                body = Chunked(stage)
+                body.unwraps = unwraps
+                results.append(_pieces(body, data, size))
+            assert results[0] == results[1]
+
+
+def _pieces(body: Body, data: bytes, size: int) -> tuple[bytes, bool] | None:
+    passed = b""
+    for at in range(0, len(data), size):
+        piece = memoryview(bytearray(data[at : at + size]))
+        if not body.is_over:
+            try:
+                passed += piece[: body.take(piece)]
+            except ProtocolError:
+                return None
+    return passed, body.is_over
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -192,6 +248,9 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         hello,
         opening,
         session,
+        http_request,
+        http_answer,
+        http_chunks,
     )
 }
 

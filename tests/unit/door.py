@@ -58,8 +58,9 @@ class DirectDispatcher:
                 tasks.create_task(pump(far, client, self.account, self._moved))
         except* CircumventError:
             client.abort()
-        finally:
             far.abort()
+        finally:
+            await far.aclose()
 
     def _moved(self, count: int) -> None:
         """Nobody counts here."""

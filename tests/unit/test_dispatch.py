@@ -553,6 +553,30 @@ async def say_big(browser: Browser) -> None:
 
 
 class TestLeaving:
+    async def test_what_a_client_said_in_full_arrives_although_it_is_cut(
+        self, tmp_path: Path
+    ) -> None:
+        async def slow(visit: Visit) -> None:
+            sock: socket.socket = visit.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+            await never_answer(visit)
+
+        said = BIG[: 250 << 10]  # more than the server takes before it reads, less than we send
+        async with nodes(1, {SITE: slow}) as (node,), house(all_of([node]), tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            browser = await home.visit(SITE)
+            await until(lambda: bool(node.visits_to(SITE)))
+            node.freeze()
+            before = tunnel.bytes_up
+            await browser.say(said)
+            browser.writer.write_eof()
+            await until(lambda: tunnel.bytes_up - before == len(said))
+            await asyncio.sleep(0.02)  # for the end behind it
+            browser.served.cancel()
+            await asyncio.wait([browser.served])
+            node.thawed.set()
+            await until(lambda: node.visits_to(SITE)[0].heard == said)
+
     @pytest.mark.parametrize("talk", [never_answer, echo, greet])
     @pytest.mark.parametrize("say", [say_nothing, say_hello, say_post, say_big])
     @pytest.mark.parametrize("after", [0.0, 0.06])

@@ -2,15 +2,20 @@
 
 import asyncio
 import hashlib
+import socket
 from collections.abc import Awaitable, Callable
+from urllib.parse import quote, unquote_to_bytes
 
 import h11
 import pytest
 
+from circumvent.errors import BudgetError
+from circumvent.proxy import forward
 from circumvent.proxy.options import DoorOptions
-from tests.unit.door import CREDENTIALS, SITE, Caller, destination, home
+from tests.unit.door import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
 
 BIG = 3_000_000
+TRAILED = b"5\r\nhello\r\n" * 3 + b"0\r\nX: y\r\n\r\n"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter, bytes], Awaitable[None]]
 
 
@@ -48,9 +53,7 @@ async def early(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: bytes
 
 
 async def chunked(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: bytes) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n")
-    writer.write(b"5\r\nhello\r\n" * 3)
-    writer.write(b"0\r\nX: y\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + TRAILED)
 
 
 async def until_close(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: bytes) -> None:
@@ -84,6 +87,18 @@ async def hop_by_hop(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: 
     )
 
 
+async def odd(__: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes) -> None:
+    """Say what the query says, and leave as it says."""
+    words = unquote_to_bytes(head.split(b" ", 2)[1].partition(b"?")[2])
+    words, resets, _ = words.partition(b"RESET")
+    writer.write(words)
+    await writer.drain()
+    if resets:
+        sock: socket.socket = writer.get_extra_info("socket")
+        await asyncio.sleep(0.02)  # a reset overtakes what is not read yet
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
 async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _: bytes) -> None:
     writer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nready "
@@ -103,6 +118,7 @@ ROUTES: dict[bytes, Handler] = {
     b"/204": no_content,
     b"/304": not_modified,
     b"/hop": hop_by_hop,
+    b"/odd": odd,
     b"/upgrade": upgrade,
 }
 
@@ -196,15 +212,18 @@ async def test_a_big_body_comes_down_to_a_slow_reader_within_the_budget() -> Non
 
 async def test_the_framing_fits_the_client() -> None:
     async with destination(site) as port, home() as house:
-        for path, body in (("/chunked", b"hello" * 3), ("/old", b"old style")):
+        expected = {
+            ("/chunked", "1.1"): (b"Transfer-Encoding: chunked", TRAILED),
+            ("/chunked", "1.0"): (b"Connection: close", b"hello" * 3),
+            ("/old", "1.1"): (b"Connection: close", b"old style"),
+            ("/old", "1.0"): (b"Connection: close", b"old style"),
+        }
+        for (path, version), (framing, body) in expected.items():
             caller = await house.knock()
-            await caller.say(ask(port, path))
-            response, got = await answer(caller)
-            assert (b"transfer-encoding", b"chunked") in list(response.headers)
-            assert got == body
-            await caller.say(ask(port, path, version="1.0"))
+            await caller.say(ask(port, path, version=version))
+            caller.writer.write_eof()  # all is asked, which is not to leave
             head, _, got = (await caller.hear_out()).partition(b"\r\n\r\n")
-            assert b"chunked" not in head
+            assert head.split(b"\r\n") == [b"HTTP/1.1 200 OK", framing]
             assert got == body
             caller.hang_up()
 
@@ -304,6 +323,237 @@ async def test_a_broken_request_body_is_a_bad_request() -> None:
         response, _ = await answer(caller)
         assert response.status_code == 400
         caller.hang_up()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+COOKIES = b"".join(b"Set-Cookie: c%d=%b\r\n" % (number, b"v" * 3000) for number in range(80))
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        (
+            OK + b"X-Odd : 1\r\nPHP Warning: x\r\nContent-Length: 2\r\n\r\nok",
+            OK + b"X-Odd: 1\r\nContent-Length: 2\r\n\r\nok",
+        ),
+        (
+            b"\r\nhttp/1.0 200\nContent-Length: 2, 2\n\nok and more that is not meant",
+            b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nok",
+        ),
+        (
+            OK
+            + b"Transfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n02 ;a\r\nok\r\n0\r\n\r\n+",
+            OK + b"Transfer-Encoding: chunked\r\n\r\n02 ;a\r\nok\r\n0\r\n\r\n",
+        ),
+        (
+            b"HTTP/1.1 103 Soon\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nokRESET",
+            b"HTTP/1.1 103 Soon\r\nLink: x\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok",
+        ),
+        (
+            OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\nRESET",
+            OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        ),
+        (b"HTTP/1.1 204 No\r\nContent-Length: 2\r\n\r\nno", b"HTTP/1.1 204 No\r\n\r\n"),
+    ],
+)
+async def test_an_odd_answer_is_written_out_plainly_and_the_next_one_is_its_own(
+    sent: bytes, seen: bytes
+) -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, f"/odd?{quote(sent)}"))
+        assert await caller.hear(len(seen)) == seen
+        await caller.say(ask(port, "/304", "Connection: close"))
+        assert (await caller.hear_out()).startswith(b"HTTP/1.1 304 Not Modified\r\n")
+        caller.hang_up()
+
+
+@pytest.mark.parametrize(
+    ("sent", "text"),
+    [
+        (b"", b"there is none"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"ends before its head does"),
+        (b"SSH-2.0-x\r\n", b"not of the form HTTP/1.1 STATUS REASON"),
+        (b"HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", b"nobody asked for"),
+        (OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", b"different lengths"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nSSH-2.0-x\r\n", b"not of the form"),
+    ],
+)
+async def test_an_answer_that_is_no_http_is_the_fault_of_the_destination(
+    sent: bytes, text: bytes
+) -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, f"/odd?{quote(sent)}"))
+        said = await caller.hear_out()
+        assert b"HTTP/1.1 502 Bad Gateway\r\n" in said
+        assert b"the destination's answer is not proper HTTP" in said
+        assert text in said
+        assert b"tunnel" not in said
+        caller.hang_up()
+
+
+async def test_a_stream_that_breaks_before_the_answer_is_blamed_on_the_tunnel() -> None:
+    async with destination(cut_short) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, "/"))
+        assert b"the tunnel failed" in await caller.hear_out()
+        caller.hang_up()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        OK + b"\r\nit goes on untilRESET",
+        OK + b"Content-Length: 9\r\n\r\nshort",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nlonger\r\n0\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_was_cut_ends_in_a_reset(sent: bytes) -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, f"/odd?{quote(sent)}"))
+        with pytest.raises(ConnectionResetError):
+            await caller.hear_out()
+
+
+async def test_a_long_head_comes_in_many_pieces() -> None:
+    async def spell(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        words = OK + COOKIES + b"Content-Length: 2\r\n\r\nok"
+        for at in range(0, len(words), 40_000):
+            writer.write(words[at : at + 40_000])
+            await writer.drain()
+            await asyncio.sleep(0.001)
+
+    async with destination(spell) as port, home() as house:
+        before = house.memory.leased
+        caller = await house.knock()
+        await caller.say(ask(port, "/"))
+        seen = OK + COOKIES + b"Content-Length: 2\r\n\r\nok"
+        assert await caller.hear(len(seen)) == seen
+        assert house.memory.leased == before
+        caller.hang_up()
+
+
+@pytest.mark.parametrize(("size", "status"), [(300_000, b"502"), (200_000, b"503")])
+async def test_a_head_without_end_or_without_memory_is_told(size: int, status: bytes) -> None:
+    async def drone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK + b"X: " + b"y" * size)
+        await reader.read()
+
+    async with destination(drone) as port, home() as house:
+        account = house.memory.accounts["front door"]
+        if status == b"503":
+            account.limit = account.durable + 100_000
+        caller = await house.knock()
+        await caller.say(ask(port, "/"))
+        said = await caller.hear_out()
+        assert said.startswith(b"HTTP/1.1 " + status)
+        assert (b"256 KiB" if status == b"502" else b"out of memory") in said
+        caller.hang_up()
+
+
+async def test_a_head_that_stops_half_way_is_not_kept_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"X: ")
+        await reader.read()
+
+    monkeypatch.setattr(forward, "HEAD_SECONDS", 0.02)
+    async with destination(stop) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, "/"))
+        assert b"HTTP/1.1 504 " in await caller.hear_out()
+        caller.hang_up()
+
+
+async def test_without_memory_for_a_stream_the_client_hears_what_to_do() -> None:
+    async with home() as house:
+        house.dispatcher.failure = BudgetError("no room")
+        for request in (ask(80, "/"), f"CONNECT {SITE}:80 HTTP/1.1\r\n\r\n".encode()):
+            caller = await house.knock()
+            await caller.say(request)
+            said = await caller.hear_out()
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"out of memory: close other connections, or give it more" in said
+            caller.hang_up()
+
+
+async def test_an_old_client_hears_nothing_before_the_answer() -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        early_hints = quote(b"HTTP/1.1 103 Soon\r\n\r\n" + OK + b"Content-Length: 2\r\n\r\nok")
+        await caller.say(ask(port, f"/odd?{early_hints}", version="1.0"))
+        seen = OK + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
+        assert await caller.hear_out() == seen
+        caller.hang_up()
+
+
+async def test_a_target_goes_on_with_its_raw_bytes() -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, "/ü/文件"))
+        _, seen = await answer(caller)
+        assert seen.startswith("GET /ü/文件 HTTP/1.1\r\n".encode())
+        caller.hang_up()
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 3", "Transfer-Encoding: chunked"])
+async def test_what_follows_a_body_is_the_next_request(framing: str) -> None:
+    async with destination(site) as port, home() as house:
+        body = b"abc" if "Length" in framing else b"3\r\nabc\r\n0\r\nA: b\r\n\r\n"
+        post = ask(port, "/sum", framing, method="POST") + body + b"\r\n"
+        tunnel = f"CONNECT {SITE}:{port} HTTP/1.1\r\n\r\n".encode()
+        caller = await house.knock()
+        await caller.say(b"\r\n" + post + post + tunnel + b"GET /204 HTTP/1.1\r\n\r\n")
+        for _ in range(2):
+            _, digest = await answer(caller)
+            assert digest.decode() == hashlib.sha256(b"abc").hexdigest()
+        assert b" 200 " in await caller.reader.readuntil(b"\r\n\r\n")
+        assert b" 204 " in await caller.reader.readuntil(b"\r\n\r\n")
+        caller.hang_up()
+
+
+@pytest.mark.parametrize(
+    "body", [b"5\r\nabc\r\n0\r\n\r\n", b"3\nabc\n0\n\n", b"0\r\nHost: x\r\n\r\n"]
+)
+async def test_a_misframed_body_never_becomes_another_request(body: bytes) -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        smuggled = ask(port, "/a")
+        await caller.say(
+            ask(port, "/sum", "Transfer-Encoding: chunked", method="POST") + body + smuggled
+        )
+        assert (await caller.hear_out()).startswith(b"HTTP/1.1 400 ")
+        assert len(house.dispatcher.asked) == 1
+        caller.hang_up()
+
+
+async def test_a_body_that_its_client_breaks_off_is_a_bad_request() -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, "/sum", "Content-Length: 9", method="POST") + b"half")
+        caller.writer.write_eof()
+        assert (await caller.hear_out()).startswith(b"HTTP/1.1 400 ")
+        caller.hang_up()
+
+
+async def test_while_draining_every_answer_says_that_it_is_the_last() -> None:
+    async with destination(site) as port, home() as house:
+        caller = await house.knock()
+        await caller.say(ask(port, "/sum", "Content-Length: 3", method="POST"))
+        await asyncio.sleep(0.02)
+        drained = asyncio.create_task(house.door.drain())
+        await asyncio.sleep(0)
+        await caller.say(b"abc")
+        assert b"\r\nConnection: close\r\n" in await caller.hear_out()
+        caller.hang_up()
+        await asyncio.wait_for(drained, 5)
 
 
 async def test_clients_may_leave_at_any_point() -> None:

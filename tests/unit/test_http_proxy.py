@@ -95,11 +95,6 @@ def test_a_connection_header_cannot_name_the_framing() -> None:
     assert end_to_end(headers) == [(b"Content-Length", b"5")]
 
 
-def test_chunked_beats_a_length() -> None:
-    headers = [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked")]
-    assert end_to_end(headers) == [(b"Transfer-Encoding", b"chunked")]
-
-
 def test_an_upgrade_needs_both_headers() -> None:
     upgrade = (b"Upgrade", b"websocket")
     assert upgrade_of([upgrade]) == []
