@@ -11,6 +11,7 @@ import msgspec
 
 from circumvent.cli import text
 from circumvent.cli.options import json_option
+from circumvent.cli.output import never_wait
 from circumvent.cli.qr import qr_code
 from circumvent.control import inquire
 from circumvent.errors import ConfigError
@@ -104,6 +105,7 @@ def run(*, directory: Path, as_json: bool, verbose: bool) -> None:
     """
     from circumvent.cli.relay_running import run_until_signalled  # noqa: PLC0415 - as above
 
+    never_wait()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     home = RelayHome.load(directory)
     if home.config.egress.allow_private:
