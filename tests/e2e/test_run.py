@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,8 +20,10 @@ from threading import Thread
 import pytest
 
 from tests.peers import socks
+from tests.peers.process import accepts, free_port, with_file_over
 
 SOON = 5.0  # seconds in which a loopback thing has to happen
+SILENT = "127.0.0.54"  # where a name server hears and does not answer
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -171,6 +174,99 @@ def test_a_terminal_shows_the_tunnels_live(environment: dict[str, str]) -> None:
     assert process.returncode == 0
 
 
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def stopped_terminal() -> Iterator[int]:
+    """As after Ctrl-S."""
+    ours, theirs = os.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)
+    yield theirs
+    os.close(ours)
+
+
+@contextmanager
+def vanished_terminal() -> Iterator[int]:
+    ours, theirs = os.openpty()
+    os.close(ours)
+    yield theirs
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+
+
+@contextmanager
+def full_disk() -> Iterator[int]:
+    yield os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("place", [stopped_terminal, vanished_terminal, full_pipe, full_disk])
+def test_where_nobody_reads_traffic_goes_on_and_the_end_comes(
+    environment: dict[str, str], origin: int, place: Callable[[], AbstractContextManager[int]]
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--verbose"]
+    command += ["--listen", f"127.0.0.1:{port}"]
+    with (
+        place() as output,
+        ended(subprocess.Popen(command, env=environment, stdout=output, stderr=output)) as process,
+    ):
+        os.close(output)
+        assert eventually(lambda: accepts("127.0.0.1", port))
+        for _ in range(2):
+            with (
+                socks.connect(port, "127.0.0.1", origin) as stream,
+                socks.get(stream, "/") as response,
+            ):
+                assert response.status == 204
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+
+
+def test_without_standard_streams_it_runs_all_the_same(environment: dict[str, str]) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--verbose"]
+    command += ["--listen", f"127.0.0.1:{port}"]
+    closing = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
+    with ended(subprocess.Popen([*closing, *command], env=environment)) as process:
+        assert eventually(lambda: accepts("127.0.0.1", port))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("charset", ["koi8-r", "ascii:strict"])
+def test_a_charset_that_lacks_a_character_is_no_reason_to_stop(
+    environment: dict[str, str], charset: str
+) -> None:
+    environment |= {"PYTHONIOENCODING": charset}
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--listen", "127.0.0.1:0"]
+    with ended(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)) as process:
+        assert process.stdout is not None
+        shown = b""
+        while b"tunnel up" not in shown:
+            shown += process.stdout.readline()
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+    assert b"racing 1 server" in shown
+
+
 def test_status_tells_about_the_running_client(running: Running) -> None:
     status = json.loads(running.command("status", "--json").stdout)["listen"]
     assert status == f"127.0.0.1:{running.port}"
@@ -245,6 +341,22 @@ def test_the_second_signal_stops_at_once(running: Running, origin: int) -> None:
         running.await_event("draining")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(SOON) == 130
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_end(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(f"nameserver {SILENT}\n")
+    command = [sys.executable, "-m", "circumvent", "run", "trojan://secret@server.example:443"]
+    command = with_file_over("/etc/resolv.conf", file, [*command, "--listen", "127.0.0.1:0"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((SILENT, 53))
+        server.settimeout(SOON)
+        with ended(subprocess.Popen(command, env=environment)) as process:
+            assert b"server" in server.recv(4096)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SOON) == 0
 
 
 def test_an_address_in_use_is_exit_code_5(environment: dict[str, str], tmp_path: Path) -> None:
