@@ -26,6 +26,7 @@ from circumvent.typed_toml import check_private, convert, parse_size, read_secre
 
 MINUTE = 60.0  # seconds
 FILE_NAME = "circumvent.toml"
+CONTROL_SOCKET = "control.sock"
 PATH_KEYS = ("password_file", "servers_file", "state_dir")
 
 Count = Annotated[int, Meta(ge=1)]
@@ -99,13 +100,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return self._directory("user_state_path") / "state.db"
 
     @property
-    def control_socket(self) -> Path:
-        """Where ``circumvent status`` asks the running client."""
-        runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if runtime and not self.state_dir:
-            return Path(runtime) / "circumvent" / "control.sock"
+    def control_sockets(self) -> tuple[Path, ...]:
+        """Where ``circumvent status`` asks the running client: the first that could be had."""
         # Never below /tmp, where others could be first.
-        return self.state_file.with_name("control.sock")
+        beside = self.state_file.with_name(CONTROL_SOCKET)
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if runtime and not self.state_dir and _is_ours(runtime):
+            return (Path(runtime) / "circumvent" / CONTROL_SOCKET, beside)
+        return (beside,)
 
     def credentials(self) -> Credentials | None:
         """User and password of the local port; raises ConfigError."""
@@ -144,6 +146,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
         path: Path = getattr(platformdirs, kind)("circumvent", appauthor=False)
         return path
+
+
+def _is_ours(directory: str) -> bool:
+    """Not that of another user whose environment we have, as after ``su`` or ``sudo -E``."""
+    try:
+        return Path(directory).stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def default_file() -> Path:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 
 from circumvent.api.contracts import Privacy, ServerEntry
 from circumvent.client import parse_link
 from circumvent.config import Config, parse_links
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.discovery.shelf import Shelf
-from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
+from circumvent.errors import ConfigError, LinkError, NoTunnelError, UnsupportedError
 from circumvent.plugins import PluginProblem, Plugins
+from circumvent.tunnels.database import Need
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import Store
 
@@ -32,12 +34,20 @@ def expand(links: Iterable[str]) -> tuple[str, ...]:
 
 
 def known_links(config: Config) -> tuple[str, ...]:
-    """Links of the configuration and the saved ones, invites included."""
-    store = Store(config.state_file)
-    saved = tuple(server.link for server in store.servers())
-    invited = tuple(origin.link for origin in Shelf(store).saved())
-    store.close()
-    return config.links() + saved + invited
+    """Links of the configuration and the saved ones, invites included.
+
+    Raises ConfigError when the saved ones cannot be read, if they would be all.
+    """
+    configured = config.links()
+    try:
+        with closing(Store(config.state_file, need=Need.READING)) as store:
+            saved = tuple(server.link for server in store.servers())
+            invited = tuple(origin.link for origin in Shelf(store).saved())
+    except ConfigError:
+        if not configured:
+            raise
+        return configured  # who wants to write there will say what is wrong
+    return configured + saved + invited
 
 
 def label(entry: ServerEntry) -> str:

@@ -142,7 +142,7 @@ def invite(
 def status(*, directory: Path, as_json: bool) -> None:
     """Show the running relay: its users, how much they use, and what you should know."""
     home = RelayHome.load(directory)
-    answer = inquire(home.control_socket, RelayStatus, f"circumvent relay run {directory}")
+    answer = inquire([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
     click.echo(msgspec.json.encode(answer) if as_json else describe(answer))
 
 

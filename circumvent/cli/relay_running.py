@@ -39,6 +39,6 @@ async def run_until_signalled(home: RelayHome, *, as_json: bool) -> int:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     with Stopper(lambda: None) as stopper:
-        async with control.serve(home.control_socket, relay.status):
+        async with control.serve([home.control_socket], relay.status, log.warning):
             await relay.run(stopper.stop, stopper.drain, announce)
     return stopper.exit_code

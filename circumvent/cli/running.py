@@ -9,7 +9,7 @@ from circumvent.cli.stopping import Stopper
 from circumvent.cli.views import View
 from circumvent.client import Client
 from circumvent.config import Config
-from circumvent.events import Draining
+from circumvent.events import Draining, Warned
 from circumvent.plugins import Plugins
 
 DRAIN_SECONDS = 10.0  # a page or a short download can end, and nobody waits for long
@@ -24,8 +24,11 @@ async def run_until_signalled(config: Config, plugins: Plugins, view: View) -> i
         view.show(Draining(streams, DRAIN_SECONDS))
         asyncio.get_running_loop().call_later(DRAIN_SECONDS, stopper.stop.set)
 
+    def warn(text: str) -> None:
+        view.show(Warned(text))
+
     with Stopper(draining) as stopper:
-        async with control.serve(config.control_socket, client.status):
+        async with control.serve(config.control_sockets, client.status, warn):
             follower = asyncio.create_task(view.follow(client.status))
             try:
                 await client.run(stopper.stop, stopper.drain)
