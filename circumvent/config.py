@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ MINUTE = 60.0  # seconds
 FILE_NAME = "circumvent.toml"
 CONTROL_SOCKET = "control.sock"
 PATH_KEYS = ("password_file", "servers_file", "state_dir")
+
+log = logging.getLogger(__name__)
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -140,12 +143,18 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def _directory(self, kind: str) -> Path:
-        if self.state_dir:
-            return Path(self.state_dir)
-        import platformdirs  # noqa: PLC0415 - only where no directory was given
+        return Path(self.state_dir) if self.state_dir else _of_the_user(kind)
 
+
+def _of_the_user(kind: str) -> Path:
+    """One of the user's directories; below "~" when nobody knows where the user is at home."""
+    import platformdirs  # noqa: PLC0415 - only where no place was named
+
+    try:
         path: Path = getattr(platformdirs, kind)("circumvent", appauthor=False)
-        return path
+    except RuntimeError:
+        return Path("~/circumvent")
+    return path
 
 
 def _is_ours(directory: str) -> bool:
@@ -158,9 +167,7 @@ def _is_ours(directory: str) -> bool:
 
 def default_file() -> Path:
     """Where the configuration file is looked for when none is named."""
-    import platformdirs  # noqa: PLC0415 - only where no file was named
-
-    return platformdirs.user_config_path("circumvent", appauthor=False) / FILE_NAME
+    return _of_the_user("user_config_path") / FILE_NAME
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -186,9 +193,17 @@ def parse_links(text: str) -> tuple[str, ...]:
 
 def _read_table(path: Path | None) -> dict[str, object]:
     source = path or default_file()
-    if path is None and not source.exists():
+    if path is None and not _exists(source):
         return {}
     return {key: _resolve(source, key, value) for key, value in read_table(source).items()}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # as in a home directory of somebody else
+        log.warning("%s is not looked at: %s", path, error.strerror)
+        return False
 
 
 def _resolve(source: Path, key: str, value: object) -> object:
