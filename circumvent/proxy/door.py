@@ -7,6 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 
 from circumvent.errors import BudgetError, CircumventError, ConfigError, ProtocolError
 from circumvent.memory import Account
@@ -164,7 +165,8 @@ def _listen(options: DoorOptions) -> list[socket.socket]:
                     raise
                 lacking = error
                 continue
-            speak_first(sockets[-1])
+            with suppress(OSError):  # it only saves work, and not every system knows it
+                speak_first(sockets[-1])
             port = sockets[0].getsockname()[1]
         if lacking is not None and not sockets:
             raise lacking

@@ -10,9 +10,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,7 +21,7 @@ from threading import Thread
 import pytest
 
 from tests.peers import socks
-from tests.peers.process import accepts, free_port, with_file_over
+from tests.peers.process import accepts, free_port, in_namespace, with_file_over
 
 SOON = 5.0  # seconds in which a loopback thing has to happen
 SILENT = "127.0.0.54"  # where a name server hears and does not answer
@@ -96,10 +97,16 @@ def environment(tmp_path: Path, origin: int) -> dict[str, str]:
 
 
 @contextmanager
-def started(environment: dict[str, str], *options: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--json"]
+def started(
+    environment: dict[str, str],
+    *words: str,
+    listen: str = "127.0.0.1:0",
+    inside: Callable[[Sequence[str]], list[str]] = list,
+) -> Iterator[Running]:
+    """``inside`` puts the command into other surroundings."""
+    command = [sys.executable, "-m", "circumvent", "run", *(words or ["direct://"])]
     with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0", *options],
+        inside([*command, "--json", "--listen", listen]),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -357,6 +364,49 @@ def test_a_name_server_that_hangs_does_not_hold_up_the_end(
             assert b"server" in server.recv(4096)
             process.send_signal(signal.SIGINT)
             assert process.wait(SOON) == 0
+
+
+WITHOUT_IPV6 = "ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+
+
+def test_where_ipv6_is_switched_off_localhost_is_served_all_the_same(
+    environment: dict[str, str],
+) -> None:
+    inside = partial(in_namespace, "--net", WITHOUT_IPV6)
+    with started(environment, listen="localhost:0", inside=inside) as client:
+        client.process.send_signal(signal.SIGTERM)
+        _, errors = client.process.communicate(timeout=SOON)
+    assert errors.count("only a part of localhost is served") == 1
+    assert "this machine has no IPv6" in errors
+
+
+def test_where_ipv6_is_switched_off_asking_for_it_is_an_error(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--listen", "[::1]:0"]
+    done = subprocess.run(
+        in_namespace("--net", WITHOUT_IPV6, command),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 3
+    assert "cannot listen on ::1 port 0: this machine has no IPv6" in done.stderr
+
+
+def test_saved_servers_are_used_from_where_nothing_can_be_kept(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    environment |= {"CIRCUMVENT_STATE_DIR": str(state)}
+    circumvent(environment, "servers", "add", "direct://")
+    read_only = f"mount --bind '{state}' '{state}' && mount -o remount,bind,ro '{state}'"
+    inside = partial(in_namespace, "--mount", read_only)
+    with started(environment, "--tunnels", "1", inside=inside) as client:
+        client.await_event("tunnel_up")
+        client.process.send_signal(signal.SIGTERM)
+        told, _ = client.process.communicate(timeout=SOON)
+    assert client.process.returncode == 0, told
 
 
 def test_an_address_in_use_is_exit_code_5(environment: dict[str, str], tmp_path: Path) -> None:
