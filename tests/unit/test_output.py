@@ -6,9 +6,9 @@ import fcntl
 import io
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 
 import pytest
@@ -125,18 +125,35 @@ def test_a_full_disk_is_tried_again_and_no_line_is_torn(
     assert printer.hear(b"two\n") == b"one\ntwo\n"
 
 
-def test_what_is_missing_in_json_is_told_in_json(
-    printer: Printer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stream = io.TextIOWrapper(printer.spool, "latin-1")  # type: ignore[type-var]
-    monkeypatch.setattr(sys, "stdout", stream)
+@contextmanager
+def standard_output(printer: Printer) -> Iterator[None]:
+    """It is the printer, in a charset that lacks much."""
+    stream = io.TextIOWrapper(printer.spool, "latin-1", "replace", write_through=True)  # type: ignore[type-var]
+    with redirect_stdout(stream):
+        yield
+    stream.detach()
+
+
+def test_what_is_missing_in_json_is_told_in_json(printer: Printer) -> None:
     view = views.JsonView(printer.spool)
     last = printer.stuff() - 1
-    view.show(Racing(1))
-    printer.hear(b"%063d\n" % last)
-    view.show(Listening("127.0.0.1:1080"))
+    with standard_output(printer):
+        view.show(Racing(1))
+        printer.hear(b"%063d\n" % last)
+        view.show(Listening("127.0.0.1:1080"))
     lines = printer.hear(b':1080"}\n').splitlines()[last + 1 :]
     events = [json.loads(line) for line in lines]
     assert [event["event"] for event in events] == ["warned", "listening"]
     assert events[0]["text"].startswith("1 message missing here")
-    stream.detach()
+
+
+def test_what_is_missing_above_the_live_table_is_told_there(printer: Printer) -> None:
+    view = views.LiveView(printer.spool)
+    last = printer.stuff() - 1
+    with standard_output(printer):
+        for _ in range(2):
+            view.show(Racing(1))
+        printer.hear(b"%063d\n" % last)
+        view.show(Racing(2))
+    told = b"warning: 2 messages missing here: nobody took them in time\nracing 2 servers?\n"
+    assert printer.hear(told).endswith(told)
