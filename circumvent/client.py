@@ -47,7 +47,7 @@ class Client:
         self._plugins = plugins
         self._events = events
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
-        self._store = Store(config.state_file)
+        self._store = Store(config.state_file, lambda text: events(Warned(text)))
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
         dialer = NetDialer(TlsClient(), config.socket_buffers, config.guard)
         learnt = dialer.guarded(config.learnt_guard())

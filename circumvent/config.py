@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,10 @@ from circumvent.wire.pasted import number_links
 
 MINUTE = 60.0  # seconds
 FILE_NAME = "circumvent.toml"
+CONTROL_SOCKET = "control.sock"
 PATH_KEYS = ("password_file", "servers_file", "state_dir")
+
+log = logging.getLogger(__name__)
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -114,13 +118,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         return self._directory("user_state_path") / "state.db"
 
     @property
-    def control_socket(self) -> Path:
-        """Where ``circumvent status`` asks the running client."""
-        runtime = os.environ.get("XDG_RUNTIME_DIR")
-        if runtime and not self.state_dir:
-            return Path(runtime) / "circumvent" / "control.sock"
+    def control_sockets(self) -> tuple[Path, ...]:
+        """Where ``circumvent status`` asks the running client: the first that could be had."""
         # Never below /tmp, where others could be first.
-        return self.state_file.with_name("control.sock")
+        beside = self.state_file.with_name(CONTROL_SOCKET)
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if runtime and not self.state_dir and _is_ours(runtime):
+            return (Path(runtime) / "circumvent" / CONTROL_SOCKET, beside)
+        return (beside,)
 
     def credentials(self) -> Credentials | None:
         """User and password of the local port; raises ConfigError."""
@@ -153,19 +158,31 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def _directory(self, kind: str) -> Path:
-        if self.state_dir:
-            return Path(self.state_dir)
-        import platformdirs  # noqa: PLC0415 - only where no directory was given
+        return Path(self.state_dir) if self.state_dir else _of_the_user(kind)
 
+
+def _of_the_user(kind: str) -> Path:
+    """One of the user's directories; below "~" when nobody knows where the user is at home."""
+    import platformdirs  # noqa: PLC0415 - only where no place was named
+
+    try:
         path: Path = getattr(platformdirs, kind)("circumvent", appauthor=False)
-        return path
+    except RuntimeError:
+        return Path("~/circumvent")
+    return path
+
+
+def _is_ours(directory: str) -> bool:
+    """Not that of another user whose environment we have, as after ``su`` or ``sudo -E``."""
+    try:
+        return Path(directory).stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def default_file() -> Path:
     """Where the configuration file is looked for when none is named."""
-    import platformdirs  # noqa: PLC0415 - only where no file was named
-
-    return platformdirs.user_config_path("circumvent", appauthor=False) / FILE_NAME
+    return _of_the_user("user_config_path") / FILE_NAME
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Config:
@@ -190,9 +207,17 @@ def parse_links(text: str) -> tuple[str, ...]:
 
 def _read_table(path: Path | None) -> dict[str, object]:
     source = path or default_file()
-    if path is None and not source.exists():
+    if path is None and not _exists(source):
         return {}
     return {key: _resolve(source, key, value) for key, value in read_table(source).items()}
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # as in a home directory of somebody else
+        log.warning("%s is not looked at: %s", path, error.strerror)
+        return False
 
 
 def _resolve(source: Path, key: str, value: object) -> object:

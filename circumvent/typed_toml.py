@@ -1,7 +1,8 @@
-"""TOML files that become typed values, and files that only their owner may read."""
+"""TOML files that become typed values, and what only its owner may read."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -18,6 +19,7 @@ from circumvent.texts import read_text
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MIN_MEMORY = 1 << 20  # two of the largest blocks, and as much for connections
 SECRET_MODE = 0o600
+DIRECTORY_MODE = 0o700
 
 T = TypeVar("T")
 
@@ -75,6 +77,13 @@ def check_private(path: Path) -> None:
     if mode & ~SECRET_MODE:
         message = f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'"
         raise ConfigError(message, stage="config")
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory for its owner alone, where there is none; raises OSError."""
+    if directory.parts[:1] == ("~",):  # what is left of a home directory that nobody knows
+        raise FileNotFoundError(errno.ENOENT, "HOME is not set", str(directory))
+    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
 
 
 def _explain(text: str) -> str:

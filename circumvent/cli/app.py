@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import click
 
+from circumvent.cli.output import give_up_output, is_of_output, repair_streams
 from circumvent.errors import (
     BudgetError,
     CircumventError,
@@ -69,6 +73,17 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"circumvent.cli.{cmd_name}"), cmd_name)
         return command if isinstance(command, click.Command) else None
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        repair_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            if not is_of_output(error):
+                raise
+            _complain(f"the output cannot be written: {error.strerror}")
+            give_up_output()
+            sys.exit(FAILURE)
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -76,8 +91,13 @@ class LazyGroup(click.Group):
             known = next(_known_errors(error), None)
             if known is None:
                 raise
-            click.echo(f"Error: {known}", err=True)
+            _complain(str(known))
             return ctx.exit(exit_code(known))
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # the exit code says it too
+        click.echo(f"Error: {text}", err=True)
 
 
 def exit_code(error: BaseException) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LocalError
 from circumvent.plugins import load_plugins
 from circumvent.texts import read_stdin
+from circumvent.tunnels.database import Need
 from circumvent.tunnels.store import Store
 
 HELP = """\
@@ -51,8 +53,8 @@ def init(
     if [invite is not None, as_list, forget is not None].count(True) != 1:
         raise click.UsageError("give an INVITE, or --list, or --forget ID")
     config = load_config(config_file, **options)
-    store = Store(config.state_file)
-    try:
+    need = Need.READING if as_list else Need.WRITING
+    with closing(Store(config.state_file, need=need)) as store:
         shelf = Shelf(store)
         if invite is not None:
             shown = [_save(shelf, read_stdin() if invite == FROM_STDIN else invite)]
@@ -62,8 +64,6 @@ def init(
             shown = []
         else:
             shown = shelf.saved()
-    finally:
-        store.close()
     if as_json:
         click.echo(msgspec.json.encode([_public(origin) for origin in shown]))
     elif shown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from circumvent.api.contracts import Privacy, ServerEntry
@@ -10,10 +11,11 @@ from circumvent.client import parse_link
 from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.discovery.shelf import Shelf
-from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
+from circumvent.errors import ConfigError, LinkError, NoTunnelError, UnsupportedError
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
 from circumvent.texts import read_stdin
+from circumvent.tunnels.database import Need
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import Store
 from circumvent.wire.pasted import number_links, tidy
@@ -75,12 +77,20 @@ def known(config: Config) -> tuple[Given, ...]:
 
 
 def known_links(config: Config) -> tuple[str, ...]:
-    """Links of the configuration and the saved ones, invites included."""
-    store = Store(config.state_file)
-    saved = tuple(server.link for server in store.servers())
-    invited = tuple(origin.link for origin in Shelf(store).saved())
-    store.close()
-    return config.links() + saved + invited
+    """Links of the configuration and the saved ones, invites included.
+
+    Raises ConfigError when the saved ones cannot be read, if they would be all.
+    """
+    configured = config.links()
+    try:
+        with closing(Store(config.state_file, need=Need.READING)) as store:
+            saved = tuple(server.link for server in store.servers())
+            invited = tuple(origin.link for origin in Shelf(store).saved())
+    except ConfigError:
+        if not configured:
+            raise
+        return configured  # who wants to write there will say what is wrong
+    return configured + saved + invited
 
 
 def label(entry: ServerEntry) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from circumvent.cli import text
 from circumvent.cli.options import json_option
+from circumvent.cli.output import never_wait
 from circumvent.cli.qr import qr_code
 from circumvent.control import inquire
 from circumvent.errors import ConfigError
@@ -103,6 +104,7 @@ def run(*, directory: Path, as_json: bool, verbose: bool) -> None:
     """
     from circumvent.cli.relay_running import run_until_signalled  # noqa: PLC0415 - as above
 
+    never_wait()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     home = RelayHome.load(directory)
     _warn(home)
@@ -138,7 +140,7 @@ def invite(
 def status(*, directory: Path, as_json: bool) -> None:
     """Show the running relay: its users, how much they use, and what you should know."""
     home = RelayHome.load(directory)
-    answer = inquire(home.control_socket, RelayStatus, f"circumvent relay run {directory}")
+    answer = inquire([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
     click.echo(msgspec.json.encode(answer) if as_json else describe(answer))
 
 

@@ -1,4 +1,4 @@
-"""Runs a relay until a signal: the first one drains, the second stops at once."""
+"""Runs a relay until a signal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from circumvent import control
-from circumvent.cli.app import STOPPED_AT_ONCE
+from circumvent.cli.stopping import Stopper
 from circumvent.errors import CircumventError
 from circumvent.proxy.kernel import raise_descriptor_limit
 from circumvent.relay.config import RelayHome
@@ -24,10 +24,6 @@ async def run_until_signalled(home: RelayHome, *, as_json: bool) -> int:
     """Serve; returns the exit code. Raises ConfigError."""
     raise_descriptor_limit()
     relay = Relay(home)
-    stop, drain = asyncio.Event(), asyncio.Event()
-
-    def leave() -> None:
-        (stop if drain.is_set() else drain).set()
 
     def reload() -> None:
         try:
@@ -41,10 +37,8 @@ async def run_until_signalled(home: RelayHome, *, as_json: bool) -> int:
         say = msgspec.json.encode({"event": "listening", "address": status.listen})
         click.echo(say if as_json else f"listening on {status.listen}")
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, leave)
-    async with control.serve(home.control_socket, relay.status):
-        await relay.run(stop, drain, announce)
-    return STOPPED_AT_ONCE if stop.is_set() else 0
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+    with Stopper(lambda: None) as stopper:
+        async with control.serve([home.control_socket], relay.status, log.warning):
+            await relay.run(stopper.stop, stopper.drain, announce)
+    return stopper.exit_code

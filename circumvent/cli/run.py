@@ -19,6 +19,7 @@ from circumvent.cli.options import (
     place_options,
     private_option,
 )
+from circumvent.cli.output import never_wait
 from circumvent.cli.running import run_until_signalled
 from circumvent.config import Config
 from circumvent.events import Warned
@@ -71,11 +72,12 @@ def run(
     **options: object,
 ) -> None:
     """Start; the help is ``HELP``."""
+    spool = never_wait()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     config = load_config(config_file, **options)
     config.door()  # refuses what would let strangers in, before anything is started
     plugins = load_plugins(config.plugins.allow)
-    view = views.choose(as_json=as_json)
+    view = views.choose(spool, as_json=as_json)
     ready = prepare(config, plugins, pasted.expand(links), view)
     code = asyncio.run(run_until_signalled(ready, plugins, view))
     raise SystemExit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import click
@@ -26,6 +26,7 @@ from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
 from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
+from circumvent.tunnels.database import Need
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import SavedServer, Store
 
@@ -55,7 +56,7 @@ def servers() -> None:
 @json_option
 def list_servers(*, config_file: Path | None, as_json: bool, **options: object) -> None:
     """List saved servers, without their secrets."""
-    with _store(config_file, options) as store:
+    with _store(config_file, options, Need.READING) as store:
         saved = store.servers()
     if as_json:
         click.echo(msgspec.json.encode([_public(server) for server in saved]))
@@ -82,10 +83,9 @@ def add(
     parsed = understood.servers
     if not parsed:
         raise LinkError("no link was given: each stands on a line of its own", stage="link")
-    with _store(config_file, options) as store:
-        for server in parsed:
-            entry = server.entry
-            store.add_server(entry.link, entry.transport, entry.id, entry.name)
+    entries = [server.entry for server in parsed]
+    with _store(config_file, options, Need.WRITING) as store:
+        store.add_servers(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
     _warn(understood.complaints())
     if as_json:
         click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
@@ -103,8 +103,8 @@ def remove(
     *, ids: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
 ) -> None:
     """Forget servers."""
-    with _store(config_file, options) as store:
-        gone = {server_id: store.remove_server(server_id) for server_id in ids}
+    with _store(config_file, options, Need.WRITING) as store:
+        gone = store.remove_servers(ids)
     if as_json:
         click.echo(msgspec.json.encode(gone))
     unknown = [server_id for server_id, was_there in gone.items() if not was_there]
@@ -130,10 +130,12 @@ def test(
     config = load_config(config_file, **options)
     plugins = load_plugins(config.plugins.allow)
     trials = []
-    for server in pasted.usable(_choose(wanted, config, plugins), Privacy.DIRECT):
-        trials.append(asyncio.run(try_server(server, config)))
-        if not as_json:
-            click.echo(_verdict(server, trials[-1]))
+    servers = pasted.usable(_choose(wanted, config, plugins), Privacy.DIRECT)
+    with closing(Store(config.state_file)) as store:
+        for server in servers:
+            trials.append(asyncio.run(try_server(server, config, store)))
+            if not as_json:
+                click.echo(_verdict(server, trials[-1]))
     if as_json:
         click.echo(msgspec.json.encode(trials))
     if not all(trial.ok for trial in trials):
@@ -167,12 +169,10 @@ def _not_saved(ids: Iterable[str]) -> LocalError:
 
 
 @contextmanager
-def _store(config_file: Path | None, options: dict[str, object]) -> Iterator[Store]:
-    store = Store(load_config(config_file, **options).state_file)
-    try:
+def _store(config_file: Path | None, options: dict[str, object], need: Need) -> Iterator[Store]:
+    config = load_config(config_file, **options)
+    with closing(Store(config.state_file, need=need)) as store:
         yield store
-    finally:
-        store.close()
 
 
 def _public(server: SavedServer) -> dict[str, str]:

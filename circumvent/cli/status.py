@@ -43,7 +43,7 @@ not. A container's health check can use it.
 def status(*, check: bool, config_file: Path | None, as_json: bool, **options: object) -> None:
     """Ask over the control socket; the help is ``HELP``."""
     config = load_config(config_file, **options)
-    answer = control.ask(config.control_socket)
+    answer = control.ask(config.control_sockets)
     if check:
         from circumvent.cli.check import check_port  # noqa: PLC0415 - ``run`` shows status too
 

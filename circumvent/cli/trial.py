@@ -27,9 +27,8 @@ class Trial:
     reason: str = ""
 
 
-async def try_server(server: Candidate, config: Config) -> Trial:
+async def try_server(server: Candidate, config: Config, store: Store) -> Trial:
     """Connect and probe; the attempt is recorded, so ``why`` can tell more."""
-    store = Store(config.state_file)
     memory = Memory(config.memory_bytes, config.arena_bytes)
     prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
     try:
@@ -38,6 +37,4 @@ async def try_server(server: Candidate, config: Config) -> Trial:
         await live.tunnel.aclose()
     except CircumventError as error:
         return Trial(server.id, ok=False, reason=str(error))
-    finally:
-        store.close()
     return Trial(server.id, ok=True, ms=live.rtt * _MS)

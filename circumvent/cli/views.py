@@ -10,9 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-import click
 import msgspec
 
+from circumvent.cli.output import Spool, missing
 from circumvent.cli.status import HEADER, summary, tunnel_rows
 from circumvent.events import Event, Warned
 from circumvent.status import Status
@@ -38,36 +38,54 @@ class PlainView:
 
     def show(self, event: Event) -> None:
         """Print one event; a closed pipe must not stop the client."""
+        stream = sys.stderr if isinstance(event, Warned) else sys.stdout
         with suppress(OSError):
-            click.echo(str(event), err=isinstance(event, Warned))
+            stream.write(f"{event}\n")
+            stream.flush()
 
     async def follow(self, status: Callable[[], Status]) -> None:
         """Nothing: lines say it all."""
 
 
 class JsonView(PlainView):
-    """One JSON object a line: ``at`` (unix seconds), ``event`` and the event's fields."""
+    """One JSON object a line: ``at`` (unix seconds), ``event`` and the event's fields.
+
+    In UTF-8, whatever the locale says (RFC 8259 section 8.1).
+    """
+
+    def __init__(self, spool: Spool | None) -> None:
+        if spool is not None:
+            spool.note = lambda count: _json_line(Warned(missing(count)))
 
     def show(self, event: Event) -> None:
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
-        fields = msgspec.to_builtins(event)
-        line = msgspec.json.encode({"at": time.time(), "event": name, **fields})
         with suppress(OSError):
-            click.echo(line.decode())
+            sys.stdout.buffer.write(_json_line(event))
+            sys.stdout.flush()
 
 
 class LiveView:
-    """Lines above, a table of the tunnels below, drawn by rich."""
+    """Lines above, a table of the tunnels below, drawn by rich.
 
-    def __init__(self) -> None:
+    Each print moves the cursor back from where the one before left it. So nothing is handed over
+    that ``spool`` would not take, and no new table before the last one was drawn.
+    """
+
+    def __init__(self, spool: Spool) -> None:
         from rich.console import Console  # noqa: PLC0415 - only a terminal pays for rich
 
         self._console = Console(highlight=False)
+        self._spool = spool
 
     def show(self, event: Event) -> None:
         """Print one event above the table."""
-        with suppress(OSError):
-            self._console.print(str(event), markup=False, style=_style(event))
+        spool = self._spool
+        if not spool.has_room:
+            spool.lost += 1
+            return
+        if count := spool.lost:
+            spool.lost = 0
+            self._print(Warned(missing(count)))
+        self._print(event)
 
     async def follow(self, status: Callable[[], Status]) -> None:
         """Draw the table once a second until cancelled."""
@@ -75,19 +93,26 @@ class LiveView:
 
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(_draw(status()), refresh=True)
+                if self._spool.is_empty:
+                    live.update(_draw(status()), refresh=True)
                 await asyncio.sleep(REFRESH_SECONDS)
 
+    def _print(self, event: Event) -> None:
+        style = "yellow" if isinstance(event, Warned) else ""
+        self._console.print(str(event), markup=False, style=style)
 
-def choose(*, as_json: bool) -> View:
+
+def choose(spool: Spool | None, *, as_json: bool) -> View:
     """JSON when asked for, the live table in a terminal, else plain lines."""
     if as_json:
-        return JsonView()
-    return LiveView() if sys.stdout.isatty() else PlainView()
+        return JsonView(spool)
+    return LiveView(spool) if spool is not None and spool.isatty() else PlainView()
 
 
-def _style(event: Event) -> str:
-    return "yellow" if isinstance(event, Warned) else ""
+def _json_line(event: Event) -> bytes:
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    fields = msgspec.to_builtins(event)
+    return msgspec.json.encode({"at": time.time(), "event": name, **fields}) + b"\n"
 
 
 def _draw(status: Status) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ import msgspec
 from circumvent.cli import text
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
 from circumvent.tunnels.attempts import Attempt
+from circumvent.tunnels.database import Need
 from circumvent.tunnels.store import Store
 
 HEADER = ("WHEN", "WHAT", "SERVER", "RESULT", "ERRNO", "TOOK", "MEMORY", "WHY")
@@ -54,9 +56,9 @@ def why(
     **options: object,
 ) -> None:
     """Read the store; the help is ``HELP``."""
-    store = Store(load_config(config_file, **options).state_file)
-    attempts = store.attempts(limit, server, failures=failures)
-    store.close()
+    config = load_config(config_file, **options)
+    with closing(Store(config.state_file, need=Need.READING)) as store:
+        attempts = store.attempts(limit, server, failures=failures)
     if as_json:
         click.echo(msgspec.json.encode([_as_fields(attempt) for attempt in attempts]))
     elif attempts:

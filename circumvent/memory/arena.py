@@ -12,12 +12,16 @@ import mmap
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from contextlib import suppress
+
+from circumvent.errors import BudgetError
 
 PAGE = 4096
 # 4 to 260 KiB: 0, 1, 2, 4, 8 and 16 records of 16 KiB with a page for what surrounds them.
 CLASSES = (1, 5, 9, 17, 33, 65)
 LARGEST = CLASSES[-1] * PAGE
 _DROP = getattr(mmap, "MADV_DONTNEED", None)
+_SYSTEM_PAGE = mmap.PAGESIZE  # 16 or 64 KiB on some arm machines; it frees no less
 
 
 def pages_for(size: int) -> int:
@@ -119,7 +123,10 @@ class Arena:
         if _DROP is None:
             return
         for start, pages in self._free:
-            self._map.madvise(_DROP, start * PAGE, pages * PAGE)
+            first = -(-start * PAGE // _SYSTEM_PAGE) * _SYSTEM_PAGE
+            last = (start + pages) * PAGE // _SYSTEM_PAGE * _SYSTEM_PAGE
+            if first < last:
+                self._map.madvise(_DROP, first, last - first)
 
     def _cool(self) -> bool:
         """Return the warm blocks to the free runs; True if there were any."""
@@ -134,11 +141,19 @@ class Arena:
 
 
 def _anonymous(size: int) -> mmap.mmap:
-    """Private where the system knows it: only then does MADV_DONTNEED free the pages."""
+    """Private where the system knows it: only then does MADV_DONTNEED free the pages.
+
+    Raises BudgetError.
+    """
     if sys.platform == "win32":
         return mmap.mmap(-1, size)
-    mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        message = f"the system does not grant {size} bytes of memory: set less with --memory"
+        raise BudgetError(message, stage="memory", errno=error.errno) from error
     small_pages = getattr(mmap, "MADV_NOHUGEPAGE", None)
     if small_pages is not None:  # one huge page would make 2 MiB out of a 4 KiB lease
-        mapping.madvise(small_pages)
+        with suppress(OSError):  # madvise(2): not every kernel is built with them
+            mapping.madvise(small_pages)
     return mapping

@@ -51,7 +51,7 @@ class NetDialer:
         try:
             return await self._answered.connect((host, port), addresses, self._buffers)
         except DialError:
-            self._resolver.forget(host)
+            self._resolver.doubt(host)
             raise
 
     async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:

@@ -13,7 +13,8 @@ from circumvent.errors import ConfigError
 from circumvent.net.sockets import SocketBuffers, prepare
 
 BACKLOG = 1024  # a browser that restores its tabs must not meet a full queue
-ANY_IPV6 = "::"
+ANY_IPV6, LOOPBACK_IPV6 = "::", "::1"
+NO_SUCH_ADDRESS = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))  # as without IPv6
 ACCEPT_BURST = 64  # clients per turn of the loop, so that those inside get theirs
 RETRY_SECONDS = 0.5  # with no descriptors left, when to look again
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -94,7 +95,10 @@ class Listener:
 def listen(address: str, port: int, buffers: SocketBuffers) -> socket.socket:
     """A listening socket; ``::`` takes IPv4 too. Raises ConfigError with the errno."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _cannot_listen(address, port, error) from error
     try:
         # Clients inherit all of this: nothing but the blocking mode is left to set for each.
         prepare(sock, buffers)
@@ -111,6 +115,8 @@ def listen(address: str, port: int, buffers: SocketBuffers) -> socket.socket:
 
 def _cannot_listen(address: str, port: int, error: OSError) -> ConfigError:
     reason = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in NO_SUCH_ADDRESS and address in {ANY_IPV6, LOOPBACK_IPV6}:
+        reason = f"this machine has no IPv6 ({reason})"
     return ConfigError(
         f"cannot listen on {address} port {port}: {reason}; choose another with --listen",
         stage="listen",

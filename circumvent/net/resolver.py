@@ -1,4 +1,9 @@
-"""Addresses of servers. Never used for what a user visits: those names stay with the tunnel."""
+"""Addresses of servers. Never used for what a user visits: those names stay with the tunnel.
+
+The system's resolver is asked, for it alone knows of /etc/hosts, of nsswitch.conf(5) and of a VPN's
+own names. It can be asked only by blocking a thread, for half a minute when no name server answers:
+so that thread is nobody's to wait for, neither when the time is up nor when the program ends.
+"""
 
 from __future__ import annotations
 
@@ -6,52 +11,103 @@ import asyncio
 import ipaddress
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from circumvent.api.threads import in_thread
 from circumvent.errors import DialError
 
-_SERVERS = 256  # hosts of servers that are remembered to be addresses or names
+_SERVERS = 256  # of which it is remembered whether they are addresses, and what they resolve to
 _KEPT_SECONDS = 300.0  # a server that moves is found again, and no stream waits for a look-up
+_PATIENCE = 6.0  # seconds; a lost question is asked again after 5 (resolv.conf(5))
+_MAX_QUESTIONS = 32  # threads; a race alone gives up on some every few seconds
+
+Addresses = Sequence[str]
+
+
+def _ask_system(name: str) -> Addresses:
+    """Blocks; raises OSError, or ValueError for what cannot be a name."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(address[4][0]) for address in found))
 
 
 class Resolver:
-    """Resolves servers' names by the system's resolver, and keeps what it found for a while."""
+    """Resolves servers' names by ``ask``, which may block, and keeps what it found for a while.
 
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[float, Sequence[str] | None]] = {}
+    Who asks for a name that is being asked for waits for that answer. One that comes when nobody
+    waits any more is kept for who asks next. What is kept too long, or was no good, still helps
+    where no answer comes: name servers fail more often than servers move.
+    """
 
-    async def resolve(self, name: str) -> Sequence[str]:
+    def __init__(self, ask: Callable[[str], Addresses] = _ask_system) -> None:
+        self._ask = ask
+        self._kept: dict[str, tuple[float, Addresses]] = {}  # until when; the latest last
+        self._asked: dict[str, asyncio.Task[Addresses]] = {}
+        self._turns = asyncio.Semaphore(_MAX_QUESTIONS)
+
+    async def resolve(self, name: str) -> Addresses:
         """IP addresses of ``name``, in the system's order; raises DialError."""
         known = self.known(name)
-        if known is None:
-            known = await _ask_system(name)
-            self._kept[name] = time.monotonic() + _KEPT_SECONDS, known
-        return known
+        if known is not None:
+            return known
+        try:
+            return await self._ask_in_time(name)
+        except DialError:
+            if name in self._kept:
+                return self._kept[name][1]
+            raise
 
-    def known(self, name: str) -> Sequence[str] | None:
+    async def _ask_in_time(self, name: str) -> Addresses:
+        question = self._question(name)
+        await asyncio.wait((question,), timeout=_PATIENCE)
+        if not question.done():
+            message = "the server's name does not resolve: no name server answered in time"
+            raise DialError(message, stage="resolve")
+        try:
+            return question.result()
+        except (OSError, ValueError) as error:
+            message = "the server's name does not resolve"
+            code = error.errno if isinstance(error, OSError) else None
+            raise DialError(message, stage="resolve", errno=code) from error
+
+    def known(self, name: str) -> Addresses | None:
         """What ``resolve`` need not ask for."""
         if _is_address(name):
             return (name,)
-        until, addresses = self._kept.get(name, (0.0, None))
+        until, addresses = self._kept.get(name, (0.0, ()))
         return addresses if time.monotonic() < until else None
 
-    def forget(self, name: str) -> None:
+    def doubt(self, name: str) -> None:
         """Ask anew next time: nothing answers at the addresses that are known."""
-        self._kept.pop(name, None)
+        if name in self._kept:
+            self._kept[name] = 0.0, self._kept[name][1]
 
     def forget_all(self) -> None:
-        """Ask anew for every name."""
+        """Ask anew for every name, also for those that are being asked for."""
         self._kept.clear()
+        self._asked.clear()
 
+    def _question(self, name: str) -> asyncio.Task[Addresses]:
+        question = self._asked.get(name)
+        if question is None:
+            question = asyncio.get_running_loop().create_task(self._answer(name))
+            question.add_done_callback(lambda done: self._keep(name, done))
+            self._asked[name] = question
+        return question
 
-async def _ask_system(name: str) -> Sequence[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        message = "the server's name does not resolve"
-        raise DialError(message, stage="resolve", errno=error.errno) from error
-    return tuple(dict.fromkeys(str(address[4][0]) for address in found))
+    async def _answer(self, name: str) -> Addresses:
+        async with self._turns:
+            return await in_thread(self._ask, name)
+
+    def _keep(self, name: str, question: asyncio.Task[Addresses]) -> None:
+        is_current = self._asked.get(name) is question
+        if is_current:
+            del self._asked[name]
+        if not question.cancelled() and question.exception() is None and is_current:
+            self._kept.pop(name, None)
+            self._kept[name] = time.monotonic() + _KEPT_SECONDS, question.result()
+            if len(self._kept) > _SERVERS:
+                del self._kept[next(iter(self._kept))]
 
 
 @lru_cache(maxsize=_SERVERS)

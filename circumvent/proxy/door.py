@@ -7,10 +7,11 @@ import logging
 import socket
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 
-from circumvent.errors import BudgetError, CircumventError, ProtocolError
+from circumvent.errors import BudgetError, CircumventError, ConfigError, ProtocolError
 from circumvent.memory import Account
-from circumvent.net.listener import Listener, listen
+from circumvent.net.listener import NO_SUCH_ADDRESS, Listener, listen
 from circumvent.net.sockets import delivered
 from circumvent.proxy.kernel import speak_first
 from circumvent.proxy.options import DoorOptions
@@ -156,16 +157,31 @@ def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
 
 
 def _listen(options: DoorOptions) -> list[socket.socket]:
-    """All listening sockets, on one port; none stays open when one of them fails."""
+    """All listening sockets, on one port; none stays open when one of them fails.
+
+    Of localhost, what this machine lacks is left out: IPv6 is often switched off.
+    """
     sockets: list[socket.socket] = []
+    lacking: ConfigError | None = None
     port = options.port
     try:
         for address in options.addresses:
-            sockets.append(listen(address, port, options.buffers))
-            speak_first(sockets[-1])
+            try:
+                sockets.append(listen(address, port, options.buffers))
+            except ConfigError as error:
+                if error.errno not in NO_SUCH_ADDRESS:
+                    raise
+                lacking = error
+                continue
+            with suppress(OSError):  # it only saves work, and not every system knows it
+                speak_first(sockets[-1])
             port = sockets[0].getsockname()[1]
+        if lacking is not None and not sockets:
+            raise lacking
     except CircumventError:
         for sock in sockets:
             sock.close()
         raise
+    if lacking is not None:
+        log.warning("only a part of %s is served: %s", options.host, lacking)
     return sockets

@@ -209,7 +209,7 @@ def _parse_nameserver(text: str) -> Destination:
 def _of_the_system(file: Path = Path("/etc/resolv.conf")) -> tuple[Destination, ...]:
     """As resolv.conf(5) says, which falls back to this machine as well."""
     try:
-        lines = [line.split() for line in file.read_text().splitlines()]
+        lines = [line.split() for line in file.read_text(errors="replace").splitlines()]
     except OSError:
         lines = []
     named = [line[1] for line in lines if line[:1] == ["nameserver"] and len(line) > 1]

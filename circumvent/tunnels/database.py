@@ -1,21 +1,26 @@
-"""Opens the SQLite file that outlives ``kill -9``; a corrupted one is set aside and rebuilt."""
+"""Opens the SQLite file that outlives ``kill -9``; a corrupted one is set aside and rebuilt.
+
+Where nothing can be kept, what is known is used from memory: a tunnel needs no file.
+"""
 
 from __future__ import annotations
 
+import enum
 import os
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from circumvent.errors import ConfigError
+from circumvent.typed_toml import SECRET_MODE, make_private
 
 BUSY_SECONDS = 0.5  # another command may hold the file; the event loop cannot wait for long
 CACHE_KIB = 256  # the file is small; SQLite's own default is 2 MB
 SALT_BYTES = 32
-FILE_MODE = 0o600  # the links inside are secrets
-DIRECTORY_MODE = 0o700
+_MS = 1000
 
 # One script for each version of the file; a file of an older version gets those it lacks.
 SCHEMAS = (
@@ -50,14 +55,44 @@ SCHEMA_VERSION = len(SCHEMAS)
 Warn = Callable[[str], None]
 
 
-def open_database(path: Path, warn: Warn) -> sqlite3.Connection:
-    """Open or create the file; raises ConfigError when the place cannot be used."""
+class Need(enum.Enum):
+    """What of the file somebody cannot do without."""
+
+    WRITING = enum.auto()
+    READING = enum.auto()
+    NOTHING = enum.auto()
+
+
+def open_database(path: Path, warn: Warn, need: Need = Need.NOTHING) -> sqlite3.Connection:
+    """Open or create the file. Where that cannot be, its content in memory, if that will do.
+
+    Raises ConfigError when the place does not even allow what is needed.
+    """
     try:
         _make_private(path)
         return _open_or_rebuild(path, warn)
     except (OSError, sqlite3.OperationalError) as error:
-        message = f"the state file {path} cannot be used: {error}; choose another --state-dir"
-        raise ConfigError(message, stage="state") from error
+        trouble = error
+    try:
+        if need is Need.WRITING:
+            raise trouble
+        known = _copy(path)
+    except (OSError, sqlite3.Error) as error:
+        if need is not Need.NOTHING:
+            message = f"the state file {path} cannot be used: {error}; choose another --state-dir"
+            raise ConfigError(message, stage="state") from error
+        known = _prepared(sqlite3.connect(":memory:", isolation_level=None), path)
+    if need is Need.NOTHING:
+        warn(
+            f"nothing can be kept in {path.parent}: {trouble}; what works where is forgotten when"
+            " circumvent stops (another --state-dir may do)"
+        )
+    return known
+
+
+def wait_for_locks(connection: sqlite3.Connection, seconds: float) -> None:
+    """How long statements wait for others from now on."""
+    connection.execute(f"PRAGMA busy_timeout = {int(seconds * _MS)}")
 
 
 def is_corruption(error: sqlite3.Error) -> bool:
@@ -92,12 +127,47 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        _check(connection)
-        _ensure_schema(connection, path)
+        return _prepared(connection, path)
     except BaseException:
         connection.close()
         raise
+
+
+def _copy(path: Path) -> sqlite3.Connection:
+    """The content in memory; nothing if there is no file. Raises OSError, sqlite3.Error."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        if _exists(path):
+            try:
+                _read_into(copy, path, "mode=ro")
+            except sqlite3.OperationalError:  # no journal can be made: read it as it lies there
+                _read_into(copy, path, "immutable=1")
+        return _prepared(copy, path)
+    except BaseException:
+        copy.close()
+        raise
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _read_into(copy: sqlite3.Connection, path: Path, how: str) -> None:
+    place = f"{path.absolute().as_uri()}?{how}"
+    with closing(sqlite3.connect(place, uri=True, timeout=BUSY_SECONDS)) as source:
+        source.execute("BEGIN")
+        source.execute("SELECT 1 FROM sqlite_master").fetchall()  # the copy itself waits for ever
+        source.backup(copy)
+
+
+def _prepared(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    _check(connection)
+    _ensure_schema(connection, path)
     return connection
 
 
@@ -138,7 +208,7 @@ def _upgrade(connection: sqlite3.Connection, version: int) -> None:
 
 def _make_private(path: Path) -> None:
     """Create the file before SQLite does: its journal takes over the mode."""
-    path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    make_private(path.parent)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
     os.close(descriptor)
-    path.chmod(FILE_MODE)
+    path.chmod(SECRET_MODE)

@@ -7,14 +7,23 @@ import logging
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from circumvent.errors import ConfigError
 from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.database import Warn, is_corruption, open_database, set_aside
+from circumvent.tunnels.database import (
+    BUSY_SECONDS,
+    Need,
+    Warn,
+    is_corruption,
+    open_database,
+    set_aside,
+    wait_for_locks,
+)
 
 MAX_ATTEMPTS = 1000  # enough to explain a bad evening, and a file below 1 MB
 MAX_SCORES = 1000  # networks times servers; the least recently used go first
@@ -79,16 +88,19 @@ class _Result:
 class Store:
     """One SQLite file; what was flushed survives ``kill -9``.
 
-    ``record`` and ``remember`` only buffer. Raises ConfigError when the file cannot be used.
+    ``record`` and ``remember`` only buffer. Where the file cannot be written the store lives in
+    memory, and ``warn`` is told. Raises ConfigError where not even what is needed can be done; with
+    ``Need.WRITING`` also whenever something cannot be written.
     """
 
-    def __init__(self, path: Path, warn: Warn = _log.warning) -> None:
+    def __init__(self, path: Path, warn: Warn = _log.warning, need: Need = Need.NOTHING) -> None:
         self._path = path
         self._warn = warn
+        self._need = need
         self._attempts: deque[Attempt] = deque(maxlen=MAX_ATTEMPTS)
         self._results: deque[_Result] = deque(maxlen=MAX_ATTEMPTS)
-        self._database = open_database(path, warn)
-        self._troubled = False
+        self._database = open_database(path, warn, need)
+        self._is_troubled = False
         self._salt = self._read_salt()
 
     def record(self, attempt: Attempt) -> None:
@@ -113,14 +125,14 @@ class Store:
         else:
             self._attempts.clear()
             self._results.clear()
-            self._troubled = False
+            self._set_troubled(on=False)
 
     def attempts(
         self, limit: int, server: str | None = None, *, failures: bool = False
     ) -> list[Attempt]:
         """The newest attempts, newest first; of one server or only the failed ones if asked."""
         self.flush()
-        rows = self._database.execute(
+        rows = self.read(
             "SELECT at, what, server, stage, outcome, errno, ms, peak, detail FROM attempts"
             " WHERE (:server IS NULL OR server = :server)"
             " AND (NOT :failures OR outcome IN ('failed', 'timeout'))"
@@ -132,7 +144,7 @@ class Store:
     def scores(self, network: str) -> dict[str, Score]:
         """Scores on this network by server id."""
         self.flush()
-        rows = self._database.execute(
+        rows = self.read(
             "SELECT server, successes, failures, ms, user_failures, last_ok"
             " FROM scores WHERE network = ?",
             (network,),
@@ -143,25 +155,33 @@ class Store:
         """A salted hash: the file never names a network, nor lets it be looked up."""
         return hashlib.blake2b(raw, key=self._salt, digest_size=NETWORK_ID_BYTES).hexdigest()
 
-    def add_server(self, link: str, transport: str, server_id: str, name: str) -> None:
-        """Save a server; the same id again replaces it."""
-        with self._transaction() as database:
-            database.execute(
-                "INSERT OR REPLACE INTO servers (id, transport, name, link) VALUES (?, ?, ?, ?)",
-                (server_id, transport, name, link),
-            )
+    def add_servers(self, servers: Iterable[SavedServer]) -> None:
+        """Save all of them or none; the same id again replaces a server."""
+        try:
+            with self._transaction() as database:
+                database.executemany(
+                    "INSERT OR REPLACE INTO servers (id, transport, name, link)"
+                    " VALUES (?, ?, ?, ?)",
+                    map(astuple, servers),
+                )
+        except sqlite3.Error as error:
+            self._survive(error)
 
-    def remove_server(self, server_id: str) -> bool:
-        """Forget a server; False when there was none."""
-        with self._transaction() as database:
-            gone = database.execute("DELETE FROM servers WHERE id = ?", (server_id,)).rowcount
-        return gone > 0
+    def remove_servers(self, ids: Iterable[str]) -> dict[str, bool]:
+        """Forget all of them or none; False for each that there was not."""
+        gone: dict[str, bool] = {}
+        try:
+            with self._transaction() as database:
+                for server_id in ids:
+                    found = database.execute("DELETE FROM servers WHERE id = ?", (server_id,))
+                    gone[server_id] = found.rowcount > 0
+        except sqlite3.Error as error:
+            self._survive(error)
+        return gone
 
     def servers(self) -> list[SavedServer]:
         """Saved servers in the order they were added."""
-        rows = self._database.execute(
-            "SELECT id, transport, name, link FROM servers ORDER BY rowid"
-        )
+        rows = self.read("SELECT id, transport, name, link FROM servers ORDER BY rowid")
         return [SavedServer(*row) for row in rows]
 
     def read(self, query: str, values: Values = ()) -> list[tuple[Any, ...]]:
@@ -210,12 +230,22 @@ class Store:
     def _survive(self, error: sqlite3.Error) -> None:
         if is_corruption(error):
             self._database.close()
-            set_aside(self._path, self._warn)
-            self._database = open_database(self._path, self._warn)
+            with suppress(OSError):  # where that cannot be, the store goes on in memory
+                set_aside(self._path, self._warn)
+            self._database = open_database(self._path, self._warn, self._need)
             self._salt = self._read_salt()
-        elif not self._troubled:
-            self._troubled = True
+        if self._need is Need.WRITING:
+            message = f"the state file {self._path} cannot be used: {error}; nothing was changed"
+            raise ConfigError(message, stage="state") from error
+        if not is_corruption(error) and not self._is_troubled:
+            self._set_troubled(on=True)
             self._warn(f"the state file {self._path} could not be written: {error}")
+
+    def _set_troubled(self, *, on: bool) -> None:
+        """The event loop has waited once for who holds a lock: that must do until it is free."""
+        if on is not self._is_troubled:
+            self._is_troubled = on
+            wait_for_locks(self._database, 0.0 if on else BUSY_SECONDS)
 
     def _read_salt(self) -> bytes:
         (salt,) = self._database.execute("SELECT value FROM salt").fetchone()

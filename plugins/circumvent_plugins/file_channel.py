@@ -6,16 +6,15 @@ looked at every few seconds, so a bundle that is dropped there is used at once.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import stat
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from threading import Thread
+from typing import TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 from circumvent.api import Channel, ChannelError, Cost, Fetch, LinkError, Verdict, hookimpl
+from circumvent.api.threads import in_thread
 from circumvent.wire.bundle import MAX_BUNDLE
 
 MAX_FILES = 8  # the newest of a directory that are tried
@@ -23,6 +22,9 @@ LOOK_EVERY = 5.0  # seconds
 STANDARD_INPUT = "-"
 SCHEME = "file:"
 SEEN = "seen"  # in the notes
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class FileChannel(Channel):
@@ -34,6 +36,9 @@ class FileChannel(Channel):
     tier = 0
     watch = LOOK_EVERY
 
+    def __init__(self) -> None:
+        self._looked_at: set[str] = set()  # and not answered yet
+
     def check(self, source: str) -> None:
         if not _path_of(source):
             raise LinkError("file: names no path; write file:PATH, or file:- for standard input")
@@ -41,9 +46,9 @@ class FileChannel(Channel):
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         path = _path_of(fetch.source)
         if path == STANDARD_INPUT:
-            yield _bounded(await _standard_input())
+            yield _bounded(await self._look(path, _standard_input))
             return
-        files = await asyncio.to_thread(_newest, path)
+        files = await self._look(path, _newest, path)
         seen = " ".join(f"{file.name}:{status.st_mtime_ns}" for file, status in files)
         if fetch.notes.get(SEEN) == seen:
             raise ChannelError(Verdict.UNCHANGED)
@@ -51,7 +56,7 @@ class FileChannel(Channel):
         failure: ChannelError | None = None
         for file, _ in files:
             try:
-                data = await asyncio.to_thread(_read, file)
+                data = await self._look(path, _read, file)
             except ChannelError as error:
                 failure = error
             else:
@@ -60,26 +65,33 @@ class FileChannel(Channel):
         if failure is not None:
             raise failure
 
+    async def _look(
+        self, path: str, function: Callable[[*Arguments], T], *arguments: *Arguments
+    ) -> T:
+        """Call a function that may hang, as where a file server has gone; but one for each path."""
 
-async def _standard_input() -> bytes:
-    """What comes in; in a daemon, for nobody can end a read that nobody answers."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[bytes] = loop.create_future()
+        def call() -> T:
+            try:
+                return function(*arguments)
+            finally:
+                self._looked_at.discard(path)
 
-    def hand_over(data: bytes) -> None:
-        if not done.done():
-            done.set_result(data)
+        if path in self._looked_at:
+            raise ChannelError(Verdict.TOO_SLOW)
+        self._looked_at.add(path)
+        try:
+            return await in_thread(call)
+        except OSError as error:
+            self._looked_at.discard(path)
+            raise _cannot_read(error) from error
 
-    def read() -> None:
-        data = b""
-        # Not sys.stdin: its lock would be held when the program ends.
-        while len(data) <= MAX_BUNDLE and (piece := os.read(0, MAX_BUNDLE)):
-            data += piece
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(hand_over, data)
 
-    Thread(target=read, daemon=True).start()
-    return await done
+def _standard_input() -> bytes:
+    """What comes in. Not by sys.stdin: its lock would be held when the program ends."""
+    data = b""
+    while len(data) <= MAX_BUNDLE and (piece := os.read(0, MAX_BUNDLE)):
+        data += piece
+    return data
 
 
 def _path_of(source: str) -> str:

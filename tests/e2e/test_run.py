@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -19,8 +21,10 @@ from threading import Thread
 import pytest
 
 from tests.peers import socks
+from tests.peers.process import accepts, free_port, in_namespace, with_file_over
 
 SOON = 5.0  # seconds in which a loopback thing has to happen
+SILENT = "127.0.0.54"  # where a name server hears and does not answer
 
 
 class Origin(BaseHTTPRequestHandler):
@@ -93,10 +97,16 @@ def environment(tmp_path: Path, origin: int) -> dict[str, str]:
 
 
 @contextmanager
-def started(environment: dict[str, str], *options: str) -> Iterator[Running]:
-    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--json"]
+def started(
+    environment: dict[str, str],
+    *words: str,
+    listen: str = "127.0.0.1:0",
+    inside: Callable[[Sequence[str]], list[str]] = list,
+) -> Iterator[Running]:
+    """``inside`` puts the command into other surroundings."""
+    command = [sys.executable, "-m", "circumvent", "run", *(words or ["direct://"])]
     with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0", *options],
+        inside([*command, "--json", "--listen", listen]),
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -169,6 +179,99 @@ def test_a_terminal_shows_the_tunnels_live(environment: dict[str, str]) -> None:
         assert eventually(lambda: process.poll() is not None)
     os.close(ours)
     assert process.returncode == 0
+
+
+@contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def stopped_terminal() -> Iterator[int]:
+    """As after Ctrl-S."""
+    ours, theirs = os.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)
+    yield theirs
+    os.close(ours)
+
+
+@contextmanager
+def vanished_terminal() -> Iterator[int]:
+    ours, theirs = os.openpty()
+    os.close(ours)
+    yield theirs
+
+
+@contextmanager
+def full_pipe() -> Iterator[int]:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(reader)
+
+
+@contextmanager
+def full_disk() -> Iterator[int]:
+    yield os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("place", [stopped_terminal, vanished_terminal, full_pipe, full_disk])
+def test_where_nobody_reads_traffic_goes_on_and_the_end_comes(
+    environment: dict[str, str], origin: int, place: Callable[[], AbstractContextManager[int]]
+) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--verbose"]
+    command += ["--listen", f"127.0.0.1:{port}"]
+    with (
+        place() as output,
+        ended(subprocess.Popen(command, env=environment, stdout=output, stderr=output)) as process,
+    ):
+        os.close(output)
+        assert eventually(lambda: accepts("127.0.0.1", port))
+        for _ in range(2):
+            with (
+                socks.connect(port, "127.0.0.1", origin) as stream,
+                socks.get(stream, "/") as response,
+            ):
+                assert response.status == 204
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+
+
+def test_without_standard_streams_it_runs_all_the_same(environment: dict[str, str]) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--verbose"]
+    command += ["--listen", f"127.0.0.1:{port}"]
+    closing = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
+    with ended(subprocess.Popen([*closing, *command], env=environment)) as process:
+        assert eventually(lambda: accepts("127.0.0.1", port))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+
+
+@pytest.mark.parametrize("charset", ["koi8-r", "ascii:strict"])
+def test_a_charset_that_lacks_a_character_is_no_reason_to_stop(
+    environment: dict[str, str], charset: str
+) -> None:
+    environment |= {"PYTHONIOENCODING": charset}
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--listen", "127.0.0.1:0"]
+    with ended(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)) as process:
+        assert process.stdout is not None
+        shown = b""
+        while b"tunnel up" not in shown:
+            shown += process.stdout.readline()
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(SOON) == 0
+    assert b"racing 1 server" in shown
 
 
 def test_status_tells_about_the_running_client(running: Running) -> None:
@@ -245,6 +348,65 @@ def test_the_second_signal_stops_at_once(running: Running, origin: int) -> None:
         running.await_event("draining")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(SOON) == 130
+
+
+def test_a_name_server_that_hangs_does_not_hold_up_the_end(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(f"nameserver {SILENT}\n")
+    command = [sys.executable, "-m", "circumvent", "run", "trojan://secret@server.example:443"]
+    command = with_file_over("/etc/resolv.conf", file, [*command, "--listen", "127.0.0.1:0"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind((SILENT, 53))
+        server.settimeout(SOON)
+        with ended(subprocess.Popen(command, env=environment)) as process:
+            assert b"server" in server.recv(4096)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SOON) == 0
+
+
+WITHOUT_IPV6 = "ip link set lo up && echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6"
+
+
+def test_where_ipv6_is_switched_off_localhost_is_served_all_the_same(
+    environment: dict[str, str],
+) -> None:
+    inside = partial(in_namespace, "--net", WITHOUT_IPV6)
+    with started(environment, listen="localhost:0", inside=inside) as client:
+        client.process.send_signal(signal.SIGTERM)
+        _, errors = client.process.communicate(timeout=SOON)
+    assert errors.count("only a part of localhost is served") == 1
+    assert "this machine has no IPv6" in errors
+
+
+def test_where_ipv6_is_switched_off_asking_for_it_is_an_error(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "circumvent", "run", "direct://", "--listen", "[::1]:0"]
+    done = subprocess.run(
+        in_namespace("--net", WITHOUT_IPV6, command),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 3
+    assert "cannot listen on ::1 port 0: this machine has no IPv6" in done.stderr
+
+
+def test_saved_servers_are_used_from_where_nothing_can_be_kept(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    environment |= {"CIRCUMVENT_STATE_DIR": str(state)}
+    circumvent(environment, "servers", "add", "direct://")
+    read_only = f"mount --bind '{state}' '{state}' && mount -o remount,bind,ro '{state}'"
+    inside = partial(in_namespace, "--mount", read_only)
+    with started(environment, "--tunnels", "1", inside=inside) as client:
+        client.await_event("tunnel_up")
+        client.process.send_signal(signal.SIGTERM)
+        told, _ = client.process.communicate(timeout=SOON)
+    assert client.process.returncode == 0, told
 
 
 def test_an_address_in_use_is_exit_code_5(environment: dict[str, str], tmp_path: Path) -> None:

@@ -161,13 +161,16 @@ def free_port() -> int:
 
 
 def with_file_over(path: str, replacement: Path, command: Sequence[str]) -> list[str]:
-    """The command in a mount namespace of its own where ``replacement`` lies over ``path``.
+    """The command in a mount namespace of its own where ``replacement`` lies over ``path``."""
+    return in_namespace("--mount", f"mount --bind '{replacement}' '{path}'", command)
+
+
+def in_namespace(kind: str, preparation: str, command: Sequence[str]) -> list[str]:
+    """The command in a namespace of its own that a shell has prepared.
 
     Entering the namespace can clear the death signal, so it is set again inside.
     """
-    script = 'mount --bind "$0" "$1" && shift && exec setpriv --pdeathsig KILL -- "$@"'
+    script = f'{preparation} && exec setpriv --pdeathsig KILL -- "$@"'
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return [
-        *("unshare", *user, "--mount", "--propagation", "private", "--"),
-        *("sh", "-c", script, str(replacement), path, *command),
-    ]
+    place = ["--propagation", "private"] if kind == "--mount" else []
+    return ["unshare", *user, kind, *place, "--", "sh", "-c", script, "sh", *command]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -175,4 +176,19 @@ def test_state_and_socket_move_together(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     assert Config().state_file == tmp_path / "state" / "circumvent" / "state.db"
     moved = Config(state_dir=str(tmp_path))
-    assert (moved.state_file.parent, moved.control_socket.parent) == (tmp_path, tmp_path)
+    assert moved.state_file.parent == tmp_path
+    assert [socket.parent for socket in moved.control_sockets] == [tmp_path]
+
+
+def test_the_socket_is_in_the_runtime_directory_if_that_is_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    beside = tmp_path / "state" / "circumvent" / "control.sock"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert Config().control_sockets == (tmp_path / "circumvent" / "control.sock", beside)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
+    assert Config().control_sockets == (beside,)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)  # as after su
+    assert Config().control_sockets == (beside,)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import Carrier, Dialer, Transport, Tunnel, exchange, hooks
+from circumvent.api import Carrier, Dialer, Transport, Tunnel, exchange, hooks, threads
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import run
 
@@ -46,7 +46,7 @@ CONTRACTS = [*public(Transport), *public(Tunnel), *public(Carrier), *public(Dial
 HELPERS = [
     (f"circumvent.api.exchange.{function.__name__}", function)
     for function in (exchange.send, exchange.receive, exchange.peek)
-]
+] + [("circumvent.api.threads.in_thread", threads.in_thread)]
 
 
 @pytest.mark.parametrize(("name", "function"), [*HOOKS, *CONTRACTS, *HELPERS])

@@ -1,9 +1,11 @@
 """Bundles that somebody brought: files, directories, and what lies around in them."""
 
+import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -91,3 +93,29 @@ async def test_a_huge_file_is_none(tmp_path: Path) -> None:
 def test_a_source_without_a_path_is_none() -> None:
     with pytest.raises(LinkError, match="names no path"):
         FileChannel().check("file:")
+
+
+@pytest.fixture
+def typed() -> Iterator[BinaryIO]:
+    """The other end of standard input, on which nothing was typed yet."""
+    kept = os.dup(0)
+    reader, writer = os.pipe()
+    os.dup2(reader, 0)
+    os.close(reader)
+    with os.fdopen(writer, "wb") as opened:
+        yield opened
+    os.dup2(kept, 0)
+    os.close(kept)
+
+
+async def test_where_a_read_hangs_no_second_one_is_begun(typed: BinaryIO) -> None:
+    """As where a file server has gone: each would leave one more thread behind."""
+    channel = FileChannel()
+    hanging = asyncio.ensure_future(anext(channel.fetch(request("file:-"))))
+    await asyncio.sleep(0)
+    with pytest.raises(ChannelError) as caught:
+        await anext(channel.fetch(request("file:-")))
+    assert caught.value.verdict is Verdict.TOO_SLOW
+    typed.write(b"late")
+    typed.close()
+    assert await hanging == b"late"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circumvent.errors import DialError
-from circumvent.net import guard, resolver
+from circumvent.net import guard
 from circumvent.net.dialer import NetDialer
 from circumvent.net.guard import Guard, anything, as_typed, learnt
 from circumvent.net.tls import TlsClient
@@ -31,10 +31,10 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the name's owner answers with."""
     answers = ["127.0.0.1"]
 
-    async def ask(_: str) -> tuple[str, ...]:
-        return tuple(answers)
+    def ask(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", (answer, 0)) for answer in answers]
 
-    monkeypatch.setattr(resolver, "_ask_system", ask)
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
     return answers
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 from pathlib import Path
 
 import pytest
 
 from circumvent.errors import BudgetError, LeaseError
-from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Account, Lease, Memory, Pressure
+from circumvent.memory import (
+    LARGEST,
+    PAGE,
+    SMALLEST_ARENA,
+    Account,
+    Lease,
+    Memory,
+    Pressure,
+    arena,
+)
 
 BUDGET = 2 * SMALLEST_ARENA
 
@@ -252,3 +262,31 @@ def try_step(account: Account, at_least: int, at_most: int) -> Lease:
     lease = account.try_step(at_least, at_most)
     assert lease is not None
     return lease
+
+
+class TestOtherKernels:
+    def test_a_kernel_without_huge_pages_need_not_be_told_to_use_none(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mmap, "MADV_NOHUGEPAGE", 9999)  # advice that no kernel knows
+        Memory(BUDGET).account("a").hold(PAGE).release()
+
+    def test_where_pages_are_large_only_whole_ones_are_given_back(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(arena, "_SYSTEM_PAGE", 4 * PAGE)
+        memory = Memory(BUDGET)
+        account = memory.account("a")
+        holds = [account.hold(PAGE) for _ in range(64)]
+        for hold in holds:
+            hold.view[:] = b"x" * PAGE
+        kept = holds.pop(21)
+        for hold in holds:
+            hold.release()
+        memory.trim()
+        assert bytes(kept.view) == b"x" * PAGE
+        kept.release()
+
+    def test_more_memory_than_the_system_grants_is_told_with_what_to_do(self) -> None:
+        with pytest.raises(BudgetError, match="set less with --memory"):
+            Memory(1 << 50)

@@ -275,7 +275,7 @@ def test_nameservers_are_addresses() -> None:
 
 def test_the_systems_nameservers(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
-    file.write_text("# comment\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n")
+    file.write_bytes(b"# Bl\xfccher's\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n")
     of_the_system = resolver._of_the_system  # noqa: SLF001
     assert [each.host for each in of_the_system(file)] == ["192.0.2.1", "2001:db8::1"]
     assert [each.host for each in of_the_system(tmp_path / "none")] == ["127.0.0.1"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import random
+import resource
 import signal
 import sqlite3
 import stat
@@ -21,17 +23,18 @@ import pytest
 from circumvent.errors import ConfigError
 from circumvent.tunnels import database
 from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.database import Warn
-from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, Store
+from circumvent.tunnels.database import Need, Warn
+from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, SavedServer, Store
 
 LINK = "ss://c2VjcmV0@192.0.2.7:8388"
+BEN = SavedServer("b", "shadowsocks", "Ben", LINK)
 
 _open: list[Store] = []
 
 
-def opened(path: Path, warn: Warn = warnings.warn) -> Store:
+def opened(path: Path, warn: Warn = warnings.warn, need: Need = Need.NOTHING) -> Store:
     """A store that is closed when the test ends, if the test does not."""
-    store = Store(path, warn)
+    store = Store(path, warn, need)
     _open.append(store)
     return store
 
@@ -131,10 +134,9 @@ def test_old_news_fade(store: Store) -> None:
 
 def test_servers_are_saved_until_removed(path: Path) -> None:
     store = opened(path)
-    store.add_server(LINK, "shadowsocks", "a", "Ann")
-    store.add_server(LINK, "shadowsocks", "b", "Ben")
-    assert store.remove_server("a")
-    assert not store.remove_server("a")
+    store.add_servers([SavedServer("a", "shadowsocks", "Ann", LINK), BEN])
+    assert store.remove_servers(["a"]) == {"a": True}
+    assert store.remove_servers(["a"]) == {"a": False}
     store.close()
     (saved,) = opened(path).servers()
     assert (saved.id, saved.transport, saved.name, saved.link) == ("b", "shadowsocks", "Ben", LINK)
@@ -222,10 +224,112 @@ def test_a_locked_file_keeps_the_buffer_and_warns_once(
     assert len(warnings) == 1
 
 
-def test_a_place_that_cannot_be_used_is_a_configuration_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("need", [Need.WRITING, Need.READING])
+def test_a_place_that_cannot_be_used_is_a_configuration_error_for_who_needs_it(
+    tmp_path: Path, need: Need
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="choose another --state-dir"):
-        Store(tmp_path / "file" / "state.db")
+        Store(tmp_path / "file" / "state.db", need=need)
+
+
+def test_where_nothing_can_be_kept_the_store_lives_in_memory_with_one_warning(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").touch()
+    told: list[str] = []
+    store = opened(tmp_path / "file" / "state.db", told.append)
+    store.record(an_attempt())
+    assert store.attempts(1) == [an_attempt()]
+    (warning,) = told
+    assert f"nothing can be kept in {tmp_path / 'file'}" in warning
+
+
+def test_without_a_home_directory_none_is_invented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    opened(Path("~/.local/state/state.db"), told.append)
+    assert "HOME is not set" in told[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file can grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_on_a_full_disk_what_was_kept_is_still_known(path: Path) -> None:
+    kept = opened(path)
+    kept.add_servers([BEN])
+    kept.record(an_attempt(0))
+    network = kept.network_id(b"home")
+    kept.close()
+    told: list[str] = []
+    with full_disk():
+        store = opened(path, told.append)
+        assert store.servers() == [BEN]
+        assert store.network_id(b"home") == network
+        store.record(an_attempt(1))
+        assert store.attempts(5) == [an_attempt(1), an_attempt(0)]
+        store.flush()
+        assert opened(path, told.append, Need.READING).servers() == [BEN]
+    assert len(told) == 1
+    store.close()
+    assert opened(path).attempts(5) == [an_attempt(0)]
+
+
+def test_on_a_full_disk_who_wants_to_save_is_told_and_nothing_is_half_done(path: Path) -> None:
+    store = opened(path, need=Need.WRITING)
+    store.add_servers([BEN])
+    with full_disk():
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            store.add_servers([SavedServer(str(n), "trojan", "", LINK) for n in range(100)])
+        with pytest.raises(ConfigError, match="nothing was changed"):
+            store.write("INSERT INTO notes VALUES ('a', 'b', 'c')")
+        with pytest.raises(ConfigError, match="choose another --state-dir"):
+            Store(path.with_name("new") / "state.db", need=Need.WRITING)
+    assert store.servers() == [BEN]
+
+
+def test_a_file_that_another_holds_for_ever_holds_nobody_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
+    opened(path).add_servers([BEN])
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    _open.pop().close()
+    holder.execute("BEGIN EXCLUSIVE")
+    told: list[str] = []
+    store = opened(path, told.append)
+    assert store.servers() == [BEN]
+    assert "database is locked" in told[0]
+    holder.close()
+
+
+def test_a_broken_file_that_cannot_be_set_aside_is_left_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database at all" * 500)
+    told: list[str] = []
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    store = opened(path, told.append)
+    assert store.servers() == []
+    assert len(told) == 1
+    assert "Permission denied" in told[0]
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -10,6 +9,7 @@ from contextlib import aclosing
 
 from circumvent.api import Channel, ChannelError, Cost, Fetch, Verdict, hookimpl
 from circumvent.api.http import http_cost
+from circumvent.api.threads import in_thread
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.dns_chunks import Manifest
 from circumvent_plugins.dns_channel.asking import Net
@@ -37,7 +37,7 @@ class DnsChannel(Channel):
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         source = parse_source(fetch.source)
         if source.asks_system:
-            source = await asyncio.to_thread(source.with_system)
+            source = await in_thread(source.with_system)
         net = Net(fetch.dialer, fetch.account)
         report = Report(source)
         ends = time.monotonic() + FETCH_SECONDS

@@ -1,0 +1,73 @@
+"""One signal drains, two stop at once whatever hangs, and then signals are signals again."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PATIENCE = 30.0  # seconds; nothing here takes one of them
+
+PROGRAM = """
+import asyncio, sys, time
+from circumvent.cli import stopping
+
+def say(word):
+    print(word, flush=True)
+
+async def main(hangs, at_once):
+    stopping.AT_ONCE_SECONDS = at_once
+    with stopping.Stopper(lambda: say("drains")) as stopper:
+        say("runs")
+        await stopper.drain.wait()
+        if hangs == "inside":
+            await stopper.stop.wait()
+            say("stops")
+            time.sleep(60)
+    say("leaves")
+    if hangs == "outside":
+        time.sleep(60)
+    return stopper.exit_code
+
+sys.exit(asyncio.run(main(sys.argv[1], float(sys.argv[2]))))
+"""
+
+
+@contextmanager
+def program(hangs: str, at_once: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, hangs, str(at_once)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def signalled(process: subprocess.Popen[str], *after: str) -> int:
+    """The exit code when a signal comes after each of these words."""
+    assert process.stdout is not None
+    for word in after:
+        assert process.stdout.readline() == f"{word}\n"
+        process.send_signal(signal.SIGINT)
+    return process.wait(PATIENCE)
+
+
+def test_a_second_one_ends_what_hangs() -> None:
+    with program("inside", 0.01) as process:
+        assert signalled(process, "runs", "drains") == 130
+
+
+def test_a_third_one_does_what_it_does_to_any_program() -> None:
+    with program("inside", 60) as process:
+        assert signalled(process, "runs", "drains", "stops") == -signal.SIGINT
+
+
+def test_while_it_leaves_nothing_is_waited_for_any_more() -> None:
+    with program("outside", 60) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "runs\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "drains\n"
+        assert signalled(process, "leaves") == 130
