@@ -19,7 +19,8 @@ from circumvent.net.network import current_network
 from circumvent.net.tls import TlsClient
 from circumvent.plugins import Plugins
 from circumvent.proxy.door import FrontDoor
-from circumvent.proxy.kernel import raise_descriptor_limit
+from circumvent.proxy.kernel import most_clients
+from circumvent.proxy.options import DoorOptions
 from circumvent.status import MemoryStatus, Status, TunnelStatus
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
@@ -74,11 +75,11 @@ class Client:
             self._offer,
         )
         self._manager.expects_more = lambda: self._discovery.is_hunting
-        self._door = FrontDoor(dispatcher, self._memory.account("front door"), config.door())
+        account = self._memory.account("front door")
+        self._door = FrontDoor(dispatcher, account, self._door_options())
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
         """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
-        raise_descriptor_limit()
         _collect_rarely()
         self._health.look_at_network()
         self._door.start()
@@ -119,6 +120,15 @@ class Client:
                 f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems
             ),
         )
+
+    def _door_options(self) -> DoorOptions:
+        """Clients beyond what there are descriptors for wait at the door, and harm nobody."""
+        options, most = self._config.door(), most_clients()
+        if options.max_clients <= most:
+            return options
+        text = f"room for {most} clients at a time: this system lets few files be open (ulimit -n)"
+        self._events(Warned(text))
+        return replace(options, max_clients=most)
 
     def _offer(self, entries: Sequence[str]) -> None:
         """Race what was found beside what the user gave."""

@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 _DEFER_SECONDS = 1  # the kernel's smallest
+_DESCRIPTORS = 2  # of a client: its own socket, and that to a server
+_SPARE_DESCRIPTORS = 48  # for probes, races, the state file: running out of them harms everybody
 
 # linux/tcp.h, struct tcp_info: 8 bytes, then 32-bit words, times in milliseconds.
 _TCP_INFO_SIZE = 104
@@ -40,14 +42,22 @@ class Peer(enum.Enum):
     UNSEEN = enum.auto()  # says nothing more, and its socket is not on this machine
 
 
-def raise_descriptor_limit() -> None:
-    """Let the process open as many sockets as it may: each client needs two."""
-    if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - does not exist on Windows
+def raise_descriptor_limit() -> int:
+    """Let the process open as many sockets as it may, and say how many that are."""
+    if sys.platform == "win32":
+        return sys.maxsize
+    import resource  # noqa: PLC0415 - does not exist on Windows
 
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with contextlib.suppress(OSError, ValueError):  # some systems refuse their own maximum
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # some systems refuse their own maximum
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def most_clients() -> int:
+    """For how many clients there are descriptors."""
+    return max((raise_descriptor_limit() - _SPARE_DESCRIPTORS) // _DESCRIPTORS, 1)
 
 
 def speak_first(sock: socket.socket) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from circumvent.errors import ConfigError
 from circumvent.net import listener
+from circumvent.proxy.kernel import most_clients
 from circumvent.proxy.options import DoorOptions, parse_listen
 from tests.unit.door import GREETING, SITE, destination, echo, home, socks5
 
@@ -72,6 +73,14 @@ def no_descriptors_left() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_no_more_clients_come_in_than_there_are_descriptors_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
+    assert 60 < most_clients() < 128  # two each, and some for everything else
 
 
 async def test_without_descriptors_accepting_pauses(
