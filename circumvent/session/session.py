@@ -64,10 +64,12 @@ class Session:
     # --- for users ------------------------------------------------------------------------------
 
     def open(self, opening: bytes) -> SessionStream:
-        """A new stream; ``opening`` tells the peer what for. Waits for nothing."""
-        stream = SessionStream(self, self.engine.open(opening))
-        self.attend()
-        return stream
+        """A new stream; ``opening`` tells the peer what for. Waits for nothing.
+
+        It leaves with the first write, if an empty one: its length alone would tell that of the
+        destination's name.
+        """
+        return SessionStream(self, self.engine.open(opening))
 
     def attach(self, number: int, stream: ByteStream, rtt: float, leftover: bytes = b"") -> Link:
         """Use ``stream``, whose handshake is done, and own it; ``rtt`` in seconds."""

@@ -76,14 +76,16 @@ class Visit:
         self._reader = reader
         self.writer = writer
         self.host = ""
+        self.first = b""  # what the first packet brought, header and all
         self.heard = b""
+        self._rest = b""
 
     async def hear(self, at_least: int = 1) -> bytes:
         """The next bytes; empty at the end."""
         data = b""
         while len(data) < at_least:
             await self._node.thawed.wait()
-            piece = await self._reader.read(65536)
+            piece, self._rest = self._rest or await self._reader.read(65536), b""
             await self._node.thawed.wait()
             if not piece:
                 break
@@ -104,10 +106,12 @@ class Visit:
         freeze_flow(self.writer.get_extra_info("socket"))
 
     async def read_header(self) -> None:
-        kind, length = await self._reader.readexactly(2)
-        assert kind == 3
-        self.host = (await self._reader.readexactly(length)).decode()
-        await self._reader.readexactly(2)
+        self.first = await self._reader.read(65536)
+        if self.first:
+            kind, length = self.first[:2]
+            assert kind == 3
+            self.host = self.first[2 : 2 + length].decode()
+            self._rest = self.first[length + 4 :]
 
 
 Talk = Callable[[Visit], Awaitable[None]]
@@ -160,7 +164,8 @@ class Node:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             await self.thawed.wait()
             await visit.read_header()
-            await self.talks[visit.host](visit)
+            if visit.host:
+                await self.talks[visit.host](visit)
         visit.writer.close()
 
 
@@ -282,7 +287,7 @@ class House:
     def store(self) -> Store:
         return self.track.store
 
-    async def visit(self, host: str) -> Browser:
+    async def visit(self, host: str, port: int = 443) -> Browser:
         """A client whose stream leads to ``host``."""
         near, far = await connected_pair()
         accepted: list[bool] = []
@@ -294,7 +299,7 @@ class House:
         async def serve() -> None:
             client = TcpStream(near)
             try:
-                await self.dispatcher.relay(client, Destination(host, 443), accept)
+                await self.dispatcher.relay(client, Destination(host, port), accept)
             finally:
                 await client.aclose()
 

@@ -7,13 +7,14 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from socket import SO_LINGER, SOL_SOCKET
+from typing import ClassVar
 
 import pytest
 
-from circumvent.api import DestinationError, Reason, StreamResetError
+from circumvent.api import DestinationError, LayerStream, Reason, StreamResetError
 from circumvent.memory import LARGEST
 from circumvent.wire.frames import CloseReason, ResetReason
-from tests.bonding.sessions import Bond, SessionEnd, bond
+from tests.bonding.sessions import OPENING, Bond, SessionEnd, bond
 from tests.conformance.byte_stream import (
     ByteStreamContract,
     Pair,
@@ -35,6 +36,33 @@ class TestSessionStreams(ByteStreamContract):
         async with bond() as ends:
             near, far = await ends.open()
             yield Pair(near, SessionEnd(far))
+
+
+class Recorder(LayerStream):
+    """Remembers what was written to a carrier, piece by piece."""
+
+    pieces: ClassVar[list[bytes]] = []
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        count = super().write(block, start, end)
+        self.pieces.append(bytes(block[start : start + count]))
+        return count
+
+
+async def test_what_a_stream_is_for_goes_out_with_its_first_words() -> None:
+    async with bond(0) as ends:
+        ends.attach(Recorder)
+        await write_all((await ends.open())[0], b"the carriers have greeted each other")
+        await asyncio.sleep(0.05)
+        near = ends.client.open(OPENING)
+        await asyncio.sleep(0.05)
+        Recorder.pieces.clear()
+        await write_all(near, b"first words")
+        far, opening = await ends.opened.get()
+        assert opening == OPENING
+        assert await read_exactly(far, 11) == b"first words"
+        assert len([piece for piece in Recorder.pieces if OPENING in piece]) == 1
+        assert any(OPENING in piece and b"first words" in piece for piece in Recorder.pieces)
 
 
 async def send_and_end(stream: object, data: bytes) -> None:
