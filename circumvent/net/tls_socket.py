@@ -182,10 +182,7 @@ async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
         established.hang_up()
         raise handshake_error(error) from error
     except BaseException:
-        if role.server_side:  # a client that takes too long: web servers just close
-            established.hang_up()
-        else:
-            established.abort()
+        established.hang_up()  # as web servers and browsers do, whoever took too long
         raise
     return established
 
