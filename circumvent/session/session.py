@@ -87,6 +87,7 @@ class Session:
 
     def drop(self, link: Link) -> None:
         """Do without a carrier."""
+        link.close()
         self.engine.detach(link.carrier, self.loop.time())
         self.attend()
 
@@ -197,7 +198,10 @@ class Session:
             if carrier.state is CarrierState.DEAD and link is not None:
                 del self.links[carrier.number]
                 self._leaving.add(link)
-                link.cut()
+                if carrier.suspected_at == NEVER:  # the peer does without it
+                    link.close()
+                else:
+                    link.cut()
         self._changed()
 
     # --- the clock ------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ async def test_others_cannot_take_the_memory_of_what_was_granted(arena: int) -> 
 async def test_a_destination_that_refuses_is_an_error_of_the_stream_only() -> None:
     async with running_relay() as relay, tunnel_to(relay) as tunnel:
         stream = await tunnel.open(NOWHERE)
+        await write_all(stream, b"question")
         with pytest.raises(DestinationError) as caught:
             await read_once(stream)
         assert caught.value.reason is Reason.REFUSED

@@ -12,9 +12,13 @@ from typing import ClassVar
 import pytest
 
 from circumvent.api import DestinationError, LayerStream, Reason, StreamResetError
-from circumvent.memory import LARGEST
+from circumvent.memory import LARGEST, Memory
+from circumvent.net.tcp import TcpStream
+from circumvent.session.limits import Limits
+from circumvent.session.link import Link
+from circumvent.session.session import GOODBYE_SECONDS, Session
 from circumvent.wire.frames import CloseReason, ResetReason
-from tests.bonding.sessions import OPENING, Bond, SessionEnd, bond
+from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
 from tests.conformance.byte_stream import (
     ByteStreamContract,
     Pair,
@@ -24,6 +28,7 @@ from tests.conformance.byte_stream import (
     read_once,
     write_all,
 )
+from tests.conformance.far_end import Codec, FarEnd, connected
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -172,3 +177,42 @@ async def test_idle_streams_hold_no_memory() -> None:
             await read_exactly(near, LARGEST // 8)
         await asyncio.sleep(0.1)  # for the last acknowledgement
         assert [memory.leased for memory in ends.memories] == [0, 0]
+
+
+class TestEndsOfCarriers:
+    """A carrier that ends in order ends as others do: what cuts is a cut."""
+
+    @pytest.fixture
+    async def alone(self) -> AsyncIterator[tuple[Session, Link, FarEnd]]:
+        """A session with one carrier, and who is at the other end of it."""
+        account = Memory(8 << 20, poison=True).account("session")
+        session = Session(account, Limits(), is_client=True)
+        near, far = connected(small=BUFFER, receive=BUFFER)
+        link = session.attach(1, TcpStream(near), 0.001)
+        peer = FarEnd(far, Codec())
+        yield session, link, peer
+        peer.close()
+        await session.aclose()
+        assert account.leased == 0
+
+    async def test_with_the_session(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        session, _, peer = alone
+        closing = asyncio.create_task(session.aclose())
+        assert await peer.receive_all()
+        await peer.end()
+        started = session.loop.time()
+        await closing
+        assert session.loop.time() < started + GOODBYE_SECONDS / 2
+
+    async def test_by_the_peer(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        _, link, peer = alone
+        await peer.end()
+        assert await peer.receive_all()
+        await link.wait_closed()
+
+    async def test_as_a_spare_one(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        session, link, peer = alone
+        await peer.receive(16)
+        session.drop(link)
+        await peer.receive_all()
+        await link.wait_closed()
