@@ -17,6 +17,7 @@ USER_AGENT = (
 )
 LANGUAGES = "en-US,en;q=0.9"
 _BRANDS = f'"Not:A-Brand";v="8", "Chromium";v="{VERSION}", "Google Chrome";v="{VERSION}"'
+COOKIES = (20, 400)  # characters of what stands beside the one cookie that matters
 _PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*"
 
 Headers = list[tuple[str, str]]
@@ -41,13 +42,21 @@ def page_request(host: str, path: str, sizes: tuple[int, int]) -> bytes:
     length = random.randint(*sizes)  # noqa: S311 - no secret
     name = "session="
     missing = length - len(_page_request(host, path, name))
-    filling = base64.urlsafe_b64encode(os.urandom(max(missing, 0)))[: max(missing, 0)]
-    return _page_request(host, path, name + filling.decode())
+    return _page_request(host, path, name + _letters(missing))
 
 
 def _page_request(host: str, path: str, cookie: str) -> bytes:
     lines = [f"GET {path} HTTP/1.1", *map(": ".join, page_headers(host, cookie)), "", ""]
     return "\r\n".join(lines).encode()
+
+
+def _letters(count: int) -> str:
+    return base64.urlsafe_b64encode(os.urandom(max(count, 0)))[: max(count, 0)].decode()
+
+
+def _beside(cookie: str) -> str:
+    """``cookie`` and another one, of a length that is drawn: else that of requests would be one."""
+    return f"{cookie}; recent={_letters(random.randint(*COOKIES))}"  # noqa: S311 - no secret
 
 
 def fetch_headers(host: str, cookie: str, body: bytes | None = None) -> Headers:
@@ -69,7 +78,7 @@ def fetch_headers(host: str, cookie: str, body: bytes | None = None) -> Headers:
         ("Referer", f"https://{host}/"),
         ("Accept-Encoding", "gzip, deflate, br, zstd"),
         ("Accept-Language", LANGUAGES),
-        ("Cookie", cookie),
+        ("Cookie", _beside(cookie)),
     ]
 
 
@@ -80,5 +89,5 @@ def socket_headers(host: str, cookie: str) -> Headers:
         ("Origin", f"https://{host}"),
         ("Accept-Encoding", "gzip, deflate, br, zstd"),
         ("Accept-Language", LANGUAGES),
-        ("Cookie", cookie),
+        ("Cookie", _beside(cookie)),
     ]

@@ -2,7 +2,7 @@
 
 A recorder stands between our client and its server, and notes the size of each packet, its
 direction and when it came. Each run is a fresh client: its first probe or carriers, then a visit
-to a TLS site whose browser takes 100 ms to speak. What varies between the runs shows as a range.
+with a browser that takes 100 ms to say its ClientHello. What varies from run to run is a range.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from threading import Thread
 from circumvent.wire.relay_link import format_relay_link, parse_relay_link
 from tests.bench.contenders import started_origin
 from tests.peers import socks
-from tests.peers.certificates import Certificate, make_certificate
+from tests.peers.certificates import make_certificate
 from tests.peers.client import running_client
 from tests.peers.relay import make_relay, running_relay
 from tests.peers.servers import sing_box_server
@@ -32,6 +32,7 @@ from tests.peers.services import HOST, SHADOWSOCKS, TROJAN, VLESS, VLESS_TLS
 SERVICES = {"shadowsocks": SHADOWSOCKS[1], "trojan": TROJAN, "vless": VLESS, "vless-tls": VLESS_TLS}
 CARRIERS = ("tls", "websocket", "fronted")
 SHOWN = 10  # packets each way
+CONNECTIONS = 4
 BROWSER_SECONDS = 0.1
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
 
@@ -75,53 +76,49 @@ def _pass_on(source: socket.socket, sink: socket.socket, way: str, seen: Seen) -
     except OSError:
         end = "RST"
         sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    if way == ">" and seen.end == "-":
+    if way == ">":
         seen.end = end
     with suppress(OSError):
         sink.shutdown(socket.SHUT_WR) if end == "FIN" else sink.close()
 
 
 @contextmanager
-def tls_site(certificate: Certificate) -> Iterator[int]:
-    """Answers each visitor with one line; its port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate.chain, certificate.key)
+def site() -> Iterator[int]:
+    """Answers the first word of each visitor; its port."""
 
     def serve(listener: socket.socket) -> None:
-        while True:
-            try:
+        with suppress(OSError):  # closed
+            while True:
                 sock, _ = listener.accept()
-            except OSError:  # closed
-                return
-            with suppress(OSError), context.wrap_socket(sock, server_side=True) as visitor:
-                visitor.recv(4096)
-                visitor.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-                visitor.recv(4096)
+                with sock:
+                    sock.recv(1 << 16)
+                    sock.sendall(bytes(100))
+                    sock.recv(1 << 16)
 
     with socket.create_server((HOST, 0)) as listener:
         Thread(target=serve, args=(listener,), daemon=True).start()
         yield listener.getsockname()[1]
 
 
-def visit(proxy: int, site: int) -> None:
-    """As a browser does that is slow to say hello."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    sock = socks.connect(proxy, HOST, site)
-    time.sleep(BROWSER_SECONDS)
-    with context.wrap_socket(sock, server_hostname="www.site.test") as secure:
-        secure.sendall(b"GET / HTTP/1.1\r\nHost: www.site.test\r\n\r\n")
-        secure.recv(4096)
+def visit(proxy: int, port: int) -> None:
+    """A ClientHello of a browser that is slow to say it."""
+    hello, engine = ssl.MemoryBIO(), ssl.create_default_context()
+    with suppress(ssl.SSLWantReadError):
+        engine.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="www.site.test").do_handshake()
+    with socks.connect(proxy, HOST, port) as sock:
+        time.sleep(BROWSER_SECONDS)
+        sock.sendall(hello.read())
+        sock.recv(1 << 16)
 
 
 def run(kind: str, folder: Path) -> list[Seen]:
     """One client's life, as the recorder saw it."""
-    certificate = make_certificate(folder)
     with ExitStack() as stack:
-        site = stack.enter_context(tls_site(certificate))
+        place = stack.enter_context(site())
         probe = f"http://{HOST}:{stack.enter_context(started_origin(folder))}/generate_204"
         if kind in SERVICES:
-            service = stack.enter_context(sing_box_server(SERVICES[kind], folder, certificate))
+            served = sing_box_server(SERVICES[kind], folder, make_certificate(folder))
+            service = stack.enter_context(served)
             recorder = Recorder(service.endpoint.port)
             link = replace(service.endpoint, port=recorder.port).link
         else:
@@ -134,7 +131,7 @@ def run(kind: str, folder: Path) -> list[Seen]:
         with running_client(folder / "client", [link, *privacy], probe) as client:
             if kind in CARRIERS:
                 client.await_carriers(3)
-            visit(client.port, site)
+            visit(client.port, place)
             time.sleep(0.5)
             client.process.send(signal.SIGINT)
             client.process.wait()
@@ -143,7 +140,7 @@ def run(kind: str, folder: Path) -> list[Seen]:
 
 def table(kind: str, runs: Sequence[Sequence[Seen]]) -> Iterator[str]:
     """Lines: the same connection of all runs, packet by packet, each way for itself."""
-    for number in range(min(map(len, runs))):
+    for number in range(min(CONNECTIONS, *map(len, runs))):
         same = [seen[number] for seen in runs]
         starts = _range([each[number].began - each[0].began for each in runs], 1000)
         ends = "/".join(sorted({each.end for each in same}))

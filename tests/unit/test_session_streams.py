@@ -11,13 +11,21 @@ from typing import ClassVar
 
 import pytest
 
-from circumvent.api import DestinationError, LayerStream, Reason, StreamResetError
+from circumvent.api import (
+    DestinationError,
+    HandshakeError,
+    LayerStream,
+    Reason,
+    StreamResetError,
+)
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream
+from circumvent.session.handshake import introduce
 from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.session import GOODBYE_SECONDS, Session
-from circumvent.wire.frames import CloseReason, ResetReason
+from circumvent.wire.frames import PAD, CloseReason, ResetReason
+from circumvent.wire.hello import Create, parse_hello
 from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
 from tests.conformance.byte_stream import (
     ByteStreamContract,
@@ -68,6 +76,49 @@ async def test_what_a_stream_is_for_goes_out_with_its_first_words() -> None:
         assert await read_exactly(far, 11) == b"first words"
         assert len([piece for piece in Recorder.pieces if OPENING in piece]) == 1
         assert any(OPENING in piece and b"first words" in piece for piece in Recorder.pieces)
+
+
+async def test_pings_and_their_answers_differ_in_length() -> None:
+    async with bond(0) as ends:
+        ends.attach(Recorder)
+        Recorder.pieces.clear()
+        for number in range(1, 11):
+            ends.client.doubt()
+            async with asyncio.timeout(5):
+                while len(Recorder.pieces) < 2 * number:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+        assert len({len(piece) for piece in Recorder.pieces}) > 3
+
+
+async def test_a_handshakes_first_words_differ_in_length() -> None:
+    lengths = set()
+    account = Memory(1 << 20).account("client")
+    for _ in range(10):
+        near, far = connected(small=BUFFER, receive=BUFFER)
+        stream, peer = TcpStream(near), FarEnd(far, Codec())
+        saying = asyncio.create_task(
+            introduce(stream, account, Create(1, bytes(16), bytes(32), b""))
+        )
+        hello = await asyncio.get_running_loop().sock_recv(far, 1 << 16)
+        found = parse_hello(hello)
+        assert found is not None
+        assert not hello[found[1] :].replace(PAD, b"")
+        lengths.add(len(hello))
+        peer.close()
+        with pytest.raises(HandshakeError):
+            await saying
+        stream.abort()
+    assert len(lengths) > 3
+
+
+async def test_padding_says_nothing() -> None:
+    async with bond(1) as ends:
+        near, far = await ends.open()
+        for session in (ends.client, ends.relay):
+            session.receive(session.links[1].carrier, memoryview(PAD * 100))
+        await write_all(near, b"question")
+        await write_all(far, b"answer")
+        assert (await read_exactly(far, 8), await read_exactly(near, 6)) == (b"question", b"answer")
 
 
 async def send_and_end(stream: object, data: bytes) -> None:
