@@ -21,6 +21,7 @@ SEND_BUFFERS = (16 * 1024, 256 * 1024)
 _RECEIVE_SHARE, _SEND_SHARE = 16, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
+_LEFT = 64 * 1024  # who sends more than that to somebody who leaves may hear of it
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
 
 
@@ -59,6 +60,12 @@ def reset_error(step: str, error: OSError) -> StreamResetError:
     """The error that says a connection broke while reading or writing."""
     text = error.strerror or "the peer broke the connection"
     return StreamResetError(f"connection lost: {text}", stage=step, errno=error.errno)
+
+
+def drain(sock: socket.socket) -> None:
+    """Take what came, past whatever drives ``sock``: closing with unread bytes sends a reset."""
+    with contextlib.suppress(OSError):
+        socket.socket.recv(sock, _LEFT)
 
 
 class SocketStream(ByteStream):
@@ -120,6 +127,7 @@ class SocketStream(ByteStream):
         return True
 
     async def aclose(self) -> None:
+        drain(self._sock)
         self.hang_up()
 
     def abort(self) -> None:

@@ -52,7 +52,8 @@ class Tickets:
         session = tls.session
         if session is None or not session.has_ticket:
             return
-        if offered is not None and session.id == offered.id:  # no other one came
+        known = [offered, *(self._kept[at][1] for at in mine)]
+        if any(each is not None and each.id == session.id for each in known):  # no other one came
             return
         if len(mine) == EACH:
             del self._kept[mine[0]]

@@ -18,7 +18,7 @@ from typing import cast
 from circumvent.api.streams import SecureStream
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import Watch
-from circumvent.net.sockets import SocketStream, reset_error
+from circumvent.net.sockets import SocketStream, drain, reset_error
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls_context import (
     RECORD,
@@ -29,7 +29,6 @@ from circumvent.net.tls_context import (
 )
 
 _ALERT = 1024  # more than a close_notify record needs
-_LEFT = 64 * 1024  # more than comes before a handshake fails
 _RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _CORK = getattr(socket, "TCP_CORK", None)  # Linux
 
@@ -126,7 +125,7 @@ class TlsStream(SocketStream, SecureStream):
         if not self._goodbye_said:
             with contextlib.suppress(OSError, ValueError):  # nobody will read any more
                 self._tls.unwrap()
-        self.hang_up()
+        await super().aclose()
 
 
 def _close_notify(sock: ssl.SSLSocket) -> bytes:
@@ -178,7 +177,7 @@ async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
     except (OSError, ValueError) as error:
         if isinstance(error, ssl.SSLEOFError) and _is_reset(tls):
             error = ConnectionResetError(*_RESET)
-        _drain(tls)  # a reset would overtake the alert
+        drain(tls)  # a reset would overtake the alert
         established.hang_up()
         raise handshake_error(error) from error
     except BaseException:
@@ -209,12 +208,6 @@ async def _shake_hands(tls: ssl.SSLSocket, ready: Watch) -> None:
             await ready.wait_writable()
         else:
             return
-
-
-def _drain(tls: ssl.SSLSocket) -> None:
-    """Take what came, past OpenSSL: closing with unread bytes sends a reset."""
-    with contextlib.suppress(OSError):
-        socket.socket.recv(tls, _LEFT)
 
 
 def _is_reset(sock: ssl.SSLSocket) -> bool:

@@ -68,11 +68,12 @@ class Recorder:
 
 
 def _pass_on(source: socket.socket, sink: socket.socket, way: str, seen: Seen) -> None:
+    end = "FIN"
     try:
         while data := source.recv(1 << 16):
             seen.packets.append((way, len(data), time.monotonic() - seen.began))
-            sink.sendall(data)
-        end = "FIN"
+            with suppress(OSError):  # the other end has left; this one may say more
+                sink.sendall(data)
     except OSError:
         end = "RST"
         sink.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -285,6 +285,16 @@ class TestTickets:
             await server.connect(client, TlsOptions(SERVER_NAME))
             assert server.codec().tls.session_reused is resumes
 
+    async def test_one_is_kept_once_though_its_connection_is_closed_twice(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        pair = await server.connect(client, TlsOptions(SERVER_NAME))
+        await server.leave(pair)
+        await pair.near.aclose()
+        for resumes in (True, False):
+            await server.connect(client, TlsOptions(SERVER_NAME))
+            assert server.codec().tls.session_reused is resumes
+
     async def test_a_chain_of_visits_uses_a_new_one_each_time(
         self, server: Server, client: TlsClient
     ) -> None:
