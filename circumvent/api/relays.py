@@ -14,12 +14,6 @@ from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink
 
-# The commonest there is: requests must look like somebody's.
-USER_AGENT = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
-    "Chrome/140.0.0.0 Safari/537.36"
-)
-
 
 def relay_link(entry: ServerEntry) -> RelayLink:
     """The settings of an entry for a relay."""

@@ -65,7 +65,7 @@ class NetDialer:
             async with self._handshakes.turn(stream.peer):
                 secure = await self._tls.start(stream, options)
         except BaseException:
-            stream.abort()
+            await stream.aclose()
             raise
         note_answered()
         return secure

@@ -29,6 +29,7 @@ TAKEN_SECONDS = 2.0  # for a peer that takes none of our last bytes before it is
 _FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1  # seconds between two looks whether it took them
 _INT = struct.Struct("i")
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
+_LEFT = 64 * 1024  # who sends more than that to somebody who leaves may hear of it
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
 
 
@@ -110,6 +111,12 @@ def reset_error(step: str, error: OSError) -> StreamResetError:
     return StreamResetError(f"connection lost: {text}", stage=step, errno=error.errno)
 
 
+def drain(sock: socket.socket) -> None:
+    """Take what came, past whatever drives ``sock``: closing with unread bytes sends a reset."""
+    with contextlib.suppress(OSError):
+        socket.socket.recv(sock, _LEFT)
+
+
 class SocketStream(ByteStream):
     """Owns a non-blocking socket and the watch on it; subclasses read and send."""
 
@@ -169,6 +176,7 @@ class SocketStream(ByteStream):
         return True
 
     async def aclose(self) -> None:
+        drain(self._sock)
         self.hang_up()
 
     def abort(self) -> None:

@@ -108,6 +108,13 @@ class TcpStream(SocketStream, PeekStream):
             return str(self._sock.getpeername()[0])
         return ""
 
+    @property
+    def place(self) -> str:
+        """The other end's address and port, to know it again; empty when the connection broke."""
+        with contextlib.suppress(OSError):
+            return str(self._sock.getpeername())
+        return ""
+
 
 async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUFFERS) -> TcpStream:
     """Connect to an IP address; raises DialError with the errno."""

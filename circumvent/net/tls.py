@@ -17,7 +17,7 @@ from circumvent.net.tls_socket import over_socket
 
 
 class TlsClient:
-    """Starts TLS as a client; keeps contexts and sessions."""
+    """Starts TLS as a client; keeps contexts and tickets."""
 
     def __init__(self, ca_file: str | None = None) -> None:
         self._roles = ClientRoles(ca_file)
@@ -27,10 +27,11 @@ class TlsClient:
 
         Raises HandshakeError; the stream is then closed.
         """
-        return await _take_part(stream, self._roles.role(options))
+        place = stream.place if isinstance(stream, TcpStream) else ""
+        return await _take_part(stream, self._roles.role(options, place))
 
     def forget(self) -> None:
-        """Drop all sessions."""
+        """Drop all tickets."""
         self._roles.forget()
 
 

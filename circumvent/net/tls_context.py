@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import ssl
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +12,9 @@ from typing import Any
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.net.tickets import Origin, Tickets
 
 RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
-_SESSIONS = 64  # servers whose last session is kept; a few KiB each
 
 Tls = ssl.SSLSocket | ssl.SSLObject
 
@@ -47,26 +45,28 @@ class Role:
 
 
 class ClientRoles:
-    """Makes the client's role in each connection; keeps contexts and sessions."""
+    """Makes the client's role in each connection; keeps contexts and tickets."""
 
     def __init__(self, ca_file: str | None = None) -> None:
         self._ca_file = ca_file
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
-        self._sessions: OrderedDict[TlsOptions, ssl.SSLSession] = OrderedDict()
+        self._tickets = Tickets()
 
-    def role(self, options: TlsOptions) -> Role:
-        """What to offer, and what to check once the hands are shaken."""
+    def role(self, options: TlsOptions, place: str) -> Role:
+        """What to offer at ``place``, and what to check once the hands are shaken."""
+        origin = Origin(place, options)
+        ticket = self._tickets.take(origin)
         return Role(
             context=self._context(options),
             server_name=options.server_name if options.send_name else None,
-            session=self._sessions.get(options),
+            session=ticket,
             check=partial(_check_server, options),
-            leave=partial(self._remember, options),
+            leave=partial(self._tickets.keep, origin, offered=ticket),
         )
 
     def forget(self) -> None:
-        """Drop all sessions."""
-        self._sessions.clear()
+        """Drop all tickets; what older connections bring later is dropped with them."""
+        self._tickets = Tickets()
 
     def _context(self, options: TlsOptions) -> ssl.SSLContext:
         verify = options.verify and not _pins(options)
@@ -76,22 +76,6 @@ class ClientRoles:
             context = _make_context(options, verify=verify, ca_file=self._ca_file)
             self._contexts[terms] = context
         return context
-
-    def _remember(self, options: TlsOptions, tls: Tls) -> None:
-        """Keep the session, so that the next connection saves a certificate exchange.
-
-        One serves many connections until it is half as old as it may get: the standard library
-        copies a session whenever it is read, which costs as much as what it saves.
-        """
-        known = self._sessions.get(options)
-        if known is not None and time.time() < known.time + known.timeout / 2:
-            return
-        session = tls.session
-        if session is not None and session.has_ticket:
-            self._sessions[options] = session
-            self._sessions.move_to_end(options)
-            if len(self._sessions) > _SESSIONS:
-                self._sessions.popitem(last=False)
 
 
 def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> ssl.SSLContext:

@@ -18,7 +18,7 @@ from typing import cast
 from circumvent.api.streams import SecureStream
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.readiness import Watch
-from circumvent.net.sockets import SocketStream, reset_error, say_goodbye
+from circumvent.net.sockets import SocketStream, drain, reset_error, say_goodbye
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls_context import (
     RECORD,
@@ -30,7 +30,6 @@ from circumvent.net.tls_context import (
 )
 
 _ALERT = 1024  # more than a close_notify record needs
-_LEFT = 64 * 1024  # more than comes before a handshake fails
 _RESET = (errno.ECONNRESET, os.strerror(errno.ECONNRESET))
 _CORK = getattr(socket, "TCP_CORK", None)  # Linux
 
@@ -135,7 +134,7 @@ class TlsStream(SocketStream, SecureStream):
     async def aclose(self) -> None:
         self._role.leave(self._tls)
         await say_goodbye(self, self._say_goodbye)
-        self.hang_up()
+        await super().aclose()
 
     def _say_goodbye(self) -> bool:
         """False while the kernel has no room for it."""
@@ -199,14 +198,11 @@ async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
     except (OSError, ValueError) as error:
         if isinstance(error, ssl.SSLEOFError) and _is_reset(tls):
             error = ConnectionResetError(*_RESET)
-        _drain(tls)  # a reset would overtake the alert
+        drain(tls)  # a reset would overtake the alert
         established.hang_up()
         raise handshake_error(error) from error
     except BaseException:
-        if role.server_side:  # a client that takes too long: web servers just close
-            established.hang_up()
-        else:
-            established.abort()
+        established.hang_up()  # as web servers and browsers do, whoever took too long
         raise
     return established
 
@@ -233,12 +229,6 @@ async def _shake_hands(tls: ssl.SSLSocket, ready: Watch) -> None:
             await ready.wait_writable()
         else:
             return
-
-
-def _drain(tls: ssl.SSLSocket) -> None:
-    """Take what came, past OpenSSL: closing with unread bytes sends a reset."""
-    with contextlib.suppress(OSError):
-        socket.socket.recv(tls, _LEFT)
 
 
 def _is_reset(sock: ssl.SSLSocket) -> bool:

@@ -13,12 +13,13 @@ from circumvent.session.limits import (
     FINAL_COUNTS,
     LATE_LOOP,
     LEAST_LIFE,
+    PADS,
     PING_AFTER,
     PING_JITTER,
     PONG_PATIENCE,
 )
 from circumvent.session.streams import Frame
-from circumvent.wire.frames import HEADER_SIZE, Kind, pack
+from circumvent.wire.frames import HEADER_SIZE, PAD, Kind, pack
 
 _ACK_SIZE = HEADER_SIZE + 4
 _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
@@ -201,6 +202,11 @@ class CarrierTable:
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
         return at
+
+    def pad(self, view: memoryview, at: int) -> int:
+        """Let nobody tell by its length what stands in front of ``at``; returns the new end."""
+        room = (len(view) - at) // len(PAD)
+        return _put(view, at, PAD * min(self._random.randrange(PADS + 1), room))
 
     def _fill_notes(self, carrier: Carrier, view: memoryview, at: int) -> int:
         kept = []

@@ -187,10 +187,13 @@ class Engine:
         """
         if self._state.closed is not None:
             return self._say_goodbye(carrier, view, self._state.closed)
+        is_sign = carrier.must_ping or carrier.pong is not None
         at = self._carriers.fill(carrier, view, now)
         if carrier.state is CarrierState.UP:
             self._state.is_sooner |= carrier.sent == carrier.acked
             at = self._outbound.fill(carrier, self._carriers.live.values(), view, at, now)
+        if is_sign:
+            at = self._carriers.pad(view, at)
         carrier.bytes_out += at
         return at
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -9,12 +10,14 @@ from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, StreamResetError
 from circumvent.memory import Account
-from circumvent.wire.frames import CloseReason
+from circumvent.session.limits import FIRST_PADS
+from circumvent.wire.frames import PAD, CloseReason
 from circumvent.wire.hello import (
     Hello,
     Welcome,
     format_hello,
     format_refusal,
+    format_welcome,
     parse_answer,
     parse_hello,
 )
@@ -43,7 +46,7 @@ async def introduce(stream: ByteStream, account: Account, hello: Hello) -> tuple
     Raises HandshakeError (RefusedError when the relay answered no), StreamResetError,
     ProtocolError.
     """
-    await send(stream, account, format_hello(hello))
+    await send(stream, account, format_hello(hello) + _padding())
     answer, leftover = await _take(stream, account, parse_answer)
     if isinstance(answer, CloseReason):
         raise RefusedError(answer)
@@ -53,6 +56,15 @@ async def introduce(stream: ByteStream, account: Account, hello: Hello) -> tuple
 async def be_introduced(stream: ByteStream, account: Account) -> tuple[Hello, bytes]:
     """Read HELLO; returns it and what came behind it. Raises as ``introduce``."""
     return await _take(stream, account, parse_hello)
+
+
+async def welcome(stream: ByteStream, account: Account, streams: int) -> None:
+    """Let a carrier in; raises StreamResetError."""
+    await send(stream, account, format_welcome(Welcome(streams)) + _padding())
+
+
+def _padding() -> bytes:
+    return PAD * random.randrange(FIRST_PADS + 1)  # noqa: S311 - no secret
 
 
 async def refuse(stream: ByteStream, account: Account, reason: CloseReason) -> None:

@@ -7,18 +7,17 @@ import hmac
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
-from circumvent.api.exchange import send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.memory import Account
-from circumvent.session.handshake import be_introduced, refuse
+from circumvent.session.handshake import be_introduced, refuse, welcome
 from circumvent.session.join import join
 from circumvent.session.limits import KEPT_SECONDS, Limits
 from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason, ResetReason
-from circumvent.wire.hello import Create, Hello, Welcome, format_welcome, is_proven
+from circumvent.wire.hello import Create, Hello, is_proven
 from circumvent.wire.opening import parse_opening
 
 HELLO_SECONDS = 10.0  # after the knock; a slow network needs a few round trips
@@ -109,7 +108,7 @@ class SessionHost:
                     await refuse(stream, self._account, answer)
                     return
                 let_in()
-                await send(stream, self._account, format_welcome(Welcome(self._limits.streams)))
+                await welcome(stream, self._account, self._limits.streams)
         except (CircumventError, TimeoutError):
             stream.abort()
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
-from circumvent.net.pump import FIRST_READ, finish, keep
+from circumvent.net.pump import FIRST_READ, finish, keep, settle
 from circumvent.session.carriers import Carrier
 from circumvent.session.streams import Stream
 from circumvent.wire.frames import MAX_FRAME
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from circumvent.session.session import Session
 
 _NOTHING = memoryview(b"")
+_READER = 0  # of the tasks
 _TURN = 4  # blocks in a row before others get a turn of the loop
 
 
@@ -33,6 +34,7 @@ class Link:
         "_account",
         "_held",
         "_idle",
+        "_is_over",
         "_rest",
         "_session",
         "_tasks",
@@ -50,6 +52,7 @@ class Link:
         self._account = account
         self._idle: asyncio.Future[None] | None = None
         self.is_idle = False
+        self._is_over = False
         self._held: Lease | None = None
         self._rest = _NOTHING
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -68,19 +71,37 @@ class Link:
         self.is_idle = False
 
     def cut(self) -> None:
-        """Stop both tasks and break the pipe."""
+        """Stop all tasks and break the pipe."""
+        self._is_over = True
         self.stream.abort()
         for task in self._tasks:
             task.cancel()
 
+    def close(self) -> None:
+        """As ``cut``, but nothing is wrong: the pipe ends as those of others do."""
+        if self._is_over:
+            return
+        self._is_over = True
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = (*self._tasks, self._session.loop.create_task(self._hang_up()))
+
+    async def _hang_up(self) -> None:
+        await self.stream.aclose()
+
     async def wait_closed(self) -> None:
-        """Return when both tasks have ended."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        """Return when all tasks have ended."""
+        while pending := [task for task in self._tasks if not task.done()]:
+            await asyncio.wait(pending)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
-        self.cut()
+        if error is not None:
+            self.cut()
+        elif task is self._tasks[_READER]:
+            self.close()
+        elif not self._is_over:  # the writer has said goodbye: the reader hears that of the peer
+            return
         self._session.lose(self, error)
 
     async def _read(self, leftover: bytes) -> None:
@@ -144,7 +165,8 @@ class Link:
         while True:
             if not session.engine.has_work(carrier, session.loop.time()):
                 if session.engine.closed is not None:
-                    await stream.aclose()
+                    stream.write_eof()
+                    await settle(stream)
                     return
                 turns = 0
                 self._idle = session.loop.create_future()

@@ -64,10 +64,12 @@ class Session:
     # --- for users ------------------------------------------------------------------------------
 
     def open(self, opening: bytes) -> SessionStream:
-        """A new stream; ``opening`` tells the peer what for. Waits for nothing."""
-        stream = SessionStream(self, self.engine.open(opening))
-        self.attend()
-        return stream
+        """A new stream; ``opening`` tells the peer what for. Waits for nothing.
+
+        It leaves with the first write, if an empty one: its length alone would tell that of the
+        destination's name.
+        """
+        return SessionStream(self, self.engine.open(opening))
 
     def attach(self, number: int, stream: ByteStream, rtt: float, leftover: bytes = b"") -> Link:
         """Use ``stream``, whose handshake is done, and own it; ``rtt`` in seconds."""
@@ -85,6 +87,7 @@ class Session:
 
     def drop(self, link: Link) -> None:
         """Do without a carrier."""
+        link.close()
         self.engine.detach(link.carrier, self.loop.time())
         self.attend()
 
@@ -195,7 +198,10 @@ class Session:
             if carrier.state is CarrierState.DEAD and link is not None:
                 del self.links[carrier.number]
                 self._leaving.add(link)
-                link.cut()
+                if carrier.suspected_at == NEVER:  # the peer does without it
+                    link.close()
+                else:
+                    link.cut()
         self._changed()
 
     # --- the clock ------------------------------------------------------------------------------

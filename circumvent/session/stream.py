@@ -108,9 +108,7 @@ class SessionStream(ByteStream):
     def write(self, block: memoryview, start: int, end: int) -> int:
         if self._stream.sending is Sending.CUT:
             raise self._error("write")
-        if start == end:
-            return 0
-        count = self._session.engine.write(self._stream, block[start:end])
+        count = self._session.engine.write(self._stream, block[start:end]) if start < end else 0
         self._session.attend_links()
         return count
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import random
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, a
 from circumvent.wire.opening import format_opening
 
 CARRIERS = 3  # kept up: one may break while another is being replaced
+GROW_AFTER = (0.3, 2.0)  # seconds from one to the next; who is lost is replaced at once
 DIALS = 2  # at once; handshakes in numbers are noticed
 DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
 DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
@@ -101,6 +103,8 @@ class BondedTunnel(Tunnel):
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._redial_at = 0.0
         self._up_at = self._loop.time()
+        self._reached = 0  # carriers at a time so far; more of them
+        self._grow_at = 0.0  # not before
         self._tending: asyncio.Task[None] | None = None
         self._begin_session()
 
@@ -186,15 +190,26 @@ class BondedTunnel(Tunnel):
             if not up:
                 return self._redial(dials, now)
             self._up_at = self._redial_at = now
+            if len(up) > self._reached:
+                self._reached = len(up)
+                self._grow_later(now)
             used = [leg.way for leg in (*up, *dials)]
             if len(dials) >= DIALS or not self._may_add(used):
                 return LOOK_AGAIN
+            is_one_more = len(used) >= self._reached
+            if is_one_more and now < self._grow_at:
+                return self._grow_at - now
             way = self._roster.choose(used, now)
             if len(used) >= self._wanted() and (way is None or way in used):
                 return LOOK_AGAIN
             if way is None:
                 return max(LEAST_PAUSE, self._roster.next_at() - now)
             self._dial(way, now)
+            if is_one_more:
+                self._grow_later(now)
+
+    def _grow_later(self, now: float) -> None:
+        self._grow_at = now + random.uniform(*GROW_AFTER)  # noqa: S311 - no secret
 
     def _may_add(self, used: list[Way]) -> bool:
         """Whether carriers are missing, or one of two by the same way might make room."""
@@ -319,6 +334,7 @@ class BondedTunnel(Tunnel):
     def _begin_session(self) -> None:
         self._name, self._secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
         self._numbers = itertools.count(1)
+        self._reached = 0
         self._allowed = 0  # streams, once the relay welcomed a carrier
         self._session = Session(self._frames, self._limits, is_client=True, changed=self._stir.set)
 

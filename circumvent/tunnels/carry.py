@@ -7,7 +7,7 @@ complete TLS ClientHello: only that may be sent twice. Nothing is copied to keep
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import random
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import CircumventError
@@ -17,20 +17,27 @@ from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
 
-CLIENT_SPEAKS_WITHIN = 0.03  # seconds; clients are local, so who is silent waits for the server
+# A tunnel's header that goes out alone has a length of its own, which tells that of the visited
+# name. So a silent client is waited for, unless servers at that port are the first to speak.
+SERVERS_SPEAK_FIRST = frozenset((21, 22, 23, 25, 110, 119, 143, 587, 2222, 2525, 3306, 5900))
+CLIENT_SPEAKS_WITHIN = {
+    True: (0.03, 0.06),  # seconds; SSH's clients do not wait for the server
+    False: (1.0, 2.0),  # longer than a busy machine or a slow Wi-Fi takes from "connected" to hello
+}
 FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 KiB
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
 
 
-async def carry(relay: Relay, client: PeekStream) -> bool:
+async def carry(relay: Relay, client: PeekStream, port: int) -> bool:
     """Both ways until both are done; what broke it is noted in the relay, and both sides cut.
 
+    ``port`` of the destination tells who is likely to speak first.
     False: the tunnel failed, but the client's first flight is unread; another tunnel may try.
     """
     transport = relay.live.candidate.transport.name
     try:
         with plugin_faults(transport):
-            await _first_flight(relay, client)
+            await _first_flight(relay, client, port)
     except CircumventError as error:
         relay.fail(error, is_clients_fault=error.stage == "read")
         if relay.is_tunnels_fault:  # all that the client said is unread
@@ -55,26 +62,40 @@ async def carry(relay: Relay, client: PeekStream) -> bool:
     return answered
 
 
-async def _first_flight(relay: Relay, client: PeekStream) -> None:
+async def _first_flight(relay: Relay, client: PeekStream, port: int) -> None:
     """Send what may be sent twice and leave it unread.
 
-    Where the client is silent, the tunnel's header goes out alone: the server speaks first.
+    Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
     """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(CLIENT_SPEAKS_WITHIN):
-            await client.wait_readable()
+    least, most = CLIENT_SPEAKS_WITHIN[port in SERVERS_SPEAK_FIRST]
+    until = asyncio.get_running_loop().time() + random.uniform(least, most)  # noqa: S311
     account, stream = relay.live.account, relay.stream
     start = stream.headroom
     size = start + FIRST_FLIGHT
-    with account.try_step(size, size) or await account.step(size, size) as lease:
-        flight = lease.view[start : start + FIRST_FLIGHT]
-        count = client.peek_into(flight)
-        if not count:
-            await _send(relay, lease.view, start, start)
-        elif flight[0] == _HANDSHAKE and is_complete_client_hello(flight[:count]):
-            await _send(relay, lease.view, start, start + count)
-            relay.flight = count
-            relay.sent(count)
+    while True:
+        is_late = not await _speaks(client, until)
+        with account.try_step(size, size) or await account.step(size, size) as lease:
+            flight = lease.view[start:size]
+            count = client.peek_into(flight)
+            if count is None and not is_late:
+                continue
+            if not count:
+                await _send(relay, lease.view, start, start)
+            elif flight[0] == _HANDSHAKE and is_complete_client_hello(flight[:count]):
+                await _send(relay, lease.view, start, start + count)
+                relay.flight = count
+                relay.sent(count)
+            return
+
+
+async def _speaks(client: PeekStream, until: float) -> bool:
+    """Wait until ``client`` may have spoken; False when it is late."""
+    try:
+        async with asyncio.timeout_at(until):
+            await client.wait_readable()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _send(relay: Relay, block: memoryview, start: int, end: int) -> None:

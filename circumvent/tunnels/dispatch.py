@@ -66,7 +66,7 @@ class Dispatcher:
                 stream = await self._open(live, destination, accept_once)
                 if stream is not None:
                     relay = Relay(live, stream, client)
-                    if await self._carry(relay, client, accept_once):
+                    if await self._carry(relay, client, destination.port, accept_once):
                         return
                 tried.note(live, opened=stream is not None)
         except CircumventError:
@@ -126,14 +126,18 @@ class Dispatcher:
             return None
 
     async def _carry(
-        self, relay: Relay, client: PeekStream, accept: Callable[[], Awaitable[None]]
+        self,
+        relay: Relay,
+        client: PeekStream,
+        port: int,
+        accept: Callable[[], Awaitable[None]],
     ) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
         live = relay.live
         live.relays.add(relay)
         try:
             await accept()
-            is_over = await carry(relay, client)
+            is_over = await carry(relay, client, port)
             if relay.error is None:
                 await relay.stream.aclose()
         finally:

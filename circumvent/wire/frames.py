@@ -112,6 +112,10 @@ def pack(kind: Kind, stream: int, offset: int, payload: bytes = b"") -> bytes:
     return HEADER.pack(kind << LENGTH_BITS | len(payload), stream, offset) + payload
 
 
+# Says nothing: PINGs have shorter numbers, so it answers none of them.
+PAD: Final = pack(Kind.PONG, SESSION, 1 << 32)
+
+
 def read_head(data: memoryview | bytes, start: int = 0) -> Head:
     """The header at ``start``, of which HEADER_SIZE bytes are there; raises ProtocolError."""
     word, stream, offset = HEADER.unpack_from(data, start)

@@ -28,9 +28,10 @@ GREETING: Final = b"\n"  # a front that shows it at once passes on what follows 
 
 _NOTE = struct.Struct(f">{CARRIER_SIZE}sQB")
 
-# A web server in front of the relay, and a CDN, must neither keep answers nor hold them back.
+# A web server in front of the relay, and a CDN, must not keep answers, pack or hold them back.
 DOWNLOAD_HEAD: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nCache-Control: no-store\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
+    b"Cache-Control: no-store, no-transform\r\n"
     b"X-Accel-Buffering: no\r\nConnection: close\r\n\r\n"
 )
 TAKEN: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

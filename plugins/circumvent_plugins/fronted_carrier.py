@@ -23,7 +23,7 @@ from circumvent.api import (
 )
 from circumvent.api.costs import INNER_TLS_COST
 from circumvent.api.http import http_client, http_cost
-from circumvent.api.relays import USER_AGENT, inside_tls, outer_tls, relay_link, web_place
+from circumvent.api.relays import inside_tls, outer_tls, relay_link, web_place
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
 from circumvent.wire.relay_link import RelayLink
@@ -31,7 +31,6 @@ from circumvent_plugins.fronted_requests import Requests
 from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
 
 CONNECTIONS = 1 + UPLOADS_AT_ONCE
-HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Language": "en-US,en;q=0.9"}
 _BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
 _MAX_REMEMBERED = 64  # fronts that hold answers back; more than anybody has
 
@@ -77,8 +76,8 @@ async def connect_front(
         account,
         connections=CONNECTIONS,
         tls=lambda _: outer_tls(link),
-        headers=HEADERS,
     ) as session:
+        session.headers.clear()  # each request brings all of its own, in a browser's order
         yield Requests(session, link)
 
 

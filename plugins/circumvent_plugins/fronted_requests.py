@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from circumvent.api import DialError, HandshakeError, StreamResetError
 from circumvent.api.relays import knock, web_name, web_place
+from circumvent.wire.browser import fetch_headers
 from circumvent.wire.http_carrier import CARRIER_SIZE, GREETING, Flags, Note, pack_note
 from circumvent.wire.knock import Kind
 from circumvent.wire.relay_link import RelayLink
@@ -57,14 +58,17 @@ class Requests:
     ) -> AsyncIterator[ClientResponse]:
         from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
 
-        headers = {
-            "Host": web_name(self._link),
-            "Cookie": knock(self._link, kind, pack_note(Note(self._carrier, offset, flags))),
-        }
+        cookie = knock(self._link, kind, pack_note(Note(self._carrier, offset, flags)))
         query = {"t": os.urandom(4).hex()}  # whatever caches by the URL has never seen it
         try:
             async with self._session.request(
-                method, self._url, params=query, data=body, headers=headers, allow_redirects=False
+                method,
+                self._url,
+                params=query,
+                data=body,
+                headers=fetch_headers(web_name(self._link), cookie, body),
+                skip_auto_headers=("Content-Type",),
+                allow_redirects=False,
             ) as response:
                 _check(response.status)
                 yield response

@@ -20,7 +20,8 @@ from circumvent.api import (
 )
 from circumvent.api.costs import TLS_COST
 from circumvent.api.exchange import receive, send
-from circumvent.api.relays import USER_AGENT, relay_link
+from circumvent.api.relays import relay_link
+from circumvent.wire.browser import socket_headers
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
 from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
@@ -61,8 +62,8 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     """Raises HandshakeError when only a web site answers, StreamResetError, ProtocolError."""
     knock = Knock(Kind.TLS, 0, os.urandom(NONCE_SIZE))
     cookie = seal_knock(link.knock_key, knock, binding)
-    headers = [("User-Agent", USER_AGENT), ("Cookie", cookie)]
-    upgrade = ClientUpgrade(link.server_name or link.host, link.path, headers)
+    name = link.server_name or link.host
+    upgrade = ClientUpgrade(name, link.path, socket_headers(name, cookie))
     await send(stream, account, upgrade.request)
     leftover = None
     while leftover is None:

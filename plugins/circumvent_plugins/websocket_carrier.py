@@ -19,7 +19,6 @@ from circumvent.api import (
 )
 from circumvent.api.costs import INNER_TLS_COST, TLS_COST
 from circumvent.api.relays import (
-    USER_AGENT,
     inside_tls,
     knock,
     outer_tls,
@@ -27,6 +26,7 @@ from circumvent.api.relays import (
     web_name,
     web_place,
 )
+from circumvent.wire.browser import socket_headers
 from circumvent.wire.knock import Kind
 from circumvent.wire.relay_link import RelayLink
 
@@ -54,13 +54,8 @@ class WebSocketCarrier(Carrier):
 
 def _request(link: RelayLink) -> WebSocketOptions:
     name = web_name(link)
-    headers = (
-        ("User-Agent", USER_AGENT),
-        ("Origin", f"https://{name}"),
-        ("Accept-Language", "en-US,en;q=0.9"),
-        ("Cookie", knock(link, Kind.WEBSOCKET)),
-    )
-    return WebSocketOptions(name, link.path, headers)
+    headers = socket_headers(name, knock(link, Kind.WEBSOCKET))
+    return WebSocketOptions(name, link.path, tuple(headers))
 
 
 @hookimpl

@@ -68,7 +68,9 @@ def opened(memory: Memory, carriers: list[ByteStream]) -> ByteStream:
     """A stream of a new session."""
     session = Session(memory.account("sessions"), Limits(), is_client=True)
     attached(session, carriers)
-    return session.open(b"")
+    stream = session.open(b"")
+    stream.write(memoryview(b""), 0, 0)
+    return stream
 
 
 async def accepted(memory: Memory, carriers: list[ByteStream]) -> ByteStream:

@@ -45,6 +45,7 @@ class Bond:
     async def open(self) -> tuple[SessionStream, SessionStream]:
         """A stream, seen from the client and from the relay."""
         near = self.client.open(OPENING)
+        near.write(memoryview(b""), 0, 0)
         async with asyncio.timeout(5):
             far, opening = await self.opened.get()
         assert opening == OPENING

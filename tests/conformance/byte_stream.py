@@ -250,6 +250,12 @@ class ByteStreamContract:
         await pair.near.aclose()
         assert await pair.far.receive_all() == data
 
+    async def test_closing_in_order_is_no_reset_though_something_came(self, pair: Pair) -> None:
+        await pair.far.send(b"nobody reads it")
+        await pair.near.wait_readable()
+        await pair.near.aclose()
+        assert await pair.far.receive_all() == b""
+
     async def test_an_abort_is_a_reset(self, pair: Pair) -> None:
         pair.near.abort()
         pair.near.abort()

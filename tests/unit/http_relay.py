@@ -47,6 +47,7 @@ class HttpRelay:
         self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
+        self.heads: list[list[tuple[str, str]]] = []
         self.fail_next = 0  # requests that are cut before they are answered
         self.empty_next = 0  # whose answer has a head alone
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,6 +86,8 @@ class HttpRelay:
         headers = {name.lower(): value for name, _, value in (x.partition(b": ") for x in lines)}
         self.requests.append(first)
         self.cookies.append(headers[b"cookie"])
+        fields = (line.decode().partition(": ") for line in lines)
+        self.heads.append([(name, value) for name, _, value in fields])
         if self.fail_next:
             self.fail_next -= 1
             return

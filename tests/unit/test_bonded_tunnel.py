@@ -14,6 +14,7 @@ from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
 from circumvent.session.handshake import RefusedError, introduce
+from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
 from circumvent.tunnels.carrier_ways import Roster, Way
 from circumvent.wire.address import Destination
@@ -26,6 +27,11 @@ from tests.conformance.far_end import FarEnd
 THERE = Destination("example.com", 80)
 NOWHERE = Destination("example.com", 1)
 SECONDS = 5.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bonded, "GROW_AFTER", (0.01, 0.02))
 
 
 async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
@@ -62,9 +68,19 @@ async def test_several_carriers_are_kept_up() -> None:
         assert {carrier.kind for carrier in tunnel.carriers} == {"clear"}
 
 
-async def test_a_broken_carrier_is_replaced() -> None:
+async def test_they_do_not_come_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bonded, "GROW_AFTER", (60.0, 60.0))
+    async with running_relay() as relay, tunnel_to(relay) as tunnel:
+        stream = await tunnel.open(THERE)
+        await write_all(stream, b"question")
+        assert await (await reached(relay)).receive(8) == b"question"
+        assert len(relay.accepted) == 1
+
+
+async def test_a_broken_carrier_is_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_relay() as relay, tunnel_to(relay) as tunnel:
         await until(lambda: up(tunnel) == CARRIERS)
+        monkeypatch.setattr(bonded, "GROW_AFTER", (60.0, 60.0))
         relay.accepted[0].abort()
         await until(lambda: len(relay.accepted) > CARRIERS and up(tunnel) == CARRIERS)
 
@@ -121,6 +137,7 @@ async def test_others_cannot_take_the_memory_of_what_was_granted(arena: int) -> 
 async def test_a_destination_that_refuses_is_an_error_of_the_stream_only() -> None:
     async with running_relay() as relay, tunnel_to(relay) as tunnel:
         stream = await tunnel.open(NOWHERE)
+        await write_all(stream, b"question")
         with pytest.raises(DestinationError) as caught:
             await read_once(stream)
         assert caught.value.reason is Reason.REFUSED

@@ -18,7 +18,7 @@ from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamRes
 from circumvent.memory import Account
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from circumvent.tunnels import live
+from circumvent.tunnels import carry, live
 from circumvent.tunnels.live import LiveTunnel, State
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
@@ -360,11 +360,32 @@ class TestBytes:
         async with nodes(1, {SITE: greet}) as made, house(all_of(made), tmp_path) as home:
             await home.up(1)
             started = time.monotonic()
-            browser = await home.visit(SITE)
+            browser = await home.visit(SITE, 25)
             assert await browser.hear(13) == b"220 welcome\r\n"
-            assert time.monotonic() - started < 0.15
+            assert time.monotonic() - started < 0.5
             await browser.say(HELLO)
             assert await browser.hear(len(HELLO)) == HELLO
+
+    async def test_it_may_do_so_at_any_port_if_the_client_stays_silent(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(carry.CLIENT_SPEAKS_WITHIN, False, (0.05, 0.1))
+        async with nodes(1, {SITE: greet}) as made, house(all_of(made), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE, 4711)
+            assert await browser.hear(13) == b"220 welcome\r\n"
+
+    @pytest.mark.parametrize("words", [HELLO, POST])
+    async def test_a_slow_clients_words_come_in_one_packet_with_their_header(
+        self, words: bytes, tmp_path: Path
+    ) -> None:
+        async with nodes(1, {SITE: echo}) as (node,), house(all_of([node]), tmp_path) as home:
+            await home.up(1)
+            browser = await home.visit(SITE)
+            await asyncio.sleep(0.1)
+            await browser.say(words)
+            assert await browser.hear(len(words)) == words
+            assert node.visits_to(SITE)[0].first == Destination(SITE, 443).encode() + words
 
     async def test_a_client_may_say_that_it_is_done_and_listen_on(self, tmp_path: Path) -> None:
         async with nodes(1, {SITE: digest}) as made, house(all_of(made), tmp_path) as home:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -64,6 +65,21 @@ async def carrier(
         near.abort()
         await near.closed()
     assert account.leased == 0
+
+
+async def test_requests_look_like_those_of_a_script_in_chrome(carrier: Carrier) -> None:
+    await write_all(carrier.near, b"x")
+    assert await read_exactly(carrier.far, 1) == b"x"
+    seen = dict(zip(carrier.relay.requests, carrier.relay.heads, strict=True))
+    names = {first[:3]: [name for name, _ in head] for first, head in seen.items()}
+    rest = ["Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Referer"]
+    rest += ["Accept-Encoding", "Accept-Language", "Cookie"]
+    hints = ["sec-ch-ua-platform", "User-Agent", "sec-ch-ua", "sec-ch-ua-mobile", "Accept"]
+    assert names[b"GET"] == ["Host", "Connection", *hints, *rest]
+    assert names[b"POS"] == ["Host", "Connection", "Content-Length", *hints, "Origin", *rest]
+    version = re.search(r"Chrome/(\d+)\.", dict(seen[carrier.relay.requests[0]])["User-Agent"])
+    assert version is not None
+    assert all(f'"Google Chrome";v="{version[1]}"' in dict(h)["sec-ch-ua"] for h in seen.values())
 
 
 async def test_bytes_arrive_both_ways(carrier: Carrier) -> None:

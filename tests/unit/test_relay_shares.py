@@ -60,7 +60,9 @@ class World:
     client: Session
 
     def open(self, count: int) -> list[SessionStream]:
-        return [self.client.open(OPENING) for _ in range(count)]
+        streams = [self.client.open(OPENING) for _ in range(count)]
+        streams[-1].write(memoryview(b""), 0, 0)
+        return streams
 
     @property
     def known(self) -> int:

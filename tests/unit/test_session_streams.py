@@ -7,13 +7,26 @@ import os
 import struct
 from collections.abc import AsyncIterator
 from socket import SO_LINGER, SOL_SOCKET
+from typing import ClassVar
 
 import pytest
 
-from circumvent.api import DestinationError, Reason, StreamResetError
-from circumvent.memory import LARGEST
-from circumvent.wire.frames import CloseReason, ResetReason
-from tests.bonding.sessions import Bond, SessionEnd, bond
+from circumvent.api import (
+    DestinationError,
+    HandshakeError,
+    LayerStream,
+    Reason,
+    StreamResetError,
+)
+from circumvent.memory import LARGEST, Memory
+from circumvent.net.tcp import TcpStream
+from circumvent.session.handshake import introduce
+from circumvent.session.limits import Limits
+from circumvent.session.link import Link
+from circumvent.session.session import GOODBYE_SECONDS, Session
+from circumvent.wire.frames import PAD, CloseReason, ResetReason
+from circumvent.wire.hello import Create, parse_hello
+from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
 from tests.conformance.byte_stream import (
     ByteStreamContract,
     Pair,
@@ -23,6 +36,7 @@ from tests.conformance.byte_stream import (
     read_once,
     write_all,
 )
+from tests.conformance.far_end import Codec, FarEnd, connected
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -35,6 +49,76 @@ class TestSessionStreams(ByteStreamContract):
         async with bond() as ends:
             near, far = await ends.open()
             yield Pair(near, SessionEnd(far))
+
+
+class Recorder(LayerStream):
+    """Remembers what was written to a carrier, piece by piece."""
+
+    pieces: ClassVar[list[bytes]] = []
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        count = super().write(block, start, end)
+        self.pieces.append(bytes(block[start : start + count]))
+        return count
+
+
+async def test_what_a_stream_is_for_goes_out_with_its_first_words() -> None:
+    async with bond(0) as ends:
+        ends.attach(Recorder)
+        await write_all((await ends.open())[0], b"the carriers have greeted each other")
+        await asyncio.sleep(0.05)
+        near = ends.client.open(OPENING)
+        await asyncio.sleep(0.05)
+        Recorder.pieces.clear()
+        await write_all(near, b"first words")
+        far, opening = await ends.opened.get()
+        assert opening == OPENING
+        assert await read_exactly(far, 11) == b"first words"
+        assert len([piece for piece in Recorder.pieces if OPENING in piece]) == 1
+        assert any(OPENING in piece and b"first words" in piece for piece in Recorder.pieces)
+
+
+async def test_pings_and_their_answers_differ_in_length() -> None:
+    async with bond(0) as ends:
+        ends.attach(Recorder)
+        Recorder.pieces.clear()
+        for number in range(1, 11):
+            ends.client.doubt()
+            async with asyncio.timeout(5):
+                while len(Recorder.pieces) < 2 * number:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.001)
+        assert len({len(piece) for piece in Recorder.pieces}) > 3
+
+
+async def test_a_handshakes_first_words_differ_in_length() -> None:
+    lengths = set()
+    account = Memory(1 << 20).account("client")
+    for _ in range(10):
+        near, far = connected(small=BUFFER, receive=BUFFER)
+        stream, peer = TcpStream(near), FarEnd(far, Codec())
+        saying = asyncio.create_task(
+            introduce(stream, account, Create(1, bytes(16), bytes(32), b""))
+        )
+        hello = await asyncio.get_running_loop().sock_recv(far, 1 << 16)
+        found = parse_hello(hello)
+        assert found is not None
+        assert not hello[found[1] :].replace(PAD, b"")
+        lengths.add(len(hello))
+        peer.close()
+        with pytest.raises(HandshakeError):
+            await saying
+        stream.abort()
+    assert len(lengths) > 3
+
+
+async def test_padding_says_nothing() -> None:
+    async with bond(1) as ends:
+        near, far = await ends.open()
+        for session in (ends.client, ends.relay):
+            session.receive(session.links[1].carrier, memoryview(PAD * 100))
+        await write_all(near, b"question")
+        await write_all(far, b"answer")
+        assert (await read_exactly(far, 8), await read_exactly(near, 6)) == (b"question", b"answer")
 
 
 async def send_and_end(stream: object, data: bytes) -> None:
@@ -144,3 +228,42 @@ async def test_idle_streams_hold_no_memory() -> None:
             await read_exactly(near, LARGEST // 8)
         await asyncio.sleep(0.1)  # for the last acknowledgement
         assert [memory.leased for memory in ends.memories] == [0, 0]
+
+
+class TestEndsOfCarriers:
+    """A carrier that ends in order ends as others do: what cuts is a cut."""
+
+    @pytest.fixture
+    async def alone(self) -> AsyncIterator[tuple[Session, Link, FarEnd]]:
+        """A session with one carrier, and who is at the other end of it."""
+        account = Memory(8 << 20, poison=True).account("session")
+        session = Session(account, Limits(), is_client=True)
+        near, far = connected(small=BUFFER, receive=BUFFER)
+        link = session.attach(1, TcpStream(near), 0.001)
+        peer = FarEnd(far, Codec())
+        yield session, link, peer
+        peer.close()
+        await session.aclose()
+        assert account.leased == 0
+
+    async def test_with_the_session(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        session, _, peer = alone
+        closing = asyncio.create_task(session.aclose())
+        assert await peer.receive_all()
+        await peer.end()
+        started = session.loop.time()
+        await closing
+        assert session.loop.time() < started + GOODBYE_SECONDS / 2
+
+    async def test_by_the_peer(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        _, link, peer = alone
+        await peer.end()
+        assert await peer.receive_all()
+        await link.wait_closed()
+
+    async def test_as_a_spare_one(self, alone: tuple[Session, Link, FarEnd]) -> None:
+        session, link, peer = alone
+        await peer.receive(16)
+        session.drop(link)
+        await peer.receive_all()
+        await link.wait_closed()

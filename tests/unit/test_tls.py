@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from circumvent.api import (
 )
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
+from circumvent.net.tickets import EACH
 from circumvent.net.tls import TlsClient, accept_tls
 from tests.conformance.byte_stream import PATIENCE, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
@@ -62,10 +64,24 @@ class Server:
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.context.set_alpn_protocols(["h2", "http/1.1"])
         self.pairs: list[Pair] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
 
     async def connect(self, client: TlsClient, options: TlsOptions) -> Pair:
-        near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+        near = socket.create_connection(self.listener.getsockname())
+        far, _ = self.listener.accept()
+        near.setblocking(False)
         return await self.connect_over(near, far, client, options)
+
+    async def visit(self, client: TlsClient, options: TlsOptions) -> bool:
+        """A whole connection, in which a ticket comes; whether it was resumed by another one."""
+        pair = await self.connect(client, options)
+        await self.leave(pair)
+        return self.codec().tls.session_reused or False
+
+    async def leave(self, pair: Pair) -> None:
+        await pair.far.send(b"x")
+        assert await read_exactly(pair.near, 1) == b"x"
+        await pair.near.aclose()
 
     async def connect_over(
         self, near: socket.socket, far: socket.socket, client: TlsClient, options: TlsOptions
@@ -96,15 +112,24 @@ def over(request: pytest.FixtureRequest) -> Callable[[PeekStream], ByteStream]:
     return (lambda tcp: tcp) if request.param == "on the socket" else LayerStream
 
 
-@pytest.fixture
-async def server(
+@asynccontextmanager
+async def serving(
     certificate: Certificate, over: Callable[[PeekStream], ByteStream]
 ) -> AsyncIterator[Server]:
     server = Server(certificate, over)
     yield server
+    server.listener.close()
     for pair in server.pairs:
         pair.near.abort()
         pair.far.close()
+
+
+@pytest.fixture
+async def server(
+    certificate: Certificate, over: Callable[[PeekStream], ByteStream]
+) -> AsyncIterator[Server]:
+    async with serving(certificate, over) as server:
+        yield server
 
 
 @pytest.fixture
@@ -213,33 +238,8 @@ class TestHandshake:
         self, server: Server, client: TlsClient, version: ssl.TLSVersion
     ) -> None:
         server.context.maximum_version = version
-        for resumed in (False, True):
-            pair = await server.connect(client, TlsOptions(SERVER_NAME))
-            assert server.codec().tls.session_reused is resumed
-            await pair.far.send(b"x")
-            assert await read_exactly(pair.near, 1) == b"x"
-            await pair.near.aclose()
-
-    async def test_on_another_network_nothing_reminds_of_the_last_one(
-        self, server: Server, client: TlsClient
-    ) -> None:
-        pair = await server.connect(client, TlsOptions(SERVER_NAME))
-        await pair.far.send(b"x")
-        await read_exactly(pair.near, 1)
-        await pair.near.aclose()
-        client.forget()
-        await server.connect(client, TlsOptions(SERVER_NAME))
-        assert not server.codec().tls.session_reused
-
-    async def test_a_session_is_not_offered_under_other_terms(
-        self, server: Server, client: TlsClient
-    ) -> None:
-        unverified = await server.connect(client, TlsOptions(SERVER_NAME, verify=False))
-        await unverified.far.send(b"x")
-        await read_exactly(unverified.near, 1)
-        await unverified.near.aclose()
-        await server.connect(client, TlsOptions(SERVER_NAME))
-        assert not server.codec().tls.session_reused
+        visits = [await server.visit(client, TlsOptions(SERVER_NAME)) for _ in range(2)]
+        assert visits == [False, True]
 
     async def test_a_reset_is_reported_as_one(
         self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
@@ -255,16 +255,98 @@ class TestHandshake:
     async def test_a_cancelled_handshake_closes_the_connection(
         self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
     ) -> None:
-        near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-        starting = asyncio.create_task(client.start(over(TcpStream(near)), TlsOptions(SERVER_NAME)))
-        await asyncio.sleep(0.01)
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-        hello = FarEnd(far, Codec())
-        with pytest.raises(ConnectionResetError):
+        hello = await cancelled_handshake(client, over)
+        with contextlib.suppress(ConnectionResetError):
             await hello.receive_all()
         hello.close()
+
+    async def test_one_on_a_socket_ends_in_order(self, client: TlsClient) -> None:
+        hello = await cancelled_handshake(client, lambda tcp: tcp)
+        assert await hello.receive_all()
+        hello.close()
+
+
+async def cancelled_handshake(
+    client: TlsClient, over: Callable[[PeekStream], ByteStream]
+) -> FarEnd:
+    """What the other end has then."""
+    near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+    starting = asyncio.create_task(client.start(over(TcpStream(near)), TlsOptions(SERVER_NAME)))
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    return FarEnd(far, Codec())
+
+
+class TestTickets:
+    async def test_each_is_offered_once(self, server: Server, client: TlsClient) -> None:
+        await server.visit(client, TlsOptions(SERVER_NAME))
+        for resumes in (True, False):
+            await server.connect(client, TlsOptions(SERVER_NAME))
+            assert server.codec().tls.session_reused is resumes
+
+    async def test_one_is_kept_once_though_its_connection_is_closed_twice(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        pair = await server.connect(client, TlsOptions(SERVER_NAME))
+        await server.leave(pair)
+        await pair.near.aclose()
+        for resumes in (True, False):
+            await server.connect(client, TlsOptions(SERVER_NAME))
+            assert server.codec().tls.session_reused is resumes
+
+    async def test_a_chain_of_visits_uses_a_new_one_each_time(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        visits = [await server.visit(client, TlsOptions(SERVER_NAME)) for _ in range(4)]
+        assert visits == [False, True, True, True]
+
+    async def test_several_are_kept_but_not_any_number(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        pairs = [await server.connect(client, TlsOptions(SERVER_NAME)) for _ in range(EACH + 1)]
+        for pair in pairs:
+            await server.leave(pair)
+        for resumes in (True,) * EACH + (False,):
+            await server.connect(client, TlsOptions(SERVER_NAME))
+            assert server.codec().tls.session_reused is resumes
+
+    async def test_of_too_many_servers_the_oldest_is_forgotten(
+        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("circumvent.net.tickets.MOST", 2)
+        terms = [TlsOptions(SERVER_NAME, alpn=alpn) for alpn in ((), ("h2",), ("http/1.1",))]
+        for options in terms:
+            await server.visit(client, options)
+        assert [await server.visit(client, options) for options in reversed(terms)] == [
+            True,
+            True,
+            False,
+        ]
+
+    async def test_none_reminds_of_another_network(self, server: Server, client: TlsClient) -> None:
+        staying = await server.connect(client, TlsOptions(SERVER_NAME))
+        await server.visit(client, TlsOptions(SERVER_NAME))
+        client.forget()
+        await server.leave(staying)
+        assert not await server.visit(client, TlsOptions(SERVER_NAME))
+
+    async def test_none_is_offered_under_other_terms(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        await server.visit(client, TlsOptions(SERVER_NAME, verify=False))
+        assert not await server.visit(client, TlsOptions(SERVER_NAME))
+
+    @pytest.mark.parametrize("there", ["127.0.0.2", "127.0.0.1"])
+    async def test_none_is_offered_at_another_address_or_port(
+        self, certificate: Certificate, client: TlsClient, there: str
+    ) -> None:
+        async with serving(certificate, lambda tcp: tcp) as server:
+            await server.visit(client, TlsOptions(SERVER_NAME))
+            server.listener.close()
+            server.listener = socket.create_server((there, 0))
+            assert not await server.visit(client, TlsOptions(SERVER_NAME))
 
 
 class TestEnds:
