@@ -58,7 +58,7 @@ class Client:
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
-        _carry_relays_through(dispatcher, plugins)
+        _set_up_relays(dispatcher, self._manager, plugins)
         ways = Ways(dialer, TunnelDialer(dispatcher.open, TlsClient()), self._manager.is_up)
         self._discovery = Discovery(
             map(parse_origin, filter(is_origin, links)),
@@ -186,12 +186,13 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
     return list(found.values()), unknown
 
 
-def _carry_relays_through(dispatcher: Dispatcher, plugins: Plugins) -> None:
+def _set_up_relays(dispatcher: Dispatcher, manager: TunnelManager, plugins: Plugins) -> None:
     """Carriers may go through any tunnel but those to relays, where they would loop."""
     for transport in plugins.transports.values():
         if isinstance(transport, RelayTransport):
             others = partial(dispatcher.open, without=transport.name)
             transport.through = TunnelDialer(others, TlsClient())
+            transport.rests = manager.rests
 
 
 def _describe(live: LiveTunnel) -> TunnelStatus:

@@ -133,7 +133,7 @@ async def _connect(
     async with asyncio.timeout(RACE_SECONDS):
         tunnel = await candidate.transport.connect(candidate.entry, track.dialer, account)
         try:
-            rtt = await track.prober.probe(tunnel, account, RACE_SECONDS)
+            rtt = await track.prober.probe(tunnel, account, RACE_SECONDS, is_new=True)
         except BaseException:
             await tunnel.aclose()
             raise
