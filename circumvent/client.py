@@ -7,10 +7,11 @@ import gc
 from collections.abc import Sequence
 from functools import partial
 
+from circumvent.api.streams import ByteStream
 from circumvent.config import Config
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.origins import is_origin, parse_origin
-from circumvent.errors import LinkError, UnsupportedError
+from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.events import Events, Listening, Warned
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
@@ -187,12 +188,23 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
 
 
 def _set_up_relays(dispatcher: Dispatcher, manager: TunnelManager, plugins: Plugins) -> None:
-    """Carriers may go through any tunnel but those to relays, where they would loop."""
+    """Carriers may go through any tunnel but those to relays, where they would loop.
+
+    They do not wait for one: that is for users.
+    """
     for transport in plugins.transports.values():
         if isinstance(transport, RelayTransport):
-            others = partial(dispatcher.open, without=transport.name)
-            transport.through = TunnelDialer(others, TlsClient())
+            through = partial(_open_through_others, dispatcher, manager, transport.name)
+            transport.through = TunnelDialer(through, TlsClient())
             transport.rests = manager.rests
+
+
+async def _open_through_others(
+    dispatcher: Dispatcher, manager: TunnelManager, without: str, destination: Destination
+) -> ByteStream:
+    if not manager.tunnels:
+        raise NoTunnelError("no other tunnel is up", stage="dispatch")
+    return await dispatcher.open(destination, without=without)
 
 
 def _describe(live: LiveTunnel) -> TunnelStatus:

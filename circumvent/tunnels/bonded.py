@@ -35,7 +35,7 @@ CARRIERS = 3  # kept up: one may break while another is being replaced
 DIALS = 2  # at once; handshakes in numbers are noticed
 DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
 DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
-REDIAL = (0.1, 2.0)  # seconds between rounds of dials; a tenth of how long no carrier was up
+REDIAL = (0.1, 2.0)  # seconds between rounds of dials: a twentieth of how long no carrier was up
 DIAL_SECONDS = 10.0
 LEAST_PAUSE = 0.2  # seconds, before a way that has rested is looked for again
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
@@ -120,7 +120,6 @@ class BondedTunnel(Tunnel):
         the session, and what was opened in it meanwhile would be lost.
         """
         while not self._is_up():
-            self._roster.ask(self._loop.time())
             self._came_up.clear()
             await self._came_up.wait()
         if self._session.engine.streams >= self._allowed:
@@ -231,7 +230,7 @@ class BondedTunnel(Tunnel):
 
     def _redial_pause(self, now: float) -> float:
         least, most = REDIAL
-        return min(max((now - self._up_at) / 10, least), most)
+        return min(max((now - self._up_at) / 20, least), most)
 
     def _split(self) -> tuple[list[_Leg], list[_Leg]]:
         """Legs that are up, and those that are still dialing."""
@@ -287,6 +286,8 @@ class BondedTunnel(Tunnel):
         except CircumventError as error:
             failure = error
             self._roster.failed(leg.way, self._loop.time())
+            if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
+                self._roster.lived(leg.way)  # nobody blocks it: it was started anew
         finally:
             self._legs.discard(leg)
             self._stir.set()

@@ -95,6 +95,8 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
+        if best is None or best.state is not State.UP:
+            self.rests.ask(time.monotonic())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
@@ -113,9 +115,9 @@ class TunnelManager:
         live.abort_streams()
         if time.time() - live.opened_at > STEADY_AFTER:
             self.rests.worked(live.candidate.id)
-        self.rests.failed(live.candidate.id, time.monotonic())
         if not self.is_up():
             self.look_around()
+        self.rests.failed(live.candidate.id, time.monotonic())
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
@@ -132,8 +134,11 @@ class TunnelManager:
         return any(live.state is State.UP for live in self.tunnels)
 
     def look_around(self) -> None:
-        """Somebody waits, or soon will: let those who rest race sooner, if there is room."""
-        self.rests.ask(time.monotonic())
+        """No verdict is waited for: let others race, also who rests, if there is room for them."""
+        now, taken = time.monotonic(), self._taken()
+        for candidate in self._candidates:
+            if candidate not in taken:
+                self.rests.ask(now, candidate.id)
         self._need.set()
 
     def fresh_start(self) -> None:
@@ -148,7 +153,7 @@ class TunnelManager:
         self._need.set()
 
     async def _wait_for_one(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
-        self.look_around()
+        self._need.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WAIT_FOR_TUNNEL):
                 while not self.tunnels:
@@ -215,7 +220,7 @@ class TunnelManager:
             self._rest(candidate, finish.error)
             return
         if not self.is_up():
-            self.look_around()  # the network lets something pass again
+            self.rests.ask(time.monotonic())  # the network lets something pass again
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry

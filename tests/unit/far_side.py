@@ -42,7 +42,7 @@ QUICK = {  # seconds, an order of magnitude below the real ones
     (health, "DOUBT_AGAIN_AFTER"): 0.1,
     (health, "FROZEN_AFTER"): 0.2,
     (rests, "RESTS"): (0.06, 0.12, 0.24, 0.3),
-    (rests, "ASKED_AFTER"): 0.2,
+    (rests, "EARLY_AFTER"): 0.2,
     (manager, "STEADY_AFTER"): 0.08,
     (manager, "WAIT_FOR_TUNNEL"): 0.4,
     (manager, "_PRESSURE_RECHECK"): 0.05,

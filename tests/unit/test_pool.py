@@ -329,7 +329,7 @@ class TestPool:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(rests, "RESTS", (60.0,))
-        monkeypatch.setattr(rests, "ASKED_AFTER", 0.05)
+        monkeypatch.setattr(rests, "EARLY_AFTER", 0.05)
         monkeypatch.setattr(manager, "WAIT_FOR_TUNNEL", 0.15)
         async with nodes(1, {"echo.test": echo}) as (node,):
             await node.kill()
