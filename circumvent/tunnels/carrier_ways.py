@@ -191,9 +191,9 @@ class Roster:
         """When somebody has rested."""
         return min(map(self._rested_at, self._ways))
 
-    def next_alone_at(self) -> float:
-        """When somebody may greet again."""
-        return min(map(self._may_greet_at, self._ways))
+    def may_begin_at(self) -> float:
+        """When a tunnel may be begun."""
+        return min(self._may_greet_at(way) for way in self._ways if not way.is_indirect)
 
     async def greet(self, way: Way, name: str) -> None:
         """Wait for a greeting's turn, and count it as one in vain until ``lived``.

@@ -75,7 +75,7 @@ class RelayTransport(Transport):
         ways = await find_ways(carriers, entry.host, dialer, self.through)
         token = settings.token
         roster = Roster(ways, Past(self.rests, self._names), entry.id)
-        seconds = roster.next_alone_at() - time.monotonic()
+        seconds = roster.may_begin_at() - time.monotonic()
         if seconds > 0.0:
             raise RestingError(seconds)
         tunnel = BondedTunnel(

@@ -264,7 +264,7 @@ class TestGreetings:
             assert door.greetings <= 6
             # A new tunnel to the same relay knows what the old one did.
             roster = Roster([Way(Greeting("tls"), door)], past, "it")
-            assert roster.next_alone_at() > asyncio.get_running_loop().time()
+            assert roster.may_begin_at() > asyncio.get_running_loop().time()
 
     async def test_it_is_back_at_once_when_the_network_changed(
         self, monkeypatch: pytest.MonkeyPatch
