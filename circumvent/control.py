@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from circumvent.errors import ConfigError, LocalError
 from circumvent.status import Status
+from circumvent.tunnels.database import claim_directory
 
 SOCKET_MODE = 0o600
-DIRECTORY_MODE = 0o700
 MAX_REQUEST = 4096  # a request is one short word
 MAX_ANSWER = 1 << 20  # hundreds of tunnels fit
 ANSWER_SECONDS = 5.0  # the client answers from memory; longer means that it hangs
@@ -97,7 +97,7 @@ def _answer(line: bytes, status: Callable[[], object]) -> bytes:
 
 def _listen(path: Path) -> socket.socket:
     try:
-        path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        claim_directory(path.parent)
         if _is_answered(path):
             message = "another circumvent is running here; choose another --state-dir"
             raise ConfigError(message, stage="control", errno=errno.EADDRINUSE)

@@ -161,13 +161,15 @@ class Roster:
     """Chooses the next way: one that rested, and as unlike those in use as there is.
 
     ``relay`` is whose ways these are. Failures are counted for each way, and apart from them its
-    greetings in vain; those also for the name that it greets by, which other ways may share.
+    greetings in vain, which outlive the tunnel; those also for the name that it greets by, which
+    other ways may share.
     """
 
     def __init__(self, ways: Sequence[Way], past: Past | None = None, relay: str = "") -> None:
         past = past or Past()
         self._ways = ways
-        self._rests = past.rests
+        self._failures = Rests()
+        self._greeted = past.rests
         self._names = past.names
         self._relay = relay
 
@@ -183,7 +185,7 @@ class Roster:
         """
         ready = [way for way in self._ways if self._may_greet_at(way) <= now]
         direct = [way for way in ready if not way.is_indirect]
-        if all(way in used or self._rests.ready_at(self._key(way)) > now for way in direct):
+        if all(way in used or self._failures.ready_at(way) > now for way in direct):
             direct = ready
         return min(direct, key=lambda way: (*_alike(way, used), self._failed_at(way)), default=None)
 
@@ -207,24 +209,25 @@ class Roster:
             await asyncio.sleep(wait)
         now = time.monotonic()
         for key in self._greetings(way):
-            self._rests.failed(key, now)
+            self._greeted.failed(key, now)
 
     def failed(self, way: Way, now: float) -> None:
         """A dial failed, or a carrier broke early."""
-        self._rests.failed(self._key(way), now)
+        self._failures.failed(way, now)
 
     def worked(self, way: Way) -> None:
         """The relay answered."""
-        self._rests.worked(self._key(way))
+        self._failures.worked(way)
 
     def lived(self, way: Way) -> None:
         """Its carrier was not cut at once: its greetings were not in vain."""
         for key in self._greetings(way):
-            self._rests.worked(key)
+            self._greeted.worked(key)
 
     def ask(self, now: float) -> None:
         """Somebody waits, or the relay is known to be back."""
-        self._rests.ask(now)
+        self._failures.ask(now)
+        self._greeted.ask(now)
 
     def forgive(self) -> None:
         """Things changed: old failures say nothing."""
@@ -237,18 +240,19 @@ class Roster:
 
     def _greetings(self, way: Way) -> Iterator[Hashable]:
         key = self._key(way)
-        yield "greeting", *key
+        yield ("greeting", *key)
         if not way.is_indirect and key in self._names:
             yield "name", self._names[key]
 
     def _may_greet_at(self, way: Way) -> float:
-        return max(map(self._rests.ready_at, self._greetings(way)))
+        return max(map(self._greeted.ready_at, self._greetings(way)))
 
     def _rested_at(self, way: Way) -> float:
-        return max(self._rests.ready_at(self._key(way)), self._may_greet_at(way))
+        return max(self._failures.ready_at(way), self._may_greet_at(way))
 
     def _failed_at(self, way: Way) -> float:
-        return self._rests.failed_at(self._key(way))
+        greeted_at = self._greeted.failed_at(("greeting", *self._key(way)))
+        return max(self._failures.failed_at(way), greeted_at)
 
 
 def _alike(way: Way, used: Sequence[Way]) -> tuple[int, int, int]:

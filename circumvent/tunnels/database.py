@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ CACHE_KIB = 256  # the file is small; SQLite's own default is 2 MB
 SALT_BYTES = 32
 FILE_MODE = 0o600  # the links inside are secrets
 DIRECTORY_MODE = 0o700
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 # One script for each version of the file; a file of an older version gets those it lacks.
 SCHEMAS = (
@@ -53,7 +55,7 @@ Warn = Callable[[str], None]
 def open_database(path: Path, warn: Warn) -> sqlite3.Connection:
     """Open or create the file; raises ConfigError when the place cannot be used."""
     try:
-        _make_private(path)
+        _make_private(path, warn)
         return _open_or_rebuild(path, warn)
     except (OSError, sqlite3.OperationalError) as error:
         message = f"the state file {path} cannot be used: {error}; choose another --state-dir"
@@ -83,7 +85,7 @@ def _open_or_rebuild(path: Path, warn: Warn) -> sqlite3.Connection:
         if not is_corruption(error):
             raise
     set_aside(path, warn)
-    _make_private(path)
+    _make_private(path, warn)
     return _open(path)
 
 
@@ -136,9 +138,28 @@ def _upgrade(connection: sqlite3.Connection, version: int) -> None:
     connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
 
 
-def _make_private(path: Path) -> None:
+def _make_private(path: Path, warn: Warn) -> None:
     """Create the file before SQLite does: its journal takes over the mode."""
-    path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    if not claim_directory(path.parent):
+        warn(f"others could write to {path.parent}, and maybe did: only you can from now on")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     os.close(descriptor)
     path.chmod(FILE_MODE)
+
+
+def claim_directory(directory: Path) -> bool:
+    """Create it, or shut others out; whether nobody else could write there before.
+
+    Whoever can write there can put another file in the place of ours. Raises OSError, also when
+    that cannot be helped.
+    """
+    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise PermissionError("its directory belongs to another user")
+    if not found.st_mode & _WRITABLE_BY_OTHERS:
+        return True
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        raise PermissionError("others can write to its directory")
+    directory.chmod(DIRECTORY_MODE)
+    return False

@@ -164,6 +164,37 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_directory_that_others_could_write_to_is_closed_to_them(path: Path, mode: int) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(mode)
+    warnings: list[str] = []
+    Store(path, warnings.append).close()
+    Store(path, warnings.append).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert len(warnings) == 1
+
+
+def test_a_directory_that_everybody_uses_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o1777)
+    with pytest.raises(ConfigError, match="others can write to its directory"):
+        Store(path)
+    assert not list(path.parent.iterdir())
+
+
+def test_a_directory_of_somebody_else_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.parent.mkdir()
+    if os.geteuid() == 0:
+        os.chown(path.parent, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        Store(path)
+
+
 def test_a_corrupted_file_is_set_aside_with_one_warning(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 500)
