@@ -313,9 +313,10 @@ class BondedTunnel(Tunnel):
             self._roster.ask(self._loop.time())  # by other ways too, perhaps
         self._stir.set()
         await link.wait_closed()
-        self._roster.lived(leg.way)  # whoever else greeted by its name meanwhile
-        if self._loop.time() < joined + STEADY_AFTER:
-            self._roster.failed(leg.way, self._loop.time())
+        now = self._loop.time()
+        self._roster.lived(leg.way, now - LIVED_AFTER)  # others may have greeted in vain meanwhile
+        if now < joined + STEADY_AFTER:
+            self._roster.failed(leg.way, now)
 
     def _note(self, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried.

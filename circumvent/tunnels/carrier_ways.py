@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -219,10 +220,10 @@ class Roster:
         """The relay answered."""
         self._failures.worked(way)
 
-    def lived(self, way: Way) -> None:
-        """Its carrier was not cut at once: its greetings were not in vain."""
+    def lived(self, way: Way, until: float = math.inf) -> None:
+        """Its carrier was not cut at once: greetings before ``until`` were not in vain."""
         for key in self._greetings(way):
-            self._greeted.worked(key)
+            self._greeted.worked(key, until)
 
     def ask(self, now: float) -> None:
         """Somebody waits, or the relay is known to be back."""

@@ -95,7 +95,7 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
-        if best is None or best.state is not State.UP:
+        if best.state is not State.UP if best else not self.tunnels:
             self.rests.ask(time.monotonic())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)

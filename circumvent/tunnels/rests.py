@@ -6,6 +6,7 @@ early; the next ones do not. Times are ``time.monotonic``, in seconds, and hande
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
@@ -78,9 +79,11 @@ class Rests:
         last = self._rests.get(key) or _Rest(0, now, now, now)
         self._rests[key] = replace(last, since=now, opens=now + EARLY_AFTER, end=until)
 
-    def worked(self, key: Hashable) -> None:
-        """It lives: if it fails now, that is news."""
-        self._rests.pop(key, None)
+    def worked(self, key: Hashable, until: float = math.inf) -> None:
+        """It lived ``until`` then: if it failed since, that is news."""
+        rest = self._rests.get(key)
+        if rest is not None and rest.since < until:
+            del self._rests[key]
 
     def ask(self, now: float, key: Hashable = None) -> None:
         """Somebody waits for it, or for anything, or may have to soon."""

@@ -64,6 +64,15 @@ def test_whoever_worked_is_tried_at_once() -> None:
     assert rests.ready_at("it") == 0.0
 
 
+def test_what_failed_after_it_worked_counts() -> None:
+    rests = Rests()
+    rests.failed("it", 100.0)
+    rests.worked("it", 99.0)
+    assert rests.ready_at("it") > 100.0
+    rests.worked("it", 101.0)
+    assert rests.ready_at("it") == 0.0
+
+
 def test_what_failed_long_ago_was_not_in_a_row() -> None:
     rests = Rests()
     tries(MINUTE, rests=rests)
