@@ -19,6 +19,7 @@ RESTS = (0.4, 0.4, 0.45, 8.0, 54.0)
 JITTER = (1.0, 1.1)  # drawn anew each time: no clockwork, and servers do not come back together
 EARLY_AFTER = 5.0  # since the last try, if somebody waits
 EARLY_EVERY = 300.0
+WAITS = 10.0  # who asked waits for so long, also beyond a try that fails meanwhile
 FORGOTTEN_AFTER = 300.0  # since the end of a rest: what failed before was not in a row any more
 
 
@@ -53,8 +54,9 @@ class Rests:
         rest = self._rests.get(key)
         if rest is None:
             return 0.0
-        asked_at = max(self._asked.get(key, 0.0), self._asked.get(None, 0.0))
-        return min(rest.opens, rest.end) if asked_at > rest.since else rest.end
+        asked_at = max(self._asked.get(key, -math.inf), self._asked.get(None, -math.inf))
+        is_awaited = asked_at + WAITS > rest.since
+        return min(rest.opens, rest.end) if is_awaited else rest.end
 
     def failed_at(self, key: Hashable) -> float:
         """When it last failed; 0 when nothing is known."""

@@ -222,13 +222,11 @@ class Greeting(ClearCarrier):
 class TestGreetings:
     """A censor counts them, so those in vain are few; whoever lives is not spared."""
 
-    MINUTE = 0.3  # seconds
-
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        scale = self.MINUTE / 60
-        monkeypatch.setattr(rests, "RESTS", [seconds * scale for seconds in rests.RESTS])
-        monkeypatch.setattr(rests, "EARLY_AFTER", rests.EARLY_AFTER * scale)
+        *short, minute = rests.RESTS
+        monkeypatch.setattr(rests, "RESTS", [*(seconds / 100 for seconds in short), minute])
+        monkeypatch.setattr(rests, "EARLY_AFTER", 0.02)
         monkeypatch.setattr(bonded, "REDIAL", (0.001, 0.01))
         monkeypatch.setattr(bonded, "LIVED_AFTER", 0.01)
 
@@ -259,8 +257,8 @@ class TestGreetings:
         async with running_relay() as relay, self.greeted(relay, door, *kinds) as (_, past):
             door.is_blocked, door.greetings = True, 0
             relay.cut_all()
-            await until(lambda: door.greetings >= 4)
-            await asyncio.sleep(self.MINUTE * 0.9)
+            await until(lambda: door.greetings >= 5)
+            await asyncio.sleep(0.1)
             assert door.greetings <= 6
             # A new tunnel to the same relay knows what the old one did.
             roster = Roster([Way(Greeting("tls"), door)], past, "it")

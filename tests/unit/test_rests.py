@@ -47,6 +47,14 @@ def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
     assert rests.ready_at("it") > last + 50
 
 
+def test_who_asked_just_before_a_failure_still_waits() -> None:
+    rests = Rests()
+    tries(10 * MINUTE, rests=rests)
+    rests.ask(999.0)
+    rests.failed("it", 1000.0)
+    assert rests.ready_at("it") == 1000.0 + EARLY_AFTER
+
+
 def test_one_may_be_asked_for_alone() -> None:
     rests = Rests()
     for key in ("it", "another"):
