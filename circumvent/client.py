@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from circumvent.api.streams import ByteStream
 from circumvent.config import Config
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.origins import is_origin, parse_origin
-from circumvent.errors import LinkError, UnsupportedError
+from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.events import Events, Listening, Warned
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
@@ -62,7 +63,7 @@ class Client:
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
-        _carry_relays_through(dispatcher, plugins)
+        _set_up_relays(dispatcher, self._manager, plugins)
         ways = Ways(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
             TunnelDialer(dispatcher.open, TlsClient()),
@@ -206,12 +207,24 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
     return list(found.values()), unknown
 
 
-def _carry_relays_through(dispatcher: Dispatcher, plugins: Plugins) -> None:
-    """Carriers may go through any tunnel but those to relays, where they would loop."""
+def _set_up_relays(dispatcher: Dispatcher, manager: TunnelManager, plugins: Plugins) -> None:
+    """Carriers may go through any tunnel but those to relays, where they would loop.
+
+    They do not wait for one: that is for users.
+    """
     for transport in plugins.transports.values():
         if isinstance(transport, RelayTransport):
-            others = partial(dispatcher.open, without=transport.name)
-            transport.through = TunnelDialer(others, TlsClient())
+            through = partial(_open_through_others, dispatcher, manager, transport.name)
+            transport.through = TunnelDialer(through, TlsClient())
+            transport.rests = manager.rests
+
+
+async def _open_through_others(
+    dispatcher: Dispatcher, manager: TunnelManager, without: str, destination: Destination
+) -> ByteStream:
+    if not manager.tunnels:
+        raise NoTunnelError("no other tunnel is up", stage="dispatch")
+    return await dispatcher.open(destination, without=without)
 
 
 def _describe(live: LiveTunnel) -> TunnelStatus:

@@ -19,6 +19,7 @@ from circumvent.texts import read_text
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 MIN_MEMORY = 1 << 20  # two of the largest blocks, and as much for connections
 SECRET_MODE = 0o600
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 DIRECTORY_MODE = 0o700
 
 T = TypeVar("T")
@@ -79,11 +80,28 @@ def check_private(path: Path) -> None:
         raise ConfigError(message, stage="config")
 
 
-def make_private(directory: Path) -> None:
-    """Make a directory for its owner alone, where there is none; raises OSError."""
+class UnsafePlaceError(PermissionError):
+    """Others can write to a directory: what is in it may be theirs."""
+
+
+def make_private(directory: Path) -> bool:
+    """Make a directory for its owner alone, or shut others out; False if they could write there.
+
+    Whoever can write there can put another file in the place of ours. Raises OSError, also when
+    that cannot be helped.
+    """
     if directory.parts[:1] == ("~",):  # what is left of a home directory that nobody knows
         raise FileNotFoundError(errno.ENOENT, "HOME is not set", str(directory))
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    found = directory.stat()
+    if found.st_uid not in {os.geteuid(), 0}:
+        raise UnsafePlaceError("its directory belongs to another user")
+    if not found.st_mode & _WRITABLE_BY_OTHERS:
+        return True
+    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+        raise UnsafePlaceError("others can write to its directory")
+    directory.chmod(DIRECTORY_MODE)
+    return False
 
 
 def _explain(text: str) -> str:

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from circumvent.api.contracts import Channel, Dialer
@@ -24,6 +25,9 @@ REFRESH_SHARE = (0.4, 0.7)  # of a bundle's life; drawn anew each time, so that 
 SOONEST, LATEST = 3600.0, 24 * 3600.0  # seconds until a refresh
 RETRY = (10.0, 300.0)  # seconds after a hunt without success, doubled each time
 RETRY_JITTER = (0.75, 1.25)
+# Of the refreshes while tunnels are up, so many ask all sources, whatever the first ones say: else
+# one that replays what is known would keep everything newer away.
+THOROUGH_SHARE = 1 / 3
 DARK_AFTER = 15.0  # seconds without any tunnel: what is known may be blocked by now
 LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
 ACCOUNT_SHARE = 1.5  # of the costliest channel: where memory is short, a second one waits
@@ -137,22 +141,36 @@ class Discovery:
         return min(max(due - time.time(), SOONEST * jitter), LATEST * jitter)
 
     async def _hunt(self, origin_id: str, sources: Sequence[Source]) -> bool:
-        """Whether a bundle was found."""
+        """Whether it brought what was looked for.
+
+        Without a tunnel that is something newer: what is known does not help. Else any source may
+        say that nothing is, but not every time.
+        """
         self._events(Hunting(len(sources)))
         self._hunting += 1
-        failed: list[Find] = []
-        found = False
+        known = self._version(origin_id)
+        is_urgent = self._is_missing(origin_id) or not self._ways.is_up()
+        is_thorough = is_urgent or random.random() < THOROUGH_SHARE  # noqa: S311 - no secret
+        finds: list[Find] = []
+
+        def settles(find: Find) -> bool:
+            return self._version(origin_id) > known or (find.is_good and not is_thorough)
+
         try:
-            finds = hunt(sources, lambda source: self._ask(origin_id, source))
-            async for find in finds:
+            ask = partial(self._ask, origin_id)
+            async for find in hunt(sources, ask, settles):
                 self._record(find)
-                found = found or find.settles
-                failed.append(find)
+                finds.append(find)
         finally:
             self._hunting -= 1
-        if not found:
-            self._events(DiscoveryFailed(tuple(map(_describe, failed))))
-        return found
+        is_good = any(find.is_good for find in finds)
+        if not is_good:
+            self._events(DiscoveryFailed(tuple(map(_describe, finds))))
+        return self._version(origin_id) > known or (is_good and not is_urgent)
+
+    def _version(self, origin_id: str) -> int:
+        bundle = self._origins[origin_id].bundle
+        return bundle.version if bundle else 0
 
     async def _ask(self, origin_id: str, source: Source) -> Find:
         origin = self._origins[origin_id]
@@ -185,10 +203,10 @@ class Discovery:
 
     def _learn(self, origin_id: str, bundle: Bundle) -> bool:
         """Use a bundle if it is newer than what is known; whether it is."""
-        origin = self._origins[origin_id]
-        if origin.bundle is not None and bundle.version <= origin.bundle.version:
+        if bundle.version <= self._version(origin_id):
             return False
-        origin = self._origins[origin_id] = origin.learn(bundle, time.time())
+        origin = self._origins[origin_id].learn(bundle, time.time())
+        self._origins[origin_id] = origin
         self._shelf.keep(origin)
         behind = bundle.clock_behind(time.time())
         if behind > 0:

@@ -1,4 +1,4 @@
-"""The race of channels: sources are asked one after the other until one brings a good bundle.
+"""The race of channels: sources are asked one after the other until one settles the matter.
 
 Cheap and quiet channels start first. The next source starts when one has failed or is slow; it
 waits longer before a costlier tier begins, so that what is costly or noticeable mostly never
@@ -21,7 +21,8 @@ from circumvent.memory import Account
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 
-AT_ONCE = 6  # sources; a few that hang must not keep the others from their turn
+AT_ONCE = 6  # sources, beside those that have proved slow: they keep nobody from their turn
+SLOW_AFTER = 6.0  # seconds
 NEXT_AFTER = 0.5  # seconds; within a tier
 NEXT_TIER_AFTER = 3.0  # seconds
 FETCH_SECONDS = 20.0  # of one source; what is slower is as good as dead
@@ -57,8 +58,11 @@ class Find:
     ms: float = 0.0
 
     @property
-    def settles(self) -> bool:
-        """Whether nobody else need be asked: a bundle came, or what is known is the newest."""
+    def is_good(self) -> bool:
+        """Whether it says something: a bundle came, or what is known is the newest.
+
+        Anybody can say that, who keeps an old bundle.
+        """
         unchanged = isinstance(self.error, ChannelError) and self.error.verdict is Verdict.UNCHANGED
         return self.bundle is not None or unchanged
 
@@ -66,7 +70,9 @@ class Find:
 Ask = Callable[[Source], Awaitable[Find]]
 
 
-async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None]:
+async def hunt(
+    sources: Iterable[Source], ask: Ask, settles: Callable[[Find], bool]
+) -> AsyncGenerator[Find, None]:
     """Finds as they come; after the first that settles nobody starts, but who runs may finish.
 
     Ends after ``HUNT_SECONDS``, with a find for each that had no time; closing the iterator
@@ -75,22 +81,26 @@ async def hunt(sources: Iterable[Source], ask: Ask) -> AsyncGenerator[Find, None
     # What may be watched costs nothing and nobody sees it: it comes before its tier.
     waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
     running: dict[asyncio.Task[Find], Source] = {}
+    started: dict[asyncio.Task[Find], float] = {}
     ends = time.monotonic() + HUNT_SECONDS
     try:
-        while (waiting or running) and time.monotonic() < ends:
+        while (waiting or running) and (now := time.monotonic()) < ends:
             tier = waiting[0].channel.tier if waiting else 0
-            if waiting and len(running) < AT_ONCE:
+            quick = [at + SLOW_AFTER for task, at in started.items() if task in running]
+            quick = [until for until in quick if until > now]
+            if waiting and len(quick) < AT_ONCE:
                 source = waiting.pop(0)
-                running[asyncio.ensure_future(ask(source))] = source
-            pause = _pause(waiting, tier) if len(running) < AT_ONCE else FETCH_SECONDS
-            left = max(0.0, ends - time.monotonic())
+                task = asyncio.ensure_future(ask(source))
+                running[task], started[task] = source, now
+                quick.append(now + SLOW_AFTER)
+            pause = _pause(waiting, tier) if len(quick) < AT_ONCE else min(quick) - now
             done, _ = await asyncio.wait(
-                running, timeout=min(pause, left), return_when=asyncio.FIRST_COMPLETED
+                running, timeout=min(pause, ends - now), return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 del running[task]
                 find = task.result()
-                if find.settles:
+                if settles(find):
                     waiting.clear()
                 yield find
         for source in running.values():
@@ -142,6 +152,7 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
                             return examine(data)
                         except CircumventError as error:
                             refusal = error
+                            await asyncio.sleep(0)  # who floods us has no right to all our time
         raise refusal or ChannelError(Verdict.NOT_FOUND)
     except ChannelError as error:
         raise refusal or error from None  # what came and was refused tells more

@@ -60,14 +60,14 @@ class Origin:
 
     def examine(self, data: bytes, now: float) -> Bundle:
         """What ``data`` says; raises BundleError, and LinkError for a subscription."""
+        newest = self.bundle.version if self.bundle else 0
         if self.trust is None:
             return Bundle(
-                version=max(1, int(now)),
+                version=newest + 1,  # what came last is the newest, whatever the clock says
                 issued=int(now),
                 expires=int(now) + SUBSCRIPTION_DAYS * _DAY,
                 entries=parse_subscription(data),
             )
-        newest = self.bundle.version if self.bundle else 0
         return open_bundle(data, self.trust, self.bucket, now, newest)
 
     def learn(self, bundle: Bundle, now: float) -> Origin:

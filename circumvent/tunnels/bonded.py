@@ -2,7 +2,8 @@
 
 A carrier that is suspected is replaced at once. While none is up, rounds of dials start ten times
 a second, later less often, however long the earlier ones hang; the session waits for them at the
-relay, and streams do not notice.
+relay, and streams do not notice. Greetings of TLS are spared all the same (rests.py): a relay that
+is blocked is greeted a few times, then once a minute.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carriers import CarrierState
 from circumvent.session.handshake import RefusedError, introduce
-from circumvent.session.limits import KEPT_SECONDS, Limits
+from circumvent.session.limits import Limits
 from circumvent.session.link import Link
 from circumvent.session.session import Session
 from circumvent.session.stream import SessionStream
-from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.tunnels.carrier_ways import MeteredDialer, Roster, Way
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
@@ -36,13 +37,12 @@ GROW_AFTER = (0.3, 2.0)  # seconds from one to the next; who is lost is replaced
 DIALS = 2  # at once; handshakes in numbers are noticed
 DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
 DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
-# By seconds without a carrier, the seconds between rounds of dials.
-REDIALS = ((5.0, 0.1), (20.0, 0.2), (KEPT_SECONDS, 0.4))
-REDIAL_LATER = 2.0  # when the relay has forgotten the session anyway
+REDIAL = (0.1, 2.0)  # seconds between rounds of dials: a twentieth of how long no carrier was up
 DIAL_SECONDS = 10.0
 LEAST_PAUSE = 0.2  # seconds, before a way that has rested is looked for again
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
 STEADY_AFTER = 5.0  # seconds; who broke sooner failed
+LIVED_AFTER = 0.5  # seconds; a blocked connection is cut sooner, if it gets so far at all
 _MS = 1000
 _serial = itertools.count(1)  # a lost tunnel may still be closing
 
@@ -222,9 +222,9 @@ class BondedTunnel(Tunnel):
         used = [leg.way for leg in dials]
         is_cut_off = self._allowed and not self._session.links  # else one more will do
         for _ in range(self._wanted() if is_cut_off else 1):
-            way = self._roster.choose_alone(used)
-            if way in used and len(used) > len(dials):  # once a round, others than in progress
-                break
+            way = self._roster.choose_alone(used, now)
+            if way is None or (way in used and len(used) > len(dials)):
+                break  # all rest, or were dialed; once a round also one that is in progress
             if not self._make_room(now):
                 break
             self._dial(way, now)
@@ -244,8 +244,8 @@ class BondedTunnel(Tunnel):
         return True
 
     def _redial_pause(self, now: float) -> float:
-        gone = now - self._up_at
-        return next((pause for until, pause in REDIALS if gone < until), REDIAL_LATER)
+        least, most = REDIAL
+        return min(max((now - self._up_at) / 20, least), most)
 
     def _split(self) -> tuple[list[_Leg], list[_Leg]]:
         """Legs that are up, and those that are still dialing."""
@@ -301,6 +301,8 @@ class BondedTunnel(Tunnel):
         except CircumventError as error:
             failure = error
             self._roster.failed(leg.way, self._loop.time())
+            if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
+                self._roster.lived(leg.way)  # nobody blocks it: it was started anew
         finally:
             self._legs.discard(leg)
             self._stir.set()
@@ -308,15 +310,28 @@ class BondedTunnel(Tunnel):
             self._note(failure)
 
     async def _carry(self, leg: _Leg) -> None:
-        leg.link = await self._connect(leg.way)
+        link = await self._connect(leg.way)
+        is_back = not self._is_up()
+        joined = self._loop.time()
+        leg.link = link
         self._roster.worked(leg.way)
         if not self._first.done():
             self._first.set_result(None)
         self._stir.set()
-        joined = self._loop.time()
-        await leg.link.wait_closed()
-        if self._loop.time() < joined + STEADY_AFTER:
-            self._roster.failed(leg.way, self._loop.time())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIVED_AFTER):
+                await link.wait_closed()
+                self._roster.failed(leg.way, self._loop.time())
+                return
+        self._roster.lived(leg.way)
+        if is_back:
+            self._roster.ask(self._loop.time())  # by other ways too, perhaps
+        self._stir.set()
+        await link.wait_closed()
+        now = self._loop.time()
+        self._roster.lived(leg.way, now - LIVED_AFTER)  # others may have greeted in vain meanwhile
+        if now < joined + STEADY_AFTER:
+            self._roster.failed(leg.way, now)
 
     def _note(self, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried.
@@ -341,7 +356,8 @@ class BondedTunnel(Tunnel):
     async def _connect(self, way: Way) -> Link:
         with plugin_faults(way.carrier.name):
             async with asyncio.timeout(DIAL_SECONDS):
-                pipe = await way.carrier.connect(self._entry, way.dialer, self._account)
+                dialer = MeteredDialer(way, self._roster)
+                pipe = await way.carrier.connect(self._entry, dialer, self._account)
                 try:
                     return await self._join(pipe)
                 except BaseException:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from circumvent.api.contracts import Carrier, Dialer, TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
+from circumvent.net.neighbourhood import network_of
+from circumvent.net.tcp import TcpStream
+from circumvent.tunnels.rests import Rests
 
-FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
+GREETING_PATIENCE = 1.0  # seconds that a connection may stand open before its greeting
 _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 
@@ -96,62 +102,158 @@ def _version(address: str) -> int:
         return 0
 
 
-@dataclass(slots=True)
-class _Rest:
-    failures: int
-    since: float
+class MeteredDialer:
+    """What one dial of a way is given: its first greeting is counted, and waits for its turn.
 
-    @property
-    def end(self) -> float:
-        return self.since + min(FIRST_REST * 2.0 ** (self.failures - 1), LONGEST_REST)
+    Further ones belong to a dial that was let in, and greetings inside of tunnels nobody sees.
+    """
+
+    def __init__(self, way: Way, roster: Roster) -> None:
+        self._way = way
+        self._dialer = way.dialer
+        self._roster = roster
+        self._host = ""
+        self._is_counted = False
+
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        """As the dialer; raises DialError."""
+        self._host = host
+        return await self._dialer.tcp(host, port)
+
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        """As the dialer; raises HandshakeError, and DialError when there were enough greetings."""
+        if not self._is_counted:
+            self._is_counted = True
+            try:
+                await self._roster.greet(self._way, self._name(stream, options))
+            except BaseException:
+                stream.abort()
+                raise
+        return await self._dialer.tls(stream, options)
+
+    def _name(self, stream: ByteStream, options: TlsOptions) -> str:
+        """What a censor counts by."""
+        peer = stream.peer if isinstance(stream, TcpStream) else ""
+        shown = options.server_name if options.send_name else ""
+        return f"{network_of(peer or self._host)} {shown}"
+
+    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+        """As the dialer; raises HandshakeError."""
+        return await self._dialer.websocket(stream, options)
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """As the dialer; raises DialError."""
+        return await self._dialer.udp(host, port)
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """As the dialer; raises DialError."""
+        return await self._dialer.resolve(name)
+
+
+@dataclass(slots=True)
+class Past:
+    """What outlives a tunnel: who rests, and the names by which ways greet."""
+
+    rests: Rests = field(default_factory=Rests)
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class Roster:
-    """Chooses the next way: one that rested, and as unlike those in use as there is."""
+    """Chooses the next way: one that rested, and as unlike those in use as there is.
 
-    def __init__(self, ways: Sequence[Way]) -> None:
+    ``relay`` is whose ways these are. Failures are counted for each way, and apart from them its
+    greetings in vain, which outlive the tunnel; those also for the name that it greets by, which
+    other ways may share.
+    """
+
+    def __init__(self, ways: Sequence[Way], past: Past | None = None, relay: str = "") -> None:
+        past = past or Past()
         self._ways = ways
-        self._rests: dict[Way, _Rest] = {}
+        self._failures = Rests()
+        self._greeted = past.rests
+        self._names = past.names
+        self._relay = relay
 
     def choose(self, used: Sequence[Way], now: float) -> Way | None:
         """The next way beside those ``used``; None while all rest."""
         rested = [way for way in self._ways if self._rested_at(way) <= now]
         return min(rested, key=lambda way: _alike(way, used), default=None)
 
-    def choose_alone(self, used: Sequence[Way]) -> Way:
-        """While no carrier is up nobody rests, but who failed longest ago is next.
+    def choose_alone(self, used: Sequence[Way], now: float) -> Way | None:
+        """While no carrier is up only greetings are spared; who failed longest ago is next.
 
         The tunnels of others are tried when every direct way failed or does not answer.
         """
-        direct = [way for way in self._ways if not way.is_indirect]
-        is_stuck = all(way in used or way in self._rests for way in direct)
-        ways = self._ways if is_stuck else direct
-        return min(ways, key=lambda way: (*_alike(way, used), self._failed_at(way)))
+        ready = [way for way in self._ways if self._may_greet_at(way) <= now]
+        direct = [way for way in ready if not way.is_indirect]
+        if all(way in used or self._failures.ready_at(way) > now for way in direct):
+            direct = ready
+        return min(direct, key=lambda way: (*_alike(way, used), self._failed_at(way)), default=None)
 
     def next_at(self) -> float:
         """When somebody has rested."""
-        return min(self._rested_at(way) for way in self._ways)
+        return min(map(self._rested_at, self._ways))
+
+    def may_begin_at(self) -> float:
+        """When a tunnel may be begun."""
+        return min(self._may_greet_at(way) for way in self._ways if not way.is_indirect)
+
+    async def greet(self, way: Way, name: str) -> None:
+        """Wait for a greeting's turn, and count it as one in vain until ``lived``.
+
+        Raises DialError when that is too long: what waits with an open connection is seen too.
+        """
+        self._names[self._key(way)] = name
+        while (wait := self._may_greet_at(way) - time.monotonic()) > 0.0:
+            if wait > GREETING_PATIENCE:
+                raise DialError("the relay was greeted often enough", stage="carrier")
+            await asyncio.sleep(wait)
+        now = time.monotonic()
+        for key in self._greetings(way):
+            self._greeted.failed(key, now)
 
     def failed(self, way: Way, now: float) -> None:
-        """A dial failed, or a carrier broke at once."""
-        rest = self._rests.get(way)
-        self._rests[way] = _Rest(rest.failures + 1 if rest else 1, now)
+        """A dial failed, or a carrier broke early."""
+        self._failures.failed(way, now)
 
     def worked(self, way: Way) -> None:
-        """It carried bytes."""
-        self._rests.pop(way, None)
+        """The relay answered."""
+        self._failures.worked(way)
+
+    def lived(self, way: Way, until: float = math.inf) -> None:
+        """Its carrier was not cut at once: greetings before ``until`` were not in vain."""
+        for key in self._greetings(way):
+            self._greeted.worked(key, until)
+
+    def ask(self, now: float) -> None:
+        """Somebody waits, or the relay is known to be back."""
+        self._failures.ask(now)
+        self._greeted.ask(now)
 
     def forgive(self) -> None:
         """Things changed: old failures say nothing."""
-        self._rests.clear()
+        for way in self._ways:
+            self.worked(way)
+            self.lived(way)
+
+    def _key(self, way: Way) -> tuple[str, str]:
+        return self._relay, way.name
+
+    def _greetings(self, way: Way) -> Iterator[Hashable]:
+        key = self._key(way)
+        yield ("greeting", *key)
+        if not way.is_indirect and key in self._names:
+            yield "name", self._names[key]
+
+    def _may_greet_at(self, way: Way) -> float:
+        return max(map(self._greeted.ready_at, self._greetings(way)))
 
     def _rested_at(self, way: Way) -> float:
-        rest = self._rests.get(way)
-        return rest.end if rest else 0.0
+        return max(self._failures.ready_at(way), self._may_greet_at(way))
 
     def _failed_at(self, way: Way) -> float:
-        rest = self._rests.get(way)
-        return rest.since if rest else 0.0
+        greeted_at = self._greeted.failed_at(("greeting", *self._key(way)))
+        return max(self._failures.failed_at(way), greeted_at)
 
 
 def _alike(way: Way, used: Sequence[Way]) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 from circumvent.errors import ConfigError
-from circumvent.typed_toml import SECRET_MODE, make_private
+from circumvent.typed_toml import SECRET_MODE, UnsafePlaceError, make_private
 
 BUSY_SECONDS = 0.5  # another command may hold the file; the event loop cannot wait for long
 CACHE_KIB = 256  # the file is small; SQLite's own default is 2 MB
@@ -69,12 +69,12 @@ def open_database(path: Path, warn: Warn, need: Need = Need.NOTHING) -> sqlite3.
     Raises ConfigError when the place does not even allow what is needed.
     """
     try:
-        _make_private(path)
+        _make_private(path, warn)
         return _open_or_rebuild(path, warn)
     except (OSError, sqlite3.OperationalError) as error:
         trouble = error
     try:
-        if need is Need.WRITING:
+        if need is Need.WRITING or isinstance(trouble, UnsafePlaceError):
             raise trouble
         known = _copy(path)
     except (OSError, sqlite3.Error) as error:
@@ -118,7 +118,7 @@ def _open_or_rebuild(path: Path, warn: Warn) -> sqlite3.Connection:
         if not is_corruption(error):
             raise
     set_aside(path, warn)
-    _make_private(path)
+    _make_private(path, warn)
     return _open(path)
 
 
@@ -206,9 +206,10 @@ def _upgrade(connection: sqlite3.Connection, version: int) -> None:
     connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
 
 
-def _make_private(path: Path) -> None:
+def _make_private(path: Path, warn: Warn) -> None:
     """Create the file before SQLite does: its journal takes over the mode."""
-    make_private(path.parent)
+    if not make_private(path.parent):
+        warn(f"others could write to {path.parent}, and maybe did: only you can from now on")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
     os.close(descriptor)
     path.chmod(SECRET_MODE)

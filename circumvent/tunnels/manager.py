@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from circumvent.memory import Pressure
 from circumvent.tunnels.live import Candidate, LiveTunnel, State
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
+from circumvent.tunnels.rests import RestingError, Rests
 
-FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
-LONGEST_REST_ALONE = 4.0  # while no tunnel is above suspicion
 STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason
 WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
 _PRESSURE_RECHECK = 1.0
+_LOOK_AGAIN = 2.0  # seconds; others may have asked for those who rest
 _MS = 1000
 
 
@@ -34,21 +33,10 @@ class PoolOptions:
     parallel: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """After so many failures in a row; ``jitter`` keeps servers from coming back together."""
-
-    failures: int
-    since: float
-    jitter: float
-
-    def seconds(self, longest: float) -> float:
-        return min(FIRST_REST * 2.0 ** (self.failures - 1), longest) * self.jitter
-
-
 class TunnelManager:
     """Owns the pool. ``network`` is the salted name of the network that scores belong to.
 
+    ``rests`` may be shared with transports that greet servers by themselves.
     ``expects_more`` tells whether candidates may turn up any moment, so that clients wait.
 
     Candidates that hide less than the options demand are left out here, whoever made them: nothing
@@ -72,7 +60,7 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(track, options.parallel, lambda: not self.tunnels)
         self._racing: list[Candidate] = []
-        self._rests: dict[str, _Rest] = {}
+        self.rests = Rests()
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
@@ -91,7 +79,8 @@ class TunnelManager:
                 await self._fill()
                 await self._bury()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause()):
+                    pause = self._pause()
+                    async with asyncio.timeout(pause and min(pause, _LOOK_AGAIN)):
                         await self._need.wait()
         finally:
             for live in self.tunnels:
@@ -106,6 +95,8 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
+        if best.state is not State.UP if best else not self.tunnels:
+            self.rests.ask(time.monotonic())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
@@ -123,8 +114,10 @@ class TunnelManager:
         self._remove(live)
         live.abort_streams()
         if time.time() - live.opened_at > STEADY_AFTER:
-            self._rests.pop(live.candidate.id, None)
-        self._rest(live.candidate)
+            self.rests.worked(live.candidate.id)
+        if not self.is_up():
+            self.look_around()
+        self.rests.failed(live.candidate.id, time.monotonic())
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
@@ -141,12 +134,16 @@ class TunnelManager:
         return any(live.state is State.UP for live in self.tunnels)
 
     def look_around(self) -> None:
-        """No verdict is waited for: let others race if there is room for them."""
+        """No verdict is waited for: let others race, also who rests, if there is room for them."""
+        now, taken = time.monotonic(), self._taken()
+        for candidate in self._candidates:
+            if candidate not in taken:
+                self.rests.ask(now, candidate.id)
         self._need.set()
 
     def fresh_start(self) -> None:
         """The network changed: old failures say nothing any more."""
-        self._rests.clear()
+        self.rests.forgive()
         self._need.set()
 
     def _remove(self, live: LiveTunnel) -> None:
@@ -156,6 +153,7 @@ class TunnelManager:
         self._need.set()
 
     async def _wait_for_one(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
+        self._need.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WAIT_FOR_TUNNEL):
                 while not self.tunnels:
@@ -202,7 +200,7 @@ class TunnelManager:
         rested = [
             candidate
             for candidate in self._candidates
-            if candidate not in taken and self._rested_at(candidate) <= now
+            if candidate not in taken and self.rests.ready_at(candidate.id) <= now
         ]
         # A lower class is tried only when nobody above it can be.
         best = max((each.privacy for each in rested), default=None)
@@ -219,18 +217,15 @@ class TunnelManager:
         candidate, live = finish.candidate, finish.live
         self._racing.remove(candidate)
         if live is None:
-            self._rest(candidate)
-            if finish.error is None or not finish.error.is_own_trouble:
-                self._remember_failure(candidate)
+            self._rest(candidate, finish.error)
             return
+        if not self.is_up():
+            self.rests.ask(time.monotonic())  # the network lets something pass again
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry
         self._events(TunnelUp(entry.transport, entry.id, entry.name, live.rtt * _MS))
         self._came_up.set()
-
-    def _remember_failure(self, candidate: Candidate) -> None:
-        self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
         self.track.store.remember(
@@ -241,17 +236,14 @@ class TunnelManager:
             user_bytes=live.bytes_down if users_failed else 0,
         )
 
-    def _rest(self, candidate: Candidate) -> None:
-        last = self._rests.get(candidate.id)
-        failures = last.failures + 1 if last else 1
-        jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-        self._rests[candidate.id] = _Rest(failures, time.monotonic(), jitter)
-
-    def _rested_at(self, candidate: Candidate) -> float:
-        """When it may race again."""
-        rest = self._rests.get(candidate.id)
-        longest = LONGEST_REST if self.is_up() else LONGEST_REST_ALONE
-        return rest.since + rest.seconds(longest) if rest else 0.0
+    def _rest(self, candidate: Candidate, error: CircumventError | None) -> None:
+        now = time.monotonic()
+        if isinstance(error, RestingError):
+            self.rests.hold(candidate.id, now, now + error.seconds)
+            return
+        self.rests.failed(candidate.id, now)
+        if error is None or not error.is_own_trouble:
+            self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
@@ -260,7 +252,7 @@ class TunnelManager:
         if self._is_crowded():
             return _PRESSURE_RECHECK
         taken = self._taken()
-        ends = [self._rested_at(each) for each in self._candidates if each not in taken]
+        ends = [self.rests.ready_at(each.id) for each in self._candidates if each not in taken]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     async def _bury(self) -> None:

@@ -82,8 +82,13 @@ class Prober:
         self._targets = targets
         self._turn = 0
 
-    async def probe(self, tunnel: Tunnel, account: Account, patience: Patience) -> float:
+    async def probe(
+        self, tunnel: Tunnel, account: Account, patience: Patience, *, is_new: bool = False
+    ) -> float:
         """Round-trip time in seconds, from a request to its answer.
+
+        The server of a tunnel that ``is_new`` may be blocked, and who greets it is counted: there
+        the second target has to wait until a stream to the first is open.
 
         Takes no longer than ``patience``, which is entered here. Holds up to ``TARGETS_AT_ONCE``
         streams, which the caller has charged. Raises ProbeError when the answer is wrong or does
@@ -93,8 +98,12 @@ class Prober:
         started = time.monotonic()
         try:
             async with patience:
+                first = await _open(tunnel, targets[0]) if is_new else None
                 return await first_success(
-                    [_probe(tunnel, account, target) for target in targets],
+                    [
+                        _probe(tunnel, account, target, first if target is targets[0] else None)
+                        for target in targets
+                    ],
                     random.uniform(*NEXT_TARGET_AFTER),  # noqa: S311 - no secret
                     drop=lambda _: None,
                 )
@@ -110,8 +119,18 @@ class Prober:
         return [self._targets[(first + i) % len(self._targets)] for i in range(count)]
 
 
-async def _probe(tunnel: Tunnel, account: Account, target: ProbeTarget) -> float:
-    stream = await tunnel.open(target.destination)
+async def _open(tunnel: Tunnel, target: ProbeTarget) -> ByteStream | None:
+    """A stream; None where the server was reached, but not the target."""
+    try:
+        return await tunnel.open(target.destination)
+    except DestinationError:
+        return None
+
+
+async def _probe(
+    tunnel: Tunnel, account: Account, target: ProbeTarget, opened: ByteStream | None
+) -> float:
+    stream = opened or await tunnel.open(target.destination)
     try:
         rtt = await _ask(stream, account, target)
     except asyncio.CancelledError:  # the other target was faster

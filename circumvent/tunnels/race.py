@@ -161,7 +161,7 @@ async def _connect(
     async with Patience(REACH_SECONDS, once_reached=RACE_SECONDS):
         tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
-            rtt = await track.prober.probe(tunnel, account, Patience())
+            rtt = await track.prober.probe(tunnel, account, Patience(), is_new=True)
         except BaseException:
             await tunnel.aclose()
             raise

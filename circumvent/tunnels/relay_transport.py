@@ -5,6 +5,7 @@ What only a user of relays needs is imported by the first link to one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from circumvent.api.contracts import (
@@ -19,10 +20,14 @@ from circumvent.api.contracts import (
 )
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
+from circumvent.tunnels.rests import RestingError, Rests
 
 
 class RelayTransport(Transport):
-    """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels."""
+    """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels.
+
+    ``rests``, once set, are those of the tunnel manager.
+    """
 
     name = "relay"
     schemes = ("relay",)
@@ -30,6 +35,8 @@ class RelayTransport(Transport):
 
     def __init__(self, carriers: Mapping[str, Carrier]) -> None:
         self.through: Dialer | None = None
+        self.rests = Rests()
+        self._names: dict[tuple[str, str], str] = {}
         self._carriers = carriers
 
     def parse(self, link: str) -> ServerEntry:
@@ -57,7 +64,7 @@ class RelayTransport(Transport):
 
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
-        from circumvent.tunnels.carrier_ways import Roster, find_ways  # noqa: PLC0415
+        from circumvent.tunnels.carrier_ways import Past, Roster, find_ways  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
         from circumvent.wire.relay_link import RelayLink  # noqa: PLC0415
 
@@ -67,8 +74,12 @@ class RelayTransport(Transport):
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
         ways = await find_ways(carriers, entry.host, dialer, self.through)
         token = settings.token
+        roster = Roster(ways, Past(self.rests, self._names), entry.id)
+        seconds = roster.may_begin_at() - time.monotonic()
+        if seconds > 0.0:
+            raise RestingError(seconds)
         tunnel = BondedTunnel(
-            entry, Roster(ways), account, lambda binding: make_credential(token, binding)
+            entry, roster, account, lambda binding: make_credential(token, binding)
         )
         await tunnel.start()
         return tunnel

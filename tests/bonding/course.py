@@ -17,6 +17,7 @@ from circumvent.net.tls import TlsClient
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_ways import Roster, Way
 from circumvent.wire.address import Destination
+from tests.bonding.shaper import address
 from tests.peers.certificates import SERVER_NAME, make_certificate
 
 ROOT = Path(__file__).parents[2]
@@ -26,17 +27,16 @@ THERE = Destination("origin.test", 80)
 
 
 class TlsCarrier(Carrier):
-    """TLS to one port."""
+    """TLS over one path."""
 
     cost = Cost(dial=60 * 1024, stream=35 * 1024)
 
-    def __init__(self, name: str, port: int, ca: Path) -> None:
-        self.name, self.port = name, port
-        self.dialer = NetDialer(TlsClient(str(ca)))
+    def __init__(self, path: int, port: int) -> None:
+        self.name, self.host, self.port = f"path{path}", address(path), port
 
-    async def connect(self, entry: ServerEntry, _: Dialer, __: Account) -> CarrierLink:
-        stream = await self.dialer.tcp(entry.host, self.port)
-        secure = await self.dialer.tls(stream, TlsOptions(SERVER_NAME))
+    async def connect(self, _: ServerEntry, dialer: Dialer, __: Account) -> CarrierLink:
+        stream = await dialer.tcp(self.host, self.port)
+        secure = await dialer.tls(stream, TlsOptions(SERVER_NAME))
         return CarrierLink(secure, secure.channel_binding())
 
 
@@ -134,10 +134,8 @@ async def course(
         ports = await said(shaper)
         memory = Memory(32 << 20)
         account = memory.account("tunnel")
-        ways = [
-            Way(TlsCarrier(f"path{i}", each, certificate.authority), None)  # type: ignore[arg-type]
-            for i, each in enumerate(ports)
-        ]
+        dialer = NetDialer(TlsClient(str(certificate.authority)))
+        ways = [Way(TlsCarrier(path, each), dialer) for path, each in enumerate(ports)]
         entry = ServerEntry("relay", "127.0.0.1", port, "", "relay://x", None)
         tunnel = BondedTunnel(entry, Roster(ways), account, lambda _: b"")
         try:

@@ -20,6 +20,11 @@ KERNEL = 32 * 1024
 _RESET = struct.pack("ii", 1, 0)
 
 
+def address(number: int) -> str:
+    """Where a path begins: each in a network of its own."""
+    return f"127.0.{number + 1}.1"
+
+
 class Lane:
     """One direction of a path, shared by its connections."""
 
@@ -62,10 +67,10 @@ class Connection:
 class Path:
     """Listens, and carries what comes to the target."""
 
-    def __init__(self, target: int, rate: float, delay: float) -> None:
+    def __init__(self, number: int, target: int, rate: float, delay: float) -> None:
         self.up, self.down = Lane(rate, delay), Lane(rate, delay)
         self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener = socket.create_server((address(number), 0))
         self.listener.setblocking(False)
         self.connections: set[Connection] = set()
         self.is_down = False
@@ -161,7 +166,9 @@ def obey(line: str, paths: list[Path]) -> None:
 
 
 async def main(target: int, shapes: list[str]) -> None:
-    paths = [Path(target, *map(float, shape.split(":"))) for shape in shapes]
+    paths = [
+        Path(number, target, *map(float, shape.split(":"))) for number, shape in enumerate(shapes)
+    ]
     print(*(path.port for path in paths), flush=True)
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()

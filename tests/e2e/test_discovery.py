@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from circumvent.discovery import discovery
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.hunt import HUNT_SECONDS
 from circumvent.discovery.origins import parse_origin
@@ -25,7 +26,7 @@ from circumvent.plugins import load_plugins
 from circumvent.tunnels.store import Store
 from tests.bench.contenders import Contender, own_files, started_origin
 from tests.bench.load import Load, LoadError, Through
-from tests.e2e.world import CHANNELS, World, listeners_that_never_answer, world
+from tests.e2e.world import CHANNELS, World, listeners_that_never_answer, sign, world
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.process import Process, free_port
 from tests.peers.servers import sing_box_server
@@ -77,10 +78,11 @@ class Hunter:
         self.entries: Sequence[str] = ()
         self.done = asyncio.Event()
         self.ends_with_a_failure = True
+        self.awaited = ""
 
     def offer(self, entries: Sequence[str]) -> None:
         self.entries = entries
-        if entries:
+        if self.awaited in entries if self.awaited else entries:
             self.done.set()
 
     def hear(self, event: Event) -> None:
@@ -92,9 +94,9 @@ class Hunter:
         """Seconds until servers were found or all had failed."""
         ways = Ways(lambda _: self.straight, self.straight, lambda: False)
         equipment = Equipment(load_plugins().channels, ways, self.memory, self.store)
-        discovery = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
+        found = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
         started = time.monotonic()
-        task = asyncio.ensure_future(discovery.run())
+        task = asyncio.ensure_future(found.run())
         try:
             async with asyncio.timeout(HUNT_SECONDS + 1):
                 await self.done.wait()
@@ -115,6 +117,25 @@ async def test_any_channel_that_still_works_is_enough(
     seconds = await hunter.hunt(operated.links(alive))
     assert list(hunter.entries) == [server.endpoint.link]
     assert seconds < HUNT_SECONDS
+
+
+async def test_who_replays_an_old_list_by_dns_keeps_no_newer_one_away(
+    certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its only server is dead, and the zone goes on to hold what was genuine once."""
+    monkeypatch.setattr(discovery, "DARK_AFTER", 0.5)
+    old, new = ("ss://YWVzLTEyOC1nY206eA@192.0.2.1:1", "ss://YWVzLTEyOC1nY206eA@192.0.2.2:2")
+    state = tmp_path / "state.db"
+    with world(tmp_path, certificate, [old]) as operated:
+        await Hunter(certificate, state).hunt([operated.invite([operated.sources["dns"]])])
+        newer = sign(tmp_path, tmp_path / "keys" / "key", [new], int(time.time()) + 1000)
+        (tmp_path / "site" / "bundle").write_bytes(newer.read_bytes())
+        hunter = Hunter(certificate, state)
+        hunter.awaited = new
+        sources = [operated.sources[name] for name in ("dns", "https")]
+        seconds = await hunter.hunt([operated.invite(sources)])
+    print(f"\nthe newer list came after {seconds:.1f} s")
+    assert list(hunter.entries) == [new]
 
 
 async def test_with_all_dead_the_user_hears_what_was_tried_and_why(

@@ -20,7 +20,7 @@ from circumvent.memory import Account, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
-from circumvent.tunnels import health, live, manager, probe, race, relief, vitals
+from circumvent.tunnels import health, live, manager, probe, race, relief, rests, vitals
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import Candidate, LiveTunnel
@@ -44,8 +44,8 @@ QUICK: dict[tuple[ModuleType, str], object] = {  # seconds, an order of magnitud
     (health, "DOUBT_AGAIN_AFTER"): 0.1,
     (health, "LOOK_FOR_FREEZES"): 0.02,
     (health, "PROBE_AGAIN"): 0.1,
-    (manager, "FIRST_REST"): 0.06,
-    (manager, "LONGEST_REST_ALONE"): 0.3,
+    (rests, "RESTS"): (0.06, 0.12, 0.24, 0.3),
+    (rests, "EARLY_AFTER"): 0.2,
     (manager, "STEADY_AFTER"): 0.08,
     (manager, "WAIT_FOR_TUNNEL"): 0.4,
     (manager, "_PRESSURE_RECHECK"): 0.05,

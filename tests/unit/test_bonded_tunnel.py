@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from circumvent.api import DestinationError, HandshakeError, Reason, ServerEntry, StreamResetError
+from circumvent.api import (
+    Account,
+    ByteStream,
+    CarrierLink,
+    DestinationError,
+    Dialer,
+    DialError,
+    HandshakeError,
+    Reason,
+    SecureStream,
+    ServerEntry,
+    StreamResetError,
+    TlsOptions,
+)
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
 from circumvent.session.handshake import RefusedError, introduce
-from circumvent.tunnels import bonded
+from circumvent.tunnels import bonded, rests
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
-from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.tunnels.carrier_ways import Past, Roster, Way
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import Attach, Create, attach_proof
@@ -194,6 +210,114 @@ async def test_a_session_without_carriers_is_kept_and_then_forgotten(
         await until(lambda: not relay.host.sessions)
 
 
+class Door(NetDialer):
+    """Counts greetings; while it is blocked, each of them ends in a reset."""
+
+    def __init__(self) -> None:
+        super().__init__(TlsClient())
+        self.greetings = 0
+        self.is_blocked = False
+
+    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        self.greetings += 1
+        if self.is_blocked:
+            stream.abort()
+            raise HandshakeError(f"{options.server_name}: reset", stage="tls")
+        return cast("SecureStream", stream)  # nobody looks
+
+
+class Greeting(ClearCarrier):
+    """A carrier that greets before it says anything."""
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+        link = await super().connect(entry, dialer, account)
+        await dialer.tls(link.stream, TlsOptions("relay.test"))
+        return link
+
+
+class TestGreetings:
+    """A censor counts them, so those in vain are few; whoever lives is not spared."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        *short, minute = rests.RESTS
+        monkeypatch.setattr(rests, "RESTS", [*(seconds / 100 for seconds in short), minute])
+        monkeypatch.setattr(rests, "EARLY_AFTER", 0.02)
+        monkeypatch.setattr(bonded, "REDIAL", (0.001, 0.01))
+        monkeypatch.setattr(bonded, "LIVED_AFTER", 0.01)
+
+    @asynccontextmanager
+    async def greeted(
+        self, relay: Relay, door: Door, *kinds: str
+    ) -> AsyncIterator[tuple[BondedTunnel, Past]]:
+        past = Past()
+        ways = [Way(Greeting(kind), door) for kind in kinds or ("tls",)]
+        account = Memory(8 << 20, poison=True).account("tunnel")
+        entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
+        tunnel = BondedTunnel(
+            entry, Roster(ways, past, "it"), account, lambda binding: CREDENTIAL + binding
+        )
+        try:
+            await tunnel.start()
+            await until(lambda: up(tunnel) == CARRIERS)
+            await asyncio.sleep(0.02)
+            yield tunnel, past
+        finally:
+            await tunnel.aclose()
+
+    @pytest.mark.parametrize("kinds", [("tls",), ("tls", "websocket", "fronted")])
+    async def test_a_relay_that_is_blocked_is_greeted_six_times_in_the_first_minute(
+        self, kinds: tuple[str, ...]
+    ) -> None:
+        door = Door()
+        async with running_relay() as relay, self.greeted(relay, door, *kinds) as (_, past):
+            door.is_blocked, door.greetings = True, 0
+            relay.cut_all()
+            await until(lambda: door.greetings >= 5)
+            await asyncio.sleep(0.1)
+            assert door.greetings <= 6
+            # A new tunnel to the same relay knows what the old one did.
+            roster = Roster([Way(Greeting("tls"), door)], past, "it")
+            assert roster.may_begin_at() > asyncio.get_running_loop().time()
+
+    async def test_it_is_back_at_once_when_the_network_changed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        door = Door()
+        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, _):
+            monkeypatch.setattr(rests, "RESTS", (60.0,))
+            door.is_blocked, door.greetings = True, 0
+            relay.cut_all()
+            await until(lambda: door.greetings)
+            door.is_blocked = False
+            tunnel.revalidate()
+            await until(lambda: up(tunnel))
+
+    async def test_it_is_back_soon_when_somebody_waits_for_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        door = Door()
+        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, past):
+            monkeypatch.setattr(rests, "RESTS", (60.0,))
+            door.is_blocked, door.greetings = True, 0
+            relay.cut_all()
+            await until(lambda: door.greetings)
+            door.is_blocked = False
+            past.rests.ask(time.monotonic())
+            await until(lambda: up(tunnel))
+
+    async def test_carriers_that_lived_are_replaced_at_once_again_and_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        door = Door()
+        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, _):
+            monkeypatch.setattr(rests, "RESTS", (0.001, 0.001, 0.001, 60.0))
+            for _ in range(5):
+                relay.cut_all()
+                await until(lambda: len(relay.accepted) >= CARRIERS and up(tunnel) == CARRIERS)
+                await asyncio.sleep(0.02)
+
+
 class TestHello:
     """Only who knows the session's secret, on the channel that it was proven for."""
 
@@ -258,35 +382,53 @@ class TestRoster:
         ways = self.ways()
         roster = Roster(ways)
         roster.failed(ways[0], 10.0)
-        assert roster.choose([], 10.5) is ways[1]
-        assert roster.choose([], 11.5) is ways[0]
+        assert roster.choose([], 10.3) is ways[1]
+        assert roster.choose([], 10.5) is ways[0]
 
-    def test_while_none_is_up_nobody_rests_long(self) -> None:
+    def test_while_none_is_up_who_was_never_greeted_does_not_rest(self) -> None:
         ways = self.ways()[:1]
         roster = Roster(ways)
         for _ in range(9):
             roster.failed(ways[0], 10.0)
         assert roster.choose([], 20.0) is None
-        assert roster.choose_alone([]) is ways[0]
+        assert roster.choose_alone([], 20.0) is ways[0]
 
     def test_while_none_is_up_every_way_gets_its_turn(self) -> None:
         ways = self.ways()
         roster = Roster(ways)
         tried = []
-        for now in range(4):
-            tried.append(roster.choose_alone([]))
-            roster.failed(tried[-1], 10.0 + now)
+        for now in range(10, 14):
+            way = roster.choose_alone([], now)
+            assert way is not None
+            tried.append(way)
+            roster.failed(way, now)
         assert tried == ways
-        assert roster.choose_alone([]) is ways[0]
+        assert roster.choose_alone([], 14.0) is ways[0]
 
     def test_tunnels_of_others_are_begun_with_only_when_all_else_failed_or_hangs(self) -> None:
         direct, hanging = self.ways()[:2]
         indirect = replace(direct, network="through tunnels", is_indirect=True)
         roster = Roster([direct, hanging, indirect])
-        assert roster.choose_alone([]) is direct
+        assert roster.choose_alone([], 10.0) is direct
         roster.failed(direct, 10.0)
-        assert roster.choose_alone([]) is hanging
-        assert roster.choose_alone([hanging]) is indirect
+        assert roster.choose_alone([], 10.1) is hanging
+        assert roster.choose_alone([hanging], 10.1) is indirect
+
+    async def test_ways_that_greet_by_one_name_share_its_count(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (0.01, 60.0))
+        direct, other, elsewhere = self.ways()[:3]
+        roster = Roster([direct, other, elsewhere])
+        await roster.greet(direct, "one name")
+        await roster.greet(other, "one name")  # waits for its turn
+        now = time.monotonic()
+        assert roster.choose_alone([], now + 1) is elsewhere
+        with pytest.raises(DialError):
+            await roster.greet(direct, "one name")
+        await roster.greet(elsewhere, "another name")
+        roster.lived(other)
+        assert roster.choose_alone([], now + 1) is other
 
 
 TLS, WEBSOCKET = ClearCarrier("tls"), ClearCarrier("websocket")

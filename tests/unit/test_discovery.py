@@ -1,9 +1,11 @@
 """Discovery with channels that are told what to answer: races, memory, what is remembered."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +25,7 @@ from circumvent.net.tls import TlsClient
 from circumvent.tunnels.store import Store
 from circumvent.wire.bundle import Bundle, Trust
 from circumvent.wire.invite import Invite, format_invite
-from tests.unit.test_bundle import KEYS, LINKS, signed
+from tests.unit.test_bundle import BUCKET_PUBLIC, KEYS, LINKS, signed
 
 MIB = 1 << 20
 QUICK = {
@@ -216,7 +218,7 @@ async def test_a_costly_channel_starts_only_when_the_cheap_ones_fail_or_are_slow
     begin: Begin,
 ) -> None:
     cheap, costly = Told("cheap", [signed(fresh())], delay=0.05), Told("costly", tier=2)
-    scene = begin(cheap, costly)
+    scene = begin(cheap, costly, up=lambda: True)
     await scene.until(Discovered)
     await asyncio.sleep(0.2)
     assert not costly.asked
@@ -321,13 +323,88 @@ async def test_whoever_has_no_turn_is_named_too(
     assert any("no time left to ask" in reason for reason in failed.reasons)
 
 
-async def test_when_nothing_is_newer_nobody_else_is_asked(begin: Begin) -> None:
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are refreshed all the time."""
+    monkeypatch.setattr(room, "SOONEST", 0.05)
+    monkeypatch.setattr(room, "LATEST", 0.05)
+
+
+@pytest.mark.usefixtures("often")
+async def test_when_nothing_is_newer_mostly_nobody_else_is_asked(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "THOROUGH_SHARE", 0.0)
     one, costly = Told("one", [signed(fresh())]), Told("costly", tier=2)
-    scene = begin(one, costly)
+    scene = begin(one, costly, up=lambda: True)
     await scene.until(Discovered)
     one.answers = [ChannelError(Verdict.UNCHANGED)]
-    await eventually(lambda: len(one.asked) > 2)
+    await eventually(lambda: len(one.asked) > 3)
     assert not costly.asked
+
+
+REPLAYED: list[Answer] = [
+    ChannelError(Verdict.UNCHANGED),
+    signed(fresh(7)),
+    signed(fresh(6)),
+    signed(fresh(9), bucket=BUCKET_PUBLIC),
+]
+REPLAYS = ["unchanged", "equal", "older", "for another bucket"]
+
+
+@pytest.mark.parametrize("replayed", REPLAYED, ids=REPLAYS)
+async def test_in_the_dark_who_replays_keeps_nothing_newer_away(
+    begin: Begin, replayed: Answer
+) -> None:
+    replayer = Told("replayer", [signed(fresh(7))])
+    mirror = Told("mirror", [ChannelError(Verdict.UNREACHABLE)], tier=2, delay=0.05)
+    scene = begin(replayer, mirror)
+    await scene.until(Discovered)
+    replayer.answers, mirror.answers = [replayed], [signed(fresh(8))]
+    assert (await scene.until(Discovered, 2))[-1].version == 8
+
+
+@pytest.mark.usefixtures("often")
+async def test_while_tunnels_are_up_who_replays_is_not_believed_every_time(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "random", iter([0.9, 0.9, 0.1, *[0.9] * 99]).__next__)
+    replayer = Told("replayer", [signed(fresh(7))])
+    mirror = Told("mirror", [signed(fresh(8))], tier=2)
+    found = await begin(replayer, mirror, up=lambda: True).until(Discovered, 2)
+    assert [event.version for event in found] == [7, 8]
+    assert len(replayer.asked) == 4
+
+
+async def test_in_the_dark_nothing_new_is_asked_for_less_and_less(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "RETRY", (0.05, 10.0))
+    channel = Told("one", [signed(fresh(7))])
+    await begin(channel).until(Discovered)
+    await eventually(lambda: len(channel.asked) == 6)
+    gaps = [later - earlier for earlier, later in pairwise(channel.asked)]
+    assert gaps[-1] > 2 * gaps[1]
+
+
+async def test_who_floods_keeps_nobody_from_his_turn(begin: Begin) -> None:
+    class Flood(Told):
+        async def fetch(self, _: Fetch) -> AsyncGenerator[bytes, None]:
+            while True:
+                yield b"rubbish" * 1000
+
+    await begin(Flood("flood"), Told("good", [signed(fresh())], tier=2)).until(Discovered)
+
+
+async def test_those_that_hang_keep_nobody_from_his_turn(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(race, "NEXT_AFTER", 0.01)
+    monkeypatch.setattr(race, "SLOW_AFTER", 0.1)
+    hanging = [Told(f"silent{number}", [None]) for number in range(2 * race.AT_ONCE)]
+    scene = begin(*hanging, Told("good", [signed(fresh())], tier=2))
+    await scene.until(Discovered)
+    assert all(channel.running for channel in hanging)
 
 
 async def test_sources_can_move(begin: Begin, pass_days: PassDays) -> None:
@@ -346,6 +423,22 @@ def test_a_bundle_says_nothing_of_the_files_of_this_machine() -> None:
     origin = invited(Told("one"))
     learnt = origin.learn(fresh(sources=("file:/etc", "FILE:-", "https://m.test/b")), time.time())
     assert learnt.sources == ("https://m.test/b", "one:here")
+
+
+async def test_a_subscription_goes_on_when_the_clock_was_set_back(
+    begin: Begin, pass_days: PassDays
+) -> None:
+    origin = parse_origin("sub+https://provider.test/list")
+    lists = Told("sub+https", [b"ss://one@192.0.2.1:1"])
+    await begin(lists, origin=origin).until(Discovered)
+    lists.answers = [b"ss://two@192.0.2.1:2"]
+    pass_days(-365)
+    scene = begin(lists, origin=origin)
+    await scene.until(Discovered)
+    assert scene.offers[-1] == ("ss://two@192.0.2.1:2",)
+    again = begin(Told("sub+https", [None]), origin=origin)
+    await eventually(lambda: bool(again.offers))
+    assert again.offers[0] == ("ss://two@192.0.2.1:2",)
 
 
 async def test_a_clock_that_is_behind_is_told(begin: Begin) -> None:

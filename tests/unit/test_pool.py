@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from circumvent.api.contracts import Dialer, Privacy, ServerEntry, Tunnel
-from circumvent.errors import DialError, NoTunnelError
+from circumvent.api.streams import ByteStream
+from circumvent.errors import DialError, HandshakeError, NoTunnelError
 from circumvent.events import TunnelLost, TunnelUp
 from circumvent.memory import Account
-from circumvent.tunnels import manager, race
+from circumvent.tunnels import manager, race, rests
 from circumvent.tunnels.live import State
 from circumvent.tunnels.store import Store
+from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     DIAL,
     GOOD_ANSWER,
@@ -62,6 +64,22 @@ class Counting(FarTransport):
         finally:
             self.now -= 1
         raise DialError("nobody is there", stage="tcp", errno=111)
+
+
+class Unreachable(FarTransport):
+    """Every stream greets the server, and none is answered."""
+
+    greeted = 0
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        tunnel = await super().connect(entry, dialer, account)
+
+        async def open_(destination: Destination) -> ByteStream:
+            self.greeted += 1
+            raise HandshakeError(f"reset before {destination.port}", stage="tls")
+
+        tunnel.open = open_  # type: ignore[method-assign]
+        return tunnel
 
 
 class TestRace:
@@ -134,6 +152,15 @@ class TestRace:
                 await home.up(1)
                 await until(lambda: len(home.store.attempts(9, failures=True)) >= 2)
                 assert home.manager.tunnels == [home.through(honest)]
+
+    async def test_a_server_that_cannot_be_reached_is_greeted_once_for_each_try(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
+        transport = Unreachable("unreachable")
+        async with nodes(1) as (node,), house([candidate(node, transport)], tmp_path) as home:
+            await until(lambda: bool(home.store.attempts(9)))
+        assert transport.greeted == 1
 
     async def test_a_probe_target_that_is_down_condemns_nobody(self, tmp_path: Path) -> None:
         async with nodes(2) as made:
@@ -294,28 +321,58 @@ class TestPool:
             await home.up(1)
             assert time.monotonic() - started < 0.2
 
-    async def test_nobody_rests_for_long_while_no_tunnel_is_up(
+    async def test_nobody_rests_for_long_once_no_tunnel_is_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(manager, "FIRST_REST", 60.0)
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
         async with nodes(2) as (good, bad):
             await bad.kill()
             servers = [candidate(good), candidate(bad)]
-            async with house(servers, tmp_path, wanted=2) as home:
+            async with house(servers[:1], tmp_path, wanted=2) as home:
                 (tunnel,) = await home.up(1)
+                home.manager.offer(servers)
                 await until(lambda: bool(home.store.attempts(9, failures=True)))
                 await bad.start()
-                await asyncio.sleep(0.4)
-                assert home.manager.tunnels == [tunnel]
                 home.manager.lose(tunnel, "for the test")
-                await until(lambda: len(home.manager.tunnels) == 1, 1)
-                assert home.manager.tunnels == [home.through(bad)]
+                await until(lambda: servers[1] in [up.candidate for up in home.manager.tunnels])
+
+    async def test_who_waits_for_a_tunnel_ends_a_rest_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
+        monkeypatch.setattr(rests, "EARLY_AFTER", 0.05)
+        monkeypatch.setattr(manager, "WAIT_FOR_TUNNEL", 0.15)
+        async with nodes(1, {"echo.test": echo}) as (node,):
+            await node.kill()
+            async with house([candidate(node)], tmp_path) as home:
+                await until(lambda: bool(home.store.attempts(9)))
+                for _ in range(3):
+                    with pytest.raises(NoTunnelError):
+                        await home.dispatcher.open(Destination("echo.test", 443))
+                assert len(home.store.attempts(9)) == 2
+                await node.start()
+                home.health.revalidate()
+                browser = await home.visit("echo.test")
+                await browser.say(b"hello")
+                assert await browser.hear(5) == b"hello"
+
+    async def test_a_server_that_comes_up_is_news_for_the_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
+        async with nodes(2) as (one, other):
+            await one.kill()
+            servers = all_of([one, other])
+            async with house(servers[:1], tmp_path, wanted=2) as home:
+                await until(lambda: bool(home.store.attempts(9)))
+                await one.start()
+                home.manager.offer(servers)
+                await home.up(2)
 
     async def test_a_fresh_network_ends_every_rest(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(manager, "FIRST_REST", 60.0)
-        monkeypatch.setattr(manager, "LONGEST_REST_ALONE", 60.0)
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
         async with nodes(1) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:

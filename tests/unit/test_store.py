@@ -166,6 +166,42 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_directory_that_others_could_write_to_is_closed_to_them(path: Path, mode: int) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(mode)
+    warnings: list[str] = []
+    Store(path, warnings.append).close()
+    Store(path, warnings.append).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("owner", ["everybody", "somebody else"])
+def test_what_lies_where_others_can_write_is_neither_read_nor_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    planted = opened(path)
+    planted.add_servers([SavedServer("id", "trojan", "", "trojan://evil")])
+    planted.close()
+    before = path.read_bytes()
+    if owner == "everybody":
+        path.parent.chmod(0o1777)  # such as /tmp
+    elif os.geteuid() == 0:
+        os.chown(path.parent, 12345, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    for need in (Need.WRITING, Need.READING):
+        with pytest.raises(ConfigError, match="others can write|belongs to another user"):
+            Store(path, need=need)
+    warnings: list[str] = []
+    store = Store(path, warnings.append)
+    assert not store.servers()
+    store.close()
+    assert len(warnings) == 1
+    assert path.read_bytes() == before
+
+
 def test_a_corrupted_file_is_set_aside_with_one_warning(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database at all" * 500)

@@ -1,0 +1,106 @@
+"""Who failed is tried again as often as a censor may count, and no less often."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from circumvent.tunnels.rests import EARLY_AFTER, FORGOTTEN_AFTER, Rests
+
+STEP = 0.05  # seconds
+MINUTE = 60.0
+
+
+def tries(seconds: float, *, asking: bool = False, rests: Rests | None = None) -> list[float]:
+    """When somebody who always fails is tried, from second 100 on."""
+    rests = rests or Rests()
+    made = []
+    for step in range(round(seconds / STEP)):
+        now = 100.0 + step * STEP
+        if asking:
+            rests.ask(now)
+        if rests.ready_at("it") <= now:
+            rests.failed("it", now)
+            made.append(now - 100.0)
+    return made
+
+
+@pytest.mark.parametrize("asking", [False, True], ids=["unasked", "asked"])
+def test_six_tries_in_the_first_minute_then_one(asking: bool) -> None:  # noqa: FBT001
+    made = tries(20 * MINUTE, asking=asking)
+    assert len([at for at in made if at < MINUTE]) == 5 + asking
+    later = [at for at in made if at >= MINUTE]
+    assert len(later) <= 19 * MINUTE / 54 + (4 if asking else 1)
+    assert max(then - at for at, then in pairwise(made)) <= MINUTE
+    assert min(then - at for at, then in pairwise(made)) >= 0.4
+
+
+def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
+    rests = Rests()
+    last = 100.0 + tries(10 * MINUTE, rests=rests)[-1]
+    assert rests.ready_at("it") > last + 50
+    rests.ask(last + 1)
+    assert rests.ready_at("it") == last + EARLY_AFTER
+    rests.failed("it", last + EARLY_AFTER)
+    rests.ask(last + 20)
+    assert rests.ready_at("it") > last + 50
+
+
+def test_who_asked_just_before_a_failure_still_waits() -> None:
+    rests = Rests()
+    tries(10 * MINUTE, rests=rests)
+    rests.ask(999.0)
+    rests.failed("it", 1000.0)
+    assert rests.ready_at("it") == 1000.0 + EARLY_AFTER
+
+
+def test_one_may_be_asked_for_alone() -> None:
+    rests = Rests()
+    for key in ("it", "another"):
+        tries(10 * MINUTE, rests=rests)
+        rests.hold(key, 700.0, 800.0)
+    rests.ask(701.0, "it")
+    assert rests.ready_at("it") == 700.0 + EARLY_AFTER
+    assert rests.ready_at("another") == 800.0
+
+
+def test_whoever_worked_is_tried_at_once() -> None:
+    rests = Rests()
+    tries(MINUTE, rests=rests)
+    rests.worked("it")
+    assert rests.ready_at("it") == 0.0
+
+
+def test_what_failed_after_it_worked_counts() -> None:
+    rests = Rests()
+    rests.failed("it", 100.0)
+    rests.worked("it", 99.0)
+    assert rests.ready_at("it") > 100.0
+    rests.worked("it", 101.0)
+    assert rests.ready_at("it") == 0.0
+
+
+def test_what_failed_long_ago_was_not_in_a_row() -> None:
+    rests = Rests()
+    tries(MINUTE, rests=rests)
+    now = rests.ready_at("it") + FORGOTTEN_AFTER + 1
+    rests.failed("it", now)
+    assert rests.ready_at("it") < now + 1
+
+
+def test_who_was_not_even_tried_has_not_failed_once_more() -> None:
+    rests = Rests()
+    rests.failed("it", 100.0)
+    rests.hold("it", 101.0, 130.0)
+    assert rests.ready_at("it") == 130.0
+    rests.ask(102.0)
+    assert rests.ready_at("it") == 101.0 + EARLY_AFTER
+    rests.failed("it", 130.0)
+    assert rests.ready_at("it") < 131.0
+
+
+def test_one_failure_says_nothing_of_others() -> None:
+    rests = Rests()
+    rests.failed("it", 100.0)
+    assert rests.ready_at("another") == 0.0
