@@ -192,7 +192,7 @@ def test_what_lies_where_others_can_write_is_neither_read_nor_written(
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
     for need in (Need.WRITING, Need.READING):
-        with pytest.raises(ConfigError, match="others can write|belongs to another user"):
+        with pytest.raises(ConfigError, match=r"others can write|belongs to another user"):
             Store(path, need=need)
     warnings: list[str] = []
     store = Store(path, warnings.append)
