@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -37,6 +37,7 @@ from circumvent.wire.pasted import unwrap
 
 HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
 COLLECT_AFTER = 10_000  # objects; about 1 MB, if all were cycles
+CONTEXTS = 4 << 20  # bytes; of servers that all want other terms of TLS, few race at once
 MAX_SCHEME = 16  # longer than any: it is a misplaced secret, not to be repeated
 _MS = 1000
 
@@ -51,7 +52,8 @@ class Client:
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
         self._store = Store(config.state_file, lambda text: events(Warned(text)))
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
-        dialer = NetDialer(TlsClient(), config.socket_buffers, config.guard)
+        tls = partial(TlsClient, account=self._memory.account("TLS contexts", limit=CONTEXTS))
+        dialer = NetDialer(tls(), config.socket_buffers, config.guard)
         learnt = dialer.guarded(config.learnt_guard())
         links = config.links()
         self._links = [link for link in links if not is_origin(link)]
@@ -63,10 +65,10 @@ class Client:
         )
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
-        _set_up_relays(dispatcher, self._manager, plugins)
+        _set_up_relays(dispatcher, self._manager, plugins, tls)
         ways = Ways(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
-            TunnelDialer(dispatcher.open, TlsClient()),
+            TunnelDialer(dispatcher.open, tls()),
             self._manager.is_up,
         )
         self._discovery = Discovery(
@@ -207,7 +209,9 @@ def _readable(links: Sequence[str], plugins: Plugins) -> tuple[list[Candidate], 
     return list(found.values()), unknown
 
 
-def _set_up_relays(dispatcher: Dispatcher, manager: TunnelManager, plugins: Plugins) -> None:
+def _set_up_relays(
+    dispatcher: Dispatcher, manager: TunnelManager, plugins: Plugins, tls: Callable[[], TlsClient]
+) -> None:
     """Carriers may go through any tunnel but those to relays, where they would loop.
 
     They do not wait for one: that is for users.
@@ -215,7 +219,7 @@ def _set_up_relays(dispatcher: Dispatcher, manager: TunnelManager, plugins: Plug
     for transport in plugins.transports.values():
         if isinstance(transport, RelayTransport):
             through = partial(_open_through_others, dispatcher, manager, transport.name)
-            transport.through = TunnelDialer(through, TlsClient())
+            transport.through = TunnelDialer(through, tls())
             transport.rests = manager.rests
 
 

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import enum
 import errno as errno_codes
+from typing import Self
 
 # What ails this machine or its own network: it says nothing of who was to be reached.
 _OWN_TROUBLE = frozenset(
@@ -63,6 +64,14 @@ class CircumventError(Exception):
     def is_own_trouble(self) -> bool:
         """Whether it is no evidence against the other side: we did not get as far as that."""
         return self.stage == "resolve" or self.errno in _OWN_TROUBLE
+
+    def bare(self) -> Self:
+        """Without the frames that it came through: they keep alive all that failed.
+
+        Whoever keeps an error for later keeps this, or it is a cycle, and nobody collects soon.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class LocalError(CircumventError):

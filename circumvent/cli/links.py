@@ -145,12 +145,15 @@ def privacy(server: Candidate) -> Privacy:
 
 
 def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) -> list[str]:
-    """What the user gave up by name, and plugins that were left out."""
-    return [
-        f"{label(server.entry)}: {warning}"
-        for server in servers
-        for warning in (*server.transport.warnings(server.entry), *_leads_inside(server.entry))
-    ] + [f"plugin {problem.name} was left out: {problem.reason}" for problem in problems]
+    """What the user gave up by name, and plugins that were left out; one line for each warning."""
+    given_up: dict[str, list[str]] = {}
+    for server in servers:
+        entry = server.entry
+        for warning in (*server.transport.warnings(entry), *_leads_inside(entry)):
+            given_up.setdefault(warning, []).append(label(entry))
+    return [f"{_listed(labels)}: {warning}" for warning, labels in given_up.items()] + [
+        f"plugin {problem.name} was left out: {problem.reason}" for problem in problems
+    ]
 
 
 def _leads_inside(entry: ServerEntry) -> tuple[str, ...]:

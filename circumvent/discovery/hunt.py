@@ -134,7 +134,7 @@ async def fetch(
     try:
         bundle = await _first_good(source, Fetch(source.url, dialer, account, notes), examine)
     except CircumventError as error:
-        failure = error
+        failure = error.bare()
     return Find(source, bundle, failure, (time.monotonic() - started) * 1000)
 
 
@@ -151,7 +151,7 @@ async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes],
                         try:
                             return examine(data)
                         except CircumventError as error:
-                            refusal = error
+                            refusal = error.bare()
                             await asyncio.sleep(0)  # who floods us has no right to all our time
         raise refusal or ChannelError(Verdict.NOT_FOUND)
     except ChannelError as error:

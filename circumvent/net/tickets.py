@@ -14,7 +14,7 @@ from typing import NamedTuple
 from circumvent.api.contracts import TlsOptions
 
 EACH = 4  # of one server: as many of the connections that begin together can resume
-MOST = 32  # of all servers; up to 14 KiB each, measured
+MOST = 16  # of all servers with which the same terms are used; up to 14 KiB each, measured
 
 
 class Origin(NamedTuple):

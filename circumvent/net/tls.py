@@ -10,6 +10,8 @@ import ssl
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.errors import BudgetError
+from circumvent.memory import Account
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls_context import ClientRoles, Role
 from circumvent.net.tls_layer import over_stream
@@ -17,18 +19,23 @@ from circumvent.net.tls_socket import over_socket
 
 
 class TlsClient:
-    """Starts TLS as a client; keeps contexts and tickets."""
+    """Starts TLS as a client; keeps contexts, for which ``account`` pays, and tickets."""
 
-    def __init__(self, ca_file: str | None = None) -> None:
-        self._roles = ClientRoles(ca_file)
+    def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
+        self._roles = ClientRoles(ca_file, account)
 
     async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         """Shake hands over ``stream`` and own it.
 
-        Raises HandshakeError; the stream is then closed.
+        Raises HandshakeError, and BudgetError; the stream is then closed.
         """
         place = stream.place if isinstance(stream, TcpStream) else ""
-        return await _take_part(stream, self._roles.role(options, place))
+        try:
+            role = self._roles.role(options, place)
+        except BudgetError:
+            stream.abort()
+            raise
+        return await _take_part(stream, role)
 
     def forget(self) -> None:
         """Drop all tickets."""

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
+import re
 import ssl
+import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.memory import Account
 from circumvent.net.tickets import Origin, Tickets
 
 RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
+
+# Links choose what is offered, so nobody knows how many different terms there will be. A context
+# costs so many bytes, measured; most where the system keeps its authorities in one file only.
+MAX_CONTEXTS = 4
+CONTEXT, CONTEXT_WITH_FILE = 40 * 1024, 900 * 1024
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]")  # an authority's file, as OpenSSL finds it by its name
 
 Tls = ssl.SSLSocket | ssl.SSLObject
 
@@ -44,50 +55,87 @@ class Role:
         return not self.server_side
 
 
-class ClientRoles:
-    """Makes the client's role in each connection; keeps contexts and tickets."""
+@dataclass(slots=True)
+class _Terms:
+    """What is offered, and the tickets that can only be offered with it."""
 
-    def __init__(self, ca_file: str | None = None) -> None:
+    context: ssl.SSLContext
+    tickets: Tickets = field(default_factory=Tickets)
+
+
+class ClientRoles:
+    """Makes the client's role in each connection; keeps the terms that were used last.
+
+    ``account`` pays for contexts, but for one at a time, which comes with the code.
+    """
+
+    def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
         self._ca_file = ca_file
-        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
-        self._tickets = Tickets()
+        self._account = account
+        self._free: weakref.ref[ssl.SSLContext] | None = None
+        self._terms: dict[tuple[object, ...], _Terms] = {}  # the latest last
 
     def role(self, options: TlsOptions, place: str) -> Role:
-        """What to offer at ``place``, and what to check once the hands are shaken."""
+        """What to offer at ``place``, and what to check once the hands are shaken.
+
+        Raises BudgetError.
+        """
         origin = Origin(place, options)
-        ticket = self._tickets.take(origin)
+        terms = self._find(options)
+        ticket = terms.tickets.take(origin)
         return Role(
-            context=self._context(options),
+            context=terms.context,
             server_name=options.server_name if options.send_name else None,
             session=ticket,
             check=partial(_check_server, options),
-            leave=partial(self._tickets.keep, origin, offered=ticket),
+            leave=partial(terms.tickets.keep, origin, offered=ticket),
         )
 
     def forget(self) -> None:
         """Drop all tickets; what older connections bring later is dropped with them."""
-        self._tickets = Tickets()
+        for terms in self._terms.values():
+            terms.tickets = Tickets()
 
-    def _context(self, options: TlsOptions) -> ssl.SSLContext:
+    def _find(self, options: TlsOptions) -> _Terms:
         verify = options.verify and not _pins(options)
-        terms = (verify, options.alpn, options.send_name, options.only_tls13)
-        context = self._contexts.get(terms)
-        if context is None:
-            context = _make_context(options, verify=verify, ca_file=self._ca_file)
-            self._contexts[terms] = context
+        key = (verify, options.alpn, options.send_name)
+        terms = self._terms.pop(key, None)
+        if terms is None:
+            terms = _Terms(self._make(options, verify=verify))
+        self._terms[key] = terms
+        if len(self._terms) > MAX_CONTEXTS:
+            del self._terms[next(iter(self._terms))]
+        return terms
+
+    def _make(self, options: TlsOptions, *, verify: bool) -> ssl.SSLContext:
+        """A context that is paid for, with the room of older ones if need be."""
+        cost = CONTEXT_WITH_FILE if verify and not _has_directory() else CONTEXT
+        while self._account is not None and self._is_free_taken():
+            if self._account.try_charge(cost):
+                context = _make_context(options, verify=verify, ca_file=self._ca_file)
+                weakref.finalize(context, self._account.discharge, cost)
+                return context
+            if not self._terms:
+                self._account.charge(cost)  # raises
+            del self._terms[next(iter(self._terms))]
+        context = _make_context(options, verify=verify, ca_file=self._ca_file)
+        self._free = weakref.ref(context)
         return context
+
+    def _is_free_taken(self) -> bool:
+        return self._free is not None and self._free() is not None
 
 
 def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    """Offers TLS 1.2 as well, whatever the options say: a greeting without it is nobody else's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    versions = ssl.TLSVersion
-    context.minimum_version = versions.TLSv1_3 if options.only_tls13 else versions.TLSv1_2
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
     # Without SNI the library has no name to hold against the certificate: we do it.
     context.check_hostname = verify and options.send_name
     if verify:
-        context.load_default_certs()
+        _trust_system(context)
         if ca_file is not None:
             context.load_verify_locations(ca_file)
     else:
@@ -95,11 +143,36 @@ def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> 
     return context
 
 
+def _trust_system(context: ssl.SSLContext) -> None:
+    """Where there is a directory of authorities, each is read when it is needed, and no other."""
+    if _has_directory():
+        context.load_verify_locations(capath=ssl.get_default_verify_paths().capath)
+    else:
+        context.load_default_certs()
+
+
+def _has_directory() -> bool:
+    """Whether OpenSSL finds authorities one by one, and nobody named a file of them instead."""
+    paths = ssl.get_default_verify_paths()
+    return paths.openssl_cafile_env not in os.environ and _is_hashed(paths.capath)
+
+
+@cache
+def _is_hashed(directory: str | None) -> bool:
+    try:
+        return any(_HASHED.fullmatch(file.name) for file in Path(directory or "").iterdir())
+    except OSError:
+        return False
+
+
 def _pins(options: TlsOptions) -> bool:
     return bool(options.certificate_sha256 or options.spki_sha256)
 
 
 def _check_server(options: TlsOptions, tls: Tls) -> None:
+    if options.only_tls13 and tls.version() != "TLSv1.3":
+        message = "the server speaks no TLS 1.3"
+        raise HandshakeError(message, stage="tls")
     if _pins(options):
         _check_pins(options, tls.getpeercert(binary_form=True) or b"")
     elif options.verify and not options.send_name:

@@ -117,7 +117,7 @@ class Session:
         try:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
-            self.error = error
+            self.error = error.bare()
             self.engine.close(CloseReason.VIOLATION)
             return len(data)
         finally:

@@ -299,7 +299,7 @@ class BondedTunnel(Tunnel):
             finally:
                 self._account.discharge(size)
         except CircumventError as error:
-            failure = error
+            failure = error.bare()
             self._roster.failed(leg.way, self._loop.time())
             if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
                 self._roster.lived(leg.way)  # nobody blocks it: it was started anew

@@ -187,7 +187,7 @@ class Health:
             with plugin_faults(live.candidate.transport.name):
                 rtt = await self._manager.track.prober.probe(live.tunnel, live.account, patience)
         except CircumventError as error:
-            failure = error
+            failure = error.bare()
         finally:
             live.is_probed = False
             del self._probing[live]

@@ -229,7 +229,7 @@ class Relay:
     def fail(self, error: CircumventError, *, is_clients_fault: bool) -> None:
         """Note what broke the stream; later errors are its consequences."""
         if self.error is None:
-            self.error = error
+            self.error = error.bare()
             self.is_clients_fault = is_clients_fault
 
     @property

@@ -172,19 +172,19 @@ class TunnelManager:
         if not entrants:
             return
         self._events(Racing(len(entrants)))
-        errors: list[CircumventError] = []
+        failures, last = 0, ""
         try:
             async with contextlib.aclosing(self._race.run(self._next_entrant)) as finishes:
                 async for finish in finishes:
                     self._arrive(finish)
                     if finish.error is not None:
-                        errors.append(finish.error)
+                        failures, last = failures + 1, str(finish.error)
                     if len(self.tunnels) >= self._wanted:
                         return
         finally:
             self._racing.clear()
-        if errors and not self.tunnels:
-            self._events(NoneUp(len(errors), str(errors[-1]), self._pause() or 0.0))
+        if failures and not self.tunnels:
+            self._events(NoneUp(failures, last, self._pause() or 0.0))
 
     def _next_entrant(self) -> Candidate | None:
         scores = self.track.store.scores(self.network)

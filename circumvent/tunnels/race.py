@@ -114,7 +114,7 @@ class Race:
         try:
             live = await attempt(self._track, candidate)
         except CircumventError as error:
-            return Finish(candidate, None, error)
+            return Finish(candidate, None, error.bare())
         self._times = [*self._times[1 - _TIMES :], time.monotonic() - started]
         return Finish(candidate, live)
 
@@ -136,22 +136,23 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     cost = candidate.transport.cost
     reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
     started = time.monotonic()
-    failure: BaseException | None = None
+
+    def record(error: BaseException | None = None) -> None:
+        track.store.record(attempt_record("race", candidate.id, started, account.high_water, error))
+
     try:
         await account.reserve(reserved)
         try:
             with plugin_faults(candidate.transport.name):
-                return await _connect(track, candidate, account, reserved)
+                live = await _connect(track, candidate, account, reserved)
         except BaseException:
             account.discharge(reserved)
             raise
     except BaseException as error:
-        failure = error
+        record(error)
         raise
-    finally:
-        track.store.record(
-            attempt_record("race", candidate.id, started, account.high_water, failure)
-        )
+    record()
+    return live
 
 
 async def _connect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import hashlib
 import os
 import socket
@@ -27,10 +28,13 @@ from circumvent.api import (
     SecureStream,
     TlsOptions,
 )
+from circumvent.errors import BudgetError
+from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tickets import EACH
 from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.net.tls_context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
 from tests.conformance.byte_stream import PATIENCE, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
@@ -206,8 +210,25 @@ class TestTrust:
         self, server: Server, client: TlsClient
     ) -> None:
         server.context.maximum_version = ssl.TLSVersion.TLSv1_2
-        with pytest.raises(HandshakeError, match="TLS handshake failed"):
+        with pytest.raises(HandshakeError, match="speaks no TLS"):
             await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
+
+    def test_but_its_greeting_is_that_of_everybody_else(self) -> None:
+        lengths = {
+            len(greeting(TlsOptions(SERVER_NAME, only_tls13=only)))
+            for only in (False, True)
+            for _ in range(3)
+        }
+        assert len(lengths) == 1
+
+
+def greeting(options: TlsOptions) -> bytes:
+    """The ClientHello: versions and suites of its own would make it longer or shorter."""
+    role, heard, said = ClientRoles().role(options, ""), ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = role.context.wrap_bio(heard, said, server_hostname=role.server_name)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return said.read()
 
 
 class TestChannelBinding:
@@ -279,6 +300,11 @@ async def cancelled_handshake(
     return FarEnd(far, Codec())
 
 
+def contexts() -> int:
+    gc.collect()
+    return sum(isinstance(each, ssl.SSLContext) for each in gc.get_objects())
+
+
 class TestTickets:
     async def test_each_is_offered_once(self, server: Server, client: TlsClient) -> None:
         await server.visit(client, TlsOptions(SERVER_NAME))
@@ -313,10 +339,15 @@ class TestTickets:
             assert server.codec().tls.session_reused is resumes
 
     async def test_of_too_many_servers_the_oldest_is_forgotten(
-        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
+        self,
+        server: Server,
+        client: TlsClient,
+        certificate: Certificate,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("circumvent.net.tickets.MOST", 2)
-        terms = [TlsOptions(SERVER_NAME, alpn=alpn) for alpn in ((), ("h2",), ("http/1.1",))]
+        pin, _ = digests(certificate)
+        terms = [TlsOptions(SERVER_NAME, certificate_sha256=(pin,) * times) for times in (1, 2, 3)]
         for options in terms:
             await server.visit(client, options)
         assert [await server.visit(client, options) for options in reversed(terms)] == [
@@ -324,6 +355,35 @@ class TestTickets:
             True,
             False,
         ]
+
+    async def test_links_that_want_ever_other_terms_fill_no_memory(
+        self, server: Server, client: TlsClient
+    ) -> None:
+        before = contexts()
+        for number in range(3 * MAX_CONTEXTS):
+            options = TlsOptions(SERVER_NAME, alpn=(f"x{number}",))
+            assert not await server.visit(client, options)
+            assert await server.visit(client, options)
+            for pair in server.pairs:
+                pair.far.close()
+            server.pairs.clear()
+        assert contexts() <= before + MAX_CONTEXTS
+
+    async def test_beyond_what_is_paid_for_there_are_no_further_terms(
+        self, server: Server, certificate: Certificate
+    ) -> None:
+        account = Memory(4 << 20).account("contexts", limit=CONTEXT_WITH_FILE)
+        client = TlsClient(str(certificate.authority), account)
+        options = [TlsOptions(SERVER_NAME, alpn=(f"x{number}",)) for number in range(3)]
+        for wanted in options[:2]:  # one comes with the code
+            await server.connect(client, wanted)
+        near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+        with far, pytest.raises(BudgetError):
+            await client.start(server.over(TcpStream(near)), options[2])
+        assert near.fileno() < 0
+        server.pairs.clear()
+        gc.collect()
+        await server.connect(client, options[2])
 
     async def test_none_reminds_of_another_network(self, server: Server, client: TlsClient) -> None:
         staying = await server.connect(client, TlsOptions(SERVER_NAME))
