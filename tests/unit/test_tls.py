@@ -104,6 +104,13 @@ class Server:
         self.pairs.append(Pair(stream, peer))
         return self.pairs[-1]
 
+    def forget_all(self) -> None:
+        """Keep nothing of the connections so far."""
+        for pair in self.pairs:
+            pair.near.abort()
+            pair.far.close()
+        self.pairs.clear()
+
     def codec(self) -> TlsCodec:
         codec = self.pairs[-1].far.codec
         assert isinstance(codec, TlsCodec)
@@ -364,9 +371,7 @@ class TestTickets:
             options = TlsOptions(SERVER_NAME, alpn=(f"x{number}",))
             assert not await server.visit(client, options)
             assert await server.visit(client, options)
-            for pair in server.pairs:
-                pair.far.close()
-            server.pairs.clear()
+            server.forget_all()
         assert contexts() <= before + MAX_CONTEXTS
 
     async def test_beyond_what_is_paid_for_there_are_no_further_terms(
@@ -381,7 +386,7 @@ class TestTickets:
         with far, pytest.raises(BudgetError):
             await client.start(server.over(TcpStream(near)), options[2])
         assert near.fileno() < 0
-        server.pairs.clear()
+        server.forget_all()
         gc.collect()
         await server.connect(client, options[2])
 
