@@ -18,6 +18,7 @@ from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds; doubled at each failure in a row
+MANY_FAILURES = 7  # as many in a row lead to the longest rest
 LONGEST_REST_ALONE = 4.0  # while no tunnel is above suspicion
 STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason
 WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
@@ -70,7 +71,7 @@ class TunnelManager:
         self._candidates: list[Candidate] = []
         self._events = events
         self._wanted = options.wanted
-        self._race = Race(track, options.parallel, lambda: not self.tunnels)
+        self._race = Race(track, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
         self._rests: dict[str, _Rest] = {}
         self._graves: list[LiveTunnel] = []
@@ -122,9 +123,12 @@ class TunnelManager:
             return
         self._remove(live)
         live.abort_streams()
-        if time.time() - live.opened_at > STEADY_AFTER:
-            self._rests.pop(live.candidate.id, None)
-        self._rest(live.candidate)
+        if users_failed:  # and would again: it wins races as before
+            self._rest(live.candidate, failures=MANY_FAILURES)
+        else:
+            if time.time() - live.opened_at > STEADY_AFTER:
+                self._rests.pop(live.candidate.id, None)
+            self._rest(live.candidate)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
@@ -181,7 +185,7 @@ class TunnelManager:
                     self._arrive(finish)
                     if finish.error is not None:
                         errors.append(finish.error)
-                    if len(self.tunnels) >= self._wanted:
+                    if self._is_full():
                         return
         finally:
             self._racing.clear()
@@ -196,7 +200,7 @@ class TunnelManager:
         return entrant
 
     def _entrants(self) -> list[Candidate]:
-        if len(self.tunnels) >= self._wanted or self._is_crowded():
+        if self._is_full() or self._is_crowded():
             return []
         now, taken = time.monotonic(), self._taken()
         rested = [
@@ -210,6 +214,14 @@ class TunnelManager:
 
     def _taken(self) -> list[Candidate]:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
+
+    def _is_full(self) -> bool:
+        """Whether no more are wanted; as long as none gives an answer, one more is."""
+        return len(self.tunnels) >= self._wanted and not self._is_dark()
+
+    def _is_dark(self) -> bool:
+        """Whether no tunnel gives an answer."""
+        return all(live.silent_since for live in self.tunnels)
 
     def _is_crowded(self) -> bool:
         memory = self.track.memory
@@ -241,9 +253,9 @@ class TunnelManager:
             user_bytes=live.bytes_down if users_failed else 0,
         )
 
-    def _rest(self, candidate: Candidate) -> None:
+    def _rest(self, candidate: Candidate, failures: int = 1) -> None:
         last = self._rests.get(candidate.id)
-        failures = last.failures + 1 if last else 1
+        failures += last.failures if last else 0
         jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
         self._rests[candidate.id] = _Rest(failures, time.monotonic(), jitter)
 
@@ -255,7 +267,7 @@ class TunnelManager:
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
-        if len(self.tunnels) >= self._wanted:
+        if self._is_full():
             return None
         if self._is_crowded():
             return _PRESSURE_RECHECK

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, Relay, State
 
 ASK_AFTER = 5.0  # seconds without a byte, after which a path is asked for a sign
@@ -40,11 +41,11 @@ def _queue(live: LiveTunnel) -> float:
     return longest
 
 
-def frozen(live: LiveTunnel, now: float) -> Iterator[Relay]:
-    """Streams whose paths died; those that may have are asked for a sign. Call it every second.
+def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
+    """Streams whose paths may have died: asked for a sign, and none came yet.
 
-    In question is who waits for an answer and, while no stream of the tunnel carried much, who
-    just heard nothing more: some censors let the first few KiB pass.
+    Call it every second. In question is who waits for an answer and, while no stream of the tunnel
+    carried much, who just heard nothing more: some censors let the first few KiB pass.
     """
     for relay in tuple(live.relays):
         is_awaited = bool(relay.waiting_since) or not live.proven
@@ -58,8 +59,18 @@ def frozen(live: LiveTunnel, now: float) -> Iterator[Relay]:
             if vitals.silence < now - relay.asked_at:
                 _stop_asking(relay)
                 relay.ask_from = now + ASK_AGAIN
-            elif vitals.silence > FROZEN_AFTER and vitals.unanswered >= UNANSWERED:
-                yield relay
+            else:
+                yield relay, vitals
+
+
+def is_frozen(vitals: Vitals, works_for: float) -> bool:
+    """Whether a path died, of a tunnel that is known to work for so many seconds.
+
+    The kernel asks again each time after twice as long (RFC 6298 §5.5). So after an outage a path
+    may need as long again to give a sign; what works for half of the silence was asked meanwhile.
+    """
+    is_asked = vitals.silence > FROZEN_AFTER and vitals.unanswered >= UNANSWERED
+    return is_asked and works_for > vitals.silence / 2
 
 
 def _stop_asking(relay: Relay) -> None:
