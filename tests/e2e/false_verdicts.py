@@ -135,11 +135,11 @@ def _narrow(host: Host, device: str) -> None:
 
 
 def _await_queue(host: Host, device: str) -> None:
-    """Until it takes two seconds to pass."""
+    """Until it takes a second to pass."""
     deadline = time.monotonic() + 15.0
     while True:
         (queue,) = re.findall(r"backlog (\d+)(K?)b", host.run(f"tc -s qdisc show dev {device}"))
-        if int(queue[0]) * (1024 if queue[1] else 1) > 2.0 * LINE_BYTES:
+        if int(queue[0]) * (1024 if queue[1] else 1) > LINE_BYTES:
             return
         if time.monotonic() > deadline:
             raise PeerError(f"the line was never filled: {queue}")
@@ -152,13 +152,25 @@ def bloat_down(cell: Cell) -> None:
     _await_queue(far, "near")
 
 
+# Reno, for it fills any queue: CUBIC stops where delays begin to grow (RFC 9406).
+UPLOADER = """
+import socket, sys, threading
+def upload():
+    sock = socket.socket()
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+    sock.connect((sys.argv[1], int(sys.argv[2])))
+    while True:
+        sock.sendall(bytes(65536))
+for _ in range(4):
+    threading.Thread(target=upload).start()
+"""
+
+
 def bloat_by_another(cell: Cell) -> None:
     """Another program of the user uploads, past us."""
-    near, port = cell.field.near, PORTS["uploads without end"]
-    program = f"import socket\ns = socket.create_connection(('{NETWORKS[0]}.2', {port}))\n"
-    program += "while True: s.sendall(bytes(65536))"
+    near, port = cell.field.near, str(PORTS["uploads without end"])
     _narrow(near, "far0")
-    upload = near.inside([sys.executable, "-c", program])
+    upload = near.inside([sys.executable, "-c", UPLOADER, f"{NETWORKS[0]}.2", port])
     with Process(upload, cell.field.folder / "another.log"):
         _await_queue(near, "far0")
         time.sleep(25)
@@ -213,7 +225,7 @@ ROWS = (
     Row(
         "a downlink that the user's downloads fill",
         SHARES,
-        always={"downloads without end": 6},
+        always={"downloads without end": 12},
         servers=3,
         is_alone=True,
         disturb=bloat_down,

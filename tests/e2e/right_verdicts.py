@@ -96,10 +96,12 @@ FAULTS = (
 class Recovery:
     """Seconds from a fault (of the only server: from its end) until new connections work again.
 
-    ``cut`` is when the last of the hanging streams was reset; ``lost`` when its tunnel was.
+    ``failed`` of them did not, the last of which began at ``last``. ``cut`` is when the last of the hanging streams was reset; ``lost`` when its tunnel was.
     """
 
     works: float
+    failed: int
+    last: float
     cut: float
     cuts: int
     kept: int
@@ -108,7 +110,8 @@ class Recovery:
     def __str__(self) -> str:
         lost = f"{self.lost:.1f}" if self.lost else "not"
         cut = f"{self.cuts} cut after {self.cut:.1f}" if self.cuts else "none cut"
-        return f"works after {self.works:.1f}; {cut}, {self.kept} kept; tunnel lost after {lost}"
+        failed = f"{self.failed} failed, the last begun after {self.last:.1f}; " * bool(self.failed)
+        return f"works after {self.works:.1f}; {failed}{cut}, {self.kept} kept; tunnel lost after {lost}"
 
 
 def right_verdicts(fault: Fault, columns: Sequence[str], count: int) -> dict[str, Recovery]:
@@ -161,13 +164,15 @@ def _recovery(patient: Patient, users: Process, fault: float, again: float) -> R
     ended = outcomes(users.log)
     knocks = [each for each in ended if each.use != "chat" and each.began >= again]
     works = min((each.ended for each in knocks if not each.failure), default=math.inf)
-    fails = max((each.began for each in knocks if each.failure), default=again)
+    fails = [each.began - again for each in knocks if each.failure]
     chats = [each for each in ended if each.use == "chat"]
     cuts = [each.ended - fault for each in chats if each.failure]
     clock = time.time() - time.monotonic()
     lost = [float(str(event["at"])) - clock for event in patient.client.events("tunnel_lost")]
     return Recovery(
-        works=max(works, fails) - again,
+        works=works - again,
+        failed=len(fails),
+        last=max(fails, default=0.0),
         cut=max(cuts, default=0.0),
         cuts=len(cuts),
         kept=len(chats) - len(cuts),

@@ -4,16 +4,11 @@ import pytest
 
 from tests.e2e.false_verdicts import ROWS, Row, false_verdicts
 from tests.e2e.field import COLUMNS
-from tests.e2e.right_verdicts import FAULTS, right_verdicts
+from tests.e2e.right_verdicts import FAULTS, Fault, right_verdicts
 from tests.e2e.verdicts import TOGETHER
 
-NEW_WITHIN = {  # seconds; each flow that a censor freezes takes its user's patience
-    "the server is killed": 1.0,
-    "the server is stopped": 3.0,
-    "no packet passes": 3.0,
-    "each flow freezes after 16 KiB": 25.0,
-    "its way out is silent": 3.0,
-}
+NEW_WITHIN = 3.0  # seconds
+FEW = 12  # of some 300 connections: each that a censor froze takes its path's ten seconds
 QUICK = (
     "steady upload, answered at the end",
     "long polls on kept-alive connections",
@@ -48,7 +43,7 @@ def test_every_kind_of_slow_but_healthy_use_is_left_alone(first: int) -> None:
 @pytest.mark.prove
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_new_connections_leave_a_server_that_fails(fault: object) -> None:
-    (chosen,) = [each for each in FAULTS if each is fault]
-    for recovery in right_verdicts(chosen, list(COLUMNS), 3).values():
-        assert recovery.works <= NEW_WITHIN[chosen.name], recovery
+def test_new_connections_leave_a_server_that_fails(fault: Fault) -> None:
+    for recovery in right_verdicts(fault, list(COLUMNS), 3).values():
+        assert recovery.works <= NEW_WITHIN, recovery
+        assert recovery.last <= NEW_WITHIN or recovery.failed <= FEW, recovery
