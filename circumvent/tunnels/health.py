@@ -205,7 +205,10 @@ class Health:
         tunnels = self._manager.tunnels
         if not self._probing and not any(live.is_silent(now) for live in tunnels):
             return 0.0
-        return PROBE_ROUND_TRIPS * min(queueing(tunnels), LONGEST_QUEUE)
+        return self._queues()
+
+    def _queues(self) -> float:
+        return PROBE_ROUND_TRIPS * min(queueing(self._manager.tunnels), LONGEST_QUEUE)
 
     def _leave_frozen(self, live: LiveTunnel, now: float) -> None:
         if now - live.last_heard > WORKS_FOR:
@@ -215,7 +218,7 @@ class Health:
         for relay, vitals in unanswered(live, now):
             if vitals.unanswered and now - live.last_heard > WORKS_FOR / 2:
                 self._check(live)  # whether only some paths died
-            if not is_frozen(vitals, now - live.works_since):
+            if not is_frozen(vitals, now - live.works_since, self._queues()):
                 continue
             live.freezes += _froze_early(relay)
             message = "its path froze: the server's own system does not answer any more"

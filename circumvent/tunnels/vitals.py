@@ -63,13 +63,14 @@ def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
                 yield relay, vitals
 
 
-def is_frozen(vitals: Vitals, works_for: float) -> bool:
+def is_frozen(vitals: Vitals, works_for: float, slack: float) -> bool:
     """Whether a path died, of a tunnel that is known to work for so many seconds.
 
     The kernel asks again each time after twice as long (RFC 6298 §5.5). So after an outage a path
     may need as long again to give a sign; what works for half of the silence was asked meanwhile.
+    ``slack``: seconds that all answers take longer now.
     """
-    is_asked = vitals.silence > FROZEN_AFTER and vitals.unanswered >= UNANSWERED
+    is_asked = vitals.silence > FROZEN_AFTER + slack and vitals.unanswered >= UNANSWERED
     return is_asked and works_for > vitals.silence / 2
 
 

@@ -161,7 +161,7 @@ def upload():
     sock.connect((sys.argv[1], int(sys.argv[2])))
     while True:
         sock.sendall(bytes(65536))
-for _ in range(4):
+for _ in range(40):  # their windows are small
     threading.Thread(target=upload).start()
 """
 

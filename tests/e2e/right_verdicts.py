@@ -96,7 +96,8 @@ FAULTS = (
 class Recovery:
     """Seconds from a fault (of the only server: from its end) until new connections work again.
 
-    ``failed`` of them did not, the last of which began at ``last``. ``cut`` is when the last of the hanging streams was reset; ``lost`` when its tunnel was.
+    ``failed`` of them did not, the last of which began at ``last``. ``cut`` is when the last of
+    the hanging streams was reset; ``lost`` when its tunnel was.
     """
 
     works: float
@@ -108,10 +109,13 @@ class Recovery:
     lost: float
 
     def __str__(self) -> str:
-        lost = f"{self.lost:.1f}" if self.lost else "not"
-        cut = f"{self.cuts} cut after {self.cut:.1f}" if self.cuts else "none cut"
-        failed = f"{self.failed} failed, the last begun after {self.last:.1f}; " * bool(self.failed)
-        return f"works after {self.works:.1f}; {failed}{cut}, {self.kept} kept; tunnel lost after {lost}"
+        parts = [f"works after {self.works:.1f}"]
+        if self.failed:
+            parts.append(f"{self.failed} failed, the last begun after {self.last:.1f}")
+        parts.append(f"{self.cuts} cut after {self.cut:.1f}" if self.cuts else "none cut")
+        parts.append(f"{self.kept} kept")
+        parts.append(f"tunnel lost after {self.lost:.1f}" if self.lost else "tunnel not lost")
+        return "; ".join(parts)
 
 
 def right_verdicts(fault: Fault, columns: Sequence[str], count: int) -> dict[str, Recovery]:
