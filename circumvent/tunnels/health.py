@@ -218,7 +218,8 @@ class Health:
         for relay, vitals in unanswered(live, now):
             if vitals.unanswered and now - live.last_heard > WORKS_FOR / 2:
                 self._check(live)  # whether only some paths died
-            if not is_frozen(vitals, now - live.works_since, self._queues()):
+            asked_for, works_for = now - relay.asked_at, now - live.works_since
+            if not is_frozen(vitals, asked_for, works_for, self._queues()):
                 continue
             live.freezes += _froze_early(relay)
             message = "its path froze: the server's own system does not answer any more"

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, Relay, State
 
-ASK_AFTER = 5.0  # seconds without a byte, after which a path is asked for a sign
+ASK_AFTER = 2.0  # seconds without a byte, after which a path is asked for a sign
 ASK_AGAIN = 30.0  # seconds after one that was given
-FROZEN_AFTER = 10.0  # seconds without any sign; a telephone in a tunnel may need some
+FROZEN_AFTER = 10.0  # seconds in which it is asked in vain; a telephone in a tunnel may need some
 UNANSWERED = 3  # questions in vain: one may get lost
 FRESH = 1.0  # seconds, and a round trip: a flow that gets signs is in progress
 LEAST_QUEUE = 0.1  # seconds; less may be an acknowledgement that was held back
@@ -63,14 +63,15 @@ def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
                 yield relay, vitals
 
 
-def is_frozen(vitals: Vitals, works_for: float, slack: float) -> bool:
-    """Whether a path died, of a tunnel that is known to work for so many seconds.
+def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) -> bool:
+    """Whether a path died that was asked for so long, of a tunnel that works for so long.
 
-    The kernel asks again each time after twice as long (RFC 6298 §5.5). So after an outage a path
-    may need as long again to give a sign; what works for half of the silence was asked meanwhile.
+    Who was silent before it was asked had nothing to say: that is no evidence. The kernel asks
+    again each time after twice as long (RFC 6298 §5.5). So after an outage a path may need as long
+    again to give a sign; what works for half of the silence was asked meanwhile.
     ``slack``: seconds that all answers take longer now.
     """
-    is_asked = vitals.silence > FROZEN_AFTER + slack and vitals.unanswered >= UNANSWERED
+    is_asked = asked_for > FROZEN_AFTER + slack and vitals.unanswered >= UNANSWERED
     return is_asked and works_for > vitals.silence / 2
 
 

@@ -22,7 +22,7 @@ from tests.peers.hosts import Host
 from tests.peers.process import PeerError, Process
 
 SETTLED = 1.0  # seconds after the last tunnel came up
-DISTURBED_AFTER = 6.0  # seconds
+DISTURBED_AFTER = 10.0  # seconds; by then all streams are open
 LONGEST = 150.0  # seconds that any row takes
 COUNT = 100  # streams of a cell
 LINE, LINE_BYTES = "2mbit", 250_000  # per second

@@ -12,7 +12,7 @@ from tests.e2e.false_verdicts import COUNT, ROWS, false_verdicts
 from tests.e2e.field import COLUMNS
 from tests.e2e.right_verdicts import FAULTS, right_verdicts
 
-TOGETHER = 6  # rows at the same time: more would measure the machine
+TOGETHER = 4  # rows at the same time: more would measure the machine
 
 
 def table(

@@ -434,9 +434,10 @@ class TestOwnTrouble:
 
     def test_after_an_outage_a_path_has_as_long_again_to_give_a_sign(self) -> None:
         silent = Vitals(silence=12.0, unanswered=6, rtt=0.1, queueing=0.0)
-        assert not is_frozen(silent, works_for=4.0, slack=0.0)
-        assert is_frozen(silent, works_for=7.0, slack=0.0)
-        assert not is_frozen(silent, works_for=7.0, slack=8.0)
+        assert is_frozen(silent, asked_for=11.0, works_for=7.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=11.0, works_for=4.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=0.2, works_for=7.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=11.0, works_for=7.0, slack=12.0)
 
     async def test_a_server_that_shakes_hands_lives_though_its_pages_do_not(
         self, tmp_path: Path
