@@ -157,22 +157,19 @@ def _close_notify(sock: ssl.SSLSocket) -> bytes:
     out of that is the alert.
     """
     fd = sock.fileno()
-    real = os.dup(fd)
     stand_in, outlet = socket.socketpair()
-    try:
+    with stand_in, outlet:
         stand_in.setblocking(False)
         outlet.setblocking(False)
-        os.dup2(stand_in.fileno(), fd)
+        real = os.dup(fd)
         try:
+            os.dup2(stand_in.fileno(), fd)
             with contextlib.suppress(ssl.SSLError):
                 sock.unwrap()
             return outlet.recv(_ALERT)
         finally:
             os.dup2(real, fd)
-    finally:
-        os.close(real)
-        stand_in.close()
-        outlet.close()
+            os.close(real)
 
 
 def _reset(step: str, error: Exception) -> StreamResetError:

@@ -9,19 +9,28 @@ fill ourselves, turns that we wait for, a machine that stood still or lacks some
 from __future__ import annotations
 
 import asyncio
+import errno
+import math
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import time as wall_clock
 
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.tunnels.attempts import attempt_record
 from circumvent.tunnels.faults import plugin_faults
-from circumvent.tunnels.live import PROVEN_BYTES, LiveTunnel, Relay, State
+from circumvent.tunnels.live import (
+    FIRST_PATIENCE,
+    PROVEN_BYTES,
+    LiveTunnel,
+    Relay,
+    State,
+)
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
-from circumvent.tunnels.vitals import frozen, queueing
+from circumvent.tunnels.vitals import is_frozen, queueing, unanswered
 
 TICK = 0.2  # seconds; how late a suspicion may be
 OPEN_SECONDS = 10.0  # the longest that a stream may take to open; a suspicion comes long before
@@ -31,16 +40,32 @@ LONGEST_PROBE = 6.0
 LONGEST_QUEUE = 5.0  # seconds in a queue of ours; a probe passes it at each round trip
 PROBE_AGAIN = 1.0  # seconds after one that decided nothing
 MAX_MISSES = 2  # probes in a row without an answer through a server that lives itself
+ALL_SILENT = 15.0  # seconds; if no tunnel gives an answer, it is our own network, and comes back
+# A probe was fair if another tunnel was heard before the kernel asked again for the first time
+# (a second after the first, RFC 6298 §2) and still late in its time: so the network worked.
+FAIR_WITHIN = 0.7
+LATE_IN_PROBE = 1.5
 DOUBT_AGAIN_AFTER = 2.0  # many failing streams are one reason to probe, not many
 IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a watcher to find
 FIRST_LOOK = (3.0, 6.0)  # after the win, whose time may have been exceptional
 LONGEST_PATIENCE = 30.0
 RESUMES_WITHIN = 60.0  # as long as a relay keeps a session without carriers, and less
 LOOK_FOR_FREEZES = 1.0  # seconds
+WORKS_FOR = 4.0  # seconds after somebody heard something through a tunnel it is known to work
 MAX_FREEZES = 3  # as many flows that froze early, and none that passed 64 KiB: all would
 EARLY = 60.0  # seconds; what was idle for longer may have been forgotten by a router
 LATE = 0.5  # seconds that a tick may be late; then the machine stood still, and nobody was silent
 WALL_CLOCK_JUMP = 5.0  # the machine slept
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A probe under way, and whether others were heard when it began."""
+
+    patience: Patience
+    started: float
+    began_fair: bool = False
+    others_asked: bool = False
 
 
 class Health:
@@ -63,7 +88,7 @@ class Health:
         self._seen: bytes | None = None  # at the last look
         self._look_for_freezes_at = 0.0
         self._stood_still_at = 0.0
-        self._probing: dict[LiveTunnel, Patience] = {}
+        self._probing: dict[LiveTunnel, _Trial] = {}
         self._checks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -138,16 +163,19 @@ class Health:
         self._stood_still_at = now
         for live in self._manager.tunnels:
             live.last_heard = now
+            live.silent_since = 0.0
+            live.works_since = math.inf
 
     def _stood_still_since(self, started: float, patience: Patience) -> bool:
         return self._stood_still_at > started or patience.overrun(time.monotonic()) > LATE
 
     def _tick(self, now: float) -> None:
         slack = self._slack(now)
-        for live, patience in self._probing.items():
-            patience.allow(_probe_seconds(live) + slack)
+        for live, trial in tuple(self._probing.items()):
+            trial.patience.allow(_probe_seconds(live) + slack)
+            self._look_for_witnesses(live, trial, now)
         for live in tuple(self._manager.tunnels):
-            live.give_up_openings(longer_than=OPEN_SECONDS + slack)
+            live.give_up_openings(longer_than=self._longest_opening(live) + slack)
             if live.state is State.UP and live.is_silent(now, slack):
                 self.suspect(live)
             elif now > live.next_idle_probe:
@@ -161,15 +189,46 @@ class Health:
             for live in tuple(self._manager.tunnels):
                 self._leave_frozen(live, now)
 
+    def _longest_opening(self, live: LiveTunnel) -> float:
+        is_left = live.state is not State.UP and not live.tunnel.replies and self._manager.is_up()
+        return FIRST_PATIENCE if is_left else OPEN_SECONDS
+
+    def _look_for_witnesses(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
+        waited = now - trial.started
+        if waited < FAIR_WITHIN:
+            trial.began_fair |= self._others_heard(live, live.silent_since or trial.started)
+        elif waited > LATE_IN_PROBE and not trial.others_asked:
+            trial.others_asked = True
+            if not self._others_heard(live, trial.started + FAIR_WITHIN):
+                for other in self._manager.tunnels:
+                    if other is not live and other.state is State.UP:
+                        self._check(other)
+
+    def _others_heard(self, live: LiveTunnel, since: float) -> bool:
+        others = (other for other in self._manager.tunnels if other is not live)
+        return any(other.last_heard > since for other in others)
+
     def _slack(self, now: float) -> float:
         """Seconds that all answers take longer now; only asked for where somebody is doubted."""
         tunnels = self._manager.tunnels
         if not self._probing and not any(live.is_silent(now) for live in tunnels):
             return 0.0
-        return PROBE_ROUND_TRIPS * min(queueing(tunnels), LONGEST_QUEUE)
+        return self._queues()
+
+    def _queues(self) -> float:
+        return PROBE_ROUND_TRIPS * min(queueing(self._manager.tunnels), LONGEST_QUEUE)
 
     def _leave_frozen(self, live: LiveTunnel, now: float) -> None:
-        for relay in frozen(live, now):
+        if now - live.last_heard > WORKS_FOR:
+            live.works_since = math.inf
+        else:
+            live.works_since = min(live.works_since, live.last_heard)
+        for relay, vitals in unanswered(live, now):
+            if vitals.unanswered and now - live.last_heard > WORKS_FOR / 2:
+                self._check(live)  # whether only some paths died
+            asked_for, works_for = now - relay.asked_at, now - live.works_since
+            if not is_frozen(vitals, asked_for, works_for, self._queues()):
+                continue
             live.freezes += _froze_early(relay)
             message = "its path froze: the server's own system does not answer any more"
             relay.fail(StreamResetError(message, stage="freeze"), is_clients_fault=False)
@@ -179,8 +238,8 @@ class Health:
             self._manager.lose(live, reason, users_failed=True)
 
     async def _verify(self, live: LiveTunnel) -> None:
-        patience = self._probing[live] = Patience(_probe_seconds(live))
-        started = time.monotonic()
+        trial = self._probing[live] = _Trial(Patience(_probe_seconds(live)), time.monotonic())
+        patience, started = trial.patience, trial.started
         failure: CircumventError | None = None
         rtt = live.rtt
         try:
@@ -192,6 +251,8 @@ class Health:
             live.is_probed = False
             del self._probing[live]
         self._record(live, started, failure)
+        if live.state is State.DEAD:
+            return
         if failure is None or live.last_heard > started:  # somebody was answered: it lives
             _acquit(live, rtt)
         elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
@@ -203,8 +264,25 @@ class Health:
         elif patience.answered and live.misses < MAX_MISSES:
             live.misses += 1  # it may be the pages, or its way to them
             live.next_idle_probe = time.monotonic() + PROBE_AGAIN
+        elif _is_silence(failure, patience):
+            self._judge_silence(live, trial, failure)
         else:
             self._manager.lose(live, str(failure))
+
+    def _judge_silence(self, live: LiveTunnel, trial: _Trial, failure: CircumventError) -> None:
+        """Who alone is silent is dead. If all are, there is nowhere to go: a cut wins nothing."""
+        now = time.monotonic()
+        works_now = self._others_heard(live, trial.started + FAIR_WITHIN)
+        live.silent_since = live.silent_since or trial.started
+        if (trial.began_fair and works_now) or now - live.silent_since > ALL_SILENT:
+            self._manager.lose(live, str(failure))
+            return
+        live.state = State.SUSPECTED
+        live.next_idle_probe = now if works_now else now + PROBE_AGAIN
+        if self._manager.is_up():
+            live.give_up_flights()
+        else:
+            self._manager.look_around()
 
     def _record(self, live: LiveTunnel, started: float, failure: CircumventError | None) -> None:
         record = attempt_record(
@@ -217,12 +295,19 @@ def _probe_seconds(live: LiveTunnel) -> float:
     return min(max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt), LONGEST_PROBE)
 
 
+def _is_silence(failure: CircumventError, patience: Patience) -> bool:
+    """Whether nobody said anything; what is refused or cut, somebody answered."""
+    is_late = patience.overrun(time.monotonic()) >= 0.0
+    return is_late or failure.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
+
+
 def _froze_early(relay: Relay) -> bool:
     return relay.heard_bytes < PROVEN_BYTES and relay.moved_at - relay.started < EARLY
 
 
 def _acquit(live: LiveTunnel, rtt: float) -> None:
     live.misses = 0
+    live.silent_since = 0.0
     if live.state is State.SUSPECTED:
         live.state = State.UP
     live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten

@@ -56,7 +56,9 @@ class LiveTunnel:
 
     ``charged`` bytes pay for its probes, so that a verdict never waits for memory. ``unanswered``
     counts streams in a row that were asked something and ended without a word, ``misses`` probes
-    in a row that the server lives through, though nothing comes back through it.
+    in a row that the server lives through, though nothing comes back through it. ``silent_since``
+    is when its probes began to time out; 0: the last one did not. Since ``works_since`` it was
+    heard every few seconds; infinite while it is not.
     """
 
     candidate: Candidate
@@ -77,6 +79,8 @@ class LiveTunnel:
     freezes: int = 0
     unanswered: int = 0
     misses: int = 0
+    silent_since: float = 0.0
+    works_since: float = math.inf
     relays: set[Relay] = field(default_factory=set)
     privacy: Privacy = field(init=False)
     _openings: set[Patience] = field(default_factory=set, init=False)
@@ -134,16 +138,23 @@ class LiveTunnel:
             if patience.waited(now) > longer_than:
                 patience.end()
 
+    def give_up_flights(self) -> None:
+        """What may be sent twice goes to another tunnel at once."""
+        for relay in tuple(self.relays):
+            if relay.flight:
+                relay.stream.abort()
+
     def give_up_unanswered(self) -> None:
         """Another tunnel is up: streams that heard nothing need not wait for this one.
 
-        What may be sent twice goes to the other one at once. The rest is cut after a while: then
-        its user can try again, and knows that it may have been heard.
+        What may not be sent twice is cut after a while: then its user can try again, and knows
+        that it may have been heard.
         """
+        self.give_up_flights()
         now = time.monotonic()
         for relay in tuple(self.relays):
             waited = now - relay.moved_at if relay.waiting_since else 0.0
-            if relay.flight or (not relay.heard_bytes and waited > UNANSWERED):
+            if not relay.heard_bytes and waited > UNANSWERED:
                 relay.stream.abort()
 
     def abort_streams(self) -> None:

@@ -17,6 +17,7 @@ from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 from circumvent.tunnels.rests import RestingError, Rests
 
+FROZEN_REST = 60.0  # seconds; of who wins races as before and would drop users' traffic again
 STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason
 WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
 _PRESSURE_RECHECK = 1.0
@@ -58,7 +59,7 @@ class TunnelManager:
         self._candidates: list[Candidate] = []
         self._events = events
         self._wanted = options.wanted
-        self._race = Race(track, options.parallel, lambda: not self.tunnels)
+        self._race = Race(track, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
         self.rests = Rests()
         self._graves: list[LiveTunnel] = []
@@ -113,11 +114,15 @@ class TunnelManager:
             return
         self._remove(live)
         live.abort_streams()
-        if time.time() - live.opened_at > STEADY_AFTER:
-            self.rests.worked(live.candidate.id)
-        if not self.is_up():
-            self.look_around()
-        self.rests.failed(live.candidate.id, time.monotonic())
+        now = time.monotonic()
+        if users_failed:
+            self.rests.hold(live.candidate.id, now, now + FROZEN_REST, is_useless=True)
+        else:
+            if time.time() - live.opened_at > STEADY_AFTER:
+                self.rests.worked(live.candidate.id)
+            if not self.is_up():
+                self.look_around()
+            self.rests.failed(live.candidate.id, now)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
@@ -179,7 +184,7 @@ class TunnelManager:
                     self._arrive(finish)
                     if finish.error is not None:
                         failures, last = failures + 1, str(finish.error)
-                    if len(self.tunnels) >= self._wanted:
+                    if self._is_full():
                         return
         finally:
             self._racing.clear()
@@ -194,7 +199,7 @@ class TunnelManager:
         return entrant
 
     def _entrants(self) -> list[Candidate]:
-        if len(self.tunnels) >= self._wanted or self._is_crowded():
+        if self._is_full() or self._is_crowded():
             return []
         now, taken = time.monotonic(), self._taken()
         rested = [
@@ -208,6 +213,14 @@ class TunnelManager:
 
     def _taken(self) -> list[Candidate]:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
+
+    def _is_full(self) -> bool:
+        """Whether no more are wanted; as long as none gives an answer, one more is."""
+        return len(self.tunnels) >= self._wanted and not self._is_dark()
+
+    def _is_dark(self) -> bool:
+        """Whether no tunnel gives an answer."""
+        return all(live.silent_since for live in self.tunnels)
 
     def _is_crowded(self) -> bool:
         memory = self.track.memory
@@ -247,7 +260,7 @@ class TunnelManager:
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
-        if len(self.tunnels) >= self._wanted:
+        if self._is_full():
             return None
         if self._is_crowded():
             return _PRESSURE_RECHECK

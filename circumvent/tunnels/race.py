@@ -52,7 +52,7 @@ class Finish:
 class Race:
     """Runs races; remembers how long wins took, to start the next one's entrants in step.
 
-    ``is_dark`` tells whether no tunnel is up.
+    ``is_dark`` tells whether no tunnel gives an answer.
     """
 
     def __init__(self, track: Track, parallel: int, is_dark: Callable[[], bool]) -> None:

@@ -76,10 +76,14 @@ class Rests:
         opens = max(now + EARLY_AFTER, self._early.get(key, -EARLY_EVERY) + EARLY_EVERY)
         self._rests[key] = _Rest(last.failures + 1, now, opens if is_longest else end, end)
 
-    def hold(self, key: Hashable, now: float, until: float) -> None:
-        """It was not tried, and need not be before ``until``, unless somebody waits."""
+    def hold(self, key: Hashable, now: float, until: float, *, is_useless: bool = False) -> None:
+        """It was not tried, and need not be before ``until``, unless somebody waits.
+
+        What ``is_useless`` would help nobody who waits.
+        """
         last = self._rests.get(key) or _Rest(0, now, now, now)
-        self._rests[key] = replace(last, since=now, opens=now + EARLY_AFTER, end=until)
+        opens = until if is_useless else now + EARLY_AFTER
+        self._rests[key] = replace(last, since=now, opens=opens, end=until)
 
     def worked(self, key: Hashable, until: float = math.inf) -> None:
         """It lived ``until`` then: if it failed since, that is news."""

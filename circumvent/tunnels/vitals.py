@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, Relay, State
 
-ASK_AFTER = 5.0  # seconds without a byte, after which a path is asked for a sign
+ASK_AFTER = 2.0  # seconds without a byte, after which a path is asked for a sign
 ASK_AGAIN = 30.0  # seconds after one that was given
-FROZEN_AFTER = 10.0  # seconds without any sign; a telephone in a tunnel may need some
+FROZEN_AFTER = 10.0  # seconds in which it is asked in vain; a telephone in a tunnel may need some
 UNANSWERED = 3  # questions in vain: one may get lost
 FRESH = 1.0  # seconds, and a round trip: a flow that gets signs is in progress
 LEAST_QUEUE = 0.1  # seconds; less may be an acknowledgement that was held back
@@ -40,11 +41,11 @@ def _queue(live: LiveTunnel) -> float:
     return longest
 
 
-def frozen(live: LiveTunnel, now: float) -> Iterator[Relay]:
-    """Streams whose paths died; those that may have are asked for a sign. Call it every second.
+def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
+    """Streams whose paths may have died: asked for a sign, and none came yet.
 
-    In question is who waits for an answer and, while no stream of the tunnel carried much, who
-    just heard nothing more: some censors let the first few KiB pass.
+    Call it every second. In question is who waits for an answer and, while no stream of the tunnel
+    carried much, who just heard nothing more: some censors let the first few KiB pass.
     """
     for relay in tuple(live.relays):
         is_awaited = bool(relay.waiting_since) or not live.proven
@@ -58,8 +59,20 @@ def frozen(live: LiveTunnel, now: float) -> Iterator[Relay]:
             if vitals.silence < now - relay.asked_at:
                 _stop_asking(relay)
                 relay.ask_from = now + ASK_AGAIN
-            elif vitals.silence > FROZEN_AFTER and vitals.unanswered >= UNANSWERED:
-                yield relay
+            else:
+                yield relay, vitals
+
+
+def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) -> bool:
+    """Whether a path died that was asked for so long, of a tunnel that works for so long.
+
+    Who was silent before it was asked had nothing to say: that is no evidence. The kernel asks
+    again each time after twice as long (RFC 6298 §5.5). So after an outage a path may need as long
+    again to give a sign; what works for half of the silence was asked meanwhile.
+    ``slack``: seconds that all answers take longer now.
+    """
+    is_asked = asked_for > FROZEN_AFTER + slack and vitals.unanswered >= UNANSWERED
+    return is_asked and works_for > vitals.silence / 2
 
 
 def _stop_asking(relay: Relay) -> None:

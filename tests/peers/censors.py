@@ -1,11 +1,17 @@
-"""What sits between a client and an honest server, for TCP; each gives its address."""
+"""What sits between a client and an honest server, for TCP; each gives its address.
+
+``python -m tests.peers.censors ADDRESS PORT TARGET`` passes everything on to another port of its
+host; from SIGUSR1 on it freezes each flow that has carried 16 KiB.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import signal
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -99,3 +105,39 @@ async def _copy(
         if limit == 0:
             await asyncio.Event().wait()
     writer.close()
+
+
+_L4_LIMIT = 16 << 10
+
+
+async def _censor(address: str, port: int, target: int) -> None:
+    awake = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, awake.set)
+
+    async def talk(near: asyncio.StreamReader, near_writer: asyncio.StreamWriter) -> None:
+        far, far_writer = await asyncio.open_connection(address, target)
+        carried = 0
+
+        async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal carried
+            while data := await reader.read(4096):
+                carried += len(data)
+                if awake.is_set() and carried > _L4_LIMIT:
+                    for each in (near_writer, far_writer):
+                        freeze_flow(each.get_extra_info("socket"))
+                    await asyncio.Event().wait()
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+
+        with suppress(OSError):
+            await asyncio.gather(copy(near, far_writer), copy(far, near_writer))
+        near_writer.close()
+        far_writer.close()
+
+    async with await asyncio.start_server(talk, address, port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_censor(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

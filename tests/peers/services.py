@@ -43,17 +43,18 @@ VLESS_TLS = Service("vless", tls=True)
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One service on one port of HOST, before anything listens there."""
+    """One service on one port of ``host``, before anything listens there."""
 
     service: Service
     port: int
     secret: str
     certificate: Certificate
+    host: str = HOST
 
     @property
     def link(self) -> str:
         """The share link; TLS is trusted by the certificate's pin."""
-        address = f"{HOST}:{self.port}"
+        address = f"{self.host}:{self.port}"
         if self.service.transport == "shadowsocks":
             user = base64.urlsafe_b64encode(f"{self.service.cipher}:{self.secret}".encode())
             return f"ss://{user.decode().rstrip('=')}@{address}"

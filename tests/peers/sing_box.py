@@ -69,7 +69,7 @@ def _inbound(endpoint: Endpoint) -> Config:
     }
     inbound: Config = {
         "type": service.transport,
-        "listen": HOST,
+        "listen": endpoint.host,
         "listen_port": endpoint.port,
         **users[service.transport],
     }
@@ -92,7 +92,7 @@ def _outbound(endpoint: Endpoint) -> Config:
     outbound: Config = {
         "type": service.transport,
         "tag": f"{service.transport}-{endpoint.port}",
-        "server": HOST,
+        "server": endpoint.host,
         "server_port": endpoint.port,
         **user[service.transport],
     }

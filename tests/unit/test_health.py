@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
-from circumvent.api.streams import ByteStream
+from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import DialError
 from circumvent.memory import Account
 from circumvent.net.patience import note_answered
 from circumvent.net.tcp import TcpStream
 from circumvent.tunnels import health
 from circumvent.tunnels.live import PROVEN_BYTES, State
+from circumvent.tunnels.vitals import is_frozen
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     GOOD_ANSWER,
@@ -179,6 +180,43 @@ class TestFreeze:
                 assert await browser.hear(len(POST)) == POST
                 assert tunnel.state is State.SUSPECTED
 
+    async def test_who_hangs_in_a_handshake_goes_to_the_one_that_comes_up_later(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(health, "ALL_SILENT", 60.0)
+
+        async def greeted_echo(visit: Visit) -> None:
+            await shake_hands(visit)
+            await echo(visit)
+
+        async def greeted_probe(visit: Visit) -> None:
+            await shake_hands(visit)
+            await answer(GOOD_ANSWER)(visit)
+
+        talks = {SITE: greeted_echo, PROBE: greeted_probe, OTHER_PROBE: greeted_probe}
+        async with nodes(2, talks) as (only, other):
+            await other.kill()
+            servers = [candidate(node, Greeted()) for node in (only, other)]
+            async with house(servers, tmp_path) as home:
+                (tunnel,) = await home.up(1)
+                only.freeze()
+                browser = await home.visit(SITE)
+                await browser.say(POST)
+                await until(lambda: tunnel.silent_since > 0)
+                await other.start()
+                assert await browser.hear(len(POST)) == POST
+
+    async def test_others_race_beside_a_full_pool_in_which_all_are_silent(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2) as made, house(all_of(made), tmp_path, wanted=1) as home:
+            (tunnel,) = await home.up(1)
+            silent = next(node for node in made if node.port == tunnel.candidate.entry.port)
+            silent.freeze()
+            home.health.suspect(tunnel)
+            await until(lambda: home.manager.tunnels not in ([], [tunnel]))
+            await until(lambda: tunnel.state is State.DEAD)
+
     async def test_a_slow_destination_fails_nobody_over(self, tmp_path: Path) -> None:
         slow = answer(REPLY, after=5 * PATIENCE)
         async with nodes(2, {SITE: slow}) as made, house(all_of(made), tmp_path) as home:
@@ -259,6 +297,15 @@ class TestUsersTraffic:
                 score = home.store.scores(home.manager.network)[server.id]
                 assert (score.failures, score.user_failures) == (0, 1)
                 assert "users' traffic freezes" in str(home.events)
+
+    async def test_who_fails_users_alone_rests_long_though_it_would_win_the_next_race(
+        self, tmp_path: Path
+    ) -> None:
+        async with nodes(2) as made, house(all_of(made), tmp_path) as home:
+            tunnel = (await home.up(2))[0]
+            home.manager.lose(tunnel, "probes pass", users_failed=True)
+            await asyncio.sleep(0.3)  # several times as long as another would rest
+            assert len(home.manager.tunnels) == 1
 
     async def test_on_a_proven_path_only_the_frozen_stream_is_cut(self, tmp_path: Path) -> None:
         talks = {SITE: freeze_after(PROVEN_BYTES), "live.test": echo}
@@ -365,6 +412,32 @@ class TestOwnTrouble:
             assert home.manager.tunnels == tunnels
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST
+
+    async def test_if_all_are_silent_at_once_it_is_the_network_and_streams_are_kept(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(health, "ALL_SILENT", 60.0)
+        async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
+            tunnels = await home.up(2)
+            browser = await home.visit(SITE)
+            await browser.say(POST)
+            await browser.hear(len(POST))
+            for node in made:
+                node.freeze()
+            await browser.say(POST)
+            await until(lambda: all(tunnel.silent_since for tunnel in tunnels))
+            for node in made:
+                node.thawed.set()
+            assert await browser.hear(len(POST)) == POST
+            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+            assert home.manager.tunnels == tunnels
+
+    def test_after_an_outage_a_path_has_as_long_again_to_give_a_sign(self) -> None:
+        silent = Vitals(silence=12.0, unanswered=6, rtt=0.1, queueing=0.0)
+        assert is_frozen(silent, asked_for=11.0, works_for=7.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=11.0, works_for=4.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=0.2, works_for=7.0, slack=0.0)
+        assert not is_frozen(silent, asked_for=11.0, works_for=7.0, slack=12.0)
 
     async def test_a_server_that_shakes_hands_lives_though_its_pages_do_not(
         self, tmp_path: Path

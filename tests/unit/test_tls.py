@@ -481,6 +481,20 @@ class TestEnds:
         async with asyncio.timeout(PATIENCE):
             await pair.near.aclose()
 
+    async def test_a_goodbye_for_which_descriptors_are_short_leaks_none(
+        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = await server.connect(client, TlsOptions(SERVER_NAME))
+
+        def fail() -> None:
+            raise OSError(errno.EMFILE, "none left")
+
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208 - only their number counts
+        with monkeypatch.context() as patch:
+            patch.setattr("socket.socketpair", fail)
+            pair.near.write_eof()
+        assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208 - as above
+
 
 async def choked(server: Server, client: TlsClient) -> tuple[Pair, bytes]:
     """A connection whose kernel takes nothing more, not even a goodbye; and what it took."""
