@@ -116,7 +116,8 @@ class TunnelManager:
         live.abort_streams()
         now = time.monotonic()
         if users_failed:
-            self.rests.hold(live.candidate.id, now, now + FROZEN_REST, is_useless=True)
+            until = now + FROZEN_REST
+            self.rests.hold(live.candidate.id, now, until, is_useless=self.is_up())
         else:
             if time.time() - live.opened_at > STEADY_AFTER:
                 self.rests.worked(live.candidate.id)
