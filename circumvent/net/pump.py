@@ -66,8 +66,11 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
         most = min(start + max(least, min(wanted, room) + source.overhead), LARGEST)
         lease = account.try_step(start + least, most) or await account.step(start + least, most)
         try:
+            # The block may be larger than what was asked for. What the sink has no room for would
+            # have to be kept for as long as its reader stalls, and many may stall at once.
             is_strict = sink.is_strict or source.is_strict
-            count = source.read_into(lease.view[start : most if is_strict else None])
+            limit = most if is_strict else start + max(least, room + source.overhead)
+            count = source.read_into(lease.view[start:limit])
             if count:
                 end = start + count
                 start += sink.write(lease.view, start, end)
