@@ -14,10 +14,10 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from circumvent.api import ByteStream
+from circumvent.api import ByteStream, LayerStream
 from circumvent.errors import BudgetError
 from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
-from circumvent.net.pump import pump
+from circumvent.net.pump import FIRST_READ, pump
 from circumvent.net.tcp import TcpStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream
 from tests.conformance.codecs import ShadowsocksCodec
@@ -174,6 +174,19 @@ class TestHolding:
             await asyncio.gather(pumping, feeding)
             assert between.memory.leased == 0
 
+    async def test_no_more_is_read_than_the_sink_has_room_for(self) -> None:
+        near, far = connected(small=SMALL, receive=4 * LARGEST)
+        out, reader = connected(small=4 * LARGEST, receive=SMALL)
+        source, sink = TcpStream(near), Narrow(TcpStream(out))
+        account = Memory(2 * SMALLEST_ARENA).account("up")
+        with reader:
+            with far:
+                far.sendall(bytes(3 * LARGEST))
+            await pump(source, sink, account, ignore)
+            source.abort()
+            sink.abort()
+        assert FIRST_READ < max(sink.written) <= Narrow.ROOM
+
     async def test_no_room_to_keep_a_tail_is_an_error_that_leaks_nothing(self) -> None:
         async with relay() as between:
             greedy = between.memory.account("greedy")
@@ -188,6 +201,23 @@ class TestHolding:
             await cancel(feeding)
             await cancel(pumping)
             assert between.memory.leased == before
+
+
+class Narrow(LayerStream):
+    """Has less room than the block that is given for it."""
+
+    ROOM = 150 * 1024
+
+    def __init__(self, base: ByteStream) -> None:
+        super().__init__(base)
+        self.written: list[int] = []
+
+    def room(self) -> int:
+        return min(self.base.room(), self.ROOM)
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        self.written.append(end - start)
+        return self.base.write(block, start, end)
 
 
 async def cancel(task: asyncio.Task[None]) -> None:
