@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
+from circumvent.api.contracts import Fetch
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
@@ -134,9 +135,8 @@ async def _ask_all(
     for source in sources:
         typed = urlsplit(source.url).hostname or "" if is_typed else origin.typed_host
         dialer = straight.guarded(config.learnt_guard(typed))
-        find = await fetch(
-            source, dialer, account, {}, lambda data: origin.examine(data, time.time())
-        )
+        request = Fetch(source.url, dialer, account, {})
+        find = await fetch(source, request, lambda data: origin.examine(data, time.time()))
         finds.append(find)
         if not quiet:
             click.echo(_line(find))

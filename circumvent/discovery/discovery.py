@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from circumvent.api.contracts import Channel, Dialer
+from circumvent.api.contracts import Channel, Dialer, Fetch
 from circumvent.discovery.hunt import Find, Source, fetch, hunt
 from circumvent.discovery.origins import Origin
 from circumvent.discovery.shelf import Shelf
@@ -187,7 +187,8 @@ class Discovery:
             return bundle
 
         dialer = self._ways.choose(origin.typed_host)
-        find = await fetch(source, dialer, self._account, notes, judge)
+        request = Fetch(source.url, dialer, self._account, notes)
+        find = await fetch(source, request, judge, self._version(origin_id))
         for bundle in news:
             told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
             self._events(told)

@@ -15,9 +15,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from circumvent.api.contracts import Channel, Dialer, Fetch
+from circumvent.api.contracts import Channel, Fetch
 from circumvent.errors import ChannelError, CircumventError, Verdict
-from circumvent.memory import Account
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 
@@ -121,42 +120,55 @@ def _pause(waiting: Sequence[Source], tier: int) -> float:
 
 
 async def fetch(
-    source: Source,
-    dialer: Dialer,
-    account: Account,
-    notes: dict[str, str],
-    examine: Callable[[bytes], Bundle],
+    source: Source, request: Fetch, examine: Callable[[bytes], Bundle], known: int = 0
 ) -> Find:
-    """Ask one source, and try what it brings until something verifies; never raises."""
+    """Ask one source, and try what it brings until something verifies; never raises.
+
+    What is not newer than the version that is ``known`` keeps nothing from its turn: anybody can
+    put it before what is.
+    """
     started = time.monotonic()
     bundle: Bundle | None = None
     failure: CircumventError | None = None
     try:
-        bundle = await _first_good(source, Fetch(source.url, dialer, account, notes), examine)
+        bundle = await _first_good(source, request, examine, known)
     except CircumventError as error:
         failure = error.bare()
     return Find(source, bundle, failure, (time.monotonic() - started) * 1000)
 
 
-async def _first_good(source: Source, request: Fetch, examine: Callable[[bytes], Bundle]) -> Bundle:
+async def _first_good(
+    source: Source, request: Fetch, examine: Callable[[bytes], Bundle], known: int
+) -> Bundle:
     """Raises CircumventError: why the last candidate was refused, or why there was none."""
     cost = source.channel.cost.dial
     await request.account.reserve(cost)
-    refusal: CircumventError | None = None
+    same: Bundle | None = None
+    refusal: CircumventError = ChannelError(Verdict.NOT_FOUND)
+    notes: dict[str, str] = {}
     try:
         async with asyncio.timeout(FETCH_SECONDS):
             with plugin_faults(source.channel.name):
                 async with contextlib.aclosing(source.channel.fetch(request)) as candidates:
                     async for data in candidates:
                         try:
-                            return examine(data)
+                            bundle = examine(data)
                         except CircumventError as error:
                             refusal = error.bare()
                             await asyncio.sleep(0)  # who floods us has no right to all our time
-        raise refusal or ChannelError(Verdict.NOT_FOUND)
+                            continue
+                        if bundle.version > known:
+                            return bundle
+                        same, notes = bundle, dict(request.notes)
     except ChannelError as error:
-        raise refusal or error from None  # what came and was refused tells more
+        if isinstance(refusal, ChannelError):  # what came and was refused tells more
+            refusal = error.bare()
     except TimeoutError:
-        raise ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s") from None
+        refusal = ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s")
     finally:
         request.account.discharge(cost)
+    if same is None:
+        raise refusal
+    request.notes.clear()
+    request.notes.update(notes)  # as if it had been the only one
+    return same

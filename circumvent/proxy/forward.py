@@ -23,6 +23,7 @@ from circumvent.wire.http_heads import (
     Headers,
     Request,
     format_head,
+    may_be_over,
     parse_answer,
 )
 from circumvent.wire.http_proxy import Target, end_to_end, upgrade_of, wants_close, without
@@ -147,9 +148,10 @@ class Exchange:
             if not client.room():
                 await client.wait_writable()
                 continue
+            known = self._size  # bytes in which no head ends
             lease, end = await self._read(origin)
             try:
-                heads, at, answer = self._take_heads(lease.view[:end])
+                heads, at, answer = self._take_heads(lease.view[:end], known)
                 if heads:
                     client.write(memoryview(heads), 0, len(heads))
                 if answer is not None:
@@ -192,10 +194,15 @@ class Exchange:
             raise
         return lease, end
 
-    def _take_heads(self, view: memoryview) -> tuple[bytes, int, Answer | None]:
-        """What the client shall see of the heads in ``view``, where they end, and the final one."""
+    def _take_heads(self, view: memoryview, known: int) -> tuple[bytes, int, Answer | None]:
+        """What the client shall see of the heads in ``view``, where they end, and the final one.
+
+        No head ends in the first ``known`` bytes: who sends a long one byte by byte has no right to
+        all our time.
+        """
         heads, at = b"", 0
-        while found := parse_answer(view[at:], to_head=self._is_head):
+        is_new = may_be_over(view, known)
+        while is_new and (found := parse_answer(view[at:], to_head=self._is_head)):
             answer, length = found
             at += length
             if not answer.is_final:
@@ -230,6 +237,7 @@ class Exchange:
         if self._begun is not None:
             self._begun.release()
             self._begun = None
+            self._size = 0
 
 
 class _Body(LayerStream):

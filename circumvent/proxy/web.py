@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from circumvent.errors import (
@@ -11,6 +12,7 @@ from circumvent.errors import (
     NoTunnelError,
     ProtocolError,
     Reason,
+    StreamResetError,
     UnsupportedError,
 )
 from circumvent.proxy.forward import Exchange
@@ -41,6 +43,9 @@ _STATUS = {
     504: b"504 Gateway Timeout",
 }
 _STATUS_OF_STAGE = {REQUEST: 400, ANSWER: 502}
+# Programs ask proxies otherwise. What asks so is a page in a browser that tries what listens on
+# this machine, and any answer would tell it.
+_TO_A_SITE = re.compile(rb"[\r\n]*[A-Za-z]+ [/*]")
 _OUT_OF_MEMORY = (
     "circumvent is out of memory: close other connections, or give it more (memory = ...)"
 )
@@ -99,6 +104,8 @@ async def _next_wish(visit: Visit) -> Exchange | Destination | None:
 
 
 def _parse_head(data: bytes, limit: int) -> tuple[Request, int] | None:
+    if _TO_A_SITE.match(data):
+        raise StreamResetError("a request that is for a web site", stage="request")
     try:
         found = parse_request(data)
     except (ProtocolError, UnsupportedError) as error:

@@ -130,6 +130,11 @@ def parse_answer(data: Bytes, *, to_head: bool = False) -> tuple[Answer, int] | 
     return Answer(status, line[2].translate(_LEGIBLE).strip(), headers, body), end
 
 
+def may_be_over(data: Bytes, known: int) -> bool:
+    """Whether to parse what began as an answer again; no head ends in the first ``known`` bytes."""
+    return known < _GLANCE or _END.search(data, known - 2) is not None
+
+
 def format_head(first: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """A whole head, with its empty line."""
     lines = b"".join(b"%b: %b\r\n" % header for header in headers)

@@ -82,9 +82,8 @@ class FrontedChannel(Channel):
             try:
                 body = await Download(fetch, url, fronted.host, tls, share).run()
             except ChannelError as error:
-                if error.verdict is Verdict.UNCHANGED:
-                    raise
-                failure = error
+                if failure is None or failure.verdict is not Verdict.UNCHANGED:
+                    failure = error  # that nothing is newer, any front can say
             else:
                 yield body
                 fetch.notes.clear()  # as above

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from circumvent.api import Verdict
+from circumvent.api import Fetch, Verdict
 from circumvent.discovery.hunt import Find, Source, fetch
 from circumvent.errors import ChannelError
 from circumvent.memory import Memory
@@ -105,9 +105,8 @@ async def ask(
     channel = load_plugins().channels[url.partition(":")[0]]
     channel.check(url)
     account = Memory(BUDGET).account("discovery")
-    return await fetch(
-        Source(url, channel), dialer, account, {} if notes is None else notes, authority.examine
-    )
+    request = Fetch(url, dialer, account, {} if notes is None else notes)
+    return await fetch(Source(url, channel), request, authority.examine)
 
 
 def verdict(find: Find) -> Verdict:

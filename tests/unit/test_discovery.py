@@ -364,6 +364,15 @@ async def test_in_the_dark_who_replays_keeps_nothing_newer_away(
     assert (await scene.until(Discovered, 2))[-1].version == 8
 
 
+async def test_nor_does_who_replays_to_the_same_source(begin: Begin) -> None:
+    """A forged answer over UDP comes before the right one, and also verifies."""
+    source = Told("one", [signed(fresh(7))])
+    scene = begin(source)
+    await scene.until(Discovered)
+    source.answers = [signed(fresh(7)), signed(fresh(8))]
+    assert (await scene.until(Discovered, 2))[-1].version == 8
+
+
 @pytest.mark.usefixtures("often")
 async def test_while_tunnels_are_up_who_replays_is_not_believed_every_time(
     begin: Begin, monkeypatch: pytest.MonkeyPatch

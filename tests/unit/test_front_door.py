@@ -268,7 +268,6 @@ async def test_http_says_the_true_reason(failure: CircumventError, status: bytes
     ("request_", "status"),
     [
         (b"CONNECT nowhere HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"GET https://x/ HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
         (b"GARBAGE\r\n\r\n", b"400"),
         (b"TRACE http://x/ HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
@@ -281,4 +280,23 @@ async def test_http_refuses_what_it_cannot_do(request_: bytes, status: bytes) ->
         await caller.say(request_)
         assert (await caller.hear_out()).startswith(b"HTTP/1.1 " + status)
         assert house.dispatcher.asked == []
+        caller.hang_up()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:1080\r\n\r\n",
+        b"GET /" + b"a" * 70_000,
+        b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+        b"\r\nGET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+    ],
+)
+async def test_a_web_page_that_looks_for_the_port_hears_nothing(request_: bytes) -> None:
+    async with home() as house:
+        caller = await house.knock()
+        await caller.say(request_)
+        with pytest.raises(ConnectionResetError):
+            await caller.hear_out()
         caller.hang_up()

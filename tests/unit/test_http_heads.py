@@ -14,6 +14,7 @@ from circumvent.wire.http_heads import (
     Answer,
     Request,
     format_head,
+    may_be_over,
     parse_answer,
     parse_request,
 )
@@ -297,3 +298,13 @@ def test_an_answer_written_out_is_read_as_the_same(headers: list[tuple[bytes, by
         return
     again = answer(format_head(b"HTTP/1.1 418 Teapot", said.headers))
     assert (again.headers, type(again.body)) == (said.headers, type(said.body))
+
+
+@given(st.integers(1, 300), st.sampled_from([b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"]))
+def test_where_a_head_that_came_in_part_can_be_over_it_is_read_again(left: int, end: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 60 + b"c: d" + end
+    known = len(head) - left
+    assert parse_answer(head[:known]) is None
+    assert parse_answer(head) is not None
+    assert may_be_over(head, known)
+    assert not may_be_over(head[:-1], 300)

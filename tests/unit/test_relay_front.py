@@ -15,6 +15,7 @@ from circumvent.api.relays import inside_tls
 from circumvent.memory import Memory
 from circumvent.relay import guest
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.unit.far_side import break_off, until
 from tests.unit.relay_house import (
@@ -318,3 +319,27 @@ async def test_a_client_that_does_not_wait_for_the_answer_is_cut() -> None:
 
 def test_a_relays_certificate_is_its_own() -> None:
     assert identity()[0].read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+async def test_who_puts_hundreds_of_heads_into_one_packet_keeps_nobody_waiting() -> None:
+    heads = b" / HTTP/1.1\r\n\r\n" * 250
+    async with house(tls=False) as relay:
+        seen, right = 0, relay.doorkeeper.admit
+
+        def admit(head: RequestHead, binding: bytes) -> Knock | None:
+            nonlocal seen
+            seen += 1
+            return right(head, binding)
+
+        relay.front.house.doorkeeper.admit = admit  # type: ignore[method-assign]
+        (_, stranger), (reader, writer) = await relay.visit(), await relay.visit()
+        writer.write(ODDITIES[0])
+        await reader.readexactly(len(PAGE))
+        seen = 0
+        stranger.write(heads)
+        await until(lambda: seen > 0)
+        writer.write(ODDITIES[0])
+        await reader.readexactly(len(PAGE))
+        assert seen < 250
+        for each in (stranger, writer):
+            each.close()

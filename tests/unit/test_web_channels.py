@@ -75,6 +75,10 @@ class Site:
             await response.write(rest)
         return response
 
+    async def stale_once(self, request: web.Request) -> web.Response:
+        is_first = sum(request.path == each.path for each in self.asked) == 1
+        return web.Response(status=304) if is_first else web.Response(body=BODY)
+
     async def hidden(self, request: web.Request) -> web.Response:
         if request.host != HIDDEN:
             return web.Response(status=403, text="<html>no", headers={"Server": "cloudflare"})
@@ -278,6 +282,19 @@ async def test_a_dead_front_gives_way_to_the_next(site: Site, client: Client) ->
     dead = f"{HOST}:{free_port()}"
     source = f"fronted+https://{dead}/hidden?host={HIDDEN}&front={HOST}:{site.port}"
     assert await client.fetch(FrontedChannel(), source) == BODY
+
+
+async def test_a_front_that_knows_nothing_newer_gives_way_to_the_next(
+    site: Site, client: Client
+) -> None:
+    source = f"fronted+{at(site, 'stale-once')}?host={HIDDEN}&front={HOST}:{site.port}"
+    assert await client.fetch(FrontedChannel(), source) == BODY
+
+
+async def test_when_no_front_knows_anything_newer_that_is_said(site: Site, client: Client) -> None:
+    await client.fetch(HttpsChannel(), at(site, "good"))
+    source = f"fronted+{at(site, 'good')}?host={HIDDEN}&front={HOST}:{free_port()}"
+    assert await client.verdict(FrontedChannel(), source) is Verdict.UNCHANGED
 
 
 async def test_a_front_that_does_not_serve_the_host_says_so(site: Site, client: Client) -> None:
