@@ -26,7 +26,7 @@ _AMPERSAND = re.compile(r"&(?:amp;)+")  # as in the source of a page
 _START = re.compile(r"(?<![A-Za-z0-9=/%&?@#])[A-Za-z][A-Za-z0-9+.-]{0,15}://")
 _NEXT = re.compile(rf"[{re.escape(_AFTER)}()\[\]](?!https?://){_START.pattern}", re.IGNORECASE)
 _MARKUP = re.compile(r"<(?:/|br\b).*", re.IGNORECASE | re.DOTALL)
-# Behind the last letter or digit, read backwards: the end of a sentence, symbols, brackets that somebody closed.
+# Read backwards, up to a letter or a digit: the end of a sentence, symbols, brackets.
 _TAIL = re.compile(r"\A(?:[\s\x00-\x1f\x7f,;.!?'\"`<>()\[\]{}|]|[^\w\x00-\x7f])+")
 _CLOSING = dict(zip("<([{\u300c\u300e\u3010\uff08", ">)]}\u300d\u300f\u3011\uff09", strict=True))
 _EMPHASIS = "*_~"
