@@ -11,7 +11,7 @@ from circumvent.errors import LinkError
 from circumvent.wire.link_query import LinkQuery
 from circumvent.wire.links import parse_host
 
-TLS_KEYS = ("sni", "alpn", "fp", "allowInsecure", "insecure", "pinSHA256", "pinSPKI")
+TLS_KEYS = ("sni", "peer", "alpn", "fp", "allowInsecure", "insecure", "pinSHA256", "pinSPKI")
 MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -88,7 +88,9 @@ def tls_warnings(tls: TlsLink) -> Sequence[str]:
 
 
 def _take_server_name(query: LinkQuery) -> str:
-    name = query.take("sni")
+    """``peer`` is what ``sni`` was called before."""
+    peer = query.take("peer").strip()
+    name = query.take("sni").strip() or peer
     try:
         return parse_host(name) if name else ""
     except LinkError:

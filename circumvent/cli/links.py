@@ -18,7 +18,7 @@ from circumvent.texts import read_stdin
 from circumvent.tunnels.database import Need
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.store import Store
-from circumvent.wire.pasted import number_links, tidy
+from circumvent.wire.pasted import number_links, split_links, unpack
 
 FROM_STDIN = "-"
 MAX_REASONS = 4  # lines in which to say what was not used, and why
@@ -62,11 +62,11 @@ def expand(links: Iterable[str]) -> tuple[Given, ...]:
     """Put the links on standard input, one a line, in the place of ``-``."""
     given: list[Given] = []
     for number, link in enumerate(links, start=1):
-        text = read_stdin() if link == FROM_STDIN else link
+        text = unpack(read_stdin() if link == FROM_STDIN else link)
         if link == FROM_STDIN or "\n" in text:
             given.extend(Given(each, f"line {line}") for line, each in number_links(text))
         else:
-            given.append(Given(tidy(text), f"link #{number}"))
+            given.extend(Given(each, f"link #{number}") for each in split_links(text))
     return tuple(given)
 
 

@@ -73,7 +73,7 @@ class DoorOptions:
 
 def parse_listen(text: str) -> tuple[str, int]:
     """Read ``HOST:PORT``: an IP address (IPv6 in brackets) or localhost; raises ConfigError."""
-    host, separator, port = text.rpartition(":")
+    host, separator, port = text.strip().lower().rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not separator or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
         raise ConfigError(f"cannot listen on {text!r}: write HOST:PORT", stage="listen")

@@ -6,9 +6,11 @@ Where nothing can be kept, what is known is used from memory: a tunnel needs no 
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import secrets
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -150,10 +152,9 @@ def _copy(path: Path) -> sqlite3.Connection:
 
 def _exists(path: Path) -> bool:
     try:
-        path.stat()
+        return stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         return False
-    return True
 
 
 def _read_into(copy: sqlite3.Connection, path: Path, how: str) -> None:
@@ -212,4 +213,6 @@ def _make_private(path: Path, warn: Warn) -> None:
         warn(f"others could write to {path.parent}, and maybe did: only you can from now on")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
     os.close(descriptor)
+    if not path.is_file():  # whoever reads a pipe waits for ever
+        raise OSError(errno.EINVAL, "it is no ordinary file")
     path.chmod(SECRET_MODE)

@@ -37,22 +37,32 @@ DECORATION = {
 # What asks for something unless it is switched off.
 OFF = frozenset({"0", "false", "no", "none", "off"})
 SWITCHES = frozenset({"mux", "multiplex", "smux", "obfs", "plugin"})
+_OF_OTHER_CARRIAGES = ("mode", "authority", "serviceName", "seed")
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
 class LinkQuery:
     """Takes the parameters of a link one by one; an empty value counts as not given.
 
+    In keys, as in words that are chosen from, upper case, "-" and "_" do not count.
     A transport takes what it knows and calls ``finish``: what is left was asked for and is
     lacking, and is named instead of ignored.
     """
 
     def __init__(self, link: Link) -> None:
-        self._left = {key: value for key, value in link.query if value and not _is_idle(key, value)}
+        self._left: dict[str, tuple[str, str]] = {}  # what is left, by its plain key
+        for key, value in link.query:
+            plain = _plain(key)
+            if not value or plain in DECORATION or (plain in SWITCHES and value.lower() in OFF):
+                continue
+            if self._left.setdefault(plain, (key, value))[1] != value:
+                raise LinkError(
+                    "query: a parameter is given twice, differently; keep only one of them"
+                )
 
     def take(self, key: str) -> str:
         """The value of ``key``, or an empty string; it counts as understood."""
-        return self._left.pop(key, "")
+        return self._left.pop(_plain(key), ("", ""))[1]
 
     def take_list(self, key: str) -> tuple[str, ...]:
         """The comma-separated items of ``key``; raises LinkError when one is empty."""
@@ -79,30 +89,32 @@ class LinkQuery:
     def choose(self, key: str, default: str, *others: str) -> str:
         """The value of ``key``; raises UnsupportedError unless it is one of those given."""
         value = self.take(key) or default
-        if value not in (default, *others):
+        if value.lower() not in (default, *others):
             shown = f"{key}={value}" if _WORD.fullmatch(value) else key
             raise UnsupportedError(f"{shown} is not supported; ask for a link without it")
-        return value
+        return value.lower()
 
     def take_tcp(self) -> None:
         """Take what describes plain TCP; raises UnsupportedError for another carriage.
 
-        Panels write down ``path`` and ``host`` of HTTP carriages even where there is none.
+        Panels write down what belongs to other carriages even where there is none of them.
         """
-        self.choose("type", "tcp", "raw")
+        is_said = self.choose("type", "", "tcp", "raw", "original")
         self.choose("headerType", "none")
         self.choose("path", "/")
+        self.choose("quicSecurity", "none")
         self.take("host")
+        for key in _OF_OTHER_CARRIAGES if is_said else ():
+            self.take(key)
 
     def finish(self) -> None:
         """Raise UnsupportedError naming what nobody took."""
         if not self._left:
             return
-        known = ", ".join(sorted(filter(_WORD.fullmatch, self._left))) or "a parameter"
+        keys = (key for key, _ in self._left.values())
+        known = ", ".join(sorted(filter(_WORD.fullmatch, keys))) or "a parameter"
         raise UnsupportedError(f"{known} in the query is not supported; ask for a link without it")
 
 
-def _is_idle(key: str, value: str) -> bool:
-    """Whether a parameter asks for nothing."""
-    plain = key.lower().replace("-", "").replace("_", "")
-    return plain in DECORATION or (plain in SWITCHES and value.lower() in OFF)
+def _plain(key: str) -> str:
+    return key.lower().replace("-", "").replace("_", "")

@@ -33,7 +33,7 @@ _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LINE_ENDS = re.compile(r"^(%0[9AD])+|(%0[9AD])+$", re.IGNORECASE)
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
-_PORT = re.compile(r"[0-9]{1,5}")
+_PORT = re.compile(r"0*[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)

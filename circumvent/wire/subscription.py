@@ -17,8 +17,8 @@ import msgspec
 from circumvent.errors import LinkError
 from circumvent.texts import decode_text
 from circumvent.wire.bundle import MAX_ENTRIES
-from circumvent.wire.links import MAX_LINK, decode_base64, encode_base64url, is_clean, split_name
-from circumvent.wire.pasted import tidy
+from circumvent.wire.links import MAX_LINK, encode_base64url, is_clean, split_name
+from circumvent.wire.pasted import number_links, tidy
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S+", re.IGNORECASE)
@@ -44,7 +44,7 @@ def parse_subscription(data: bytes) -> tuple[str, ...]:
     text = decode_text(data, "replace")
     found = _from_json(text)
     if found is None:
-        found = _from_lines(text) or _from_base64(text)
+        found = _from_lines(text)
     links = _fit(found)
     if links:
         return links
@@ -56,18 +56,10 @@ def parse_subscription(data: bytes) -> tuple[str, ...]:
 
 
 def _from_lines(text: str) -> tuple[str, ...]:
-    links = map(tidy, text.split("\n"))
+    links = (link for _, link in number_links(text))
     return tuple(
         link for link in links if _LINK.match(link) and not link.lower().startswith(_NOT_SERVERS)
     )
-
-
-def _from_base64(text: str) -> tuple[str, ...]:
-    try:
-        decoded = decode_base64("subscription", "".join(text.split()))
-    except LinkError:
-        return ()
-    return _from_lines(decode_text(decoded, "replace"))
 
 
 def _from_json(text: str) -> tuple[str, ...] | None:
@@ -91,6 +83,8 @@ def _from_json(text: str) -> tuple[str, ...] | None:
             servers.append(msgspec.json.decode(entry, type=_Server, strict=False))
         except ValueError as error:
             reason = f"the last of {len(entries)} says: {error}"
+    if not servers and "://" in text:  # a list of links, written as JSON
+        return None
     if not servers:
         raise LinkError(f"subscription: is JSON without a server that can be read; {reason}")
     return tuple(map(_link, servers))

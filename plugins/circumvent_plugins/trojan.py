@@ -106,7 +106,7 @@ def _parse_settings(parts: Link) -> TrojanSettings:
     query.choose("security", "tls")
     query.choose("encryption", "none")
     query.take_tcp()
-    query.choose("flow", "")
+    query.choose("flow", "", "none")
     settings = TrojanSettings(parts.user, take_tls(query, parts.host))
     query.finish()
     return settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from circumvent.api import (
     Account,
@@ -38,7 +39,7 @@ VERSION = 0
 _NO_ADDONS = b"\x00"
 _TCP = b"\x01"
 _ADDRESS_TYPES = {IPV4: b"\x01", NAME: b"\x02", IPV6: b"\x03"}  # not those of SOCKS5
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +170,12 @@ def _parse_settings(parts: Link) -> VlessSettings:
     security = query.choose("security", "none", "tls")
     query.take_tcp()
     query.choose("encryption", "none")
-    query.choose("flow", "")  # servers refuse streams without flow to users who have one
+    query.choose("flow", "", "none")  # servers refuse streams without flow to users who have one
     tls = take_tls(query, parts.host) if security == "tls" else None
     if tls is None:
         refuse_tls(query)
     query.finish()
-    return VlessSettings(parts.user.lower(), tls)
+    return VlessSettings(str(UUID(parts.user)), tls)
 
 
 def _canonical(parts: Link, settings: VlessSettings) -> Link:

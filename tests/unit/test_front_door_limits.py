@@ -152,6 +152,7 @@ async def test_a_taken_port_is_explained() -> None:
         ("127.0.0.1:1080", ("127.0.0.1", 1080)),
         ("[::1]:1", ("::1", 1)),
         ("localhost:0", ("localhost", 0)),
+        (" LocalHost:1080\n", ("localhost", 1080)),
     ],
 )
 def test_listen_addresses(text: str, expected: tuple[str, int]) -> None:

@@ -237,6 +237,16 @@ class TestLinkQuery:
     def test_decoration_asks_for_nothing(self, key: str) -> None:
         make_query(**{key: "anything"}).finish()
 
+    def test_how_keys_and_words_are_written_does_not_count(self) -> None:
+        query = make_query(SNI="a", allow_insecure="1", Type="TCP", headertype="None")
+        assert query.choose("type", "tcp") == "tcp"
+        assert query.choose("headerType", "none") == "none"
+        assert query.take("sni") == "a"
+        assert query.take_flag("allowInsecure")
+        query.finish()
+        with pytest.raises(LinkError, match=r"given twice, differently"):
+            make_query(sni="a", SNI="b")
+
     @pytest.mark.parametrize("off", ["0", "false", "none", "OFF"])
     def test_what_is_switched_off_asks_for_nothing(self, off: str) -> None:
         make_query(mux=off, obfs=off, plugin=off).finish()

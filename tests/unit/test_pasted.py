@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.wire.links import MAX_LINK, is_clean, parse_link
-from circumvent.wire.pasted import number_links, tidy, unwrap
+from circumvent.wire.pasted import number_links, split_links, tidy, unpack, unwrap
 
 LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
 
@@ -48,6 +50,59 @@ def test_what_nobody_sees_within_a_link_goes_too() -> None:
     assert unwrap(f"{cut}\u200f #a") == f"{LINK}#a"
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("1. ", ""),
+        ("- ", ""),
+        ("\U0001f525", ""),
+        ("Server #1: ", ""),
+        ("circumvent run '", "'"),
+        ("(", ")."),
+        ("[mine](", ") and so on"),
+        ("[", "]"),
+        ("\u3010", "\u3011"),
+        ("**", "**"),
+        ("~~_", "_~~"),
+        ('<a class="x" href="', '">mine</a>'),
+        ("<li>", "</li>"),
+        ("", "<br>"),
+    ],
+)
+@pytest.mark.parametrize("tail", ["", "#a"])
+def test_what_chats_and_pages_put_in_front_goes(before: str, after: str, tail: str) -> None:
+    assert unwrap(before + LINK + tail + after) == LINK + tail
+
+
+@pytest.mark.parametrize("after", [".", "!", "\u2026", "\u3002", "\U0001f525", " \u2705"])
+def test_the_end_of_a_sentence_is_not_that_of_a_port(after: str) -> None:
+    assert unwrap(LINK + after) == LINK
+
+
+def test_the_source_of_a_page_writes_ampersands_out() -> None:
+    assert unwrap(f"{LINK}?a=1&amp;b=2") == f"{LINK}?a=1&b=2"
+
+
+@pytest.mark.parametrize("between", [" ", "\t", ", ", " | ", ";", '","', "\uff0c"])
+@pytest.mark.parametrize("tail", ["", "#a"])
+def test_a_line_may_hold_several_links(between: str, tail: str) -> None:
+    both = f"{LINK}{tail}{between}trojan://p@h.test:1{tail}"
+    assert list(split_links(both)) == [LINK + tail, f"trojan://p@h.test:1{tail}"]
+
+
+def test_an_address_of_a_page_within_a_link_or_its_name_is_none() -> None:
+    for link in (f"{LINK}#join https://t.test/x", "circumvent://invite?source=https://a.test/b"):
+        assert list(split_links(link)) == [link]
+
+
+def test_a_list_in_base64_is_a_list() -> None:
+    pieces = (f"{LINK}#a\n{LINK}#b\n", f"{LINK}#cd\n")
+    packed = b"# spring\n" + b"".join(base64.encodebytes(piece.encode()) for piece in pieces)
+    links = [link for _, link in number_links(packed.decode())]
+    assert links == [f"{LINK}#a", f"{LINK}#b", f"{LINK}#cd"]
+    assert unpack("nonsense") == "nonsense"
+
+
 def test_a_name_keeps_its_own_quotes() -> None:
     assert unwrap(f"{LINK}#the 'fast' one, \"A\"") == f"{LINK}#the 'fast' one, \"A\""
 
@@ -73,6 +128,8 @@ def test_a_link_without_need_is_not_touched() -> None:
 def test_a_list_may_hold_remarks_and_numbers_its_lines() -> None:
     text = f"""\ufeff# servers of spring
 // ss://not-this-one
+; ss://nor-this
+<!-- ss://nor-that -->
 <!DOCTYPE html>
 <br/>
 
@@ -80,4 +137,4 @@ def test_a_list_may_hold_remarks_and_numbers_its_lines() -> None:
 hello
 <{LINK}>
 """
-    assert list(number_links(text)) == [(6, f"{LINK}#a"), (7, "hello"), (8, LINK)]
+    assert list(number_links(text)) == [(8, f"{LINK}#a"), (9, "hello"), (10, LINK)]

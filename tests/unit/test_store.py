@@ -281,6 +281,14 @@ def test_where_nothing_can_be_kept_the_store_lives_in_memory_with_one_warning(
     assert f"nothing can be kept in {tmp_path / 'file'}" in warning
 
 
+def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    told: list[str] = []
+    opened(path, told.append)
+    assert "it is no ordinary file" in told[0]
+
+
 def test_without_a_home_directory_none_is_invented(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

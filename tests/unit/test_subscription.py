@@ -37,6 +37,8 @@ SERVER = {
         base64.b64encode(b"\xef\xbb\xbf" + LINES),
         b"<html>\n\xb6\xab\n" + LINES + b"</html>\n",
         b"[servers]\n" + LINES,
+        b"1. " + LINES.splitlines()[1] + b" | " + LINES.splitlines()[3],
+        json.dumps(LINKS).encode(),
         "“ss://YWVzLTEyOC1nY206cw@a.test:1#one”,\n\u200btrojan://p@b.test:2;".encode(),
     ],
 )

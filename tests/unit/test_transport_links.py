@@ -146,7 +146,6 @@ class TestTrojanLinks:
             ("security=reality&pbk=s3cret&sid=s3cret", "security=reality"),
             ("headerType=http", "headerType=http"),
             ("flow=xtls-rprx-direct", "flow=xtls-rprx-direct"),
-            ("peer=example.org", "peer"),
             ("path=/s3cret", "path"),
             ("type=ws&path=/", "type=ws"),
             ("encryption=aes", "encryption=aes"),
@@ -154,7 +153,7 @@ class TestTrojanLinks:
             ("obfs=websocket", "obfs"),
             ("plugin=s3cret", "plugin"),
             ("udp=1&ws=1", "ws in"),
-            ("type=tcp&serviceName=s3cret&mode=gun", "mode, serviceName"),
+            ("serviceName=s3cret&mode=gun", "mode, serviceName"),
             ("pbk=s3cret", "pbk"),
             ("ca=s3cret", "ca"),
         ],
@@ -336,8 +335,22 @@ class TestDecoration:
         assert assert_survives(transport, f"{link}{query}&#name").id == plain.id
         assert transport.parse(link.replace("h.example:", "h.example.:")).id == plain.id
 
+    def test_of_other_carriages_nothing_is_asked(self) -> None:
+        rest = "type=TCP&mode=gun&authority=a.test&serviceName=s&seed=x&quicSecurity=none&flow=none"
+        for link in ("trojan://p@h.example:1?", f"vless://{UUID}@h.example:1?security=TLS&"):
+            transport = TROJAN if link[0] == "t" else VLESS
+            assert transport.parse(link + rest).id == transport.parse(link).id
+
+    def test_an_id_may_lack_its_dashes(self) -> None:
+        bare = VLESS.parse(f"vless://{UUID.replace('-', '')}@h:1")
+        assert bare == VLESS.parse(f"vless://{UUID}@h:1")
+
 
 class TestTlsOfLinks:
+    def test_the_old_word_for_sni_is_understood(self) -> None:
+        old = TROJAN.parse("trojan://p@h:1?allowInsecure=0&peer=A.example#x")
+        assert old == TROJAN.parse("trojan://p@h:1?sni=a.example#x")
+
     def test_pins_are_digests_with_or_without_colons(self) -> None:
         colons = ":".join(PIN.upper()[index : index + 2] for index in range(0, 64, 2))
         entry = TROJAN.parse(f"trojan://p@h:1?pinSHA256={colons},{OTHER_PIN}&pinSPKI={PIN}")
