@@ -19,7 +19,8 @@ from circumvent.memory import LARGEST, PAGE
 from tests.conformance.far_end import FarEnd
 
 CANARY = 0xA5
-PATIENCE = 10.0  # seconds; nothing here takes one
+PATIENCE = 30.0  # seconds; nothing here takes one where nothing else runs
+FEW = 63  # bytes beyond the smallest buffer: some streams read no more than that at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ class ByteStreamContract:
         assert await pair.far.receive(len(data)) == data
 
     async def test_the_smallest_buffer_suffices(self, pair: Pair) -> None:
-        data = os.urandom(2 * pair.near.record + 7)
+        data = os.urandom(pair.near.record + 7)
         _, read = await both(
             pair.far.send(data), read_exactly(pair.near, len(data), pair.near.record)
         )
@@ -208,13 +209,13 @@ class ByteStreamContract:
         data = os.urandom(3 * PAGE)
         await self.send_and_end(pair.far, data)
         await asyncio.sleep(0.004)
-        assert await read_all(pair.near, max(pair.near.record, 64)) == data
+        assert await read_all(pair.near, pair.near.record + FEW) == data
 
     async def test_ending_while_the_peer_sends_loses_nothing(self, pair: Pair) -> None:
         data = os.urandom(4 * LARGEST)
 
         async def read_and_end_meanwhile() -> bytes:
-            first = await read_once(pair.near, pair.near.record)
+            first = await read_once(pair.near, pair.near.record + FEW)
             await write_all(pair.near, b"enough")
             await self.end(pair.near)
             return first + await read_all(pair.near)

@@ -5,11 +5,22 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# `make fuzz` and `make prove` look for more; a deadline would time a busy machine and late imports.
-settings.register_profile("fast", max_examples=40, deadline=None)
+from tests.peers.certificates import Certificate, make_certificate
+
+# `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
+# would time a busy machine and late imports.
+settings.register_profile(
+    "fast", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("fast")
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """The servers'; whoever needs another one makes it."""
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,8 +6,10 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import pytest
@@ -383,6 +385,15 @@ async def nodes(
             await node.kill()
 
 
+@cache
+def empty_state() -> bytes:
+    """A state file without anything in it; to make one waits for the disk several times."""
+    with TemporaryDirectory() as folder:
+        state = Path(folder, "state.db")
+        Store(state).close()
+        return state.read_bytes()
+
+
 @asynccontextmanager
 async def house(  # noqa: PLR0913 - each has tests that change it alone
     candidates: Sequence[Candidate],
@@ -398,7 +409,10 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
     targets = [ProbeTarget.parse(f"http://{host}/204") for host in (PROBE, OTHER_PROBE)]
     memory = Memory(budget, poison=True)
     dialer = NetDialer(TlsClient())
-    track = Track(dialer, dialer, memory, Prober(targets), Store(tmp_path / "state.db"))
+    state = tmp_path / "state.db"
+    if not state.exists():
+        state.write_bytes(empty_state())
+    track = Track(dialer, dialer, memory, Prober(targets), Store(state))
     events: list[Event] = []
     pool = TunnelManager(candidates, track, events.append, PoolOptions(privacy, wanted, parallel))
     networks = [b"home"]

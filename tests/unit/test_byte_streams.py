@@ -34,7 +34,7 @@ from tests.conformance.codecs import (
     password_key,
 )
 from tests.conformance.far_end import Codec, FarEnd, connected
-from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+from tests.peers.certificates import SERVER_NAME, Certificate
 
 Make = Callable[[socket.socket, socket.socket, Certificate], Coroutine[None, None, Pair]]
 SMALL = 32 * 1024
@@ -44,14 +44,9 @@ PASSWORD = "a password"
 RECEIVE_BUFFER = 256 * 1024
 
 
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
-
-
 @cache
 def trusting(authority: Path) -> TlsClient:
-    """Reading the system's certificates takes longer than any of the tests."""
+    """Made once, as is ``server_context``: to read a file takes longer than most of the tests."""
     return TlsClient(str(authority))
 
 
@@ -63,9 +58,9 @@ def tls(below: Make, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Make:
     """A client's TLS, on a socket or inside another stream."""
 
     async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
-        context = server_context(certificate)
-        context.minimum_version = context.maximum_version = version
+        context = server_context(certificate, version)
         client = trusting(certificate.authority)
+        client.forget()  # what another test left: each shakes hands in full
         pair = await below(near, far, certificate)
         peer = FarEnd(far, NestedCodec(TlsCodec(context), pair.far.codec))
         async with asyncio.TaskGroup() as group:
@@ -92,12 +87,17 @@ def accepted_tls(below: Make) -> Make:
     return make
 
 
-def server_context(certificate: Certificate) -> ssl.SSLContext:
+@cache
+def server_context(
+    certificate: Certificate, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
     context.load_cert_chain(certificate.chain, certificate.key)
     return context
 
 
+@cache
 def client_context(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certificate.authority)

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 
 import aiohttp
 import pytest
@@ -24,7 +25,7 @@ from circumvent.api.http_transport import MAX_UNSENT
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tls import TlsClient
-from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.process import free_port
 
 PIECE = 16 * 1024
@@ -85,11 +86,7 @@ class Site:
         return response
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
-
-
+@cache
 def server_context(certificate: Certificate) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)

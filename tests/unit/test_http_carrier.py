@@ -23,16 +23,11 @@ from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_stream import FrontedStream
 from tests.conformance.byte_stream import read_all, read_exactly, write_all
-from tests.peers.certificates import Certificate, make_certificate
+from tests.peers.certificates import Certificate
 from tests.unit.far_side import until
 from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream
 
 SIZE = 1_500_000
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(autouse=True)

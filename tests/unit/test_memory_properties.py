@@ -235,7 +235,7 @@ def has_failed(task: asyncio.Task[Any]) -> bool:
 
 
 MemoryMachine.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

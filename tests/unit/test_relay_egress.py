@@ -77,7 +77,7 @@ def test_ipv4_inside_of_ipv6_is_judged_as_what_it_is(inner: ipaddress.IPv4Addres
     assert {is_public(str(form)) for form in forms} == {is_public(str(inner))}
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.ip_addresses())
 def test_python_agrees_that_what_passes_is_global(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.wire.request_watch import MAX_HEAD, RequestHead, RequestWatch, last_head
@@ -112,7 +112,6 @@ def test_nothing_that_a_stranger_sends_hides_the_next_request(before: bytes) -> 
     assert heads_in([before, before, OURS])[-1] == (2 * len(before) + len(OURS), FOUND)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=200) | requests(), max_size=6))
 def test_nor_do_any_bytes(pieces: list[bytes]) -> None:
     found = heads_in([*filter(None, pieces), OURS])

@@ -16,7 +16,7 @@ def test_streams_outlive_their_carriers() -> None:
     run_state_machine_as_test(
         Chaos,
         settings=settings(
-            max_examples=60,
+            max_examples=25,
             stateful_step_count=40,
             deadline=None,
             derandomize=True,

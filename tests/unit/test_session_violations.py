@@ -177,7 +177,7 @@ def frames(draw: st.DrawFn) -> bytes:
     return pack(kind, number, offset, draw(st.binary(min_size=size, max_size=size)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=60)
 @given(st.lists(frames() | st.binary(max_size=40), max_size=60), st.integers(1, 5000))
 def test_whatever_comes_is_taken_or_refused(pieces: list[bytes], cut: int) -> None:
     victim = Victim()

@@ -425,7 +425,7 @@ def test_what_was_flushed_survives_kill_9_in_the_middle_of_writing(path: Path) -
         stdout=subprocess.PIPE,
         text=True,
     ) as writers:
-        for _ in range(15):
+        for _ in range(8):
             flushed = _write_until_killed(writers, flushed + 1, chance.uniform(0.002, 0.03))
             warnings: list[str] = []
             store = opened(path, warnings.append)

@@ -46,11 +46,6 @@ SO_MEMINFO = 55
 WMEM_ALLOC, SNDBUF = 2, 3  # linux/sock_diag.h: SK_MEMINFO_*
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
-
-
 async def shake_hands(peer: FarEnd) -> None:
     try:
         await peer.shake_hands()

@@ -15,7 +15,7 @@ from circumvent.net.tls import TlsClient
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.wire.address import Destination
 from tests.conformance.codecs import TlsCodec
-from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.unit.far_side import House, Node, Visit, all_of, answer, house, hurry, nodes
 
 PAGE = b"what only the far side can fetch"
@@ -25,11 +25,6 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture

@@ -130,11 +130,6 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_download, "CUT_PAUSE", 0.02)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("certificate"))
-
-
 @pytest.fixture
 async def site(certificate: Certificate) -> AsyncIterator[Site]:
     site = Site()
