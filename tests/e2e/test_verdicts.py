@@ -20,9 +20,8 @@ QUICK = (
 QUICK_PACE = 0.55  # no shorter: what is silent must be silent for longer than a frozen path may be
 
 
-# What is cut there is cut by limits of memory and by the session's scheduling, not by a verdict.
+# What is cut there is cut by a session's limits of memory and by its scheduling, not by a verdict.
 LIMITED = {
-    *(("video that pauses", column) for column in COLUMNS),
     ("an upload whose destination stalls", RELAY),
     ("a half-closed upload", RELAY),
     ("an uplink that the user's uploads fill", RELAY),
