@@ -301,6 +301,7 @@ class BondedTunnel(Tunnel):
         except CircumventError as error:
             failure = error.bare()
             self._roster.failed(leg.way, self._loop.time())
+            self._grow_at = 0.0  # it was no carrier: another way need not wait behind it
             if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
                 self._roster.lived(leg.way)  # nobody blocks it: it was started anew
         finally:
