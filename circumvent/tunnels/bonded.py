@@ -101,6 +101,7 @@ class BondedTunnel(Tunnel):
         self._came_up = asyncio.Event()
         self._legs: set[_Leg] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
+        self._reason: CircumventError | None = None  # why there is no first carrier yet
         self._redial_at = 0.0
         self._up_at = self._loop.time()
         self._reached = 0  # carriers at a time so far; more of them
@@ -308,7 +309,7 @@ class BondedTunnel(Tunnel):
             self._legs.discard(leg)
             self._stir.set()
         if failure is not None:
-            self._note(failure)
+            self._note(leg.way, failure)
 
     async def _carry(self, leg: _Leg) -> None:
         link = await self._connect(leg.way)
@@ -334,16 +335,19 @@ class BondedTunnel(Tunnel):
         if now < joined + STEADY_AFTER:
             self._roster.failed(leg.way, now)
 
-    def _note(self, failure: CircumventError) -> None:
+    def _note(self, way: Way, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried.
 
-        Or what the relay said: another way leads to the same answer.
+        Or what the relay said: another way leads to the same answer. That no other tunnel is up
+        explains nothing where something failed on its own.
         """
+        if self._reason is None or not way.is_indirect:
+            self._reason = failure
         now = self._loop.time()
         is_hopeless = not self._legs and self._roster.choose((), now) is None
         is_hopeless |= isinstance(failure, RefusedError)
         if is_hopeless and not self._first.done():
-            self._first.set_exception(failure)
+            self._first.set_exception(self._reason)
 
     # --- the session ----------------------------------------------------------------------------
 
