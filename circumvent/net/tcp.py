@@ -65,9 +65,10 @@ class TcpStream(SocketStream, PeekStream):
             raise reset_error("read", error) from error
 
     def expect(self, count: int) -> None:
-        if not self._short:  # the last buffer was full: more can be read at once
+        if self._short:
+            self._watch.drained()
+        elif count >= self._expected:  # the last buffer was full: more can be read at once
             return
-        self._watch.drained()
         # Said again even if it is the same: the kernel then looks whether its room ran out.
         if count > 1 or count != self._expected:
             with contextlib.suppress(OSError):  # a broken socket shows at the next read

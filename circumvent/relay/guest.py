@@ -120,8 +120,8 @@ class Guest:
         """Whether there is TLS now; the site has answered whoever wanted something else."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                words = await nginx.first_words(self._tcp, self._account)
-                if nginx.is_tls(words) and not nginx.is_for_another(words):
+                words, offered = await nginx.first_words(self._tcp, self._account)
+                if nginx.is_tls(words) and not nginx.is_for_another(offered):
                     self._stream = await accept_tls(self._tcp, context)
                     return True
                 name = await name_of(self._house.site, self._account)
@@ -129,7 +129,7 @@ class Guest:
                     self._stream = await accept_tls(self._tcp, context)
                     return True
                 if nginx.is_tls(words):
-                    await nginx.refuse_protocol(self._tcp, self._account, words)
+                    await nginx.refuse_protocol(self._tcp, self._account, words, context)
                     return False
         except TimeoutError as error:
             raise HandshakeError("a visitor took too long for TLS", stage="tls") from error

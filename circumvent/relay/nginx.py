@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
+from collections.abc import Sequence
 
 from circumvent.api.exchange import peek, receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
-from circumvent.memory import Account
+from circumvent.memory import LARGEST, Account
 from circumvent.net.pump import transfer
 from circumvent.net.tcp import TcpStream
-from circumvent.wire.client_hello import HANDSHAKE_RECORD, MAX_FLIGHT, offered_protocols
+from circumvent.wire.client_hello import HANDSHAKE_RECORD, MAX_FLIGHT, Offer
 
 PROTOCOLS = ("http/1.1", "http/1.0", "http/0.9")  # without "http2 on"
 CIPHERS = "HIGH:!aNULL:!MD5"  # below TLS 1.3
@@ -27,6 +29,7 @@ LINGER_SECONDS = 5.0  # after the answer, for what is still on its way
 _SSL2 = 0x80  # the highest bit of the first byte: a ClientHello in the format of SSL 2
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"  # an alert (RFC 7301 §3.2)
 _MOST_OF_A_HELLO = MAX_FLIGHT + 5
+_TLS = bytes((HANDSHAKE_RECORD,))
 _HTTP = b"HTTP/1."
 _HEAD_END = b"\r\n\r\n"
 _MOST_OF_A_HEAD = 32 * 1024
@@ -49,24 +52,24 @@ _PADDED_FOR = (b"Chrome/", b"MSIE ")
 _PADDING = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n" * 6
 
 
-async def first_words(stream: TcpStream, account: Account) -> bytes:
-    """What is there, a ClientHello as a whole; all of it stays in the kernel.
+async def first_words(stream: TcpStream, account: Account) -> tuple[bytes, Sequence[bytes]]:
+    """What is there, a ClientHello as a whole, and the protocols that it offers.
 
-    Raises StreamResetError.
+    All of it stays in the kernel. Raises StreamResetError.
     """
-    words = await peek(stream, account, _MOST_OF_A_HELLO)
-    seen = 0
-    while len(words) > seen and _is_begun(words):
-        seen = len(words)
-        stream.expect(seen + 1)
-        words = await peek(stream, account, _MOST_OF_A_HELLO)
+    limit, seen, offer = _MOST_OF_A_HELLO, 0, Offer()
+    words = await peek(stream, account, limit)
+    offered: Sequence[bytes] | None = None
+    while words[:1] == _TLS and len(words) > seen and (offered := offer.read(words)) is None:
+        if len(words) == _MOST_OF_A_HELLO == limit:
+            limit = LARGEST
+        else:
+            seen = len(words)
+            stream.expect(seen + 1)
+        words = await peek(stream, account, limit)
     if seen:
         stream.expect(1)
-    return words
-
-
-def _is_begun(words: bytes) -> bool:
-    return words[0] == HANDSHAKE_RECORD and offered_protocols(words) is None
+    return words, offered or ()
 
 
 def is_tls(words: bytes) -> bool:
@@ -74,16 +77,27 @@ def is_tls(words: bytes) -> bool:
     return not words or words[0] == HANDSHAKE_RECORD or words[0] >= _SSL2
 
 
-def is_for_another(words: bytes) -> bool:
+def is_for_another(offered: Sequence[bytes]) -> bool:
     """Whether it asks for protocols, and for none of nginx's."""
-    offered = offered_protocols(words)
-    return bool(offered) and not _KNOWN.intersection(offered or ())
+    return bool(offered) and not _KNOWN.intersection(offered)
 
 
-async def refuse_protocol(stream: TcpStream, account: Account, words: bytes) -> None:
+async def refuse_protocol(
+    stream: TcpStream, account: Account, words: bytes, context: ssl.SSLContext
+) -> None:
     """Break the handshake off; raises StreamResetError."""
     stream.discard(len(words))
-    await send(stream, account, _NO_PROTOCOL)
+    await send(stream, account, _refusal(words, context))
+
+
+def _refusal(words: bytes, context: ssl.SSLContext) -> bytes:
+    """An alert; protocols are looked at last, so what is wrong besides is told instead."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    incoming.write(words)
+    with contextlib.suppress(ssl.SSLError):
+        context.wrap_bio(incoming, outgoing, server_side=True).do_handshake()
+    said = outgoing.read()
+    return said if said[:1] == _NO_PROTOCOL[:1] else _NO_PROTOCOL
 
 
 async def answer_plain(

@@ -6,7 +6,6 @@ Where nothing can be kept, what is known is used from memory: a tunnel needs no 
 from __future__ import annotations
 
 import enum
-import errno
 import os
 import secrets
 import sqlite3
@@ -211,8 +210,15 @@ def _make_private(path: Path, warn: Warn) -> None:
     """Create the file before SQLite does: its journal takes over the mode."""
     if not make_private(path.parent):
         warn(f"others could write to {path.parent}, and maybe did: only you can from now on")
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, SECRET_MODE)
-    os.close(descriptor)
-    if not path.is_file():  # whoever reads a pipe waits for ever
-        raise OSError(errno.EINVAL, "it is no ordinary file")
-    path.chmod(SECRET_MODE)
+    # What others left there while they could may hang, lead elsewhere, or be read by them.
+    if path.is_symlink():
+        raise UnsafePlaceError("it is a link to somewhere else")
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, SECRET_MODE)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise UnsafePlaceError("it is no file of yours")
+        os.fchmod(descriptor, SECRET_MODE)
+    finally:
+        os.close(descriptor)

@@ -7,13 +7,14 @@ a dead path, and what is answered late waits in a queue.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 
 from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, Relay, State
 
 ASK_AFTER = 2.0  # seconds without a byte, after which a path is asked for a sign
-ASK_AGAIN = 30.0  # seconds after one that was given
+ASK_AGAIN = (30.0, 60.0)  # seconds after one that was given; drawn anew, for clocks are seen
 FROZEN_AFTER = 10.0  # seconds in which it is asked in vain; a telephone in a tunnel may need some
 UNANSWERED = 3  # questions in vain: one may get lost
 FRESH = 1.0  # seconds, and a round trip: a flow that gets signs is in progress
@@ -58,7 +59,7 @@ def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
         elif (vitals := relay.stream.vitals()) is not None:
             if vitals.silence < now - relay.asked_at:
                 _stop_asking(relay)
-                relay.ask_from = now + ASK_AGAIN
+                relay.ask_from = now + random.uniform(*ASK_AGAIN)  # noqa: S311 - no secret
             else:
                 yield relay, vitals
 

@@ -11,6 +11,8 @@ ALPN = 16  # RFC 7301 §3.1
 EARLY_DATA = 42
 _TLS_MAJOR = 3
 _RECORD_HEAD = 5
+_MESSAGE_HEAD = 4
+_HANDSHAKE = bytes((HANDSHAKE_RECORD, _TLS_MAJOR))
 
 
 class _MalformedError(Exception):
@@ -56,25 +58,44 @@ def is_complete_client_hello(data: bytes | memoryview) -> bool:
     return True
 
 
-def offered_protocols(data: bytes) -> tuple[bytes, ...] | None:
-    """What a ClientHello at the start of ``data`` offers by ALPN; None while more is to come.
+class Offer:
+    """What a ClientHello offers by ALPN, while it still comes; each record is read once."""
 
-    Nothing where it offers nothing, or is none, or does not fit one record.
-    """
-    if len(data) < _RECORD_HEAD:
-        return None
-    size = int.from_bytes(data[_RECORD_HEAD - 2 : _RECORD_HEAD])
-    if size <= MAX_FRAGMENT and len(data) < _RECORD_HEAD + size:
-        return None
-    try:
-        return _protocols(_Reader(memoryview(data)[_RECORD_HEAD : _RECORD_HEAD + size]))
-    except _MalformedError:
-        return ()
+    __slots__ = ("_at", "_message")
+
+    def __init__(self) -> None:
+        self._at = 0  # where the next record begins
+        self._message = b""
+
+    def read(self, data: bytes) -> tuple[bytes, ...] | None:
+        """``data`` is all that came so far. None while more is to come.
+
+        Nothing where it offers nothing, or is none.
+        """
+        try:
+            while not self._is_whole():
+                head = data[self._at : self._at + _RECORD_HEAD]
+                if len(head) < _RECORD_HEAD:
+                    return None
+                size = int.from_bytes(head[3:])
+                _demand(head[:2] == _HANDSHAKE and 0 < size <= MAX_FRAGMENT)
+                if len(data) < self._at + _RECORD_HEAD + size:
+                    return None
+                self._at += _RECORD_HEAD + size
+                self._message += data[self._at - size : self._at]
+            return _protocols(_Reader(memoryview(self._message)))
+        except _MalformedError:
+            return ()
+
+    def _is_whole(self) -> bool:
+        _demand(self._message[:1] in {b"", bytes((CLIENT_HELLO,))})
+        size = int.from_bytes(self._message[1:_MESSAGE_HEAD])
+        return len(self._message) >= _MESSAGE_HEAD + size
 
 
 def _protocols(reader: _Reader) -> tuple[bytes, ...]:
     _demand(reader.number(1) == CLIENT_HELLO)
-    body = _Reader(reader.vector(3, 0, MAX_FLIGHT))
+    body = _Reader(reader.vector(3, 0, 0xFFFFFF))
     body.take(2 + 32)  # version, random
     for size in (1, 2, 1):  # session id, cipher suites, compression methods
         body.vector(size, 0, 0xFFFE)

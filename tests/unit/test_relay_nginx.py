@@ -14,6 +14,7 @@ from tests.unit.relay_house import LOOPBACK, House, Site, house
 ANSWER = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
 PLAIN = b"400 The plain HTTP request was sent to HTTPS port"
 ALERT = b"\x15\x03\x03\x00\x02\x02\x78"
+SERVER_HELLO = b"\x16\x03\x03"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 Talk = Callable[[Site, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
@@ -98,3 +99,47 @@ async def test_elsewhere_it_is_as_openssl_has_it(talk: Callable[[Talk], None]) -
     async with house() as relay:
         assert await said_to(relay, GET) == b""
         assert (await said_to(relay, hello("h2"))).startswith(b"\x16\x03\x03")
+
+
+def in_records(hello: bytes, size: int, padding: int = 0) -> bytes:
+    """The same ClientHello in records of so many bytes, and made longer."""
+    message = hello[9:]
+    if padding:
+        at = 34 + 1 + message[34]  # behind the session's number
+        at += 2 + int.from_bytes(message[at : at + 2])
+        at += 1 + message[at]
+        extensions = message[at + 2 :] + b"\xfa\xfa" + padding.to_bytes(2) + bytes(padding)
+        message = message[:at] + len(extensions).to_bytes(2) + extensions
+    message = b"\x01" + len(message).to_bytes(3) + message
+    pieces = [message[start : start + size] for start in range(0, len(message), size)]
+    return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2) + piece for piece in pieces)
+
+
+@pytest.mark.parametrize(("size", "padding"), [(1, 0), (100, 0), (16_000, 20_000)])
+async def test_however_a_hello_is_cut_its_protocols_are_seen(
+    talk: Callable[[Talk], None], size: int, padding: int
+) -> None:
+    talk(site_of(b"nginx"))
+    async with house() as relay:
+        assert await said_to(relay, in_records(hello("h2"), size, padding)) == ALERT
+        fitting = await said_to(relay, in_records(hello("http/1.1"), size, padding))
+        assert fitting.startswith(SERVER_HELLO)
+
+
+async def test_a_long_hello_that_comes_in_pieces_is_answered(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx"))
+    data = in_records(hello("http/1.1"), 16_000, 20_000)
+    async with house() as relay:
+        reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
+        for start in range(0, len(data), 4000):
+            writer.write(data[start : start + 4000])
+            await asyncio.sleep(0.005)
+        assert await asyncio.wait_for(reader.readexactly(len(SERVER_HELLO)), 5) == SERVER_HELLO
+        writer.transport.abort()
+
+
+async def test_what_else_is_wrong_with_a_hello_is_told_first(talk: Callable[[Talk], None]) -> None:
+    talk(site_of(b"nginx"))
+    of_no_version = hello("h2").replace(b"\x03\x03", b"\x02\x00", 1)
+    async with house() as relay:
+        assert (await said_to(relay, of_no_version))[-1:] == b"\x46"  # protocol_version

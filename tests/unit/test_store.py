@@ -166,6 +166,28 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_file_that_leads_elsewhere_is_not_followed(path: Path) -> None:
+    """As others may have left it in a directory that they could write to."""
+    path.parent.mkdir(mode=0o700)
+    precious = path.with_name("precious")
+    precious.touch(0o644)
+    path.symlink_to(precious)
+    told: list[str] = []
+    opened(path, told.append).add_servers([BEN])
+    assert precious.read_bytes() == b""
+    assert precious.stat().st_mode & 0o777 == 0o644
+    assert "a link to somewhere else" in told[-1]
+    with pytest.raises(ConfigError, match="a link to somewhere else"):
+        opened(path, need=Need.WRITING)
+
+
+def test_a_file_that_never_answers_is_not_waited_for(path: Path) -> None:
+    path.parent.mkdir(mode=0o700)
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="no file of yours"):
+        opened(path, need=Need.READING)
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o770])
 def test_a_directory_that_others_could_write_to_is_closed_to_them(path: Path, mode: int) -> None:
     path.parent.mkdir()
@@ -286,7 +308,7 @@ def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(path: Path) -> None:
     os.mkfifo(path)
     told: list[str] = []
     opened(path, told.append)
-    assert "it is no ordinary file" in told[0]
+    assert "no file of yours" in told[0]
 
 
 def test_without_a_home_directory_none_is_invented(
