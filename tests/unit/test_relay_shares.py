@@ -105,7 +105,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)
 
@@ -120,7 +120,7 @@ async def test_what_is_about_to_be_open_counts(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         streams = here.open(2 * LIMIT)
         await until(lambda: here.outlet.pending == LIMIT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert all([await refused(stream) for stream in streams[LIMIT:]])
         assert (here.outlet.asked, here.counted) == (LIMIT, LIMIT)
         for stream in streams:
