@@ -35,7 +35,7 @@ def download(world: World, far: Stream, near: Stream, size: int, limit: float = 
     until = world.now + limit
     while len(got) < size and world.now < until:
         sent += world.relay.engine.write(far, memoryview(DATA)[sent : min(size, sent + 65536)])
-        world.run(0.001)
+        world.run(0.005)
         got += read_some(world.client, near, 1 << 20, world.now)
     return got
 
