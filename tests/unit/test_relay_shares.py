@@ -61,7 +61,8 @@ class World:
 
     def open(self, count: int) -> list[SessionStream]:
         streams = [self.client.open(OPENING) for _ in range(count)]
-        streams[-1].write(memoryview(b""), 0, 0)
+        for stream in streams:
+            stream.write(memoryview(b""), 0, 0)  # let the opening go
         return streams
 
     @property

@@ -22,6 +22,7 @@ IDLE_STREAM = 400  # bytes
 def opened(world: World, opening: bytes = b"somewhere") -> tuple[Stream, Stream]:
     """A stream of the client's, and the same at the relay."""
     near = world.client.engine.open(opening)
+    world.client.engine.announce(near)
     world.run(0.5)
     ((far, heard),) = world.relay.engine.accepted
     world.relay.engine.accepted.clear()
