@@ -99,11 +99,18 @@ class Engine:
     # --- streams --------------------------------------------------------------------------------
 
     def open(self, opening: bytes) -> Stream:
-        """A new stream; ``opening`` tells the peer what for. Nothing is waited for."""
+        """A new stream; ``opening`` tells the peer what for, with the first words or ``announce``.
+
+        Nothing is waited for.
+        """
         window = self._state.credit.first_window(len(self._state.streams))
         stream = self._state.streams.open(window)
         self._outbound.open(stream, opening)
         return stream
+
+    def announce(self, stream: Stream) -> None:
+        """Tell the peer of ``stream`` before there is anything to say on it."""
+        self._outbound.announce(stream)
 
     def room(self, stream: Stream) -> int:
         """Bytes that ``write`` would take now."""

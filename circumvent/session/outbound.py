@@ -41,6 +41,7 @@ class Outbound:
         "_control",
         "_finished",
         "_frames",
+        "_unsaid",
         "_wake",
         "blocks",
         "credit",
@@ -59,6 +60,7 @@ class Outbound:
         self.makes_runs = False  # a path is so fast that the work for each frame matters
         self._frames = 0  # with data and not settled
         self._control: deque[Frame] = deque()
+        self._unsaid: dict[Stream, Frame] = {}  # openings that wait for their first words
         self._blocked: OrderedDict[Stream, None] = OrderedDict()
 
     # --- what users write -----------------------------------------------------------------------
@@ -82,6 +84,7 @@ class Outbound:
 
     def write(self, stream: Stream, data: memoryview) -> int:
         """Queue as much of ``data`` as there is room for."""
+        self.announce(stream)
         count = min(len(data), self.room(stream))
         sent = self._append_to_last(stream, data[:count])
         stream.sent += sent
@@ -152,19 +155,29 @@ class Outbound:
 
     def stop(self, stream: Stream, reason: ResetReason) -> None:
         """Ask the peer to send no more on this stream."""
+        self.announce(stream)
         self._control.append(Frame(None, pack(Kind.STOP, stream.number, 0, bytes((reason,))), None))
 
     def open(self, stream: Stream, opening: bytes) -> None:
-        """Tell the peer of a new stream."""
+        """Tell the peer of a new stream, once something is said on it or ``announce`` is called.
+
+        Whatever else goes out meanwhile: the length of an opening tells that of its name.
+        """
         frame = Frame(stream, pack(Kind.OPEN, stream.number, stream.granted, opening), None)
         stream.unacked += 1
-        self._control.append(frame)
+        self._unsaid[stream] = frame
+
+    def announce(self, stream: Stream) -> None:
+        """Let the opening go, if it is still here."""
+        if self._unsaid and (frame := self._unsaid.pop(stream, None)) is not None:
+            self._control.append(frame)
 
     def grant(self, number: int, limit: int) -> None:
         """Tell how far the peer may send on a stream, or in the whole session."""
         self._control.append(Frame(None, pack(Kind.WINDOW, number, limit), None))
 
     def _signal(self, stream: Stream, kind: Kind, payload: bytes = b"") -> None:
+        self.announce(stream)
         stream.unacked += 1
         self._control.append(Frame(stream, pack(kind, stream.number, stream.sent, payload), None))
 

@@ -108,7 +108,11 @@ class SessionStream(ByteStream):
     def write(self, block: memoryview, start: int, end: int) -> int:
         if self._stream.sending is Sending.CUT:
             raise self._error("write")
-        count = self._session.engine.write(self._stream, block[start:end]) if start < end else 0
+        engine, count = self._session.engine, 0
+        if start < end:
+            count = engine.write(self._stream, block[start:end])
+        else:
+            engine.announce(self._stream)
         self._session.attend_links()
         return count
 

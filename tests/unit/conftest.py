@@ -31,6 +31,11 @@ def _nobody_is_trusted() -> Iterator[None]:
         yield
 
 
+def pytest_collection() -> None:
+    """What is imported and collected stays: the collector need not walk over it at all."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What was imported stays: the collector need not walk over it again and again."""
     gc.freeze()
+    gc.enable()

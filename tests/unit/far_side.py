@@ -19,6 +19,7 @@ from circumvent.api.streams import ByteStream, HeaderStream
 from circumvent.errors import CircumventError
 from circumvent.events import Event
 from circumvent.memory import Account, Memory
+from circumvent.net import sockets
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient
@@ -40,9 +41,11 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
 BUDGET = 8 << 20
 DIAL, STREAM = 16 << 10, 8 << 10  # bytes that the transport of these tests declares
 QUICK: dict[tuple[ModuleType, str], object] = {  # seconds, an order of magnitude below real ones
+    (sockets, "TAKEN_SECONDS"): 0.2,
     (live, "FIRST_PATIENCE"): 0.12,
     (health, "TICK"): 0.02,
-    (health, "PROBE_SECONDS"): 0.2,
+    (health, "PROBE_SECONDS"): 0.3,
+    (health, "LATE"): 0.1,
     (health, "DOUBT_AGAIN_AFTER"): 0.1,
     (health, "LOOK_FOR_FREEZES"): 0.02,
     (health, "PROBE_AGAIN"): 0.1,
@@ -363,8 +366,8 @@ def break_off(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait for ``condition``."""
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for ``condition``; ``seconds`` is far more than anything takes."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)

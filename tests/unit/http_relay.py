@@ -17,6 +17,7 @@ from circumvent.api import Account, ByteStream, CircumventError
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.greeting import hear, say
+from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tls import TlsClient, accept_tls
 from circumvent.relay.guest import Arrival
@@ -66,7 +67,7 @@ class HttpRelay:
             task.add_done_callback(self._tasks.discard)
 
     async def _visit(self, sock: socket.socket, *, tls: bool) -> None:
-        sock.setblocking(False)
+        prepare(sock, SocketBuffers())
         stream: ByteStream = TcpStream(sock)
         try:
             if tls:

@@ -28,7 +28,7 @@ from tests.unit.door import (
 from tests.unit.test_front_door_limits import no_descriptors_left
 
 LOOK = 0.02  # seconds
-SOON = 5.0  # seconds, far more than anything here takes
+SOON = 20.0  # seconds, far more than anything here takes
 TUNNELS = ("SOCKS5", "SOCKS4a", "CONNECT")
 PLAIN = ("waiting", "with a body", "mid-answer", "upgraded")
 

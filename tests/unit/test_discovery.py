@@ -104,7 +104,7 @@ class Scene:
 
 
 async def eventually(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not is_so():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
@@ -410,6 +410,7 @@ async def test_those_that_hang_keep_nobody_from_his_turn(
 ) -> None:
     monkeypatch.setattr(race, "NEXT_AFTER", 0.01)
     monkeypatch.setattr(race, "SLOW_AFTER", 0.1)
+    monkeypatch.setattr(race, "FETCH_SECONDS", 60.0)
     hanging = [Told(f"silent{number}", [None]) for number in range(2 * race.AT_ONCE)]
     scene = begin(*hanging, Told("good", [signed(fresh())], tier=2))
     await scene.until(Discovered)

@@ -46,7 +46,7 @@ class Silent:
 
     async def begins(self, count: int) -> None:
         """Wait until so many have begun, and a little longer for one too many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while self.begun < count:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
@@ -104,7 +104,10 @@ async def test_whoever_comes_first_is_served_first() -> None:
     assert order == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
-async def test_who_never_answers_keeps_no_turn_from_who_does() -> None:
+async def test_who_never_answers_keeps_no_turn_from_who_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 60.0)
     queues = HandshakeQueues()
     async with queues.turn("192.0.2.1"):
         pass
@@ -115,7 +118,7 @@ async def test_who_never_answers_keeps_no_turn_from_who_does() -> None:
 
     hanging = [asyncio.ensure_future(hang(f"192.0.2.{place}")) for place in range(10, 20)]
     await asyncio.sleep(0)
-    async with asyncio.timeout(0.5), queues.turn("192.0.2.1"):
+    async with asyncio.timeout(20), queues.turn("192.0.2.1"):
         pass
     for task in hanging:
         task.cancel()
@@ -134,7 +137,7 @@ async def test_who_hangs_lets_the_next_begin(monkeypatch: pytest.MonkeyPatch) ->
             await asyncio.Event().wait()
 
     hanging = [asyncio.ensure_future(hang()) for _ in range(3 * HANDSHAKES_AT_ONCE)]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while begun < len(hanging):  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     for task in hanging:
@@ -153,10 +156,10 @@ async def test_waiting_for_a_turn_is_not_held_against_the_server() -> None:
     holding = [asyncio.ensure_future(hold()) for _ in range(HANDSHAKES_AT_ONCE)]
     await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
-    loop.call_later(0.1, go_on.set)
-    async with Patience(0.05) as patience, queues.turn("192.0.2.1"):
+    loop.call_later(0.4, go_on.set)
+    async with Patience(0.3) as patience, queues.turn("192.0.2.1"):
         assert go_on.is_set()
-        assert patience.waited(loop.time()) < 0.05
+        assert patience.waited(loop.time()) < 0.3
     with pytest.raises(TimeoutError):
         async with Patience(0.01), queues.turn("192.0.2.1"):
             await asyncio.Event().wait()

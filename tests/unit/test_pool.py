@@ -83,14 +83,15 @@ class Unreachable(FarTransport):
 
 
 class TestRace:
-    async def test_a_slow_candidate_does_not_hold_up_the_next(self, tmp_path: Path) -> None:
+    async def test_a_slow_candidate_does_not_hold_up_the_next(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("circumvent.tunnels.race.RACE_SECONDS", 60.0)
         async with nodes(2) as (slow, good):
             slow.freeze()
-            started = time.monotonic()
             async with house([candidate(slow), candidate(good)], tmp_path, wanted=1) as home:
                 (tunnel,) = await home.up(1)
                 assert tunnel is home.through(good)
-                assert time.monotonic() - started < 1
 
     async def test_a_failure_starts_the_next_at_once(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -270,14 +271,15 @@ class TestPool:
         assert {tunnel.candidate.transport.name for tunnel in tunnels} == {"one", "two", "far"}
         assert len({tunnel.candidate.entry.host for tunnel in tunnels}) == 3
 
-    async def test_a_dead_one_is_replaced_at_once(self, tmp_path: Path) -> None:
+    async def test_a_dead_one_is_replaced_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (60.0,))
         async with nodes(4) as made, house(all_of(made), tmp_path, wanted=3) as home:
             dead = (await home.up(3))[0]
-            started = time.monotonic()
             home.manager.lose(dead, "for the test")
             await home.up(3)
             assert dead not in home.manager.tunnels
-            assert time.monotonic() - started < 0.5
             assert sum(isinstance(event, TunnelLost) for event in home.events) == 1
 
     async def test_a_hopeless_candidate_does_not_keep_others_out(self, tmp_path: Path) -> None:
@@ -311,15 +313,16 @@ class TestPool:
             await home.up(1)
             assert time.monotonic() - started >= 0.15
 
-    async def test_who_lived_for_a_while_is_forgiven(self, tmp_path: Path) -> None:
+    async def test_who_lived_for_a_while_is_forgiven(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (0.06, 60.0))
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
             for _ in range(4):
                 (tunnel,) = await home.up(1)
                 await asyncio.sleep(0.1)
                 home.manager.lose(tunnel, "for the test")
-            started = time.monotonic()
             await home.up(1)
-            assert time.monotonic() - started < 0.2
 
     async def test_nobody_rests_for_long_once_no_tunnel_is_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -61,7 +61,8 @@ class World:
 
     def open(self, count: int) -> list[SessionStream]:
         streams = [self.client.open(OPENING) for _ in range(count)]
-        streams[-1].write(memoryview(b""), 0, 0)
+        for stream in streams:
+            stream.write(memoryview(b""), 0, 0)  # let the opening go
         return streams
 
     @property
@@ -105,7 +106,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)
 
@@ -120,7 +121,7 @@ async def test_what_is_about_to_be_open_counts(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         streams = here.open(2 * LIMIT)
         await until(lambda: here.outlet.pending == LIMIT)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert all([await refused(stream) for stream in streams[LIMIT:]])
         assert (here.outlet.asked, here.counted) == (LIMIT, LIMIT)
         for stream in streams:

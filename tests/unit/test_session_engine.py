@@ -22,6 +22,7 @@ IDLE_STREAM = 400  # bytes
 def opened(world: World, opening: bytes = b"somewhere") -> tuple[Stream, Stream]:
     """A stream of the client's, and the same at the relay."""
     near = world.client.engine.open(opening)
+    world.client.engine.announce(near)
     world.run(0.5)
     ((far, heard),) = world.relay.engine.accepted
     world.relay.engine.accepted.clear()
@@ -35,7 +36,7 @@ def download(world: World, far: Stream, near: Stream, size: int, limit: float = 
     until = world.now + limit
     while len(got) < size and world.now < until:
         sent += world.relay.engine.write(far, memoryview(DATA)[sent : min(size, sent + 65536)])
-        world.run(0.001)
+        world.run(0.005)
         got += read_some(world.client, near, 1 << 20, world.now)
     return got
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -53,10 +52,8 @@ async def test_a_question_and_two_answers(near: Datagrams, server: socket.socket
 
 
 async def test_silence_ends_in_time(near: Datagrams) -> None:
-    started = time.monotonic()
     with pytest.raises(TimeoutError):
         await near.receive(0.02)
-    assert time.monotonic() - started < 1
 
 
 async def test_others_are_not_heard(near: Datagrams, server: socket.socket) -> None:

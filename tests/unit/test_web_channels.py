@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import random
 import ssl
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -225,9 +224,7 @@ async def test_what_comes_instead_is_told_apart(
 async def test_an_endless_answer_is_cut_off_at_the_size_of_a_bundle(
     site: Site, client: Client
 ) -> None:
-    started = time.monotonic()
     assert await client.verdict(HttpsChannel(), at(site, "flood")) is Verdict.TOO_LARGE
-    assert time.monotonic() - started < 5
     assert client.account.high_water < 4 * MAX_BUNDLE
 
 
@@ -235,9 +232,7 @@ async def test_a_dripping_answer_is_given_up(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_download, "DOWNLOAD_SECONDS", 0.3)
-    started = time.monotonic()
     assert await client.verdict(HttpsChannel(), at(site, "drip")) is Verdict.TOO_SLOW
-    assert time.monotonic() - started < 1
 
 
 async def test_what_stalls_is_asked_for_once_more_in_a_piece(
