@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from circumvent.api.threads import in_thread
 from circumvent.errors import DialError
+from circumvent.net.patience import own_wait
 
 _SERVERS = 256  # of which it is remembered whether they are addresses, and what they resolve to
 _KEPT_SECONDS = 300.0  # a server that moves is found again, and no stream waits for a look-up
@@ -59,7 +60,8 @@ class Resolver:
 
     async def _ask_in_time(self, name: str) -> Addresses:
         question = self._question(name)
-        await asyncio.wait((question,), timeout=_PATIENCE)
+        with own_wait():  # the server knows nothing of it
+            await asyncio.wait((question,), timeout=_PATIENCE)
         if not question.done():
             message = "the server's name does not resolve: no name server answered in time"
             raise DialError(message, stage="resolve")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -255,8 +256,10 @@ class TunnelManager:
         if isinstance(error, RestingError):
             self.rests.hold(candidate.id, now, now + error.seconds)
             return
-        self.rests.failed(candidate.id, now)
-        if error is None or not error.is_own_trouble:
+        is_own_trouble = error is not None and error.is_own_trouble
+        may_pass = error is not None and is_own_trouble and error.errno != socket.EAI_NONAME
+        self.rests.failed(candidate.id, now, is_own_trouble=may_pass)
+        if not is_own_trouble:
             self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
 
     def _pause(self) -> float | None:

@@ -16,6 +16,7 @@ from circumvent.errors import DialError
 # After so many failures in a row: five tries in the first minute, a sixth if somebody waits, and
 # never two within 0.4 s. Who is back is found within a minute.
 RESTS = (0.4, 0.4, 0.45, 8.0, 54.0)
+UNTRIED = 3  # of them, at most, for who could not even be tried: nobody was greeted
 JITTER = (1.0, 1.1)  # drawn anew each time: no clockwork, and servers do not come back together
 EARLY_AFTER = 5.0  # since the last try, if somebody waits
 EARLY_EVERY = 300.0
@@ -63,18 +64,24 @@ class Rests:
         rest = self._rests.get(key)
         return rest.since if rest else 0.0
 
-    def failed(self, key: Hashable, now: float) -> None:
-        """A try that may come to nothing; ``worked`` takes it back."""
+    def failed(self, key: Hashable, now: float, *, is_own_trouble: bool = False) -> None:
+        """A try that may come to nothing; ``worked`` takes it back.
+
+        With ``is_own_trouble`` we did not get as far as to greet anybody.
+        """
         last = self._rests.get(key)
         if last is None or now > last.end + FORGOTTEN_AFTER:
             last = _Rest(0, now, now, now)
         if now < last.end:
             self._early[key] = now
-        which = min(last.failures, len(RESTS) - 1)
+        longest = len(RESTS) - 1
+        which = min(last.failures, min(UNTRIED, longest) if is_own_trouble else longest)
         end = now + RESTS[which] * random.uniform(*JITTER)  # noqa: S311 - no secret
-        is_longest = which == len(RESTS) - 1
         opens = max(now + EARLY_AFTER, self._early.get(key, -EARLY_EVERY) + EARLY_EVERY)
-        self._rests[key] = _Rest(last.failures + 1, now, opens if is_longest else end, end)
+        counts = not is_own_trouble or last.failures < UNTRIED
+        self._rests[key] = _Rest(
+            last.failures + counts, now, opens if which == longest else end, end
+        )
 
     def hold(self, key: Hashable, now: float, until: float, *, is_useless: bool = False) -> None:
         """It was not tried, and need not be before ``until``, unless somebody waits.

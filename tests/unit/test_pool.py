@@ -1,6 +1,7 @@
 """The pool: who races, who wins, who is kept, and who comes back."""
 
 import asyncio
+import socket
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,21 @@ class Broken(FarTransport):
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         raise ValueError(f"{entry.link} {entry.host} {dialer} {account}")
+
+
+class Nameless(FarTransport):
+    """A server whose name is not found three times."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("nameless")
+        self.code = code
+        self.left = 3
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        self.left -= 1
+        if self.left < 0:
+            return await super().connect(entry, dialer, account)
+        raise DialError("no such name", stage="resolve", errno=self.code)
 
 
 class Counting(FarTransport):
@@ -371,6 +387,25 @@ class TestPool:
                 await one.start()
                 home.manager.offer(servers)
                 await home.up(2)
+
+    @pytest.mark.parametrize(
+        ("code", "is_soon"), [(socket.EAI_AGAIN, True), (socket.EAI_NONAME, False)]
+    )
+    async def test_names_that_do_not_resolve_for_a_while_are_asked_for_soon(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, is_soon: bool
+    ) -> None:
+        monkeypatch.setattr(rests, "RESTS", (0.01, 60.0))
+        monkeypatch.setattr(rests, "UNTRIED", 0)
+        async with (
+            nodes(1) as (node,),
+            house([candidate(node, Nameless(code))], tmp_path) as home,
+        ):
+            await until(lambda: len(home.store.attempts(9)) >= 2)
+            if is_soon:
+                await home.up(1)
+            else:
+                (candidate_id,) = {attempt.server for attempt in home.store.attempts(9)}
+                assert home.manager.rests.ready_at(candidate_id) > time.monotonic() + 30
 
     async def test_a_fresh_network_ends_every_rest(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

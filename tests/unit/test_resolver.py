@@ -13,6 +13,7 @@ import pytest
 
 from circumvent.errors import DialError
 from circumvent.net import resolver
+from circumvent.net.patience import Patience
 from circumvent.net.resolver import Resolver
 
 SOON = 5.0  # seconds that nothing here takes
@@ -50,6 +51,16 @@ async def test_what_is_no_name_does_not_resolve(name: str) -> None:
     with pytest.raises(DialError, match="does not resolve") as caught:
         await Resolver().resolve(name)
     assert caught.value.stage == "resolve"
+
+
+async def test_a_look_up_takes_nothing_of_the_servers_time(
+    service: NameService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "_PATIENCE", 0.05)
+    with pytest.raises(DialError, match="no name server answered in time"):
+        async with Patience(0.01):
+            await Resolver(service).resolve("hangs.example")
+    service.answers.set()
 
 
 async def test_a_name_that_hangs_has_a_deadline_and_its_late_answer_is_kept(

@@ -36,6 +36,19 @@ def test_six_tries_in_the_first_minute_then_one(asking: bool) -> None:  # noqa: 
     assert min(then - at for at, then in pairwise(made)) >= 0.4
 
 
+def test_who_could_not_be_tried_is_tried_soon_again_and_counts_as_before() -> None:
+    rests = Rests()
+    now = 100.0
+    for _ in range(20):
+        rests.failed("it", now, is_own_trouble=True)
+        assert rests.ready_at("it") < now + 9
+        now = rests.ready_at("it")
+    rests.failed("it", now)
+    assert rests.ready_at("it") < now + 9
+    rests.failed("it", now)
+    assert rests.ready_at("it") > now + 50
+
+
 def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
     rests = Rests()
     last = 100.0 + tries(10 * MINUTE, rests=rests)[-1]
