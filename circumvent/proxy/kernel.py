@@ -10,15 +10,11 @@ import struct
 import sys
 from typing import Any
 
+from circumvent.net.tcp_info import CLOSE, CLOSE_WAIT, tcp_info
+
 _DEFER_SECONDS = 1  # the kernel's smallest
 _DESCRIPTORS = 2  # of a client: its own socket, and that to a server
 _SPARE_DESCRIPTORS = 48  # for probes, races, the state file: running out of them harms everybody
-
-# linux/tcp.h, struct tcp_info: 8 bytes, then 32-bit words, times in milliseconds.
-_TCP_INFO_SIZE = 104
-_LAST_SENT = struct.Struct("=44xI4xI")  # tcpi_last_data_sent, tcpi_last_data_recv
-_MILLISECONDS = 1000
-_CLOSED, _CLOSE_WAIT = 7, 8  # its first byte, tcpi_state
 
 # linux/sock_diag.h, linux/inet_diag.h: a question about one socket, and its answer.
 _SOCK_DIAG = 4  # NETLINK_SOCK_DIAG
@@ -71,11 +67,8 @@ def idle_seconds(sock: socket.socket) -> float:
 
     Asking the kernel now and then is what makes the idle limit free for the data path.
     """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-            return float(min(_LAST_SENT.unpack_from(info))) / _MILLISECONDS
-    return 0.0
+    info = tcp_info(sock)
+    return min(info.since_sent, info.since_received) if info is not None else 0.0
 
 
 def unread_bytes(sock: socket.socket) -> int:
@@ -96,21 +89,21 @@ def look_at_peer(sock: socket.socket) -> Peer:
     On the wire, one that closed its socket and one that only will say nothing more look the same.
     But clients are on this machine: there, a socket that was closed belongs to nobody.
     """
-    if sys.platform == "linux":
+    info = tcp_info(sock)
+    if info is not None:
         with contextlib.suppress(OSError):
-            return _look_at_peer(sock)
+            return _look_at_peer(sock, info.state)
     return Peer.HERE
 
 
-def _look_at_peer(sock: socket.socket) -> Peer:
-    state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    if state == _CLOSED:  # after a reset, or when both have said all
+def _look_at_peer(sock: socket.socket, state: int) -> Peer:
+    if state == CLOSE:  # after a reset, or when both have said all
         return Peer.BROKE if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) else Peer.LEFT
     ours, theirs = sock.getsockname(), sock.getpeername()
     owner = _owner(theirs, ours)
     if owner is not None:
         return Peer.HERE if owner else Peer.LEFT
-    if state != _CLOSE_WAIT:
+    if state != CLOSE_WAIT:
         return Peer.HERE
     # Not found: gone, if it would be here and the kernel knows how to find ours.
     is_local = _address(theirs) == _address(ours) or _address(theirs).is_loopback
