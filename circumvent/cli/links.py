@@ -158,7 +158,8 @@ def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) ->
 
 def _leads_inside(entry: ServerEntry) -> tuple[str, ...]:
     """A user may mean that, and somebody who sent the link may hope not to be noticed."""
-    if is_address(entry.host) and not is_public(entry.host):
+    host = entry.host
+    if host == "localhost" or (is_address(host) and not is_public(host)):
         return ("its address is that of this machine or of a private network",)
     return ()
 

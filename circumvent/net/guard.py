@@ -14,6 +14,7 @@ from circumvent.net.addresses import is_ours, is_public, plain
 
 SYSTEM_FILE = Path("/etc/resolv.conf")
 DNS_PORT = 53
+LOCALHOST = frozenset(("127.0.0.1", "::1"))
 
 # Whether ``host``, as it was named, may be reached at one of its addresses and a port.
 Guard = Callable[[str, str, int], bool]
@@ -25,8 +26,12 @@ def anything(host: str, address: str, port: int) -> bool:  # noqa: ARG001 - one 
 
 
 def as_typed(host: str, address: str, port: int) -> bool:
-    """The user named it: an address is what was meant, but a name is nobody's address."""
-    return host == address or as_learnt("", host, address, port)
+    """The user named it: an address is what was meant, but a name is nobody's address.
+
+    But for localhost, which nobody else can own (RFC 6761 §6.3).
+    """
+    is_meant = host == address or (host == "localhost" and address in LOCALHOST)
+    return is_meant or as_learnt("", host, address, port)
 
 
 def as_learnt(typed: str, host: str, address: str, port: int) -> bool:  # noqa: ARG001 - as above

@@ -52,6 +52,13 @@ def test_a_list_leads_to_no_address_of_ours(address: str) -> None:
     assert anything(NAME, address, 443)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_localhost_is_an_address_to_who_typed_it_and_to_nobody_else(address: str) -> None:
+    assert as_typed("localhost", address, 443)
+    assert not as_typed("localhost", "192.168.1.1", 443)
+    assert not learnt()("localhost", address, 443)
+
+
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
 def test_what_is_anybodys_may_be_reached(address: str) -> None:
     assert learnt()(address, address, 443)
