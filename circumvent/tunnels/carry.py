@@ -18,11 +18,11 @@ from circumvent.tunnels.live import Relay
 from circumvent.wire.client_hello import is_complete_client_hello
 
 # A tunnel's header that goes out alone has a length of its own, which tells that of the visited
-# name. So a silent client is waited for, unless servers at that port are the first to speak.
-SERVERS_SPEAK_FIRST = frozenset((21, 22, 23, 25, 110, 119, 143, 587, 2222, 2525, 3306, 5900))
+# name. So where clients are the first to speak, as in HTTP and TLS, a silent one is waited for.
+CLIENTS_SPEAK_FIRST = frozenset((80, 443, 465, 853, 990, 993, 995, 5223, 8000, 8080, 8443, 8888))
 CLIENT_SPEAKS_WITHIN = {
-    True: (0.03, 0.06),  # seconds; SSH's clients do not wait for the server
-    False: (1.0, 2.0),  # longer than a busy machine or a slow Wi-Fi takes from "connected" to hello
+    True: (1.0, 2.0),  # longer than a busy machine or a slow Wi-Fi takes from "connected" to hello
+    False: (0.03, 0.06),  # seconds; local clients that speak at all have spoken by then
 }
 FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 KiB
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
@@ -67,7 +67,7 @@ async def _first_flight(relay: Relay, client: PeekStream, port: int) -> None:
 
     Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
     """
-    least, most = CLIENT_SPEAKS_WITHIN[port in SERVERS_SPEAK_FIRST]
+    least, most = CLIENT_SPEAKS_WITHIN[port in CLIENTS_SPEAK_FIRST]
     until = asyncio.get_running_loop().time() + random.uniform(least, most)  # noqa: S311
     account, stream = relay.live.account, relay.stream
     start = stream.headroom

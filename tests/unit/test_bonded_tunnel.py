@@ -93,6 +93,22 @@ async def test_they_do_not_come_all_at_once(monkeypatch: pytest.MonkeyPatch) -> 
         assert len(relay.accepted) == 1
 
 
+class Hopeless(ClearCarrier):
+    """A way that nobody can go."""
+
+    async def connect(self, *_: object) -> CarrierLink:
+        raise DialError("no other tunnel is up", stage="dispatch")
+
+
+async def test_one_that_cannot_be_dialed_keeps_no_other_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bonded, "GROW_AFTER", (0.45, 0.45))  # a dozen of these are too many
+    hopeless = [Hopeless(f"hopeless {number}") for number in range(3)]
+    async with running_relay() as relay, tunnel_to(relay, ClearCarrier(), *hopeless) as tunnel:
+        await until(lambda: up(tunnel) >= 2)
+
+
 async def test_a_broken_carrier_is_replaced_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running_relay() as relay, tunnel_to(relay) as tunnel:
         await until(lambda: up(tunnel) == CARRIERS)

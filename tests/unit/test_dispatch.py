@@ -358,7 +358,7 @@ class TestBytes:
     async def test_the_server_may_speak_first(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(carry.CLIENT_SPEAKS_WITHIN, False, (60.0, 60.0))
+        monkeypatch.setitem(carry.CLIENT_SPEAKS_WITHIN, True, (60.0, 60.0))
         async with nodes(1, {SITE: greet}) as made, house(all_of(made), tmp_path) as home:
             await home.up(1)
             browser = await home.visit(SITE, 25)
@@ -366,13 +366,13 @@ class TestBytes:
             await browser.say(HELLO)
             assert await browser.hear(len(HELLO)) == HELLO
 
-    async def test_it_may_do_so_at_any_port_if_the_client_stays_silent(
+    async def test_it_may_do_so_where_clients_are_first_if_this_one_stays_silent(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(carry.CLIENT_SPEAKS_WITHIN, False, (0.05, 0.1))
+        monkeypatch.setitem(carry.CLIENT_SPEAKS_WITHIN, True, (0.05, 0.1))
         async with nodes(1, {SITE: greet}) as made, house(all_of(made), tmp_path) as home:
             await home.up(1)
-            browser = await home.visit(SITE, 4711)
+            browser = await home.visit(SITE, 443)
             assert await browser.hear(13) == b"220 welcome\r\n"
 
     @pytest.mark.parametrize("words", [HELLO, POST])
