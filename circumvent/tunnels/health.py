@@ -192,7 +192,8 @@ class Health:
             live.is_probed = False
             del self._probing[live]
         self._record(live, started, failure)
-        if failure is None or live.last_heard > started:  # somebody was answered: it lives
+        # Somebody was answered meanwhile: it lives.
+        if failure is None or live.last_heard > max(started, self._stood_still_at):
             _acquit(live, rtt)
         elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
             live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then
