@@ -253,7 +253,8 @@ class Health:
         self._record(live, started, failure)
         if live.state is State.DEAD:
             return
-        if failure is None or live.last_heard > started:  # somebody was answered: it lives
+        # Somebody was answered meanwhile: it lives.
+        if failure is None or live.last_heard > max(started, self._stood_still_at):
             _acquit(live, rtt)
         elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
             live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then

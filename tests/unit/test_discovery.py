@@ -192,6 +192,7 @@ async def test_one_good_channel_among_failing_ones_suffices(begin: Begin) -> Non
     ]
     scene = begin(*bad, Told("good", [signed(fresh())], tier=2))
     await scene.until(Discovered)
+    await eventually(lambda: "good:here" in str(scene.store.attempts(10)))  # a moment later
     records = {attempt.server: attempt for attempt in scene.store.attempts(10)}
     assert records["dead:here"].detail == "no server could be reached"
     assert records["broken:here"].detail == "plugin broken broke with ZeroDivisionError"

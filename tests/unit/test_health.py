@@ -411,6 +411,19 @@ class TestOwnTrouble:
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST
 
+    async def test_nor_does_it_acquit_anybody(self, tmp_path: Path) -> None:
+        async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
+            (tunnel,) = await home.up(1)
+            node.freeze()
+            home.health.suspect(tunnel)
+            await asyncio.sleep(0.01)
+            time.sleep(0.5)  # noqa: ASYNC251 - as above
+            states = set()
+            while tunnel.state is not State.DEAD:
+                states.add(tunnel.state)
+                await asyncio.sleep(0.005)
+            assert states == {State.SUSPECTED}
+
     async def test_if_all_are_silent_at_once_it_is_the_network_and_streams_are_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

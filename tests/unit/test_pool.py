@@ -320,7 +320,10 @@ class TestPool:
         assert rests[1] >= 0.09
         assert rests[2] >= 0.18
 
-    async def test_who_wins_and_dies_again_and_again_rests_longer_too(self, tmp_path: Path) -> None:
+    async def test_who_wins_and_dies_again_and_again_rests_longer_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("circumvent.tunnels.manager.STEADY_AFTER", 60.0)
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
             for _ in range(3):
                 (tunnel,) = await home.up(1)
