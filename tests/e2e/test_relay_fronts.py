@@ -23,6 +23,7 @@ from tests.peers import socks
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.clients import Client, circumvent_client, environment
 from tests.peers.destinations import ROOT, Destinations, pattern_digest, serve_destinations
+from tests.peers.nginx import HEAD
 from tests.peers.process import Process, free_port
 from tests.peers.stranger import SPOILERS, stranger_at_work
 
@@ -33,23 +34,7 @@ BLOCK = re.compile(r"^```[a-z]+ (?P<name>[\w.]+)\n(?P<text>.*?)^```$", re.MULTIL
 BLOCKS = {
     block["name"]: block["text"] for block in BLOCK.finditer((ROOT / "docs/fronts.md").read_text())
 }
-NGINX = """
-user root;
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    {front}
-}}
-"""
+NGINX = HEAD + "{front} }}"
 HAPROXY = """
 defaults
     timeout connect 5s

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.peers.certificates import Certificate
 from tests.peers.process import Process, free_port
 
-CONFIG = """
+# Where every nginx of ours starts: one process, which keeps all it writes in its own folder.
+HEAD = """
 user root;
 worker_processes 1;
 daemon off;
@@ -18,18 +19,23 @@ error_log stderr;
 events {{ }}
 http {{
     access_log off;
-    client_max_body_size 0;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
+"""
+CONFIG = (
+    HEAD
+    + """
+    client_max_body_size 0;
     map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
     ssl_certificate {chain};
     ssl_certificate_key {key};
     {servers}
 }}
 """
+)
 SERVER = """
     server {{
         listen 127.0.0.1:{port} ssl;
@@ -76,20 +82,9 @@ def nginx(folder: Path, certificate: Certificate, servers: dict[str, str]) -> It
 
 
 # As Debian installs it, but for the port.
-DEBIAN = """
-user root;
-worker_processes 1;
-daemon off;
-pid {folder}/nginx.pid;
-error_log stderr;
-events {{ }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+DEBIAN = (
+    HEAD
+    + """
     sendfile on;
     tcp_nopush on;
     types_hash_max_size 2048;
@@ -107,6 +102,7 @@ http {{
     }}
 }}
 """
+)
 
 
 @contextmanager
