@@ -13,16 +13,18 @@ from circumvent.config import Config
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
-from circumvent.events import Events, Listening, Warned
+from circumvent.inbound.inbound import FrontDoor
+from circumvent.inbound.kernel import most_clients
+from circumvent.inbound.options import DoorOptions
+from circumvent.layers.tls.client import TlsClient
+from circumvent.links.pasted import unwrap
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.network import current_network
-from circumvent.net.tls import TlsClient
 from circumvent.plugins import Plugins
-from circumvent.proxy.door import FrontDoor
-from circumvent.proxy.kernel import most_clients
-from circumvent.proxy.options import DoorOptions
-from circumvent.status import MemoryStatus, Status, TunnelStatus
+from circumvent.state.store import Store
+from circumvent.status.events import Events, Listening, Warned
+from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
@@ -31,9 +33,7 @@ from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
 from circumvent.tunnels.relay_transport import RelayTransport
-from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
-from circumvent.wire.pasted import unwrap
 
 HOUSEKEEPING_SECONDS = 2.0  # what a kill -9 may lose of the records, and how long pages idle
 COLLECT_AFTER = 10_000  # objects; about 1 MB, if all were cycles

@@ -12,9 +12,7 @@ from msgspec import Meta, Struct
 
 from circumvent.api.contracts import Privacy
 from circumvent.errors import ConfigError
-from circumvent.net.guard import Guard, anything, as_typed, learnt
-from circumvent.net.sockets import SocketBuffers
-from circumvent.proxy.options import (
+from circumvent.inbound.options import (
     DEFAULT_HOST,
     DEFAULT_PORT,
     IDLE_SECONDS,
@@ -23,9 +21,11 @@ from circumvent.proxy.options import (
     DoorOptions,
     parse_listen,
 )
+from circumvent.links.pasted import number_links
+from circumvent.net.guard import Guard, anything, as_typed, learnt
+from circumvent.net.sockets import SocketBuffers
 from circumvent.tunnels.probe import ProbeTarget
 from circumvent.typed_toml import check_private, convert, parse_size, read_secret, read_table
-from circumvent.wire.pasted import number_links
 
 MINUTE = 60.0  # seconds
 FILE_NAME = "circumvent.toml"

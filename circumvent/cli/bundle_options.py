@@ -10,7 +10,7 @@ from typing import TypeVar
 import click
 
 from circumvent.wire.bundle import MAX_SOURCE
-from circumvent.wire.links import is_clean
+from circumvent.wire.link_text import is_clean
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 LINKS_FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)

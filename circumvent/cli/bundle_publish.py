@@ -21,11 +21,12 @@ from circumvent.cli.bundle_options import (
 from circumvent.cli.options import json_option
 from circumvent.cli.qr import qr_code
 from circumvent.errors import ConfigError
+from circumvent.links.invite import Invite, format_invite
 from circumvent.wire.bundle import parse_bundle
 from circumvent.wire.dns_chunks import zone_file
-from circumvent.wire.invite import Invite, format_invite
+from circumvent.wire.host_port import parse_host
 from circumvent.wire.keys import Kind
-from circumvent.wire.links import check_text, parse_host
+from circumvent.wire.link_text import check_text
 
 MAX_TTL = 86400
 

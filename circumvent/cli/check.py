@@ -10,7 +10,7 @@ from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
 from circumvent.errors import LocalError
-from circumvent.proxy.options import Credentials, parse_listen
+from circumvent.inbound.options import Credentials, parse_listen
 from circumvent.wire.address import IPV4, IPV6, Destination
 
 CHECK_SECONDS = 10.0  # for each address; a health check waits longer by itself if it wants

@@ -28,9 +28,9 @@ from circumvent.discovery.discovery import discovery_account, usable_sources
 from circumvent.discovery.hunt import Find, fetch
 from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
 from circumvent.errors import ConfigError, LinkError, NoTunnelError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.texts import read_text
 from circumvent.wire.bundle import Trust

@@ -12,12 +12,12 @@ import msgspec
 from circumvent.cli.links import FROM_STDIN
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
 from circumvent.discovery.origins import Origin, parse_origin
-from circumvent.discovery.shelf import Shelf
 from circumvent.errors import LocalError
 from circumvent.plugins import load_plugins
+from circumvent.state.database import Need
+from circumvent.state.origins import Shelf
+from circumvent.state.store import Store
 from circumvent.texts import read_stdin
-from circumvent.tunnels.database import Need
-from circumvent.tunnels.store import Store
 
 HELP = """\
 Keep an INVITE (circumvent://invite?...) or a subscription (sub+https://...).

@@ -10,15 +10,15 @@ from circumvent.api.contracts import Privacy, ServerEntry
 from circumvent.client import parse_link
 from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin
-from circumvent.discovery.shelf import Shelf
 from circumvent.errors import ConfigError, LinkError, NoTunnelError, UnsupportedError
+from circumvent.links.pasted import number_links, split_links, unpack
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
+from circumvent.state.database import Need
+from circumvent.state.origins import Shelf
+from circumvent.state.store import Store
 from circumvent.texts import read_stdin
-from circumvent.tunnels.database import Need
 from circumvent.tunnels.live import Candidate
-from circumvent.tunnels.store import Store
-from circumvent.wire.pasted import number_links, split_links, unpack
 
 FROM_STDIN = "-"
 MAX_REASONS = 4  # lines in which to say what was not used, and why

@@ -13,10 +13,10 @@ from circumvent.cli import text
 from circumvent.cli.options import json_option
 from circumvent.cli.output import never_wait
 from circumvent.cli.qr import qr_code
-from circumvent.control import inquire
 from circumvent.errors import ConfigError
 from circumvent.relay.config import RelayHome, UserEntry
 from circumvent.relay.status import RelayStatus
+from circumvent.status.control import inquire
 
 HELP = """\
 Run a relay: the server to which sessions over several carriers lead, behind a web site that is all
@@ -121,8 +121,8 @@ def invite(
     *, directory: Path, user: str | None, new_user: str | None, qr: bool, as_json: bool
 ) -> None:
     """Print the link by which a user reaches the relay. It is a secret: send it with care."""
+    from circumvent.links.relay import format_relay_link  # noqa: PLC0415
     from circumvent.relay import setup  # noqa: PLC0415
-    from circumvent.wire.relay_link import format_relay_link  # noqa: PLC0415
 
     home = RelayHome.load(directory)
     entry = setup.add_user(home, new_user) if new_user else _find(home, user)

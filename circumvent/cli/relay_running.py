@@ -9,13 +9,13 @@ import signal
 import click
 import msgspec
 
-from circumvent import control
 from circumvent.cli.stopping import Stopper
 from circumvent.errors import CircumventError
-from circumvent.proxy.kernel import raise_descriptor_limit
+from circumvent.inbound.kernel import raise_descriptor_limit
 from circumvent.relay.config import RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.status import RelayStatus
+from circumvent.status import control
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from circumvent.cli.options import (
 from circumvent.cli.output import never_wait
 from circumvent.cli.running import run_until_signalled
 from circumvent.config import Config
-from circumvent.events import Warned
 from circumvent.plugins import Plugins, load_plugins
+from circumvent.status.events import Warned
 
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from circumvent import control
 from circumvent.cli.stopping import Stopper
 from circumvent.cli.views import View
 from circumvent.client import Client
 from circumvent.config import Config
-from circumvent.events import Draining, Warned
 from circumvent.plugins import Plugins
+from circumvent.status import control
+from circumvent.status.events import Draining, Warned
 
 DRAIN_SECONDS = 10.0  # a page or a short download can end, and nobody waits for long
 

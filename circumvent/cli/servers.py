@@ -26,9 +26,9 @@ from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
 from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
-from circumvent.tunnels.database import Need
+from circumvent.state.database import Need
+from circumvent.state.store import SavedServer, Store
 from circumvent.tunnels.live import Candidate
-from circumvent.tunnels.store import SavedServer, Store
 
 HEADER = ("SERVER", "TRANSPORT", "NAME")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from circumvent import control
 from circumvent.api.contracts import CarrierStatus
 from circumvent.cli import text
 from circumvent.cli.options import (
@@ -18,7 +17,8 @@ from circumvent.cli.options import (
     load_config,
     place_options,
 )
-from circumvent.status import Status
+from circumvent.status import control
+from circumvent.status.snapshot import Status
 
 HEADER = ("TRANSPORT", "SERVER", "NAME", "STATE", "RTT", "STREAMS", "UP", "DOWN", "OPEN FOR")
 

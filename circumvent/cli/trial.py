@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from circumvent.config import Config
 from circumvent.errors import CircumventError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
+from circumvent.state.store import Store
 from circumvent.tunnels.live import Candidate
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track, attempt
-from circumvent.tunnels.store import Store
 
 _MS = 1000
 

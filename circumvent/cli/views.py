@@ -14,8 +14,8 @@ import msgspec
 
 from circumvent.cli.output import Spool, missing
 from circumvent.cli.status import HEADER, summary, tunnel_rows
-from circumvent.events import Event, Warned
-from circumvent.status import Status
+from circumvent.status.events import Event, Warned
+from circumvent.status.snapshot import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

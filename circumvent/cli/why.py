@@ -13,9 +13,9 @@ import msgspec
 
 from circumvent.cli import text
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
-from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.database import Need
-from circumvent.tunnels.store import Store
+from circumvent.state.attempts import Attempt
+from circumvent.state.database import Need
+from circumvent.state.store import Store
 
 HEADER = ("WHEN", "WHAT", "SERVER", "RESULT", "ERRNO", "TOOK", "MEMORY", "WHY")
 DEFAULT_LIMIT = 20

@@ -13,12 +13,12 @@ from itertools import chain
 from circumvent.api.contracts import Channel, Dialer, Fetch
 from circumvent.discovery.hunt import Find, Source, fetch, hunt
 from circumvent.discovery.origins import Origin
-from circumvent.discovery.shelf import Shelf
 from circumvent.errors import CircumventError, LinkError
-from circumvent.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.memory import Account, Memory
-from circumvent.tunnels.attempts import attempt_record
-from circumvent.tunnels.store import Store
+from circumvent.state.attempts import attempt_record
+from circumvent.state.origins import Shelf
+from circumvent.state.store import Store
+from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.wire.bundle import Bundle
 
 REFRESH_SHARE = (0.4, 0.7)  # of a bundle's life; drawn anew each time, so that no clock is seen

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from circumvent.errors import LinkError
+from circumvent.links.invite import is_invite, parse_invite
+from circumvent.links.pasted import unwrap
+from circumvent.links.subscription import parse_subscription
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
-from circumvent.wire.invite import is_invite, parse_invite
-from circumvent.wire.pasted import unwrap
-from circumvent.wire.subscription import parse_subscription
 
 SUBSCRIPTION = "sub+https://"
 SUBSCRIPTION_DAYS = 7  # how long its links are used when nothing newer comes

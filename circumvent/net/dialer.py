@@ -10,6 +10,8 @@ from circumvent.api.contracts import TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.websocket import open_websocket
 from circumvent.net import tcp, udp
 from circumvent.net.guard import Guard, as_typed
 from circumvent.net.happy_eyeballs import AddressCache
@@ -17,8 +19,6 @@ from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.patience import note_answered, note_reached
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
-from circumvent.net.tls import TlsClient
-from circumvent.net.websocket import open_websocket
 
 
 class NetDialer:

@@ -9,15 +9,15 @@ from typing import Annotated, Self
 from msgspec import Meta, Struct
 
 from circumvent.errors import ConfigError, LinkError
+from circumvent.inbound.options import parse_listen
 from circumvent.net.sockets import SocketBuffers
-from circumvent.proxy.options import parse_listen
-from circumvent.relay.cover import check_files, check_places
+from circumvent.relay.cover.secrets import check_files, check_places
 from circumvent.relay.values import parse_key, parse_place, parse_ports
 from circumvent.typed_toml import check_private, convert, parse_size, read_table
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import TOKEN_SIZE
+from circumvent.wire.host_port import parse_address
 from circumvent.wire.knock import KNOCK_KEY_SIZE
-from circumvent.wire.links import parse_address
 
 RELAY_FILE, USERS_FILE = "relay.toml", "users.toml"
 IDENTITY_KEY, IDENTITY_CERTIFICATE = "identity.key", "identity.pem"

@@ -6,17 +6,17 @@ import asyncio
 import ssl
 from dataclasses import dataclass
 
-from circumvent.api.costs import TLS_COST
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import HandshakeError
+from circumvent.layers.costs import TLS_COST
+from circumvent.layers.tls.client import accept_tls
 from circumvent.memory import Account
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import accept_tls
-from circumvent.relay import nginx
+from circumvent.relay.cover import nginx
+from circumvent.relay.cover.passage import Admission, Passage
+from circumvent.relay.cover.site import Site, name_of
 from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.passage import Admission, Passage
-from circumvent.relay.site import Site, name_of
 
 HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from circumvent.errors import ConfigError
-from circumvent.relay import nginx
+from circumvent.relay.cover import nginx
 
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName

@@ -12,25 +12,25 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
-from circumvent.relay.carriers import carrier, inside
+from circumvent.relay.carriers.http_end import HttpCarrierEnd
+from circumvent.relay.carriers.http_table import HttpCarriers
+from circumvent.relay.carriers.lobby import Lobby
+from circumvent.relay.carriers.pipes import carrier, inside
 from circumvent.relay.config import RelayConfig, RelayHome
+from circumvent.relay.cover.site import open_site
 from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.egress import EgressPolicy, is_closed
+from circumvent.relay.egress.outlet import Outlet
+from circumvent.relay.egress.policy import EgressPolicy, is_closed
+from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
 from circumvent.relay.front import Front, FrontOptions
 from circumvent.relay.guest import Arrival, House
-from circumvent.relay.http_carrier import HttpCarrierEnd
-from circumvent.relay.http_carriers import HttpCarriers
-from circumvent.relay.lobby import Lobby
-from circumvent.relay.meter import MeteredStream
 from circumvent.relay.metrics import serve_metrics
-from circumvent.relay.outlet import Outlet
-from circumvent.relay.resolver import NameResolver, parse_nameservers
-from circumvent.relay.site import open_site
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
-from circumvent.relay.users import User, Users
+from circumvent.relay.users.meter import MeteredStream
+from circumvent.relay.users.users import User, Users
+from circumvent.session.engine.limits import Limits
 from circumvent.session.host import Hosted, SessionHost
-from circumvent.session.limits import Limits
-from circumvent.status import MemoryStatus
+from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.knock import Kind

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.errors import ConfigError
+from circumvent.links.relay import RelayLink
 from circumvent.relay import keys
 from circumvent.relay.config import (
     ELSEWHERE,
@@ -20,12 +21,11 @@ from circumvent.relay.config import (
     RelayHome,
     UserEntry,
 )
-from circumvent.relay.cover import check_places
+from circumvent.relay.cover.secrets import check_places
 from circumvent.typed_toml import SECRET_MODE, convert
+from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import TOKEN_SIZE
 from circumvent.wire.knock import KNOCK_KEY_SIZE
-from circumvent.wire.links import encode_base64url
-from circumvent.wire.relay_link import RelayLink
 
 FIRST_USER = "first"
 SITE = "site"

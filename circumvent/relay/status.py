@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from circumvent.relay.metrics import Metric
-from circumvent.status import MemoryStatus
+from circumvent.status.snapshot import MemoryStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import re
 
 from circumvent.errors import LinkError
 from circumvent.wire.address import MAX_PORT, Destination
-from circumvent.wire.links import decode_base64, parse_address
+from circumvent.wire.base64url import decode_base64
+from circumvent.wire.host_port import parse_address
 
 _PORTS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 

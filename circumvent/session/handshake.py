@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, StreamResetError
+from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
-from circumvent.session.limits import FIRST_PADS
+from circumvent.session.engine.limits import FIRST_PADS
 from circumvent.wire.frames import PAD, CloseReason
 from circumvent.wire.hello import (
     Hello,

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.memory import Account
+from circumvent.session.engine.limits import KEPT_SECONDS, Limits
 from circumvent.session.handshake import be_introduced, refuse, welcome
 from circumvent.session.join import join
-from circumvent.session.limits import KEPT_SECONDS, Limits
 from circumvent.session.session import Session
-from circumvent.session.stream import SessionStream
+from circumvent.session.session_stream import SessionStream
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason, ResetReason
 from circumvent.wire.hello import Create, Hello, is_proven

@@ -9,7 +9,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError
 from circumvent.memory import Account
 from circumvent.net.pump import pump
-from circumvent.session.stream import SessionStream
+from circumvent.session.session_stream import SessionStream
 from circumvent.wire.frames import ResetReason
 
 Moved = Callable[[int], None]

@@ -9,12 +9,12 @@ from random import Random
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
-from circumvent.session.carriers import NEVER, Carrier, CarrierState
-from circumvent.session.engine import Engine
-from circumvent.session.limits import Limits
-from circumvent.session.link import Link
-from circumvent.session.stream import SessionStream
-from circumvent.session.streams import Stream
+from circumvent.session.carrier_io import Link
+from circumvent.session.engine.carrier import NEVER, Carrier, CarrierState
+from circumvent.session.engine.engine import Engine
+from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.stream import Stream
+from circumvent.session.session_stream import SessionStream
 from circumvent.wire.frames import CloseReason
 
 GOODBYE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will notice anyway

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
-from circumvent.session.carriers import CarrierState
+from circumvent.session.carrier_io import Link
+from circumvent.session.engine.carrier import CarrierState
+from circumvent.session.engine.limits import Limits
 from circumvent.session.handshake import RefusedError, introduce
-from circumvent.session.limits import Limits
-from circumvent.session.link import Link
 from circumvent.session.session import Session
-from circumvent.session.stream import SessionStream
-from circumvent.tunnels.carrier_ways import MeteredDialer, Roster, Way
+from circumvent.session.session_stream import SessionStream
+from circumvent.tunnels.carrier_routes import MeteredDialer, Roster, Way
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason

@@ -8,8 +8,8 @@ from circumvent.api.contracts import TlsOptions, WebSocketOptions
 from circumvent.api.datagrams import Datagrams
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import UnsupportedError
-from circumvent.net.tls import TlsClient
-from circumvent.net.websocket import open_websocket
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.websocket import open_websocket
 from circumvent.wire.address import Destination
 
 

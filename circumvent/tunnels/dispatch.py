@@ -19,7 +19,7 @@ from circumvent.errors import (
     NoTunnelError,
 )
 from circumvent.net.patience import Patience
-from circumvent.tunnels.attempts import attempt_record
+from circumvent.state.attempts import attempt_record
 from circumvent.tunnels.carry import carry
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health

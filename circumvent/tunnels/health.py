@@ -19,7 +19,7 @@ from time import time as wall_clock
 
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
-from circumvent.tunnels.attempts import attempt_record
+from circumvent.state.attempts import attempt_record
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
     FIRST_PATIENCE,

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from circumvent.api.contracts import Privacy
 from circumvent.errors import CircumventError, NoTunnelError
-from circumvent.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.memory import Pressure
+from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
+from circumvent.tunnels.backoff import RestingError, Rests
 from circumvent.tunnels.live import Candidate, LiveTunnel, State
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
-from circumvent.tunnels.rests import RestingError, Rests
 
 FROZEN_REST = 60.0  # seconds; of who wins races as before and would drop users' traffic again
 STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason

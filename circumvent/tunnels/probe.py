@@ -12,15 +12,15 @@ from string import punctuation
 from urllib.parse import quote
 
 from circumvent.api.contracts import Tunnel
-from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DestinationError, LinkError, ProbeError
+from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.net.patience import Patience
 from circumvent.net.stagger import first_success
 from circumvent.wire.address import Destination
 from circumvent.wire.browser import page_request
-from circumvent.wire.links import parse_address
+from circumvent.wire.host_port import parse_address
 
 HTTP_PORT = 80
 MAX_HEAD = 4096  # a 204 answer has no body and few header lines

@@ -12,11 +12,11 @@ from circumvent.api.contracts import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
 from circumvent.net.patience import Patience
-from circumvent.tunnels.attempts import attempt_record
+from circumvent.state.attempts import attempt_record
+from circumvent.state.store import Store
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import Candidate, LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
-from circumvent.tunnels.store import Store
 
 FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
 MIN_STAGGER, MAX_STAGGER = 0.05, 2.0

@@ -20,7 +20,7 @@ from circumvent.api.contracts import (
 )
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
-from circumvent.tunnels.rests import RestingError, Rests
+from circumvent.tunnels.backoff import RestingError, Rests
 
 
 class RelayTransport(Transport):
@@ -40,7 +40,7 @@ class RelayTransport(Transport):
         self._carriers = carriers
 
     def parse(self, link: str) -> ServerEntry:
-        from circumvent.wire.relay_link import (  # noqa: PLC0415
+        from circumvent.links.relay import (  # noqa: PLC0415
             format_relay_link,
             parse_relay_link,
         )
@@ -63,10 +63,10 @@ class RelayTransport(Transport):
         return Privacy.ENCRYPTED
 
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
+        from circumvent.links.relay import RelayLink  # noqa: PLC0415
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
-        from circumvent.tunnels.carrier_ways import Past, Roster, find_ways  # noqa: PLC0415
+        from circumvent.tunnels.carrier_routes import Past, Roster, find_ways  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
-        from circumvent.wire.relay_link import RelayLink  # noqa: PLC0415
 
         settings = entry.settings
         if not isinstance(settings, RelayLink):

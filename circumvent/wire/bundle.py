@@ -17,7 +17,7 @@ import msgspec
 from circumvent.errors import BundleError, Fault
 from circumvent.wire import canonical_json, sealing
 from circumvent.wire.dsse import KEY_SIZE, Envelope, is_intact
-from circumvent.wire.links import MAX_LINK, is_clean
+from circumvent.wire.link_text import MAX_LINK, is_clean
 
 MAX_BUNDLE = 64 * 1024  # bytes; as DNS records it is some 70 answers
 MAX_PAYLOAD = 256 * 1024  # bytes unpacked: all the entries below, each as long as a long link

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from circumvent.errors import LinkError
+from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.bundle import MAX_BUNDLE
-from circumvent.wire.links import decode_base64, encode_base64url
 
 MANIFEST = "list"  # its label; the version stands in its text
 CHUNK = 720  # bytes; with base64, names and EDNS below 1232, which no path fragments (DNS Flag Day)

@@ -7,8 +7,8 @@ import secrets
 from dataclasses import dataclass, field
 
 from circumvent.errors import LinkError
+from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.dsse import KEY_SIZE
-from circumvent.wire.links import decode_base64, encode_base64url
 
 
 class Kind(enum.Enum):

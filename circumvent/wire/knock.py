@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from circumvent.errors import LinkError
-from circumvent.wire.links import decode_base64, encode_base64url
+from circumvent.wire.base64url import decode_base64, encode_base64url
 
 if TYPE_CHECKING:  # 9 MB otherwise
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305

@@ -21,12 +21,12 @@ from circumvent.api import (
     StreamResetError,
     hookimpl,
 )
-from circumvent.api.costs import INNER_TLS_COST
-from circumvent.api.http import http_client, http_cost
-from circumvent.api.relays import inside_tls, outer_tls, relay_link, web_place
+from circumvent.http.client import http_client, http_cost
+from circumvent.layers.costs import INNER_TLS_COST
+from circumvent.links.relay import RelayLink
+from circumvent.links.relay_access import inside_tls, outer_tls, relay_link, web_place
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
-from circumvent.wire.relay_link import RelayLink
 from circumvent_plugins.fronted_requests import Requests
 from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
 

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from circumvent.api import DialError, HandshakeError, StreamResetError
-from circumvent.api.relays import knock, web_name, web_place
+from circumvent.links.relay import RelayLink
+from circumvent.links.relay_access import knock, web_name, web_place
 from circumvent.wire.browser import fetch_headers
 from circumvent.wire.http_carrier import CARRIER_SIZE, GREETING, Flags, Note, pack_note
 from circumvent.wire.knock import Kind
-from circumvent.wire.relay_link import RelayLink
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

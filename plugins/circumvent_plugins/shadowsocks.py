@@ -21,19 +21,13 @@ from circumvent.api import (
     UnsupportedError,
     hookimpl,
 )
-from circumvent.api.requests import encode_request
+from circumvent.links.query import LinkQuery
+from circumvent.links.uri import Link, format_link, parse_link, parse_query
 from circumvent.wire.address import Destination
-from circumvent.wire.link_query import LinkQuery
-from circumvent.wire.links import (
-    Link,
-    decode_base64,
-    encode_base64url,
-    format_link,
-    parse_address,
-    parse_link,
-    parse_query,
-    split_name,
-)
+from circumvent.wire.base64url import decode_base64, encode_base64url
+from circumvent.wire.host_port import parse_address
+from circumvent.wire.link_text import split_name
+from circumvent.wire.request_header import encode_request
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.

@@ -18,12 +18,12 @@ from circumvent.api import (
     TlsOptions,
     hookimpl,
 )
-from circumvent.api.costs import TLS_COST
-from circumvent.api.exchange import receive, send
-from circumvent.api.relays import relay_link
+from circumvent.layers.costs import TLS_COST
+from circumvent.layers.exchange import receive, send
+from circumvent.links.relay import RelayLink
+from circumvent.links.relay_access import relay_link
 from circumvent.wire.browser import socket_headers
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
-from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
 
 

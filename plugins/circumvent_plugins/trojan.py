@@ -18,12 +18,12 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
-from circumvent.api.costs import TLS_COST
-from circumvent.api.requests import encode_request
-from circumvent.api.tls_links import TlsLink, take_tls, tls_query, tls_warnings
+from circumvent.layers.costs import TLS_COST
+from circumvent.links.query import LinkQuery
+from circumvent.links.tls_settings import TlsLink, take_tls, tls_query, tls_warnings
+from circumvent.links.uri import Link, format_link, parse_link
 from circumvent.wire.address import Destination
-from circumvent.wire.link_query import LinkQuery
-from circumvent.wire.links import Link, format_link, parse_link
+from circumvent.wire.request_header import encode_request
 
 _CRLF = b"\r\n"
 _TCP = b"\x01"

@@ -22,18 +22,18 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
-from circumvent.api.costs import TLS_COST
-from circumvent.api.requests import encode_request
-from circumvent.api.tls_links import (
+from circumvent.layers.costs import TLS_COST
+from circumvent.links.query import LinkQuery
+from circumvent.links.tls_settings import (
     TlsLink,
     refuse_tls,
     take_tls,
     tls_query,
     tls_warnings,
 )
+from circumvent.links.uri import Link, format_link, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
-from circumvent.wire.link_query import LinkQuery
-from circumvent.wire.links import Link, format_link, parse_link
+from circumvent.wire.request_header import encode_request
 
 VERSION = 0
 _NO_ADDONS = b"\x00"

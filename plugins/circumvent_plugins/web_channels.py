@@ -22,9 +22,9 @@ from circumvent.api import (
     Verdict,
     hookimpl,
 )
-from circumvent.api.http import http_cost, web_tls
+from circumvent.http.client import http_cost, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
-from circumvent.wire.links import parse_host
+from circumvent.wire.host_port import parse_host
 from circumvent_plugins.web_download import DOWNLOAD_SECONDS, Download
 
 MAX_FRONTS = 4  # tried one after the other, each for its share of the time

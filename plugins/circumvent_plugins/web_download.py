@@ -18,7 +18,7 @@ from circumvent.api import (
     TlsOptions,
     Verdict,
 )
-from circumvent.api.http import http_client, limited_body, web_tls
+from circumvent.http.client import http_client, limited_body, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from circumvent.api import (
     WebSocketOptions,
     hookimpl,
 )
-from circumvent.api.costs import INNER_TLS_COST, TLS_COST
-from circumvent.api.relays import (
+from circumvent.layers.costs import INNER_TLS_COST, TLS_COST
+from circumvent.links.relay import RelayLink
+from circumvent.links.relay_access import (
     inside_tls,
     knock,
     outer_tls,
@@ -28,7 +29,6 @@ from circumvent.api.relays import (
 )
 from circumvent.wire.browser import socket_headers
 from circumvent.wire.knock import Kind
-from circumvent.wire.relay_link import RelayLink
 
 
 class WebSocketCarrier(Carrier):

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.api import ByteStream, LayerStream, TlsOptions
+from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream, connect
-from circumvent.net.tls import TlsClient, accept_tls
-from circumvent.net.websocket import WebSocketStream
-from circumvent.session.limits import Limits
+from circumvent.session.engine.limits import Limits
 from circumvent.session.session import Session
 from tests.bench.proc import dirty_kib
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate

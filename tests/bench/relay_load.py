@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.api import ServerEntry
+from circumvent.inbound.kernel import raise_descriptor_limit
+from circumvent.layers.tls.client import TlsClient
+from circumvent.links.relay import RelayLink, parse_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
-from circumvent.net.tls import TlsClient
-from circumvent.proxy.kernel import raise_descriptor_limit
+from circumvent.session.engine.limits import Limits
 from circumvent.session.handshake import introduce
-from circumvent.session.limits import Limits
 from circumvent.session.session import Session
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof
 from circumvent.wire.opening import format_opening
-from circumvent.wire.relay_link import RelayLink, parse_relay_link
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.bench.measures import spending
 from tests.bench.proc import dirty_kib

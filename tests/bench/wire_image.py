@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 
-from circumvent.wire.relay_link import format_relay_link, parse_relay_link
+from circumvent.links.relay import format_relay_link, parse_relay_link
 from tests.bench.contenders import started_origin
 from tests.peers import socks
 from tests.peers.certificates import make_certificate

@@ -10,8 +10,8 @@ from typing import ClassVar
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from circumvent.session.limits import Limits
-from circumvent.session.streams import Receiving, Sending, Stream
+from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.stream import Receiving, Sending, Stream
 from tests.bonding.simulation import End, Link, World, read_some
 
 PATTERN = random.Random(3).randbytes(1 << 20)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from circumvent.api import Account, Carrier, CarrierLink, Cost, Dialer, ServerEntry, TlsOptions
-from circumvent.api.exchange import send
+from circumvent.layers.exchange import send
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_ways import Roster, Way
+from circumvent.tunnels.carrier_routes import Roster, Way
 from circumvent.wire.address import Destination
 from tests.bonding.shaper import address
 from tests.peers.certificates import SERVER_NAME, make_certificate

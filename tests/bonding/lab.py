@@ -11,12 +11,12 @@ import ssl
 import sys
 
 from circumvent.errors import CircumventError
+from circumvent.layers.tls.client import accept_tls
 from circumvent.memory import Memory
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream, connect
-from circumvent.net.tls import accept_tls
+from circumvent.session.engine.limits import Limits
 from circumvent.session.host import SessionHost
-from circumvent.session.limits import Limits
 from circumvent.wire.address import Destination
 
 BLOCK = bytes(range(256)) * 1024

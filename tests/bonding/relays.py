@@ -10,16 +10,16 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from circumvent.api import Account, ByteStream, Carrier, CarrierLink, Cost, Dialer, ServerEntry
-from circumvent.api.exchange import receive, send
 from circumvent.errors import CircumventError, DestinationError, Reason
+from circumvent.layers.exchange import receive, send
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
+from circumvent.session.engine.limits import Limits
 from circumvent.session.host import SessionHost
-from circumvent.session.limits import Limits
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_ways import Roster, find_ways
+from circumvent.tunnels.carrier_routes import Roster, find_ways
 from circumvent.wire.address import Destination
 from tests.conformance.far_end import Codec, FarEnd, connected
 

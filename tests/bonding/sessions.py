@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from circumvent.api import ByteStream, StreamResetError
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
-from circumvent.session.limits import Limits
+from circumvent.session.engine.limits import Limits
 from circumvent.session.session import Session
-from circumvent.session.stream import SessionStream
+from circumvent.session.session_stream import SessionStream
 from tests.conformance.byte_stream import read_all, read_exactly, read_once, settle, write_all
 from tests.conformance.far_end import Codec, FarEnd, connected
 

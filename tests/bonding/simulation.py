@@ -9,10 +9,10 @@ import random
 from dataclasses import dataclass, field
 
 from circumvent.memory import LARGEST, Memory
-from circumvent.session.carriers import Carrier, CarrierState
-from circumvent.session.engine import Engine
-from circumvent.session.limits import Limits
-from circumvent.session.streams import Stream
+from circumvent.session.engine.carrier import Carrier, CarrierState
+from circumvent.session.engine.engine import Engine
+from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.stream import Stream
 
 KERNEL = 32 * 1024  # bytes that a socket takes ahead of its path: TCP_NOTSENT_LOWAT and a record
 SEGMENT = 4096  # bytes that arrive together

@@ -5,7 +5,7 @@ import sys
 
 import msgspec
 
-from circumvent.status import Status
+from circumvent.status.snapshot import Status
 from tests.bench.contenders import Running, own_files
 
 PATIENCE = 10  # seconds

@@ -15,8 +15,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from circumvent.links.relay import RelayLink
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
-from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.websocket_handshake import ClientUpgrade
 
 PAUSE = 0.2  # seconds, long enough for a loopback answer on a busy machine

@@ -18,12 +18,12 @@ from circumvent.discovery import discovery
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.hunt import HUNT_SECONDS
 from circumvent.discovery.origins import parse_origin
-from circumvent.events import DiscoveryFailed, Event
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.plugins import load_plugins
-from circumvent.tunnels.store import Store
+from circumvent.state.store import Store
+from circumvent.status.events import DiscoveryFailed, Event
 from tests.bench.contenders import Contender, own_files, started_origin
 from tests.bench.load import Load, LoadError, Through
 from tests.e2e.world import CHANNELS, World, listeners_that_never_answer, sign, world

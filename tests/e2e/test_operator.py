@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from circumvent.errors import Fault
-from circumvent.wire import bundle, dsse, links
+from circumvent.wire import bundle, dsse, link_text
 from tests.bench.contenders import own_files
 from tests.peers.bind import bind
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
@@ -99,7 +99,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         "bundle, as a file": f"{bundle.MAX_BUNDLE // 1024} KiB",
         "bundle, unpacked": f"{bundle.MAX_PAYLOAD // 1024} KiB",
         "links": bundle.MAX_ENTRIES,
-        "characters of a link": links.MAX_LINK,
+        "characters of a link": link_text.MAX_LINK,
         "sources": bundle.MAX_SOURCES,
         "keys of an authority": bundle.MAX_KEYS,
         "signatures": dsse.MAX_SIGNATURES,

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import pytest
 
+from circumvent.links.relay import RelayLink, parse_relay_link
 from circumvent.wire.knock import Kind
-from circumvent.wire.relay_link import RelayLink, parse_relay_link
 from tests.e2e.probing import (
     GET,
     ODDITIES,

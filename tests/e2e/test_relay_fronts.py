@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from circumvent.status import Status
+from circumvent.links.relay import parse_relay_link
+from circumvent.status.snapshot import Status
 from circumvent.wire.knock import Kind
-from circumvent.wire.relay_link import parse_relay_link
 from tests.e2e.probing import knock, wrapped
 from tests.peers import socks
 from tests.peers.certificates import Certificate, make_certificate

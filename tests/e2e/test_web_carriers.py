@@ -14,23 +14,23 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import Carrier, CarrierLink, ServerEntry
-from circumvent.api.http import http_client
-from circumvent.api.relays import outer_tls, web_name, web_place
+from circumvent.http.client import http_client
+from circumvent.layers.tls.client import TlsClient
+from circumvent.links.relay import RelayLink
+from circumvent.links.relay_access import outer_tls, web_name, web_place
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.relay.config import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.setup import NewRelay, create, invite
+from circumvent.session.engine.limits import Limits
 from circumvent.session.handshake import introduce
-from circumvent.session.limits import Limits
 from circumvent.session.session import Session
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
 from circumvent.wire.opening import format_opening
-from circumvent.wire.relay_link import RelayLink
 from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_carrier import FrontedCarrier
 from circumvent_plugins.websocket_carrier import WebSocketCarrier

@@ -12,9 +12,13 @@ from random import Random
 from msgspec.structs import replace
 
 from circumvent.errors import BundleError, LinkError, ProtocolError, UnsupportedError
+from circumvent.links.invite import format_invite, parse_invite
+from circumvent.links.relay import format_relay_link, parse_relay_link
+from circumvent.links.subscription import parse_subscription
+from circumvent.links.uri import format_link, parse_link
 from circumvent.memory import Memory
-from circumvent.session.engine import Engine
-from circumvent.session.limits import Limits
+from circumvent.session.engine.engine import Engine
+from circumvent.session.engine.limits import Limits
 from circumvent.wire import dns_chunks, http_heads, sealing
 from circumvent.wire.bundle import (
     OPEN_TYPE,
@@ -29,12 +33,8 @@ from circumvent.wire.bundle import (
 from circumvent.wire.dsse import Envelope
 from circumvent.wire.hello import format_hello, parse_answer, parse_hello
 from circumvent.wire.http_bodies import ANSWER, REQUEST, Body, Chunked
-from circumvent.wire.invite import format_invite, parse_invite
 from circumvent.wire.keys import Key, Kind, parse_key
-from circumvent.wire.links import format_link, parse_link
 from circumvent.wire.opening import format_opening, parse_opening
-from circumvent.wire.relay_link import format_relay_link, parse_relay_link
-from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
 from circumvent_plugins.dns_channel import DnsChannel
 from circumvent_plugins.dns_channel.messages import read_answer

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from circumvent.api import Fetch, Verdict
 from circumvent.discovery.hunt import Find, Source, fetch
 from circumvent.errors import ChannelError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.plugins import load_plugins
 from circumvent.wire import dsse
 from circumvent.wire.bundle import Bundle, Trust, format_bundle, make_envelope, open_bundle

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import ByteStream
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.wire.address import Destination
 from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_carrier import connect_front

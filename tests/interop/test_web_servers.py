@@ -17,14 +17,14 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from circumvent.api import Account, ByteStream, HandshakeError, WebSocketOptions
 from circumvent.api.contracts import TlsOptions
-from circumvent.api.http import http_client, limited_body
+from circumvent.http.client import http_client, limited_body
+from circumvent.layers.greeting import hear
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.greeting import hear
 from circumvent.net.pump import pump
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
-from circumvent.net.websocket import accept_websocket
 from circumvent.wire.websocket_handshake import upgrade_key
 from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.peers.certificates import SERVER_NAME, Certificate

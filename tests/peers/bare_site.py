@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from circumvent.relay.site_files import make_runner
+from circumvent.relay.cover.files import make_runner
 
 
 async def serve(directory: Path, port: int) -> None:

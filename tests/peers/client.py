@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from circumvent.api.contracts import CarrierStatus
-from circumvent.status import Status
+from circumvent.status.snapshot import Status
 from tests.peers.process import Process, free_port
 
 PATIENCE = 10  # seconds

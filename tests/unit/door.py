@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import CircumventError, DestinationError, DialError, Reason
+from circumvent.inbound.inbound import FrontDoor
+from circumvent.inbound.options import Credentials, DoorOptions
 from circumvent.memory import Account, Memory
 from circumvent.net.pump import pump
 from circumvent.net.tcp import connect
-from circumvent.proxy.door import FrontDoor
-from circumvent.proxy.options import Credentials, DoorOptions
 from circumvent.wire.address import Destination
 
 SITE = "site.test"  # a name that only the far side resolves

@@ -17,20 +17,21 @@ import pytest
 from circumvent.api.contracts import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream, HeaderStream
 from circumvent.errors import CircumventError
-from circumvent.events import Event
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Account, Memory
 from circumvent.net import sockets
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
-from circumvent.tunnels import health, live, manager, probe, race, relief, rests, vitals
+from circumvent.state.store import Store
+from circumvent.status.events import Event
+from circumvent.tunnels import backoff as rests
+from circumvent.tunnels import health, live, manager, probe, race, relief, vitals
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import Candidate, LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
-from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
 from tests.peers.censors import freeze_flow
 

@@ -14,19 +14,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from circumvent.api import Account, ByteStream, CircumventError
+from circumvent.layers.greeting import hear, say
+from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.links.relay import RelayLink
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.greeting import hear, say
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient, accept_tls
+from circumvent.relay.carriers.http_table import HttpCarriers
+from circumvent.relay.carriers.lobby import Lobby
+from circumvent.relay.cover.passage import Admission
 from circumvent.relay.guest import Arrival
-from circumvent.relay.http_carriers import HttpCarriers
-from circumvent.relay.lobby import Lobby
-from circumvent.relay.passage import Admission
 from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
-from circumvent.wire.relay_link import RelayLink
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_carrier
 from circumvent_plugins.fronted_stream import FrontedStream

@@ -13,20 +13,20 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from circumvent.api import ByteStream, ServerEntry
+from circumvent.layers.tls.client import TlsClient
+from circumvent.links.relay import RelayLink, format_relay_link
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
-from circumvent.net.tls import TlsClient
 from circumvent.relay import keys
-from circumvent.relay.carriers import carrier
+from circumvent.relay.carriers.pipes import carrier
+from circumvent.relay.cover.site import site_at
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.relay.front import Front, FrontOptions
 from circumvent.relay.guest import Arrival
 from circumvent.relay.guest import House as Meets
-from circumvent.relay.site import site_at
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
-from circumvent.wire.relay_link import RelayLink, format_relay_link
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from tests.conformance.byte_stream import read_exactly, write_all
 

@@ -6,7 +6,7 @@ import pytest
 
 from circumvent.errors import LinkError, ProtocolError
 from circumvent.wire.address import Destination, encode_name
-from circumvent.wire.links import parse_host
+from circumvent.wire.host_port import parse_host
 from circumvent.wire.requested import requested_destination
 
 

@@ -26,13 +26,14 @@ from circumvent.api import (
     StreamResetError,
     TlsOptions,
 )
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.session.handshake import RefusedError, introduce
-from circumvent.tunnels import bonded, rests
+from circumvent.tunnels import backoff as rests
+from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
-from circumvent.tunnels.carrier_ways import Past, Roster, Way
+from circumvent.tunnels.carrier_routes import Past, Roster, Way
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import Attach, Create, attach_proof

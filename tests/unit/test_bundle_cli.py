@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from circumvent.cli import main
+from circumvent.links.invite import parse_invite
 from circumvent.wire.bundle import open_bundle, parse_bundle
-from circumvent.wire.invite import parse_invite
 
 LINKS = "# ours\ntrojan://pass1@192.0.2.1:443#One\n\ntrojan://pass2@192.0.2.2:443?sni=a.test#Two\n"
 SOURCE = "https://mirror.test/friends"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import HeaderStream, LayerStream, TlsOptions
+from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient, accept_tls
-from circumvent.net.websocket import WebSocketStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
 from tests.conformance.byte_stream import (

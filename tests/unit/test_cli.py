@@ -16,11 +16,11 @@ from circumvent.cli import main
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import prepare
 from circumvent.config import Config
-from circumvent.events import Event
 from circumvent.plugins import load_plugins
-from circumvent.status import Status
-from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.store import Store
+from circumvent.state.attempts import Attempt
+from circumvent.state.store import Store
+from circumvent.status.events import Event
+from circumvent.status.snapshot import Status
 
 SECRET = "correct-horse"
 USER_INFO = base64.urlsafe_b64encode(f"aes-128-gcm:{SECRET}".encode()).decode().rstrip("=")

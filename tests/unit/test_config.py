@@ -10,7 +10,7 @@ import pytest
 from circumvent.api.contracts import Privacy
 from circumvent.config import Config, load, parse_links
 from circumvent.errors import ConfigError
-from circumvent.proxy.options import Credentials
+from circumvent.inbound.options import Credentials
 from circumvent.typed_toml import parse_size
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "circumvent.toml"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from circumvent import control
 from circumvent.errors import ConfigError, LocalError
-from circumvent.status import MemoryStatus, Status, TunnelStatus
+from circumvent.status import control
+from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
 
 STATUS = Status(
     listen="127.0.0.1:1080",

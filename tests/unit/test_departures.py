@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
+from circumvent.inbound import connection as visit
+from circumvent.inbound import inbound as door
+from circumvent.inbound.options import DoorOptions
 from circumvent.net.sockets import SocketBuffers
-from circumvent.proxy import door, visit
-from circumvent.proxy.options import DoorOptions
 from tests.unit.door import (
     CREDENTIALS,
     GREETING,

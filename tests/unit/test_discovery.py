@@ -17,14 +17,14 @@ from circumvent.discovery import discovery as room
 from circumvent.discovery import hunt as race
 from circumvent.discovery.discovery import Discovery, Equipment, Ways
 from circumvent.discovery.origins import Origin, parse_origin
-from circumvent.discovery.shelf import Shelf
-from circumvent.events import Discovered, DiscoveryFailed, Event, Warned
+from circumvent.layers.tls.client import TlsClient
+from circumvent.links.invite import Invite, format_invite
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
-from circumvent.tunnels.store import Store
+from circumvent.state.origins import Shelf
+from circumvent.state.store import Store
+from circumvent.status.events import Discovered, DiscoveryFailed, Event, Warned
 from circumvent.wire.bundle import Bundle, Trust
-from circumvent.wire.invite import Invite, format_invite
 from tests.unit.test_bundle import BUCKET_PUBLIC, KEYS, LINKS, signed
 
 MIB = 1 << 20

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
-from circumvent.api.exchange import receive, send
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
+from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.api import ChannelError, Datagrams, Fetch, LinkError, UnsupportedError, Verdict
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.wire.dns_chunks import MANIFEST
 from circumvent_plugins import dns_channel
 from circumvent_plugins.dns_channel import DnsChannel, asking, ballot, gathering, source

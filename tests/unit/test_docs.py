@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import Carrier, Dialer, Transport, Tunnel, exchange, hooks, threads
+from circumvent.api import Carrier, Dialer, Transport, Tunnel, hooks, threads
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import run
+from circumvent.layers import exchange
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs" / "writing-a-plugin.md"
@@ -44,7 +45,7 @@ HOOKS = [
 ]
 CONTRACTS = [*public(Transport), *public(Tunnel), *public(Carrier), *public(Dialer)]
 HELPERS = [
-    (f"circumvent.api.exchange.{function.__name__}", function)
+    (f"circumvent.layers.exchange.{function.__name__}", function)
     for function in (exchange.send, exchange.receive, exchange.peek)
 ] + [("circumvent.api.threads.in_thread", threads.in_thread)]
 

@@ -10,9 +10,9 @@ from typing import BinaryIO
 import pytest
 
 from circumvent.api import ChannelError, Fetch, LinkError, Verdict
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent_plugins.file_channel import MAX_FILES, FileChannel
 

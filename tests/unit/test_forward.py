@@ -10,8 +10,8 @@ import h11
 import pytest
 
 from circumvent.errors import BudgetError
-from circumvent.proxy import forward
-from circumvent.proxy.options import DoorOptions
+from circumvent.inbound import forward
+from circumvent.inbound.options import DoorOptions
 from tests.unit.door import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
 from tests.unit.far_side import until
 

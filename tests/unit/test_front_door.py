@@ -11,7 +11,7 @@ from circumvent.errors import (
     NoTunnelError,
     Reason,
 )
-from circumvent.proxy.options import DoorOptions
+from circumvent.inbound.options import DoorOptions
 from circumvent.wire.address import Destination
 from circumvent.wire.socks5 import REPLIES, Reply
 from tests.unit.door import (

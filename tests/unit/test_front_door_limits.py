@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from circumvent.errors import ConfigError
+from circumvent.inbound.kernel import most_clients
+from circumvent.inbound.options import DoorOptions, parse_listen
 from circumvent.net import listener
-from circumvent.proxy.kernel import most_clients
-from circumvent.proxy.options import DoorOptions, parse_listen
 from tests.unit.door import GREETING, SITE, destination, echo, home, socks5
 from tests.unit.far_side import until
 

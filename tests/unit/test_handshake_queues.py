@@ -7,6 +7,7 @@ import pytest
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.errors import HandshakeError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.net import neighbourhood
 from circumvent.net.dialer import NetDialer
 from circumvent.net.neighbourhood import (
@@ -16,7 +17,6 @@ from circumvent.net.neighbourhood import (
     network_of,
 )
 from circumvent.net.patience import Patience
-from circumvent.net.tls import TlsClient
 
 OPTIONS = TlsOptions("server.test")
 

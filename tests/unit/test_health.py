@@ -134,7 +134,7 @@ class TestFreeze:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(health, "PROBE_SECONDS", 3.0)
-        monkeypatch.setattr("circumvent.tunnels.rests.RESTS", (60.0,))
+        monkeypatch.setattr("circumvent.tunnels.backoff.RESTS", (60.0,))
         async with nodes(2, {SITE: echo}) as (only, other):
             await other.kill()
             async with house(all_of([only, other]), tmp_path) as home:

@@ -14,17 +14,17 @@ import pytest
 from aiohttp import web
 
 from circumvent.api import Account, DialError, HandshakeError, ProtocolError, TlsOptions
-from circumvent.api.http import (
+from circumvent.http.client import (
     MAX_HEAD,
     READ_BUFFER,
     http_client,
     limited_body,
     web_tls,
 )
-from circumvent.api.http_transport import MAX_UNSENT
+from circumvent.http.transport import MAX_UNSENT
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.process import free_port
 

@@ -14,8 +14,8 @@ import pytest
 from circumvent.api import Account, ByteStream, StreamResetError
 from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
-from circumvent.relay import http_carrier as relay_end
-from circumvent.relay import http_requests
+from circumvent.relay.carriers import http_end as relay_end
+from circumvent.relay.carriers import http_requests
 from circumvent.relay.doorkeeper import Doorkeeper
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Kind, Knock, open_knock, seal_knock

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError
+from circumvent.links.invite import Invite, format_invite, parse_invite
 from circumvent.wire.bundle import Trust
-from circumvent.wire.invite import Invite, format_invite, parse_invite
 
 KEY = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"
 GOOD = f"circumvent://invite?trust={KEY}&source=dns:b.test"

@@ -7,16 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.wire.link_query import LinkQuery
-from circumvent.wire.links import (
-    MAX_LINK,
-    Link,
-    decode_base64,
-    encode_base64url,
-    format_link,
-    parse_host,
-    parse_link,
-)
+from circumvent.links.query import LinkQuery
+from circumvent.links.uri import Link, format_link, parse_link
+from circumvent.wire.base64url import decode_base64, encode_base64url
+from circumvent.wire.host_port import parse_host
+from circumvent.wire.link_text import MAX_LINK
 
 letters = st.sampled_from("aZ09-._~:/?#[]@!$&'()*+,;=%\"<>\\^`{|}éß漢🧅")
 texts = st.text(letters, max_size=30)

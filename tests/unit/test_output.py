@@ -15,7 +15,7 @@ import pytest
 
 from circumvent.cli import output, views
 from circumvent.cli.output import ROOM, Spool
-from circumvent.events import Listening, Racing
+from circumvent.status.events import Listening, Racing
 
 PATIENCE = 10.0  # seconds; nothing here takes a tenth of one
 SMALL = 4096  # bytes: the smallest pipe

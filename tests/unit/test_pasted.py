@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.wire.links import MAX_LINK, is_clean, parse_link
-from circumvent.wire.pasted import number_links, split_links, tidy, unpack, unwrap
+from circumvent.links.pasted import number_links, split_links, tidy, unpack, unwrap
+from circumvent.links.uri import parse_link
+from circumvent.wire.link_text import MAX_LINK, is_clean
 
 LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
 

@@ -11,11 +11,12 @@ import pytest
 from circumvent.api.contracts import Dialer, Privacy, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DialError, HandshakeError, NoTunnelError
-from circumvent.events import TunnelLost, TunnelUp
 from circumvent.memory import Account
-from circumvent.tunnels import manager, race, rests
+from circumvent.state.store import Store
+from circumvent.status.events import TunnelLost, TunnelUp
+from circumvent.tunnels import backoff as rests
+from circumvent.tunnels import manager, race
 from circumvent.tunnels.live import State
-from circumvent.tunnels.store import Store
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     DIAL,

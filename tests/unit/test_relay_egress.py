@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from circumvent.errors import DestinationError, Reason
 from circumvent.net.addresses import is_ours, is_public, plain
 from circumvent.net.sockets import SocketBuffers
-from circumvent.relay import egress
-from circumvent.relay.egress import EgressPolicy
-from circumvent.relay.outlet import Outlet
-from circumvent.relay.resolver import NameResolver
+from circumvent.relay.egress import policy as egress
+from circumvent.relay.egress.outlet import Outlet
+from circumvent.relay.egress.policy import EgressPolicy
+from circumvent.relay.egress.resolver import NameResolver
 from circumvent.wire.address import Destination
 
 # 8.8.8.8 and the like are nobody's secret, and nothing is sent there.

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
-from circumvent.api.relays import inside_tls
+from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
 from circumvent.relay import guest
 from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock

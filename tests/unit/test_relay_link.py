@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError, UnsupportedError
+from circumvent.links.relay import RelayLink, format_relay_link, parse_relay_link
 from circumvent.wire.address import Destination
-from circumvent.wire.relay_link import RelayLink, format_relay_link, parse_relay_link
 
 SECRET = "AQEBAQEBAQEBAQEBAQEBAQICAgICAgICAgICAgICAgI"
 PIN = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM"

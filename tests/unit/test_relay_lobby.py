@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import CarrierLink, ServerEntry, TlsOptions
-from circumvent.api.exchange import send
 from circumvent.api.streams import ByteStream
+from circumvent.layers.exchange import send
+from circumvent.links.relay import RelayLink, format_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.relay import setup
+from circumvent.relay.carriers.lobby import COST
 from circumvent.relay.config import RelayHome
-from circumvent.relay.lobby import COST
 from circumvent.relay.relay import Relay
 from circumvent.session.handshake import introduce
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.http_carrier import Note, pack_note
 from circumvent.wire.knock import Kind, Knock, seal_knock
-from circumvent.wire.relay_link import RelayLink, format_relay_link
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.peers.process import free_port

@@ -9,10 +9,10 @@ import pytest
 
 from circumvent.net.tcp import TcpStream
 from circumvent.relay.config import Limits, UserEntry
-from circumvent.relay.meter import Bucket, Meter, MeteredStream
-from circumvent.relay.users import Users
+from circumvent.relay.users.meter import Bucket, Meter, MeteredStream
+from circumvent.relay.users.users import Users
+from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import make_credential
-from circumvent.wire.links import encode_base64url
 from tests.conformance.byte_stream import read_exactly, write_all
 from tests.conformance.far_end import connected
 

@@ -15,8 +15,8 @@ import dns.rrset
 import pytest
 
 from circumvent.errors import ConfigError, DestinationError, Reason
-from circumvent.relay import resolver
-from circumvent.relay.resolver import NameResolver, parse_nameservers
+from circumvent.relay.egress import resolver
+from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
 from circumvent.wire.address import Destination
 
 ANNA, BEN = "anna", "ben"

@@ -12,14 +12,14 @@ from click.testing import CliRunner, Result
 from circumvent.cli.app import CONFIG, FAILURE, main
 from circumvent.cli.relay import describe
 from circumvent.errors import ConfigError
+from circumvent.links.relay import parse_relay_link
 from circumvent.relay import keys, setup
 from circumvent.relay.config import RelayHome
 from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
 from circumvent.relay.status import RelayStatus, UserStatus
-from circumvent.status import MemoryStatus
+from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.keys import Kind, generate
-from circumvent.wire.relay_link import parse_relay_link
 from tests.peers.certificates import make_certificate
 
 WANTED = setup.NewRelay(listen="127.0.0.1:443", public="relay.example:443")

@@ -16,12 +16,12 @@ from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
 from circumvent.relay import setup
 from circumvent.relay.config import Limits
-from circumvent.relay.outlet import Outlet
+from circumvent.relay.egress.outlet import Outlet
 from circumvent.relay.relay import Relay
+from circumvent.session.engine.limits import Limits as SessionLimits
 from circumvent.session.handshake import introduce
-from circumvent.session.limits import Limits as SessionLimits
 from circumvent.session.session import Session
-from circumvent.session.stream import SessionStream
+from circumvent.session.session_stream import SessionStream
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create

@@ -12,13 +12,13 @@ import pytest
 
 from circumvent.api import ByteStream
 from circumvent.errors import StreamResetError
-from circumvent.relay import site_files
+from circumvent.relay.cover import files as site_files
+from circumvent.relay.cover.files import PIECE
+from circumvent.relay.cover.pipe import HIGH_WATER, SitePipe
+from circumvent.relay.cover.site import serve_directory
 from circumvent.relay.metrics import serve_metrics
-from circumvent.relay.site import serve_directory
-from circumvent.relay.site_files import PIECE
-from circumvent.relay.site_pipe import HIGH_WATER, SitePipe
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
-from circumvent.status import MemoryStatus
+from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
 from tests.conformance.byte_stream import read_all, read_once, write_all
 from tests.peers.process import free_port

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from circumvent.tunnels.rests import EARLY_AFTER, FORGOTTEN_AFTER, Rests
+from circumvent.tunnels.backoff import EARLY_AFTER, FORGOTTEN_AFTER, Rests
 
 STEP = 0.05  # seconds
 MINUTE = 60.0

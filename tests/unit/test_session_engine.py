@@ -9,9 +9,9 @@ import tracemalloc
 
 import pytest
 
-from circumvent.session.carriers import CarrierState
-from circumvent.session.limits import Limits
-from circumvent.session.streams import Receiving, Sending, Stream
+from circumvent.session.engine.carrier import CarrierState
+from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.stream import Receiving, Sending, Stream
 from circumvent.wire.frames import CloseReason, ResetReason
 from tests.bonding.simulation import World, read_some
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import ProtocolError
-from circumvent.session import limits
+from circumvent.session.engine import limits
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import (
     HEADER_SIZE,

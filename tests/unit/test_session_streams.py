@@ -20,9 +20,9 @@ from circumvent.api import (
 )
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream
+from circumvent.session.carrier_io import Link
+from circumvent.session.engine.limits import Limits
 from circumvent.session.handshake import introduce
-from circumvent.session.limits import Limits
-from circumvent.session.link import Link
 from circumvent.session.session import GOODBYE_SECONDS, Session
 from circumvent.wire.frames import PAD, CloseReason, ResetReason
 from circumvent.wire.hello import Create, parse_hello

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
-from circumvent.session.carriers import Carrier
-from circumvent.session.engine import Engine
-from circumvent.session.limits import FIRST_CREDIT, FIRST_WINDOW, MAX_GAPS, NUISANCES, Limits
-from circumvent.session.streams import Receiving
+from circumvent.session.engine.carrier import Carrier
+from circumvent.session.engine.engine import Engine
+from circumvent.session.engine.limits import FIRST_CREDIT, FIRST_WINDOW, MAX_GAPS, NUISANCES, Limits
+from circumvent.session.engine.stream import Receiving
 from circumvent.wire.frames import MAX_OFFSET, MAX_PAYLOAD, CloseReason, Kind, ResetReason, pack
 
 NOW = 100.0

@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from circumvent.errors import ConfigError
-from circumvent.tunnels import database
-from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.database import Need, Warn
-from circumvent.tunnels.store import MAX_ATTEMPTS, MAX_DETAIL, SavedServer, Store
+from circumvent.state import database
+from circumvent.state.attempts import Attempt
+from circumvent.state.database import Need, Warn
+from circumvent.state.store import MAX_ATTEMPTS, MAX_DETAIL, SavedServer, Store
 
 LINK = "ss://c2VjcmV0@192.0.2.7:8388"
 BEN = SavedServer("b", "shadowsocks", "Ben", LINK)
@@ -412,8 +412,8 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(path: Path) -> None
 WRITERS = """
 import os, sys
 from pathlib import Path
-from circumvent.tunnels.attempts import Attempt
-from circumvent.tunnels.store import Store
+from circumvent.state.attempts import Attempt
+from circumvent.state.store import Store
 
 def say(word):
     os.write(1, f"{word}\\n".encode())  # at once or not at all, whoever is killed

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError
+from circumvent.links.subscription import parse_subscription
 from circumvent.wire.bundle import Bundle
-from circumvent.wire.subscription import parse_subscription
 from circumvent_plugins.shadowsocks import Shadowsocks
 
 LINES = b"# my servers\r\nss://YWVzLTEyOC1nY206cw@a.test:1#one\n\ntrojan://p@b.test:2\n"

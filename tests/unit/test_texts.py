@@ -9,7 +9,7 @@ import pytest
 
 from circumvent.config import Config, load
 from circumvent.errors import ConfigError
-from circumvent.proxy.options import Credentials
+from circumvent.inbound.options import Credentials
 from circumvent.texts import decode_text
 
 TEXT = "one\ntwo é\n"

@@ -29,12 +29,12 @@ from circumvent.api import (
     TlsOptions,
 )
 from circumvent.errors import BudgetError
+from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.layers.tls.context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
+from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tickets import EACH
-from circumvent.net.tls import TlsClient, accept_tls
-from circumvent.net.tls_context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
 from tests.conformance.byte_stream import PATIENCE, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
@@ -348,7 +348,7 @@ class TestTickets:
         certificate: Certificate,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("circumvent.net.tickets.MOST", 2)
+        monkeypatch.setattr("circumvent.layers.tls.tickets.MOST", 2)
         pin, _ = digests(certificate)
         terms = [TlsOptions(SERVER_NAME, certificate_sha256=(pin,) * times) for times in (1, 2, 3)]
         for options in terms:

@@ -17,9 +17,10 @@ from circumvent.api import (
     Transport,
     UnsupportedError,
 )
-from circumvent.api.tls_links import TlsLink
 from circumvent.errors import CircumventError
-from circumvent.wire.links import Link, encode_base64url, format_link
+from circumvent.links.tls_settings import TlsLink
+from circumvent.links.uri import Link, format_link
+from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins import direct, shadowsocks, trojan, vless
 
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import ByteStream, UnsupportedError
-from circumvent.api.http import http_client, limited_body
 from circumvent.errors import NoTunnelError
-from circumvent.net.tls import TlsClient
+from circumvent.http.client import http_client, limited_body
+from circumvent.layers.tls.client import TlsClient
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.wire.address import Destination
 from tests.conformance.codecs import TlsCodec

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from circumvent.api import Datagrams, DialError, StreamResetError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.net import readiness
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.net.udp import MAX_DATAGRAM
 
 HOST = "127.0.0.1"

@@ -12,9 +12,9 @@ from aiohttp import web
 
 from circumvent.api import Channel, ChannelError, Fetch, LinkError, Verdict
 from circumvent.errors import CircumventError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.net.tls import TlsClient
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent_plugins import web_download
 from circumvent_plugins.web_channels import FrontedChannel, HttpsChannel, SubscriptionChannel

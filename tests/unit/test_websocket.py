@@ -10,11 +10,11 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from circumvent.api import HandshakeError, ProtocolError, StreamResetError, WebSocketOptions
+from circumvent.layers.greeting import hear
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.websocket import WebSocketStream, accept_websocket
 from circumvent.net.dialer import NetDialer
-from circumvent.net.greeting import hear
 from circumvent.net.tcp import TcpStream
-from circumvent.net.tls import TlsClient
-from circumvent.net.websocket import WebSocketStream, accept_websocket
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 from tests.conformance.byte_stream import Pair, fill, read_all, read_exactly, write_all
 from tests.conformance.codecs import WebSocketCodec

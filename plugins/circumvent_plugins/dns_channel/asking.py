@@ -25,8 +25,8 @@ from circumvent.api import (
     TlsOptions,
     UnsupportedError,
 )
-from circumvent.api.exchange import receive, send
-from circumvent.api.http import http_client, limited_body, web_tls
+from circumvent.http.client import http_client, limited_body, web_tls
+from circumvent.layers.exchange import receive, send
 from circumvent_plugins.dns_channel.messages import (
     MAX_MESSAGE,
     Answer,

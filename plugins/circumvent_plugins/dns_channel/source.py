@@ -17,7 +17,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from circumvent.api import LinkError
 from circumvent.wire.address import MAX_PORT
-from circumvent.wire.links import check_text, parse_host
+from circumvent.wire.host_port import parse_host
+from circumvent.wire.link_text import check_text
 
 SCHEME = "dns:"
 MAX_RESOLVERS = 8

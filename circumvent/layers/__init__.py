@@ -1,0 +1,1 @@
+"""What turns one stream into another: TLS, WebSocket."""

@@ -1,0 +1,1 @@
+"""TLS on any stream, as a client and as a server."""

@@ -1,0 +1,57 @@
+"""TLS on any stream: as a client by the dialer's options, as a server by a ready context.
+
+Two engines: OpenSSL drives the socket itself where the stream is a plain TCP connection, and
+works in memory on everything else.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from circumvent.api.contracts import TlsOptions
+from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.errors import BudgetError
+from circumvent.layers.tls.context import ClientRoles, Role
+from circumvent.layers.tls.over_socket import over_socket
+from circumvent.layers.tls.over_stream import over_stream
+from circumvent.memory import Account
+from circumvent.net.tcp import TcpStream
+
+
+class TlsClient:
+    """Starts TLS as a client; keeps contexts, for which ``account`` pays, and tickets."""
+
+    def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
+        self._roles = ClientRoles(ca_file, account)
+
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        """Shake hands over ``stream`` and own it.
+
+        Raises HandshakeError, and BudgetError; the stream is then closed.
+        """
+        place = stream.place if isinstance(stream, TcpStream) else ""
+        try:
+            role = self._roles.role(options, place)
+        except BudgetError:
+            stream.abort()
+            raise
+        return await _take_part(stream, role)
+
+    def forget(self) -> None:
+        """Drop all tickets."""
+        self._roles.forget()
+
+
+async def accept_tls(stream: ByteStream, context: ssl.SSLContext) -> SecureStream:
+    """The server's part of TLS on an accepted connection, or inside another stream.
+
+    Raises HandshakeError; the stream is then closed. How long a client may take is the
+    caller's business.
+    """
+    return await _take_part(stream, Role(context, server_side=True))
+
+
+async def _take_part(stream: ByteStream, role: Role) -> SecureStream:
+    if isinstance(stream, TcpStream):
+        return await over_socket(stream, role)
+    return await over_stream(stream, role)

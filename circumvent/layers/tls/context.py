@@ -1,0 +1,257 @@
+"""What both TLS engines share: whom a client trusts, what it remembers, and how failures read."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+import re
+import ssl
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from circumvent.api.contracts import TlsOptions
+from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.layers.tls.tickets import Origin, Tickets
+from circumvent.memory import Account
+
+RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
+
+# Links choose what is offered, so nobody knows how many different terms there will be. A context
+# costs so many bytes, measured; most where the system keeps its authorities in one file only.
+MAX_CONTEXTS = 4
+CONTEXT, CONTEXT_WITH_FILE = 40 * 1024, 900 * 1024
+_HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]")  # an authority's file, as OpenSSL finds it by its name
+
+Tls = ssl.SSLSocket | ssl.SSLObject
+
+
+def _nothing(_: Tls) -> None:
+    """Servers check nobody and keep no session themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """How one end of a connection takes part in TLS; ``leave`` is called when it closes.
+
+    Servers take an end without a goodbye for an end, as web servers do: clients often just go,
+    and what they say has a length of its own.
+    """
+
+    context: ssl.SSLContext
+    server_side: bool = False
+    server_name: str | None = None
+    session: ssl.SSLSession | None = None
+    check: Callable[[Tls], None] = _nothing
+    leave: Callable[[Tls], None] = _nothing
+
+    @property
+    def needs_goodbye(self) -> bool:
+        """Whether an end without close_notify is a cut (docs/decisions/0012)."""
+        return not self.server_side
+
+
+@dataclass(slots=True)
+class _Terms:
+    """What is offered, and the tickets that can only be offered with it."""
+
+    context: ssl.SSLContext
+    tickets: Tickets = field(default_factory=Tickets)
+
+
+class ClientRoles:
+    """Makes the client's role in each connection; keeps the terms that were used last.
+
+    ``account`` pays for contexts, but for one at a time, which comes with the code.
+    """
+
+    def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
+        self._ca_file = ca_file
+        self._account = account
+        self._free: weakref.ref[ssl.SSLContext] | None = None
+        self._terms: dict[tuple[object, ...], _Terms] = {}  # the latest last
+
+    def role(self, options: TlsOptions, place: str) -> Role:
+        """What to offer at ``place``, and what to check once the hands are shaken.
+
+        Raises BudgetError.
+        """
+        origin = Origin(place, options)
+        terms = self._find(options)
+        ticket = terms.tickets.take(origin)
+        return Role(
+            context=terms.context,
+            server_name=options.server_name if options.send_name else None,
+            session=ticket,
+            check=partial(_check_server, options),
+            leave=partial(terms.tickets.keep, origin, offered=ticket),
+        )
+
+    def forget(self) -> None:
+        """Drop all tickets; what older connections bring later is dropped with them."""
+        for terms in self._terms.values():
+            terms.tickets = Tickets()
+
+    def _find(self, options: TlsOptions) -> _Terms:
+        verify = options.verify and not _pins(options)
+        key = (verify, options.alpn, options.send_name)
+        terms = self._terms.pop(key, None)
+        if terms is None:
+            terms = _Terms(self._make(options, verify=verify))
+        self._terms[key] = terms
+        if len(self._terms) > MAX_CONTEXTS:
+            del self._terms[next(iter(self._terms))]
+        return terms
+
+    def _make(self, options: TlsOptions, *, verify: bool) -> ssl.SSLContext:
+        """A context that is paid for, with the room of older ones if need be."""
+        cost = CONTEXT_WITH_FILE if verify and not _has_directory() else CONTEXT
+        while self._account is not None and self._is_free_taken():
+            if self._account.try_charge(cost):
+                context = _make_context(options, verify=verify, ca_file=self._ca_file)
+                weakref.finalize(context, self._account.discharge, cost)
+                return context
+            if not self._terms:
+                self._account.charge(cost)  # raises
+            del self._terms[next(iter(self._terms))]
+        context = _make_context(options, verify=verify, ca_file=self._ca_file)
+        self._free = weakref.ref(context)
+        return context
+
+    def _is_free_taken(self) -> bool:
+        return self._free is not None and self._free() is not None
+
+
+def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> ssl.SSLContext:
+    """Offers TLS 1.2 as well, whatever the options say: a greeting without it is nobody else's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if options.alpn:
+        context.set_alpn_protocols(list(options.alpn))
+    # Without SNI the library has no name to hold against the certificate: we do it.
+    context.check_hostname = verify and options.send_name
+    if verify:
+        _trust_system(context)
+        if ca_file is not None:
+            context.load_verify_locations(ca_file)
+    else:
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _trust_system(context: ssl.SSLContext) -> None:
+    """Where there is a directory of authorities, each is read when it is needed, and no other."""
+    if _has_directory():
+        context.load_verify_locations(capath=ssl.get_default_verify_paths().capath)
+    else:
+        context.load_default_certs()
+
+
+def _has_directory() -> bool:
+    """Whether OpenSSL finds authorities one by one, and nobody named a file of them instead."""
+    paths = ssl.get_default_verify_paths()
+    return paths.openssl_cafile_env not in os.environ and _is_hashed(paths.capath)
+
+
+@cache
+def _is_hashed(directory: str | None) -> bool:
+    try:
+        return any(_HASHED.fullmatch(file.name) for file in Path(directory or "").iterdir())
+    except OSError:
+        return False
+
+
+def _pins(options: TlsOptions) -> bool:
+    return bool(options.certificate_sha256 or options.spki_sha256)
+
+
+def _check_server(options: TlsOptions, tls: Tls) -> None:
+    if options.only_tls13 and tls.version() != "TLSv1.3":
+        message = "the server speaks no TLS 1.3"
+        raise HandshakeError(message, stage="tls")
+    if _pins(options):
+        _check_pins(options, tls.getpeercert(binary_form=True) or b"")
+    elif options.verify and not options.send_name:
+        _check_name(options.server_name, tls.getpeercert() or {})
+
+
+def _check_pins(options: TlsOptions, certificate: bytes) -> None:
+    if hashlib.sha256(certificate).digest() in options.certificate_sha256:
+        return
+    if options.spki_sha256 and _spki_sha256(certificate) in options.spki_sha256:
+        return
+    message = "the server's certificate is not the pinned one"
+    raise HandshakeError(message, stage="tls")
+
+
+def _spki_sha256(certificate: bytes) -> bytes:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only for pins
+    from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - only for pins
+
+    key = load_der_x509_certificate(certificate).public_key()
+    encoded = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(encoded).digest()
+
+
+def _check_name(name: str, certificate: dict[str, Any]) -> None:
+    """RFC 9525 §6.3: the whole name, or all behind a wildcard that is the first label."""
+    name = name.lower()
+    accepted = {name, "*." + name.partition(".")[2]}
+    for kind, value in certificate.get("subjectAltName", ()):
+        if kind == "DNS" and value.lower() in accepted:
+            return
+        if kind == "IP Address" and _is_same_address(value, name):
+            return
+    message = "the server's certificate is not valid: it is for another name"
+    raise HandshakeError(message, stage="tls")
+
+
+def handshake_error(error: Exception) -> HandshakeError:
+    """What ``error``, raised by an engine in its handshake, means to a user."""
+    code = None  # the errno of an SSLError is not the system's
+    if isinstance(error, ssl.SSLCertVerificationError):
+        message = f"the server's certificate is not valid: {error.verify_message}"
+    elif isinstance(error, ssl.SSLError):
+        message = f"TLS handshake failed: {error.reason or 'the connection was cut'}"
+    else:
+        message = f"TLS handshake failed: {error}"
+        code = error.errno if isinstance(error, (OSError, StreamResetError)) else None
+    return HandshakeError(message, stage="tls", errno=code)
+
+
+def record_error(error: ssl.SSLError) -> ProtocolError:
+    """A record that is not what the protocol allows."""
+    message = f"TLS: {error.reason or 'the peer sent what is not allowed'}"
+    return ProtocolError(message, stage="read")
+
+
+def cut_error() -> StreamResetError:
+    """The connection ended, perhaps inside a record, and the peer had not said so."""
+    message = "connection lost: it was cut, for TLS ended without its goodbye"
+    return StreamResetError(message, stage="read")
+
+
+def channel_binding(tls: Tls) -> bytes:
+    """The Finished message that both ends call "tls-unique" (RFC 5929 §3).
+
+    Under TLS 1.3 it is keyed by the fresh key exchange, so no two handshakes share one.
+    Raises HandshakeError before the handshake is done.
+    """
+    finished = tls.get_channel_binding("tls-unique")
+    if not finished:
+        message = "TLS: there is no channel to bind to yet"
+        raise HandshakeError(message, stage="tls")
+    return finished
+
+
+def _is_same_address(one: str, other: str) -> bool:
+    try:
+        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
+    except ValueError:
+        return False

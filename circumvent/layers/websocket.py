@@ -1,0 +1,151 @@
+"""A stream inside WebSocket frames (RFC 6455): what goes through web servers and CDNs.
+
+Frames are made and taken apart in the caller's block. A close frame ends one direction, as the
+end of file does elsewhere: between two of us the other one goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Awaitable
+
+from circumvent.api.contracts import WebSocketOptions
+from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.layers.backlog import Backlog
+from circumvent.layers.greeting import FLIGHT, hear, say
+from circumvent.net.readiness import NOW
+from circumvent.net.sockets import say_goodbye
+from circumvent.wire.websocket import (
+    MAX_HEADER,
+    FrameReader,
+    Opcode,
+    is_orderly,
+    make_close,
+    make_control,
+    mask,
+    put_header,
+)
+from circumvent.wire.websocket_handshake import ClientUpgrade, upgrade_answer
+
+_KEY = 4
+_OVERHEAD = 1024  # headers of frames within one read; where they are many, less is read
+_MOST_WAITING = 1024  # a peer that asks more often than it listens gets fewer pongs
+
+
+class WebSocketStream(LayerStream):
+    """One end of a WebSocket, after the handshake; ``early`` came together with that."""
+
+    __slots__ = ("_backlog", "_early", "_goodbye_said", "_is_client", "_reader")
+
+    def __init__(self, base: ByteStream, *, is_client: bool, early: bytes = b"") -> None:
+        super().__init__(base)
+        self.record = max(base.record, FLIGHT, len(early))
+        self.overhead = base.overhead + _OVERHEAD
+        self.headroom = base.headroom + MAX_HEADER
+        self._backlog = Backlog(base)
+        self._is_client = is_client
+        self._reader = FrameReader(masked=not is_client)
+        self._early = early
+        self._goodbye_said = False
+
+    def wait_readable(self) -> Awaitable[None]:
+        is_over = self._reader.closed is not None
+        return NOW if is_over or self._early else self.base.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        if self._reader.closed is not None:
+            return self._end(self._reader.closed)
+        size = self._receive(buffer)
+        if size is None:
+            return None
+        if not size:
+            message = "connection lost: it was cut, for the WebSocket ended without a close frame"
+            raise StreamResetError(message, stage="read")
+        count = self._reader.unpack(buffer[:size])
+        self._answer()
+        return count or None
+
+    @staticmethod
+    def _end(code: int) -> int:
+        if not is_orderly(code):
+            message = f"WebSocket: the peer gave up with code {code}"
+            raise StreamResetError(message, stage="read")
+        return 0
+
+    def _receive(self, buffer: memoryview) -> int | None:
+        if not self._early:
+            return self.base.read_into(buffer)
+        size = len(self._early)
+        buffer[:size], self._early = self._early, b""
+        return size
+
+    def _answer(self) -> None:
+        """To a ping."""
+        ping, self._reader.ping = self._reader.ping, None
+        if ping is not None and not self._goodbye_said and len(self._backlog) < _MOST_WAITING:
+            self._backlog.say(make_control(Opcode.PONG, ping, self._new_key()))
+            self.flush()
+
+    def _new_key(self) -> bytes:
+        return os.urandom(_KEY) if self._is_client else b""
+
+    def room(self) -> int:
+        room = self._backlog.room()
+        return max(room - MAX_HEADER, min(room, 1))
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        size = min(end - start, self.room())
+        if not size:
+            return 0
+        key = self._new_key()
+        if key:
+            mask(block[start : start + size], key)
+        first = put_header(block, start, size, key)
+        self._backlog.pass_on(block, first, start + size)
+        return size
+
+    def flush(self) -> bool:
+        return self._backlog.flush()
+
+    def write_eof(self) -> None:
+        if self._goodbye_said:
+            return
+        self._goodbye_said = True
+        self._backlog.say(make_close(self._new_key()))
+        with contextlib.suppress(StreamResetError):  # the peer may be gone already
+            self.flush()
+
+    async def aclose(self) -> None:
+        self.write_eof()
+        await say_goodbye(self, self.flush)
+        await self.base.aclose()
+
+
+async def open_websocket(stream: ByteStream, options: WebSocketOptions) -> WebSocketStream:
+    """Ask for a WebSocket on ``stream`` and own it.
+
+    Raises HandshakeError; the stream is then aborted.
+    """
+    try:
+        upgrade = ClientUpgrade(options.host, options.path, options.headers)
+        await say(stream, upgrade.request)
+        early = None
+        while early is None:
+            early = upgrade.receive(await hear(stream))
+    except BaseException as error:
+        stream.abort()
+        if isinstance(error, (StreamResetError, ProtocolError)):
+            raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
+        raise
+    return WebSocketStream(stream, is_client=True, early=early)
+
+
+async def accept_websocket(stream: ByteStream, key: bytes, early: bytes = b"") -> WebSocketStream:
+    """Accept a request with that key, which was read from ``stream``; ``early`` followed it.
+
+    Raises StreamResetError.
+    """
+    await say(stream, upgrade_answer(key))
+    return WebSocketStream(stream, is_client=False, early=early)

@@ -1,0 +1,1 @@
+"""Share links: read, written, and found in what people paste."""

@@ -1,0 +1,1 @@
+"""From a knock to a carrier of a session."""

@@ -1,0 +1,1 @@
+"""The cover site: what a stranger sees of a relay."""

@@ -1,0 +1,97 @@
+"""The cover site: a directory that is served in this process, or a web server elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from circumvent.api.streams import ByteStream
+from circumvent.errors import CircumventError
+from circumvent.layers.exchange import receive, send
+from circumvent.memory import Account
+from circumvent.net.happy_eyeballs import connect_any
+from circumvent.net.resolver import Resolver
+from circumvent.net.sockets import SocketBuffers
+from circumvent.relay.cover.pipe import SitePipe
+from circumvent.wire.address import Destination
+from circumvent.wire.request_watch import MAX_HEAD
+
+# A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
+# on the way, not taken).
+DIRECTORY_COST = 256 * 1024
+NAME_SECONDS = 5.0
+_SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """How to connect to it, and what a visitor costs outside of the arena.
+
+    ``connect`` raises DialError.
+    """
+
+    connect: Callable[[], Awaitable[ByteStream]]
+    cost: int = 0
+
+
+async def name_of(site: Site, account: Account) -> bytes:
+    """What the site calls itself (its Server header); nothing where it does not say."""
+    try:
+        async with asyncio.timeout(NAME_SECONDS):
+            pipe = await site.connect()
+            try:
+                await send(pipe, account, b"HEAD / HTTP/1.0\r\n\r\n")
+                answer = b""
+                while b"\r\n\r\n" not in answer and len(answer) < MAX_HEAD:
+                    if not (more := await receive(pipe, account)):
+                        break
+                    answer += more
+            finally:
+                pipe.abort()
+    except (CircumventError, TimeoutError):
+        return b""
+    name = _SERVER.search(answer)
+    return name[1] if name else b""
+
+
+@asynccontextmanager
+async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[Site]:
+    """The site at ``place``; a directory is served while the context lasts."""
+    if isinstance(place, Path):
+        async with serve_directory(place) as served:
+            yield served
+    else:
+        yield site_at(place, buffers)
+
+
+def site_at(place: Destination, buffers: SocketBuffers) -> Site:
+    """A web server at an address."""
+    resolver = Resolver()
+
+    async def connect() -> ByteStream:
+        return await connect_any(await resolver.resolve(place.host), place.port, buffers)
+
+    return Site(connect)
+
+
+@asynccontextmanager
+async def serve_directory(directory: Path) -> AsyncIterator[Site]:
+    """Serve the files in ``directory`` while the context lasts."""
+    from circumvent.relay.cover.files import make_runner  # noqa: PLC0415 - imports aiohttp
+
+    runner = make_runner(directory)
+    await runner.setup()
+    server = runner.server
+    assert server is not None  # noqa: S101 - for the checker
+
+    async def connect() -> ByteStream:
+        return SitePipe(server())
+
+    try:
+        yield Site(connect, DIRECTORY_COST)
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,1 @@
+"""Where the streams of users may lead, and how they get there."""

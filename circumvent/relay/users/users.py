@@ -1,0 +1,56 @@
+"""Who may use the relay, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from circumvent.relay.config import Limits, UserEntry
+from circumvent.relay.users.meter import Meter
+from circumvent.wire.credential import CREDENTIAL_SIZE, USER_ID_SIZE, is_credential, user_id
+
+
+@dataclass(slots=True)
+class User:
+    """``limits`` are the user's own, or those of the relay."""
+
+    name: str
+    token: bytes
+    limits: Limits
+    meter: Meter
+
+
+class Users:
+    """By name, and by what their credentials begin with.
+
+    ``meters`` are those of all who ever were users: what was counted stays counted.
+    """
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, User] = {}
+        self.meters: list[Meter] = []
+        self._by_id: dict[bytes, User] = {}
+
+    def replace(self, entries: Iterable[UserEntry], limits: Limits) -> None:
+        """Exactly these from now on; who was there before keeps its meter."""
+        known, self.by_name = self.by_name, {}
+        for entry in entries:
+            own = entry.limits or limits
+            before = known.get(entry.name)
+            meter = before.meter if before else self._new_meter()
+            meter.set_rate(own.bytes_per_second)
+            self.by_name[entry.name] = User(entry.name, entry.raw_token, own, meter)
+        self._by_id = {user_id(user.token): user for user in self.by_name.values()}
+
+    def _new_meter(self) -> Meter:
+        self.meters.append(meter := Meter())
+        return meter
+
+    def verify(self, credential: bytes, binding: bytes) -> str | None:
+        """The name of the user whose credential it is, on the channel with that binding."""
+        if len(credential) != CREDENTIAL_SIZE:
+            return None
+        user = self._by_id.get(credential[:USER_ID_SIZE])
+        if user is None or not is_credential(credential, user.token, binding):
+            return None
+        return user.name

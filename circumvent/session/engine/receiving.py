@@ -1,0 +1,224 @@
+"""The receiving half: puts what arrives in order and keeps it until somebody reads it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from circumvent.errors import ProtocolError
+from circumvent.session.engine.blocks import Blocks
+from circumvent.session.engine.credit import ReceiveCredit
+from circumvent.session.engine.limits import MAX_GAPS
+from circumvent.session.engine.stream import Inbox, Piece, Receiving, Stream
+
+_RECEIVES = (Receiving.OPEN, Receiving.SIZED)
+_FORBIDDEN = "session: data where none may be"
+
+
+class Inbound:
+    """Received bytes of all streams. ``starve`` is called for a stream that found no memory."""
+
+    __slots__ = ("_blocks", "_credit", "_gaps", "_starve")
+
+    def __init__(
+        self, blocks: Blocks, credit: ReceiveCredit, starve: Callable[[Stream], None]
+    ) -> None:
+        self._blocks = blocks
+        self._credit = credit
+        self._starve = starve
+        self._gaps = 0
+
+    def run(
+        self,
+        stream: Stream,
+        offset: int,
+        frames: list[memoryview],
+        now: float,
+        lent: list[Stream] | None,
+    ) -> bool:
+        """Take the payloads of DATA frames that follow on each other and on what came before.
+
+        False when they do not, or there are gaps: then give them to ``data`` one by one. Raises
+        ProtocolError. Where ``lent`` is given, what a waiting reader will take at once may stay
+        where it is: then the stream is noted there, and ``keep`` must be called before it goes.
+        """
+        inbox = stream.inbox
+        if offset != stream.received or stream.receiving not in _RECEIVES:
+            return False
+        if inbox is None:
+            inbox = stream.inbox = Inbox(offset, now)
+        elif inbox.gaps:
+            return False
+        count = sum(map(len, frames))
+        self._check_end(stream, offset + count)
+        self._credit.receive(count)
+        inbox.high = offset + count
+        if lent is not None and (inbox.loans or (stream.waits_to_read and not inbox.pieces)):
+            inbox.loans.extend(frames)
+            lent.append(stream)
+            self._arrived(stream, inbox, count)
+        else:
+            self._append_all(stream, inbox, frames)
+        return True
+
+    def _append_all(self, stream: Stream, inbox: Inbox, frames: list[memoryview]) -> None:
+        for payload in frames:
+            if not self._append(inbox, payload):
+                self._starve(stream)
+                return
+            self._arrived(stream, inbox, len(payload))
+
+    @staticmethod
+    def _arrived(stream: Stream, inbox: Inbox, count: int) -> None:
+        stream.received += count
+        inbox.size += count
+
+    @staticmethod
+    def _check_end(stream: Stream, end: int) -> None:
+        if end > stream.granted or 0 <= stream.final < end:
+            raise ProtocolError(_FORBIDDEN, stage="frame")
+
+    def data(self, stream: Stream, offset: int, payload: memoryview, now: float) -> bool:
+        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError."""
+        count = len(payload)
+        end = offset + count
+        inbox, received = stream.inbox, stream.received
+        if end <= received or (inbox is not None and offset in inbox.gaps):
+            return False
+        if offset < received:
+            raise ProtocolError(_FORBIDDEN, stage="frame")
+        self._check_end(stream, end)
+        high = received if inbox is None else inbox.high
+        if end > high:
+            self._credit.receive(end - high)
+        if stream.receiving not in _RECEIVES:
+            self._drop(stream, end)
+            return True
+        if inbox is None:
+            inbox = stream.inbox = Inbox(received, now)
+        inbox.high = max(high, end)
+        if offset != received:
+            self._set_apart(stream, inbox, offset, payload)
+        elif self._append(inbox, payload):
+            self._arrived(stream, inbox, count)
+            self._close_gaps(stream, inbox)
+        else:
+            self._starve(stream)
+        return True
+
+    def keep(self, lent: list[Stream]) -> None:
+        """What was lent to readers goes: copy what they did not take."""
+        for stream in lent:
+            if stream.inbox is not None and not self._keep(stream.inbox):
+                self._starve(stream)
+
+    def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
+        """Move what is in order into ``buffer``; how many bytes that was."""
+        inbox = stream.inbox
+        if inbox is None:
+            return 0
+        at = 0
+        if inbox.pieces:
+            at = self._read_pieces(inbox.pieces, buffer)
+        if inbox.loans:
+            at = _read_loans(inbox.loans, buffer, at)
+        inbox.size -= at
+        inbox.moved_at = now
+        self._credit.consumed += at
+        if not (inbox.pieces or inbox.loans or inbox.gaps):
+            stream.inbox = None
+        return at
+
+    def _read_pieces(self, pieces: deque[Piece], buffer: memoryview) -> int:
+        at, room = 0, len(buffer)
+        while pieces and at < room:
+            piece = pieces[0]
+            start = piece.start
+            end = piece.start = min(piece.end, start + room - at)
+            buffer[at : at + end - start] = piece.lease.view[start:end]
+            at += end - start
+            if end == piece.end:
+                self._blocks.give(pieces.popleft().lease)
+        return at
+
+    def discard(self, stream: Stream) -> None:
+        """Nobody will read: give back what is held, and count as read all that is known of."""
+        known = max(stream.final, stream.high)
+        if known > stream.high:  # what will never come was sent as far as credit goes
+            self._credit.receive(known - stream.high)
+        self._credit.consumed += known - stream.consumed
+        self.release(stream)
+        stream.received = known
+
+    def release(self, stream: Stream) -> None:
+        """Give back what is held."""
+        inbox = stream.inbox
+        if inbox is not None:
+            for piece in (*inbox.pieces, *inbox.gaps.values()):
+                self._blocks.give(piece.lease)
+            self._gaps -= len(inbox.gaps)
+        stream.inbox = None
+
+    def _drop(self, stream: Stream, end: int) -> None:
+        self._credit.consumed += max(0, end - stream.received)
+        stream.received = max(end, stream.received)
+
+    def _append(self, inbox: Inbox, payload: memoryview) -> bool:
+        return self._keep(inbox) and self._copy(inbox, payload)
+
+    def _keep(self, inbox: Inbox) -> bool:
+        loans = inbox.loans
+        while loans:
+            if not self._copy(inbox, loans.popleft()):
+                return False
+        return True
+
+    def _copy(self, inbox: Inbox, payload: memoryview) -> bool:
+        count, pieces = len(payload), inbox.pieces
+        if pieces:
+            last = pieces[-1]
+            if last.end + count <= len(last.lease.view):
+                last.lease.view[last.end : last.end + count] = payload  # small ones share a block
+                last.end += count
+                return True
+        lease = self._blocks.take(count)
+        if lease is None:
+            return False
+        lease.view[:count] = payload
+        pieces.append(Piece(lease, count))
+        return True
+
+    def _close_gaps(self, stream: Stream, inbox: Inbox) -> None:
+        while (piece := inbox.gaps.pop(stream.received, None)) is not None:
+            self._gaps -= 1
+            inbox.pieces.append(piece)
+            self._arrived(stream, inbox, piece.end - piece.start)
+
+    def _set_apart(self, stream: Stream, inbox: Inbox, offset: int, payload: memoryview) -> None:
+        if self._gaps >= MAX_GAPS:
+            raise ProtocolError("session: too many gaps", stage="frame")
+        count = len(payload)
+        lease = self._blocks.take(count)
+        if lease is None:
+            self._starve(stream)
+            return
+        lease.view[:count] = payload
+        inbox.gaps[offset] = Piece(lease, count)
+        self._gaps += 1
+
+
+def _read_loans(loans: deque[memoryview], buffer: memoryview, at: int) -> int:
+    """Continue ``buffer`` at ``at``; returns where it ends."""
+    room = len(buffer)
+    while loans and at < room:
+        view = loans[0]
+        count = len(view)
+        if count > room - at:
+            count = room - at
+            loans[0] = view[count:]
+            view = view[:count]
+        else:
+            loans.popleft()
+        buffer[at : at + count] = view
+        at += count
+    return at

@@ -1,0 +1,288 @@
+"""The sending half: cuts what is written into frames and keeps them until they are settled."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+
+from circumvent.memory import PAGE
+from circumvent.session.engine.blocks import Blocks
+from circumvent.session.engine.carrier import Carrier
+from circumvent.session.engine.credit import SendCredit
+from circumvent.session.engine.limits import LEAST_WINDOW, MAX_UNACKED_FRAMES
+from circumvent.session.engine.scheduler import Scheduler
+from circumvent.session.engine.stream import Event, Frame, Sending, Stream
+from circumvent.wire.frames import (
+    HEADER,
+    HEADER_SIZE,
+    LENGTH_BITS,
+    MAX_FRAME,
+    MAX_PAYLOAD,
+    RUNS,
+    Kind,
+    ResetReason,
+    pack,
+)
+
+_RESERVED = 4 * LEAST_WINDOW  # credit that only streams with nothing queued may use
+_DATA = Kind.DATA << LENGTH_BITS
+_WAKE_AT_ONCE = 8  # writers; the others get their turn at the next occasion
+
+
+class Outbound:
+    """Frames from the first write to their acknowledgement.
+
+    ``wake`` is told of a stream whose waiting writer may go on, ``finished`` of one whose last
+    frame was settled.
+    """
+
+    __slots__ = (
+        "_blocked",
+        "_control",
+        "_finished",
+        "_frames",
+        "_unsaid",
+        "_wake",
+        "blocks",
+        "credit",
+        "makes_runs",
+        "scheduler",
+    )
+
+    def __init__(
+        self, blocks: Blocks, wake: Callable[[Stream], None], finished: Callable[[Stream], None]
+    ) -> None:
+        self.blocks = blocks
+        self._finished = finished
+        self.credit = SendCredit()
+        self.scheduler = Scheduler()
+        self._wake = wake
+        self.makes_runs = False  # a path is so fast that the work for each frame matters
+        self._frames = 0  # with data and not settled
+        self._control: deque[Frame] = deque()
+        self._unsaid: dict[Stream, Frame] = {}  # openings that wait for their first words
+        self._blocked: OrderedDict[Stream, None] = OrderedDict()
+
+    # --- what users write -----------------------------------------------------------------------
+
+    def room(self, stream: Stream) -> int:
+        """Bytes that ``write`` would take now.
+
+        A stream may queue as much as is left for all others together: one alone gets half of
+        the memory, and there is always some for who comes next.
+        """
+        if stream.sending is not Sending.OPEN:
+            return 0
+        credit, memory = self.credit.free, self.blocks.free
+        if stream.outbox is not None:
+            credit -= _RESERVED
+            memory -= stream.outbox.size
+        if memory < PAGE or self._frames >= MAX_UNACKED_FRAMES:
+            return 0
+        fitting = memory // MAX_FRAME * MAX_PAYLOAD if memory >= MAX_FRAME else PAGE - HEADER_SIZE
+        return max(0, min(fitting, credit, stream.send_limit - stream.sent))
+
+    def write(self, stream: Stream, data: memoryview) -> int:
+        """Queue as much of ``data`` as there is room for."""
+        self.announce(stream)
+        count = min(len(data), self.room(stream))
+        sent = self._append_to_last(stream, data[:count])
+        stream.sent += sent
+        while sent < count:
+            added = self._add(stream, data[sent:count])
+            if not added:
+                break
+            stream.sent += added
+            sent += added
+        self.credit.spent += sent
+        return sent
+
+    def _add(self, stream: Stream, data: memoryview) -> int:
+        """Queue one frame with the start of ``data``, or a run of full ones; how many bytes."""
+        full = len(data) // MAX_PAYLOAD if self.makes_runs else 0
+        frames = next((each for each in RUNS if each <= full), 0)
+        count = frames * MAX_PAYLOAD or min(len(data), MAX_PAYLOAD)
+        lease = self.blocks.take(frames * MAX_FRAME or HEADER_SIZE + count)
+        if lease is None and frames:  # where a run has no room, one frame may
+            frames, count = 0, MAX_PAYLOAD
+            lease = self.blocks.take(MAX_FRAME)
+        if lease is None:
+            return 0
+        view, offset = lease.view, stream.sent
+        at = start = 0
+        while start < count:
+            end = start + MAX_PAYLOAD if frames else count
+            payload = data[start:end]
+            HEADER.pack_into(view, at, _DATA | end - start, stream.number, offset + start)
+            after = at + HEADER_SIZE + end - start
+            view[at + HEADER_SIZE : after] = payload
+            at, start = after, end
+        self.scheduler.push(stream, Frame(stream, view[:at], lease))
+        self._frames += frames or 1
+        stream.unacked += 1
+        return count
+
+    def _append_to_last(self, stream: Stream, data: memoryview) -> int:
+        """Let the last frame grow if no carrier has seen it: many small writes, few frames."""
+        last = stream.outbox.frames[-1] if stream.outbox is not None else None
+        if last is None or last.lease is None or not last.is_fresh:
+            return 0  # (a run is full)
+        count = min(len(data), len(last.lease.view) - last.size)
+        if count:
+            size = last.size + count
+            last.lease.view[last.size : size] = data[:count]
+            last.view, last.size = last.lease.view[:size], size
+            start = stream.sent + HEADER_SIZE + count - size
+            HEADER.pack_into(last.view, 0, _DATA | size - HEADER_SIZE, stream.number, start)
+            self.scheduler.grow(stream, count)
+        return count
+
+    def end(self, stream: Stream) -> None:
+        """No more bytes follow."""
+        if stream.send_event(Event.END):
+            self._signal(stream, Kind.FIN)
+
+    def cut(self, stream: Stream, reason: ResetReason) -> None:
+        """Drop what was not sent; the peer is told how far it had come."""
+        if not stream.send_event(Event.CUT):
+            return
+        self.drop(stream)
+        self._signal(stream, Kind.RESET, bytes((reason,)))
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what is queued."""
+        self.settle_all(self.scheduler.drop(stream))
+
+    def stop(self, stream: Stream, reason: ResetReason) -> None:
+        """Ask the peer to send no more on this stream."""
+        self.announce(stream)
+        self._control.append(Frame(None, pack(Kind.STOP, stream.number, 0, bytes((reason,))), None))
+
+    def open(self, stream: Stream, opening: bytes) -> None:
+        """Tell the peer of a new stream, once something is said on it or ``announce`` is called.
+
+        Whatever else goes out meanwhile: the length of an opening tells that of its name.
+        """
+        frame = Frame(stream, pack(Kind.OPEN, stream.number, stream.granted, opening), None)
+        stream.unacked += 1
+        self._unsaid[stream] = frame
+
+    def announce(self, stream: Stream) -> None:
+        """Let the opening go, if it is still here."""
+        if self._unsaid and (frame := self._unsaid.pop(stream, None)) is not None:
+            self._control.append(frame)
+
+    def grant(self, number: int, limit: int) -> None:
+        """Tell how far the peer may send on a stream, or in the whole session."""
+        self._control.append(Frame(None, pack(Kind.WINDOW, number, limit), None))
+
+    def _signal(self, stream: Stream, kind: Kind, payload: bytes = b"") -> None:
+        self.announce(stream)
+        stream.unacked += 1
+        self._control.append(Frame(stream, pack(kind, stream.number, stream.sent, payload), None))
+
+    # --- what carriers take ---------------------------------------------------------------------
+
+    @property
+    def has_control(self) -> bool:
+        """Whether frames without data wait; any carrier may take them."""
+        return bool(self._control)
+
+    def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
+        """Whether ``fill`` is worth a try."""
+        return bool(self._control) or self.scheduler.has_work(carrier, rivals, now)
+
+    def fill(
+        self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
+    ) -> int:
+        """Write reliable frames into ``view[at:]``; returns the end of the last one."""
+        start, room, grain = at, len(view), self.scheduler.grain
+        at = self._fill_control(carrier, view, at)
+        at = self.scheduler.fill(carrier, rivals, view, at, now)
+        if at > start:
+            is_full = room - at < grain or carrier.allowance - (at - start) < grain
+            carrier.launch(at - start, now, is_bound_by_path=is_full)
+            self.makes_runs = any(each.estimate.is_fast for each in rivals)
+            self.wake_blocked()
+        return at
+
+    def _fill_control(self, carrier: Carrier, view: memoryview, at: int) -> int:
+        control, room = self._control, len(view)
+        while control and at + control[0].size <= room:
+            frame = control.popleft()
+            after = at + frame.size
+            view[at:after] = frame.view
+            frame.carrier = carrier.number
+            carrier.frames.append(frame)
+            at = after
+        return at
+
+    # --- what becomes of it ---------------------------------------------------------------------
+
+    def settle_all(self, frames: Iterable[Frame]) -> None:
+        """They arrived, or are not needed any more."""
+        give = self.blocks.give
+        for frame in frames:
+            if frame.is_settled:
+                continue
+            frame.is_settled = True
+            if frame.lease is not None:
+                give(frame.lease)
+                frame.lease = None
+                frame.view = b""
+                self._frames -= frames_in(frame.size)
+            stream = frame.stream
+            if stream is not None:
+                stream.unacked -= 1
+                if not stream.unacked and stream.sending is not Sending.OPEN:
+                    self._finished(stream)
+
+    def requeue(self, carrier: Carrier) -> int:
+        """Let others carry what is still on the way on ``carrier``; returns bytes."""
+        moved = 0
+        for frame in reversed(carrier.frames):
+            if frame.carrier == carrier.number and not frame.is_settled:
+                frame.carrier = 0
+                moved += self._requeue(frame)
+        return moved
+
+    def _requeue(self, frame: Frame) -> int:
+        stream = frame.stream
+        if frame.lease is None or stream is None:
+            self._control.appendleft(frame)
+        elif stream.sending is Sending.CUT:
+            self.settle_all((frame,))
+            return 0
+        else:
+            self.scheduler.push_back(frame, stream)
+        return frame.size
+
+    # --- who waits to write ---------------------------------------------------------------------
+
+    def wait(self, stream: Stream) -> None:
+        """Wake this stream's writer when there is room."""
+        stream.waits_to_write = True
+        self._blocked[stream] = None
+
+    def wake_blocked(self) -> None:
+        """Wake the first of those who wait and now have room."""
+        if not self._blocked or self.credit.free <= 0 or self.blocks.free < PAGE:
+            return
+        for _ in range(min(len(self._blocked), _WAKE_AT_ONCE)):
+            stream, _none = self._blocked.popitem(last=False)
+            if not self.wake_if_room(stream):
+                self._blocked[stream] = None
+
+    def wake_if_room(self, stream: Stream) -> bool:
+        """Wake this stream's writer if a write is worth a try; False if it must wait on."""
+        if not stream.waits_to_write:
+            return True
+        if stream.sending is Sending.OPEN and not self.room(stream):
+            return False
+        self._wake(stream)
+        return True
+
+
+def frames_in(size: int) -> int:
+    """How many frames a run of so many bytes has."""
+    return -(-size // MAX_FRAME)

@@ -1,0 +1,155 @@
+"""What both halves of the engine share, and what follows when a stream or the session changes."""
+
+from __future__ import annotations
+
+from random import Random
+
+from circumvent.memory import Account
+from circumvent.session.engine.blocks import Blocks
+from circumvent.session.engine.carrier import NEVER
+from circumvent.session.engine.carrier_table import CarrierTable
+from circumvent.session.engine.credit import ReceiveCredit
+from circumvent.session.engine.limits import GRANTED_SHARE, STALL_CHECK, STALLED_AFTER, Limits
+from circumvent.session.engine.receiving import Inbound
+from circumvent.session.engine.sending import Outbound
+from circumvent.session.engine.stream import Event, Receiving, Sending, Stream
+from circumvent.session.engine.stream_table import StreamTable
+from circumvent.wire.frames import SESSION, CloseReason, ResetReason
+
+
+class State:
+    """The tables of one session, and how they hang together."""
+
+    __slots__ = (
+        "accepted",
+        "carriers",
+        "closed",
+        "credit",
+        "held",
+        "inbound",
+        "is_sooner",
+        "outbound",
+        "repeated",
+        "streams",
+        "woken",
+    )
+
+    def __init__(
+        self, account: Account, limits: Limits, random: Random, *, is_client: bool
+    ) -> None:
+        self.woken: list[Stream] = []
+        self.accepted: list[tuple[Stream, bytes]] = []
+        self.closed: CloseReason | None = None
+        self.repeated = 0  # bytes of DATA that came again
+        self.is_sooner = True  # something may be due before what was due next
+        self.streams = StreamTable(limits.streams, is_client=is_client)
+        self.outbound = Outbound(
+            Blocks(account, limits.send), self.wake_writer, self.retire_if_over
+        )
+        self.held = Blocks(account, limits.receive)
+        self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
+        self.inbound = Inbound(self.held, self.credit, self._starve)
+        self.carriers = CarrierTable(self.outbound.settle_all, self.outbound.requeue, random)
+        self.grant_session()
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def wake_reader(self, stream: Stream) -> None:
+        """Its reader may go on, if it waits and there is something."""
+        if stream.waits_to_read and stream.is_readable:
+            stream.waits_to_read = False
+            self.woken.append(stream)
+
+    def wake_writer(self, stream: Stream) -> None:
+        """Its writer may go on, if it waits."""
+        if stream.waits_to_write:
+            stream.waits_to_write = False
+            self.woken.append(stream)
+
+    def stop(self, stream: Stream, reason: ResetReason) -> None:
+        """Nobody will read any more."""
+        if not stream.is_at_end and stream.receive_event(Event.STOP):
+            self.outbound.stop(stream, reason)
+            self.inbound.discard(stream)
+            self.grant_session()
+        self.retire_if_over(stream)
+
+    def abort(self, stream: Stream, reason: ResetReason) -> None:
+        """Cut both directions."""
+        self.outbound.cut(stream, reason)
+        self.stop(stream, reason)
+
+    def retire_if_over(self, stream: Stream) -> None:
+        """Forget a stream when nothing is left to do."""
+        if stream.is_over:
+            self.inbound.discard(stream)
+            self.streams.retire(stream)
+            self.woken.append(stream)
+
+    def _starve(self, stream: Stream) -> None:
+        """No memory for what came: that stream is cut, and nothing else suffers."""
+        self._break(stream, ResetReason.MEMORY)
+
+    def _break(self, stream: Stream, reason: ResetReason) -> None:
+        """Cut a stream whose users did not ask for it."""
+        stream.reason = reason
+        self.abort(stream, reason)
+        self.wake_reader(stream)
+        self.wake_writer(stream)
+
+    # --- credit ---------------------------------------------------------------------------------
+
+    def grant(self, stream: Stream) -> None:
+        """Let the peer send on, further the faster our reader is."""
+        if stream.receiving is Receiving.OPEN:
+            limit = self.credit.stream_limit(stream.consumed, stream.granted)
+            if limit is not None:
+                stream.granted = limit
+                self.outbound.grant(stream.number, limit)
+        self.grant_session()
+
+    def grant_session(self) -> None:
+        """Let the peer send on in all."""
+        limit = self.credit.grant()
+        if limit is not None:
+            self.outbound.grant(SESSION, limit)
+
+    def relieve(self, now: float) -> None:
+        """Credit runs out: lend the readers that keep up what the others hold, or cut one."""
+        if not self.credit.is_exhausted:
+            return
+        stalled = [each for each in self.streams if _stalled_since(each) <= now - STALL_CHECK]
+        held = sum(each.inbox.size for each in stalled if each.inbox is not None)
+        self.credit.extra = min(held, self.held.limit - self.credit.window)
+        self.grant_session()
+        if held - self.credit.extra > self.credit.window // 2:
+            worst = min(stalled, key=_stalled_since)
+            if _stalled_since(worst) <= now - STALLED_AFTER:
+                self._break(worst, ResetReason.STALLED)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def end(self, reason: CloseReason) -> None:
+        """The session is over: drop everything, wake everybody."""
+        self.closed = reason
+        self.outbound.settle_all(self.carriers.frames())
+        for stream in self.streams:
+            self.outbound.drop(stream)
+            self.inbound.release(stream)
+            stream.sending, stream.receiving = Sending.CUT, Receiving.CUT
+            stream.waits_to_read = stream.waits_to_write = False
+            self.woken.append(stream)
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether frames wait for memory that others have."""
+        return self.outbound.blocks.is_dry
+
+    def look_again(self) -> None:
+        """There may be memory now."""
+        self.outbound.blocks.look_again()
+
+
+def _stalled_since(stream: Stream) -> float:
+    inbox = stream.inbox
+    return inbox.moved_at if inbox is not None and inbox.size else NEVER

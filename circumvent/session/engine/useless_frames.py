@@ -1,0 +1,23 @@
+"""Frames that bring nothing new are allowed, but not without end."""
+
+from __future__ import annotations
+
+from circumvent.errors import ProtocolError
+from circumvent.session.engine.limits import NUISANCES, NUISANCES_PER_SECOND
+
+
+class Nuisance:
+    """A bucket of such frames; a fault repeats some, a hostile peer sends nothing else."""
+
+    __slots__ = ("_at", "_left")
+
+    def __init__(self, now: float) -> None:
+        self._left = float(NUISANCES)
+        self._at = now
+
+    def count(self, now: float) -> None:
+        """One more; raises ProtocolError when it is one too many."""
+        self._left = min(NUISANCES, self._left + (now - self._at) * NUISANCES_PER_SECOND) - 1.0
+        self._at = now
+        if self._left < 0.0:
+            raise ProtocolError("session: a flood of frames that bring nothing", stage="frame")

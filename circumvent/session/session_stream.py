@@ -1,0 +1,167 @@
+"""A stream of a session as the rest of the house knows streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from circumvent.api.streams import ByteStream
+from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
+from circumvent.session.engine.stream import Receiving, Sending, Stream
+from circumvent.wire.frames import ResetReason
+
+if TYPE_CHECKING:
+    from circumvent.session.session import Session
+
+_DESTINATION = {
+    ResetReason.FAILURE: Reason.FAILURE,
+    ResetReason.FORBIDDEN: Reason.FORBIDDEN,
+    ResetReason.NETWORK_UNREACHABLE: Reason.NETWORK_UNREACHABLE,
+    ResetReason.HOST_UNREACHABLE: Reason.HOST_UNREACHABLE,
+    ResetReason.REFUSED: Reason.REFUSED,
+    ResetReason.TIMED_OUT: Reason.TIMED_OUT,
+}
+_TEXT = {
+    ResetReason.BROKEN: "the destination cut the connection",
+    ResetReason.MEMORY: "no memory was left for it",
+    ResetReason.STALLED: "it was not read for too long while others waited",
+    ResetReason.TOO_MANY: "too many streams are open",
+    ResetReason.DRAINING: "the relay is about to stop",
+}
+_BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
+
+
+class SessionStream(ByteStream):
+    """Reads and writes one stream of ``session``; what was written stays with the session.
+
+    So it never holds anything unsent, and closing it loses nothing.
+    """
+
+    __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
+    is_strict = True
+
+    def __init__(self, session: Session, stream: Stream) -> None:
+        self._session = session
+        self._stream = stream
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._give_up: Callable[[], object] | None = None
+        stream.owner = self
+
+    def wake(self) -> None:
+        """Whoever has no more reason to wait may go on: the reader, the writer, or both."""
+        stream = self._stream
+        if not stream.waits_to_read or stream.is_readable:
+            _go_on(self._reader)
+        if not stream.waits_to_write or stream.sending is not Sending.OPEN:
+            _go_on(self._writer)
+        if self._give_up is not None and self._stream.is_given_up:
+            give_up, self._give_up = self._give_up, None
+            give_up()
+
+    @contextmanager
+    def while_wanted(self, give_up: Callable[[], object]) -> Iterator[None]:
+        """Call ``give_up`` as soon as the peer wants nothing of the stream any more.
+
+        Raises StreamResetError when that is so already.
+        """
+        if self._stream.is_given_up:
+            raise self._error("open")
+        self._give_up = give_up
+        try:
+            yield
+        finally:
+            self._give_up = None
+
+    def wait_readable(self) -> Awaitable[None]:
+        if self._stream.is_readable:
+            return self._session.now_is_fine
+        self._reader = waiter = self._session.loop.create_future()
+        self._session.engine.wait_to_read(self._stream)
+        return waiter
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        session, stream = self._session, self._stream
+        count = session.engine.read_into(stream, buffer, session.loop.time())
+        if count:
+            if session.engine.has_control:
+                session.attend()
+            return count
+        if stream.receiving in (Receiving.CUT, Receiving.STOPPED):
+            raise self._error("read")
+        return 0 if stream.is_at_end else None
+
+    def room(self) -> int:
+        if self._stream.sending is Sending.CUT:
+            return _BROKEN
+        return self._session.engine.room(self._stream)
+
+    def wait_writable(self) -> Awaitable[None]:
+        if self.room():
+            return self._session.now_is_fine
+        self._writer = waiter = self._session.loop.create_future()
+        self._session.engine.wait_to_write(self._stream)
+        return waiter
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        if self._stream.sending is Sending.CUT:
+            raise self._error("write")
+        engine, count = self._session.engine, 0
+        if start < end:
+            count = engine.write(self._stream, block[start:end])
+        else:
+            engine.announce(self._stream)
+        self._session.attend_links()
+        return count
+
+    @property
+    def unsent(self) -> memoryview | None:
+        return None
+
+    @unsent.setter
+    def unsent(self, view: memoryview | None) -> None:
+        """Nothing is ever unsent."""
+
+    def flush(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._session.engine.end(self._stream)
+        self._session.attend()
+
+    async def aclose(self) -> None:
+        engine = self._session.engine
+        engine.end(self._stream)
+        engine.stop(self._stream)
+        self._leave()
+
+    def abort(self) -> None:
+        self.cut(ResetReason.CANCELLED)
+
+    def cut(self, reason: ResetReason) -> None:
+        """As ``abort``; the peer learns why."""
+        self._session.engine.abort(self._stream, reason)
+        self._leave()
+
+    def _leave(self) -> None:
+        _go_on(self._reader)
+        _go_on(self._writer)
+        self.wake()
+        self._session.attend()
+
+    def _error(self, step: str) -> CircumventError:
+        reason = self._stream.reason
+        if reason in _DESTINATION:
+            return DestinationError(_DESTINATION[reason])
+        if self._session.engine.closed is not None:
+            text = "the session with the relay is over"
+        else:
+            text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"
+        return StreamResetError(f"connection lost: {text}", stage=step)
+
+
+def _go_on(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)

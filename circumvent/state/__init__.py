@@ -1,0 +1,1 @@
+"""One SQLite file that outlives the process: attempts, scores, servers and origins."""

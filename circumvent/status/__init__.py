@@ -1,0 +1,1 @@
+"""What the running client tells about itself: snapshot, events and the control socket."""
