@@ -10,12 +10,12 @@ from functools import partial
 
 from circumvent.api.streams import ByteStream
 from circumvent.config import Config
-from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
-from circumvent.inbound.inbound import FrontDoor
+from circumvent.inbound.inbound import Inbound
 from circumvent.inbound.kernel import most_clients
-from circumvent.inbound.options import DoorOptions
+from circumvent.inbound.options import InboundOptions
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.pasted import unwrap
 from circumvent.memory import Memory
@@ -66,20 +66,20 @@ class Client:
         self._health = Health(self._manager, current_network, dialer.forget)
         dispatcher = Dispatcher(self._manager, self._health)
         _set_up_relays(dispatcher, self._manager, plugins, tls)
-        ways = Ways(
+        ways = Dialers(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
             TunnelDialer(dispatcher.open, tls()),
             self._manager.is_up,
         )
         self._discovery = Discovery(
             map(parse_origin, filter(is_origin, links)),
-            Equipment(plugins.channels, ways, self._memory, self._store),
+            DiscoveryResources(plugins.channels, ways, self._memory, self._store),
             events,
             self._offer,
         )
         self._manager.expects_more = lambda: self._discovery.is_hunting
         account = self._memory.account("front door")
-        self._door = FrontDoor(dispatcher, account, self._door_options())
+        self._door = Inbound(dispatcher, account, self._door_options())
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:
         """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
@@ -124,7 +124,7 @@ class Client:
             ),
         )
 
-    def _door_options(self) -> DoorOptions:
+    def _door_options(self) -> InboundOptions:
         """Clients beyond what there are descriptors for wait at the door, and harm nobody."""
         options, most = self._config.door(), most_clients()
         if options.max_clients <= most:

@@ -18,7 +18,7 @@ from circumvent.inbound.options import (
     IDLE_SECONDS,
     MAX_CLIENTS,
     Credentials,
-    DoorOptions,
+    InboundOptions,
     parse_listen,
 )
 from circumvent.links.pasted import number_links
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 Count = Annotated[int, Meta(ge=1)]
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of the local port."""
+class InboundLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """InboundLimits of the local port."""
 
     clients: Count = MAX_CLIENTS
     idle_minutes: Annotated[float, Meta(gt=0)] = IDLE_SECONDS / MINUTE
@@ -70,7 +70,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     state_dir: str = ""
     allow_private: bool = False
     plugins: PluginRules = PluginRules()
-    limits: Limits = Limits()
+    limits: InboundLimits = InboundLimits()
 
     def __post_init__(self) -> None:
         parse_listen(self.listen)
@@ -145,10 +145,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
             return self.servers
         return self.servers + parse_links(read_secret(Path(self.servers_file), "replace"))
 
-    def door(self) -> DoorOptions:
+    def door(self) -> InboundOptions:
         """Where to listen and whom to let in; raises ConfigError when strangers could come in."""
         host, port = parse_listen(self.listen)
-        return DoorOptions(
+        return InboundOptions(
             host=host,
             port=port,
             credentials=self.credentials(),

@@ -55,7 +55,7 @@ class Plugins:
 def load_plugins(allow: Iterable[str] = ()) -> Plugins:
     """Load our own plugins and those of the distributions in ``allow``; never raises."""
     allowed = {OWN_DISTRIBUTION, *map(_normalized, allow)}
-    shelf = _Shelf()
+    shelf = _Registry()
     problems = []
     for entry, distribution in _own_first(entry_points(group=ENTRY_POINT_GROUP)):
         try:
@@ -77,7 +77,7 @@ class _Offers:
     carriers: tuple[Carrier, ...]
 
 
-class _Shelf:
+class _Registry:
     """What was accepted so far; a plugin is put here whole or not at all.
 
     One transport is there before all others: that of relays, over whatever carriers come.

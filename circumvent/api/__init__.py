@@ -2,7 +2,7 @@
 
 from circumvent.api.contracts import (
     Carrier,
-    CarrierLink,
+    CarrierPipe,
     Channel,
     Cost,
     Dialer,
@@ -38,7 +38,7 @@ __all__ = [
     "Account",
     "ByteStream",
     "Carrier",
-    "CarrierLink",
+    "CarrierPipe",
     "Channel",
     "ChannelError",
     "CircumventError",

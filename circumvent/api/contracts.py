@@ -223,7 +223,7 @@ class Channel(ABC):
 
 
 @dataclass(frozen=True, slots=True)
-class CarrierLink:
+class CarrierPipe:
     """A pipe to a relay, encrypted to the relay's own key.
 
     ``binding`` is that of the innermost secure channel (``SecureStream.channel_binding``): both
@@ -241,7 +241,7 @@ class Carrier(ABC):
     cost: Cost
 
     @abstractmethod
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         """A pipe to the relay; raises DialError or HandshakeError.
 
         ``dialer`` is straight, or goes through other tunnels that are up.

@@ -11,12 +11,12 @@ from circumvent.cli.links import FROM_STDIN
 from circumvent.errors import ConfigError
 from circumvent.typed_toml import check_private
 from circumvent.wire.bundle import MAX_BUNDLE, Trust
-from circumvent.wire.keys import Key, Kind, parse_key
+from circumvent.wire.keys import Key, KeyKind, parse_key
 
 SECRET_MODE, SECRET_DIRECTORY_MODE, PUBLIC_MODE = 0o600, 0o700, 0o644
 
 
-def read_key(path: Path, *kinds: Kind) -> Key:
+def read_key(path: Path, *kinds: KeyKind) -> Key:
     """The key in a file; raises ConfigError when it is none of ``kinds``, or a bare secret."""
     try:
         key = parse_key(texts.decode_text(_read(path, MAX_BUNDLE), "replace"), *kinds)
@@ -29,7 +29,7 @@ def read_key(path: Path, *kinds: Kind) -> Key:
 
 def read_trust(paths: Iterable[Path], threshold: int | None) -> Trust:
     """Public keys of an authority; all must sign unless told otherwise. Raises ConfigError."""
-    keys = tuple(read_key(path, Kind.TRUSTED).raw for path in paths)
+    keys = tuple(read_key(path, KeyKind.TRUSTED).raw for path in paths)
     try:
         return Trust(keys, len(keys) if threshold is None else threshold)
     except ValueError as error:

@@ -25,7 +25,7 @@ from circumvent.links.invite import Invite, format_invite
 from circumvent.wire.bundle import parse_bundle
 from circumvent.wire.dns_chunks import zone_file
 from circumvent.wire.host_port import parse_host
-from circumvent.wire.keys import Kind
+from circumvent.wire.keys import KeyKind
 from circumvent.wire.link_text import check_text
 
 MAX_TTL = 86400
@@ -115,7 +115,7 @@ def invite(
     made = Invite(
         trust=files.read_trust((*trusted, *more_trusted), threshold),
         sources=sources,
-        bucket=files.read_key(bucket, Kind.BUCKET).raw if bucket else None,
+        bucket=files.read_key(bucket, KeyKind.BUCKET).raw if bucket else None,
         name=name,
     )
     link = check_text(format_invite(made))

@@ -18,7 +18,7 @@ from circumvent.cli.options import json_option
 from circumvent.errors import BundleError, Fault
 from circumvent.wire.bundle import SEALED_TYPE, Bundle, open_bundle, parse_bundle, read_payload
 from circumvent.wire.dsse import key_id
-from circumvent.wire.keys import Kind
+from circumvent.wire.keys import KeyKind
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -114,7 +114,7 @@ def show(*, bucket: Path | None, only_links: bool, path: Path, as_json: bool) ->
 
 
 def _secret(bucket: Path | None) -> bytes | None:
-    return files.read_key(bucket, Kind.BUCKET).raw if bucket else None
+    return files.read_key(bucket, KeyKind.BUCKET).raw if bucket else None
 
 
 def _explain(error: BundleError, bucket: Path | None) -> BundleError:

@@ -27,7 +27,7 @@ from circumvent.plugins import load_plugins
 from circumvent.wire import dsse
 from circumvent.wire.bundle import Bundle, format_bundle, make_envelope, parse_bundle, read_payload
 from circumvent.wire.dsse import Envelope
-from circumvent.wire.keys import Key, Kind, generate
+from circumvent.wire.keys import Key, KeyKind, generate
 
 DAY = 24 * 3600
 MAX_DAYS = 3650
@@ -39,7 +39,7 @@ MAX_DAYS = 3650
 @json_option
 def keygen(*, out: Path, bucket: bool, as_json: bool) -> None:
     """Make a pair of keys: "key" for you alone, "key.pub" for everybody."""
-    name, kind = ("bucket", Kind.BUCKET) if bucket else ("key", Kind.SIGNER)
+    name, kind = ("bucket", KeyKind.BUCKET) if bucket else ("key", KeyKind.SIGNER)
     key = generate(kind)
     files.write_pair(out, name, key)
     public = key.public().text()
@@ -92,8 +92,8 @@ def sign(
     When BUNDLE holds the same list already, its signatures are kept and these are added. Of a
     sealed one that can only be told with the bucket's secret key.
     """
-    signers = [files.read_key(path, Kind.SIGNER) for path in (*keys, *more_keys)]
-    sealed_to = files.read_key(bucket, Kind.BUCKET, Kind.SEALING) if bucket else None
+    signers = [files.read_key(path, KeyKind.SIGNER) for path in (*keys, *more_keys)]
+    sealed_to = files.read_key(bucket, KeyKind.BUCKET, KeyKind.SEALING) if bucket else None
     envelope = _choose(out, _make(msgspec.convert(wish, Wish)), sealed_to)
     for signer in signers:
         envelope = dsse.sign(envelope, signer.raw)

@@ -34,7 +34,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.texts import read_text
 from circumvent.wire.bundle import Trust
-from circumvent.wire.keys import Kind, parse_key
+from circumvent.wire.keys import KeyKind, parse_key
 
 HELP = """\
 Ask sources for servers, one after the other, and show what each of them answered.
@@ -112,7 +112,7 @@ def _only(origin: Origin, sources: Sequence[str]) -> Origin:
 def _read_key(key: str) -> bytes:
     path = Path(key)
     try:
-        return parse_key(read_text(path) if path.is_file() else key, Kind.TRUSTED).raw
+        return parse_key(read_text(path) if path.is_file() else key, KeyKind.TRUSTED).raw
     except OSError as error:
         raise LinkError(f"--key: {path} cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -15,7 +15,7 @@ from circumvent.discovery.origins import Origin, parse_origin
 from circumvent.errors import LocalError
 from circumvent.plugins import load_plugins
 from circumvent.state.database import Need
-from circumvent.state.origins import Shelf
+from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
 
@@ -55,7 +55,7 @@ def init(
     config = load_config(config_file, **options)
     need = Need.READING if as_list else Need.WRITING
     with closing(Store(config.state_file, need=need)) as store:
-        shelf = Shelf(store)
+        shelf = OriginTable(store)
         if invite is not None:
             shown = [_save(shelf, read_stdin() if invite == FROM_STDIN else invite)]
             warn_of_sources(shown[0], config.plugins.allow)
@@ -81,13 +81,13 @@ def warn_of_sources(origin: Origin, allow: tuple[str, ...]) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def _save(shelf: Shelf, text: str) -> Origin:
+def _save(shelf: OriginTable, text: str) -> Origin:
     origin = replace(shelf.recall(parse_origin(text)), saved=True)
     shelf.keep(origin)
     return origin
 
 
-def _forget(shelf: Shelf, origin_id: str) -> None:
+def _forget(shelf: OriginTable, origin_id: str) -> None:
     if not shelf.forget(origin_id):
         raise LocalError(f"not kept: {origin_id}; see: circumvent init --list")
 

@@ -15,7 +15,7 @@ from circumvent.links.pasted import number_links, split_links, unpack
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
 from circumvent.state.database import Need
-from circumvent.state.origins import Shelf
+from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
 from circumvent.tunnels.live import Candidate
@@ -85,7 +85,7 @@ def known_links(config: Config) -> tuple[str, ...]:
     try:
         with closing(Store(config.state_file, need=Need.READING)) as store:
             saved = tuple(server.link for server in store.servers())
-            invited = tuple(origin.link for origin in Shelf(store).saved())
+            invited = tuple(origin.link for origin in OriginTable(store).saved())
     except ConfigError:
         if not configured:
             raise

@@ -11,12 +11,12 @@ from functools import partial
 from itertools import chain
 
 from circumvent.api.contracts import Channel, Dialer, Fetch
-from circumvent.discovery.hunt import Find, Source, fetch, hunt
+from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
 from circumvent.discovery.origins import Origin
 from circumvent.errors import CircumventError, LinkError
 from circumvent.memory import Account, Memory
 from circumvent.state.attempts import attempt_record
-from circumvent.state.origins import Shelf
+from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.wire.bundle import Bundle
@@ -36,7 +36,7 @@ FETCH_BUFFERS = 64 * 1024  # what fetches may keep of the arena beside it
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Dialers:
     """How to get out: straight, or through tunnels while ``is_up``.
 
     ``straight`` gives the dialer for what others named, but for one address that the user typed.
@@ -52,11 +52,11 @@ class Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class Equipment:
+class DiscoveryResources:
     """What hunts need; ``channels`` are keyed by the scheme of their sources."""
 
     channels: Mapping[str, Channel]
-    ways: Ways
+    ways: Dialers
     memory: Memory
     store: Store
 
@@ -67,14 +67,14 @@ class Discovery:
     def __init__(
         self,
         origins: Iterable[Origin],
-        equipment: Equipment,
+        equipment: DiscoveryResources,
         events: Events,
         offer: Callable[[Sequence[str]], None],
     ) -> None:
         self._channels = equipment.channels
         self._ways = equipment.ways
         self._store = equipment.store
-        self._shelf = Shelf(equipment.store)
+        self._shelf = OriginTable(equipment.store)
         self._account = discovery_account(equipment.memory, equipment.channels)
         self._events = events
         self._offer = offer
@@ -140,7 +140,7 @@ class Discovery:
         due = origin.fetched + share * (origin.bundle.expires - origin.fetched)
         return min(max(due - time.time(), SOONEST * jitter), LATEST * jitter)
 
-    async def _hunt(self, origin_id: str, sources: Sequence[Source]) -> bool:
+    async def _hunt(self, origin_id: str, sources: Sequence[DiscoverySource]) -> bool:
         """Whether it brought what was looked for.
 
         Without a tunnel that is something newer: what is known does not help. Else any source may
@@ -172,7 +172,7 @@ class Discovery:
         bundle = self._origins[origin_id].bundle
         return bundle.version if bundle else 0
 
-    async def _ask(self, origin_id: str, source: Source) -> Find:
+    async def _ask(self, origin_id: str, source: DiscoverySource) -> Find:
         origin = self._origins[origin_id]
         # Without valid entries, "nothing newer" would be no answer.
         notes = {} if self._is_missing(origin_id) else self._shelf.notes(origin, source.url)
@@ -221,7 +221,7 @@ class Discovery:
         entries = (origin.entries(now) for origin in self._origins.values())
         self._offer(tuple(dict.fromkeys(chain.from_iterable(entries))))
 
-    def _sources(self, origin: Origin) -> list[Source]:
+    def _sources(self, origin: Origin) -> list[DiscoverySource]:
         sources, problems = usable_sources(origin.sources, self._channels)
         random.shuffle(sources)  # nobody's servers are everybody's first
         for problem in set(problems) - self._told:
@@ -239,9 +239,9 @@ def discovery_account(memory: Memory, channels: Mapping[str, Channel]) -> Accoun
 
 def usable_sources(
     urls: Iterable[str], channels: Mapping[str, Channel]
-) -> tuple[list[Source], list[str]]:
+) -> tuple[list[DiscoverySource], list[str]]:
     """The sources that some channel reads, and what is wrong with the others."""
-    sources: list[Source] = []
+    sources: list[DiscoverySource] = []
     problems: list[str] = []
     for url in urls:
         scheme = url.partition(":")[0].lower()
@@ -253,7 +253,7 @@ def usable_sources(
         except CircumventError as error:
             problems.append(f"a source is left out: {error}")
         else:
-            sources.append(Source(url, channel))
+            sources.append(DiscoverySource(url, channel))
     return sources, problems
 
 

@@ -29,7 +29,7 @@ HUNT_SECONDS = 60.0  # of all: then the user hears what was tried
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DiscoverySource:
     """A URL and the channel that reads it."""
 
     url: str
@@ -51,7 +51,7 @@ class Source:
 class Find:
     """How one fetch ended: with a bundle, or with what failed. ``ms`` is how long it took."""
 
-    source: Source
+    source: DiscoverySource
     bundle: Bundle | None
     error: CircumventError | None
     ms: float = 0.0
@@ -66,11 +66,11 @@ class Find:
         return self.bundle is not None or unchanged
 
 
-Ask = Callable[[Source], Awaitable[Find]]
+Ask = Callable[[DiscoverySource], Awaitable[Find]]
 
 
 async def hunt(
-    sources: Iterable[Source], ask: Ask, settles: Callable[[Find], bool]
+    sources: Iterable[DiscoverySource], ask: Ask, settles: Callable[[Find], bool]
 ) -> AsyncGenerator[Find, None]:
     """Finds as they come; after the first that settles nobody starts, but who runs may finish.
 
@@ -79,7 +79,7 @@ async def hunt(
     """
     # What may be watched costs nothing and nobody sees it: it comes before its tier.
     waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
-    running: dict[asyncio.Task[Find], Source] = {}
+    running: dict[asyncio.Task[Find], DiscoverySource] = {}
     started: dict[asyncio.Task[Find], float] = {}
     ends = time.monotonic() + HUNT_SECONDS
     try:
@@ -112,7 +112,7 @@ async def hunt(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-def _pause(waiting: Sequence[Source], tier: int) -> float:
+def _pause(waiting: Sequence[DiscoverySource], tier: int) -> float:
     """Seconds until the next source starts, if nothing fails before."""
     if not waiting:
         return FETCH_SECONDS
@@ -120,7 +120,7 @@ def _pause(waiting: Sequence[Source], tier: int) -> float:
 
 
 async def fetch(
-    source: Source, request: Fetch, examine: Callable[[bytes], Bundle], known: int = 0
+    source: DiscoverySource, request: Fetch, examine: Callable[[bytes], Bundle], known: int = 0
 ) -> Find:
     """Ask one source, and try what it brings until something verifies; never raises.
 
@@ -138,7 +138,7 @@ async def fetch(
 
 
 async def _first_good(
-    source: Source, request: Fetch, examine: Callable[[bytes], Bundle], known: int
+    source: DiscoverySource, request: Fetch, examine: Callable[[bytes], Bundle], known: int
 ) -> Bundle:
     """Raises CircumventError: why the last candidate was refused, or why there was none."""
     cost = source.channel.cost.dial

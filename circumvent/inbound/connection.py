@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import CircumventError, ProtocolError, StreamResetError
 from circumvent.inbound.kernel import Peer, idle_seconds, look_at_peer, unread_bytes
-from circumvent.inbound.options import DoorOptions
+from circumvent.inbound.options import InboundOptions
 from circumvent.layers.exchange import receive
 from circumvent.memory import PAGE, Account
 from circumvent.net.readiness import Watch, watch
@@ -30,7 +30,7 @@ HALF_CLOSED_SECONDS = 120.0
 T = TypeVar("T")
 
 
-class Dispatcher(Protocol):
+class Outbound(Protocol):
     """What the front door needs from the tunnels."""
 
     async def relay(
@@ -51,15 +51,15 @@ class Dispatcher(Protocol):
 
 
 @dataclass(slots=True)
-class House:
+class InboundContext:
     """What all visits share.
 
     One ``scratch`` block serves all handshakes: it is filled and emptied in one turn of the loop.
     """
 
-    dispatcher: Dispatcher
+    dispatcher: Outbound
     account: Account
-    options: DoorOptions
+    options: InboundOptions
     scratch: memoryview
     closing: bool = False
 
@@ -80,7 +80,7 @@ class _ClientStream(TcpStream):
         return count
 
 
-class Visit:
+class ClientConnection:
     """A client's stream with its deadline; its methods run in the client's own task.
 
     ``is_tunnel`` once the client's bytes are passed on whatever they are.
@@ -99,7 +99,7 @@ class Visit:
         "task",
     )
 
-    def __init__(self, sock: socket.socket, house: House) -> None:
+    def __init__(self, sock: socket.socket, house: InboundContext) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._watch = watch(sock.fileno())

@@ -12,16 +12,16 @@ from collections.abc import Awaitable
 
 from circumvent.api.streams import ByteStream, LayerStream, PeekStream
 from circumvent.errors import DestinationError, ProtocolError, Reason, StreamResetError
-from circumvent.inbound.connection import Visit
+from circumvent.inbound.connection import ClientConnection
 from circumvent.memory import Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep, pump, transfer
 from circumvent.net.readiness import NOW
 from circumvent.wire.http_bodies import ANSWER, Body, Chunked, UntilClose
 from circumvent.wire.http_heads import (
     SWITCHING_PROTOCOLS,
-    Answer,
     Headers,
-    Request,
+    HttpRequest,
+    HttpResponse,
     format_head,
     may_be_over,
     parse_answer,
@@ -58,7 +58,7 @@ class Exchange:
         "is_answered",
     )
 
-    def __init__(self, visit: Visit, request: Request, target: Target) -> None:
+    def __init__(self, visit: ClientConnection, request: HttpRequest, target: Target) -> None:
         self._visit = visit
         self._account = visit.house.account
         self._head = _for_origin(request, target)
@@ -139,7 +139,7 @@ class Exchange:
         await pump(self._visit.stream, origin, self._account, _uncounted)
         self._is_sent = True
 
-    async def _pass_heads(self, origin: ByteStream) -> Answer:
+    async def _pass_heads(self, origin: ByteStream) -> HttpResponse:
         """Up to the final head, and what came with it of the body."""
         client = self._visit.stream
         deadline: float | None = None
@@ -194,7 +194,7 @@ class Exchange:
             raise
         return lease, end
 
-    def _take_heads(self, view: memoryview, known: int) -> tuple[bytes, int, Answer | None]:
+    def _take_heads(self, view: memoryview, known: int) -> tuple[bytes, int, HttpResponse | None]:
         """What the client shall see of the heads in ``view``, where they end, and the final one.
 
         No head ends in the first ``known`` bytes: who sends a long one byte by byte has no right to
@@ -218,7 +218,7 @@ class Exchange:
             raise _bad_answer(f"its head has more than {MAX_ANSWER_HEAD // 1024} KiB")
         return heads, at, None
 
-    def _final(self, answer: Answer) -> bytes:
+    def _final(self, answer: HttpResponse) -> bytes:
         """How the client sees the final head; decides whether it may ask again."""
         headers = end_to_end(answer.headers)
         if self._is_old and isinstance(answer.body, Chunked):  # it knows no chunks
@@ -317,7 +317,7 @@ def _uncounted(count: int) -> None:
     """What the pump tells where nobody counts."""
 
 
-def _for_origin(request: Request, target: Target) -> bytes:
+def _for_origin(request: HttpRequest, target: Target) -> bytes:
     """The head as the origin shall see it; Host follows the target (RFC 9112 §3.2.2)."""
     headers = without(end_to_end(request.headers), b"host")
     connection = upgrade_of(request.headers) or [_CLOSE]
@@ -327,12 +327,12 @@ def _for_origin(request: Request, target: Target) -> bytes:
     )
 
 
-def _informational(answer: Answer) -> bytes:
+def _informational(answer: HttpResponse) -> bytes:
     switch = upgrade_of(answer.headers) if answer.status == SWITCHING_PROTOCOLS else []
     return _format(answer, [*end_to_end(answer.headers), *switch])
 
 
-def _format(answer: Answer, headers: Headers) -> bytes:
+def _format(answer: HttpResponse, headers: Headers) -> bytes:
     return format_head(b"HTTP/1.1 %d %b" % (answer.status, answer.reason), headers)
 
 

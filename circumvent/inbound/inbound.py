@@ -10,9 +10,9 @@ from collections.abc import Coroutine
 from contextlib import suppress
 
 from circumvent.errors import BudgetError, CircumventError, ConfigError, ProtocolError
-from circumvent.inbound.connection import Dispatcher, House, Visit
+from circumvent.inbound.connection import ClientConnection, InboundContext, Outbound
 from circumvent.inbound.kernel import speak_first
-from circumvent.inbound.options import DoorOptions
+from circumvent.inbound.options import InboundOptions
 from circumvent.inbound.socks import serve_socks4, serve_socks5
 from circumvent.memory import Account
 from circumvent.net.listener import NO_SUCH_ADDRESS, Listener, listen
@@ -25,19 +25,19 @@ LOOK_SECONDS = 0.5  # how late it is noticed that a client left
 log = logging.getLogger(__name__)
 
 
-class FrontDoor:
+class Inbound:
     """Listens, and owns one task per client.
 
     ``account`` pays for handshakes and for HTTP that is not tunnelled. Raises BudgetError when
     not even the block for handshakes fits.
     """
 
-    def __init__(self, dispatcher: Dispatcher, account: Account, options: DoorOptions) -> None:
+    def __init__(self, dispatcher: Outbound, account: Account, options: InboundOptions) -> None:
         self._scratch = account.try_hold(options.max_head)
         if self._scratch is None:
             raise BudgetError("memory budget: no room for the front door", stage="memory")
-        self._house = House(dispatcher, account, options, self._scratch.view)
-        self._visits: set[Visit] = set()
+        self._house = InboundContext(dispatcher, account, options, self._scratch.view)
+        self._visits: set[ClientConnection] = set()
         self._listener: Listener | None = None
         self._check: asyncio.TimerHandle | None = None
         self._next_idle_check = 0.0
@@ -90,12 +90,12 @@ class FrontDoor:
         return len(self._visits) < self._house.options.max_clients
 
     def _welcome(self, sock: socket.socket) -> None:
-        visit = Visit(sock, self._house)
+        visit = ClientConnection(sock, self._house)
         visit.task = asyncio.get_running_loop().create_task(_serve(visit))
         visit.task.add_done_callback(lambda task: self._see_off(visit, task))
         self._visits.add(visit)
 
-    def _see_off(self, visit: Visit, task: asyncio.Task[None]) -> None:
+    def _see_off(self, visit: ClientConnection, task: asyncio.Task[None]) -> None:
         self._visits.discard(visit)
         if self._listener is not None:
             self._listener.resume()
@@ -122,7 +122,7 @@ class FrontDoor:
         self._plan_check()
 
 
-async def _serve(visit: Visit) -> None:
+async def _serve(visit: ClientConnection) -> None:
     visit.hurry(visit.house.options.handshake_seconds)
     try:
         await (await _handler(visit))
@@ -134,7 +134,7 @@ async def _serve(visit: Visit) -> None:
         await visit.stream.aclose()
 
 
-async def _handler(visit: Visit) -> Coroutine[None, None, None]:
+async def _handler(visit: ClientConnection) -> Coroutine[None, None, None]:
     """What serves this client; handed back, so that no frame of this one stays behind."""
     opening = await visit.take(_parse_opening, socks5.MAX_MESSAGE)
     if isinstance(opening, socks5.Greeting):
@@ -156,7 +156,7 @@ def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
     return data[0], 0
 
 
-def _listen(options: DoorOptions) -> list[socket.socket]:
+def _listen(options: InboundOptions) -> list[socket.socket]:
     """All listening sockets, on one port; none stays open when one of them fails.
 
     Of localhost, what this machine lacks is left out: IPv6 is often switched off.

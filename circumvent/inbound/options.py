@@ -39,7 +39,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class DoorOptions:
+class InboundOptions:
     """Where to listen, whom to let in and how far; times in seconds, sizes in bytes.
 
     Raises ConfigError for an address that is none, and for one that others can reach while no

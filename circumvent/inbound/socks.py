@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circumvent.errors import CircumventError, DestinationError, ProtocolError, Reason
-from circumvent.inbound.connection import Visit
+from circumvent.inbound.connection import ClientConnection
 from circumvent.wire import socks4, socks5
 from circumvent.wire.socks5 import REPLIES, Reply
 
@@ -18,7 +18,7 @@ _REASONS = {
 }
 
 
-async def serve_socks5(visit: Visit, greeting: socks5.Greeting) -> None:
+async def serve_socks5(visit: ClientConnection, greeting: socks5.Greeting) -> None:
     """RFC 1928 from the greeting on."""
     if not await _log_in(visit, greeting):
         return
@@ -35,7 +35,7 @@ async def serve_socks5(visit: Visit, greeting: socks5.Greeting) -> None:
         await visit.farewell(REPLIES[Reply.ADDRESS_UNSUPPORTED])
 
 
-async def _log_in(visit: Visit, greeting: socks5.Greeting) -> bool:
+async def _log_in(visit: ClientConnection, greeting: socks5.Greeting) -> bool:
     """Choose a method and check the password, if one is configured (RFC 1929)."""
     credentials = visit.house.options.credentials
     method = socks5.NO_LOGIN if credentials is None else socks5.USER_PASSWORD
@@ -54,7 +54,7 @@ async def _log_in(visit: Visit, greeting: socks5.Greeting) -> bool:
     return True
 
 
-async def serve_socks4(visit: Visit) -> None:
+async def serve_socks4(visit: ClientConnection) -> None:
     """SOCKS4 and SOCKS4a; refused where a password is configured, for they carry none."""
     try:
         request = await visit.take(socks4.parse_request, socks4.MAX_MESSAGE)

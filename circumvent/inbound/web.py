@@ -15,12 +15,12 @@ from circumvent.errors import (
     StreamResetError,
     UnsupportedError,
 )
-from circumvent.inbound.connection import Visit
+from circumvent.inbound.connection import ClientConnection
 from circumvent.inbound.forward import Exchange
 from circumvent.inbound.options import Credentials
 from circumvent.wire.address import Destination
 from circumvent.wire.http_bodies import ANSWER, REQUEST
-from circumvent.wire.http_heads import Request, parse_request
+from circumvent.wire.http_heads import HttpRequest, parse_request
 from circumvent.wire.http_proxy import (
     CONNECTION_ESTABLISHED,
     Target,
@@ -33,10 +33,10 @@ from circumvent.wire.http_proxy import (
 _CHALLENGE = (b"Proxy-Authenticate", b'Basic realm="circumvent", charset="UTF-8"')
 _ALLOW = (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")
 _STATUS = {
-    400: b"400 Bad Request",
+    400: b"400 Bad HttpRequest",
     405: b"405 Method Not Allowed",
     407: b"407 Proxy Authentication Required",
-    431: b"431 Request Header Fields Too Large",
+    431: b"431 HttpRequest Header Fields Too Large",
     501: b"501 Not Implemented",
     502: b"502 Bad Gateway",
     503: b"503 Service Unavailable",
@@ -59,7 +59,7 @@ class _RefusedError(ProtocolError):
         self.response = plain_response(_STATUS[status], text, *headers)
 
 
-async def serve_http(visit: Visit) -> None:
+async def serve_http(visit: ClientConnection) -> None:
     """Answer requests until the client leaves or asks for a tunnel."""
     try:
         destination = await _serve_requests(visit)
@@ -72,7 +72,7 @@ async def serve_http(visit: Visit) -> None:
         await visit.relay(destination, CONNECTION_ESTABLISHED, _refusal)
 
 
-async def _serve_requests(visit: Visit) -> Destination | None:
+async def _serve_requests(visit: ClientConnection) -> Destination | None:
     """Serve plain requests; the destination once one is a CONNECT, None when all is over."""
     while True:
         # Of a request nothing is kept but this, however long the answer takes.
@@ -84,7 +84,7 @@ async def _serve_requests(visit: Visit) -> Destination | None:
         await visit.rest()
 
 
-async def _next_wish(visit: Visit) -> Exchange | Destination | None:
+async def _next_wish(visit: ClientConnection) -> Exchange | Destination | None:
     """What the next request asks for; None when the client left."""
     limit = visit.house.options.max_head
     try:
@@ -103,7 +103,7 @@ async def _next_wish(visit: Visit) -> Exchange | Destination | None:
         raise _as_refusal(error) from error
 
 
-def _parse_head(data: bytes, limit: int) -> tuple[Request, int] | None:
+def _parse_head(data: bytes, limit: int) -> tuple[HttpRequest, int] | None:
     if _TO_A_SITE.match(data):
         raise StreamResetError("a request that is for a web site", stage="request")
     try:
@@ -115,7 +115,7 @@ def _parse_head(data: bytes, limit: int) -> tuple[Request, int] | None:
     return found
 
 
-def _check_credentials(credentials: Credentials | None, request: Request) -> None:
+def _check_credentials(credentials: Credentials | None, request: HttpRequest) -> None:
     if credentials is None:
         return
     for name, value in request.headers:
@@ -126,19 +126,19 @@ def _check_credentials(credentials: Credentials | None, request: Request) -> Non
     raise _RefusedError(407, "this proxy wants a user name and a password", _CHALLENGE)
 
 
-def _tunnel_destination(request: Request) -> Destination:
+def _tunnel_destination(request: HttpRequest) -> Destination:
     if not request.body.is_over:
         raise ProtocolError("a CONNECT has no body", stage=REQUEST)
     return parse_authority(request.target)
 
 
-def _target(request: Request) -> Target:
+def _target(request: HttpRequest) -> Target:
     if request.method == b"TRACE":  # it would send the client's cookies back to a script
         raise _RefusedError(405, "TRACE is not served", _ALLOW)
     return parse_absolute(request.target, request.method)
 
 
-async def _forward(visit: Visit, exchange: Exchange) -> bool:
+async def _forward(visit: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client may ask again; raises _RefusedError only while nothing was answered."""
     try:
         return await exchange.run(await visit.house.dispatcher.open(exchange.destination))

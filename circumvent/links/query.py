@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.links.uri import Link
+from circumvent.links.uri import ShareLink
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,32}")  # safe to show: no key or password by its place
 # What asks for nothing that a tunnel of TCP streams could lack; "-" and "_" and case do not count.
@@ -49,7 +49,7 @@ class LinkQuery:
     lacking, and is named instead of ignored.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ShareLink) -> None:
         self._left: dict[str, tuple[str, str]] = {}  # what is left, by its plain key
         for key, value in link.query:
             plain = _plain(key)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from circumvent.errors import LinkError
 from circumvent.links.query import LinkQuery
-from circumvent.links.uri import Link, format_link, parse_link
+from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.credential import TOKEN_SIZE
@@ -97,7 +97,7 @@ def format_relay_link(link: RelayLink) -> str:
     query += [(key, value) for key, value in optional if value]
     secret = encode_base64url(link.knock_key + link.token)
     return format_link(
-        Link(SCHEME, secret, link.host, link.port, query=tuple(query), name=link.name)
+        ShareLink(SCHEME, secret, link.host, link.port, query=tuple(query), name=link.name)
     )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import time
 
-from circumvent.api.contracts import CarrierLink, Dialer, ServerEntry, TlsOptions
+from circumvent.api.contracts import CarrierPipe, Dialer, ServerEntry, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.links.relay import RelayLink
 from circumvent.wire.address import Destination
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 
 
 def relay_link(entry: ServerEntry) -> RelayLink:
@@ -40,15 +40,15 @@ def outer_tls(link: RelayLink) -> TlsOptions:
     return TlsOptions(name, alpn=("http/1.1",), spki_sha256=pins)
 
 
-async def inside_tls(stream: ByteStream, link: RelayLink, dialer: Dialer) -> CarrierLink:
+async def inside_tls(stream: ByteStream, link: RelayLink, dialer: Dialer) -> CarrierPipe:
     """The relay's own TLS inside of ``stream``, which it owns; raises HandshakeError."""
     pin = (link.identity,)  # not that of the web certificate: a front may hold its key as well
     options = TlsOptions(link.host, spki_sha256=pin, send_name=False, only_tls13=True)
     secure = await dialer.tls(stream, options)
-    return CarrierLink(secure, secure.channel_binding())
+    return CarrierPipe(secure, secure.channel_binding())
 
 
-def knock(link: RelayLink, kind: Kind, note: bytes = b"") -> str:
+def knock(link: RelayLink, kind: KnockKind, note: bytes = b"") -> str:
     """A fresh Cookie header's value; for connections on which TLS does not end at the relay."""
     fresh = Knock(kind, int(time.time()), os.urandom(NONCE_SIZE), note)
     return seal_knock(link.knock_key, fresh)

@@ -24,7 +24,7 @@ _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ShareLink:
     """The decoded parts of a share link; what may hold a secret is not in ``repr``.
 
     ``host`` is in lower case, in ASCII and without brackets; ``path`` is empty or starts
@@ -40,7 +40,7 @@ class Link:
     name: str = ""
 
 
-def parse_link(text: str) -> Link:
+def parse_link(text: str) -> ShareLink:
     """Split and decode a share link; raises LinkError naming the part that is wrong."""
     body, name = split_name(text)
     match = _SHAPE.fullmatch(body)
@@ -51,7 +51,7 @@ def parse_link(text: str) -> Link:
     if at and not user:
         raise LinkError("user: nothing stands before the '@'; copy the whole link")
     host, port = parse_address(address)
-    return Link(
+    return ShareLink(
         scheme=match["scheme"].lower(),
         user=_decode("user", _LINE_ENDS.sub("", user)),  # of a password out of a file
         host=host,
@@ -62,7 +62,7 @@ def parse_link(text: str) -> Link:
     )
 
 
-def format_link(link: Link) -> str:
+def format_link(link: ShareLink) -> str:
     """The link as text; ``parse_link`` gives the same value back."""
     user = quote(link.user, safe="") + "@" if link.user else ""
     host = f"[{link.host}]" if ":" in link.host else link.host

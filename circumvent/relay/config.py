@@ -31,7 +31,7 @@ ANY, LOOPBACK, LOCALHOST = ("0.0.0.0", "::"), ("127.0.0.1", "::1"), "localhost" 
 Count = Annotated[int, Meta(ge=1)]
 
 
-class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+class RelayTlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """How TLS is served: not at all behind a web server; with files; or self-signed."""
 
     enabled: bool = True
@@ -43,7 +43,7 @@ class Tls(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("certificate and key belong together: set both or none")
 
 
-class Web(Struct, frozen=True, forbid_unknown_fields=True):
+class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a web server or CDN of somebody else passes requests on to the relay."""
 
     address: str = ""
@@ -51,7 +51,7 @@ class Web(Struct, frozen=True, forbid_unknown_fields=True):
     path: str = "/"
 
 
-class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+class RelayLimits(Struct, frozen=True, forbid_unknown_fields=True):
     """Of each user, unless the user has others; ``rate`` in bytes per second and direction."""
 
     sessions: Count = 4
@@ -68,7 +68,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
         return parse_size("rate", self.rate, LEAST_RATE) if self.rate else 0
 
 
-class Egress(Struct, frozen=True, forbid_unknown_fields=True):
+class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Where users' streams may lead."""
 
     allow_private: bool = False
@@ -100,10 +100,10 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
     visitors: Count = 500
     drain_seconds: Annotated[float, Meta(ge=0)] = 30.0
     metrics: str = ""
-    tls: Tls = Tls()
-    web: Web = Web()
-    limits: Limits = Limits()
-    egress: Egress = Egress()
+    tls: RelayTlsSettings = RelayTlsSettings()
+    web: WebSettings = WebSettings()
+    limits: RelayLimits = RelayLimits()
+    egress: EgressSettings = EgressSettings()
 
     def __post_init__(self) -> None:
         parse_listen(self.listen)
@@ -159,7 +159,7 @@ class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     token: str
-    limits: Limits | None = None
+    limits: RelayLimits | None = None
 
     def __post_init__(self) -> None:
         parse_key("token", self.token, TOKEN_SIZE)

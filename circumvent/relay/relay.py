@@ -13,27 +13,27 @@ from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
 from circumvent.relay.carriers.http_end import HttpCarrierEnd
-from circumvent.relay.carriers.http_table import HttpCarriers
-from circumvent.relay.carriers.lobby import Lobby
+from circumvent.relay.carriers.http_table import HttpCarrierTable
+from circumvent.relay.carriers.pending import PendingCarriers
 from circumvent.relay.carriers.pipes import carrier, inside
 from circumvent.relay.config import RelayConfig, RelayHome
+from circumvent.relay.connection import KnockedConnection, RelayContext
 from circumvent.relay.cover.site import open_site
-from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.egress.outlet import Outlet
+from circumvent.relay.egress.dialer import EgressDialer
 from circumvent.relay.egress.policy import EgressPolicy, is_closed
 from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
-from circumvent.relay.front import Front, FrontOptions
-from circumvent.relay.guest import Arrival, House
+from circumvent.relay.knocks import KnockVerifier
+from circumvent.relay.listener import RelayListener, RelayListenerOptions
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
 from circumvent.relay.users.meter import MeteredStream
 from circumvent.relay.users.users import User, Users
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import Hosted, SessionHost
 from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
-from circumvent.wire.knock import Kind
+from circumvent.wire.knock import KnockKind
 
 VISITORS_SURE, VISITORS_MOST = 16, 4  # parts of the memory: kept for visitors, and all they get
 TRIM_SECONDS = 2.0  # how long idle pages stay ours
@@ -69,15 +69,15 @@ class Relay:
         self._account = self._memory.account("carriers")
         self._host = SessionHost(
             self._memory.account("sessions"),
-            Limits(streams=_most_streams(home)),
+            SessionLimits(streams=_most_streams(home)),
             self._users.verify,
             self._open,
             self._may_begin,
         )
-        self._lobby = Lobby(config.memory_bytes)
-        self._http = HttpCarriers(self._account, self._serve_inside)
-        self._doorkeeper = Doorkeeper(config.keys, expects=self._http.expects)
-        self._front: Front | None = None
+        self._lobby = PendingCarriers(config.memory_bytes)
+        self._http = HttpCarrierTable(self._account, self._serve_inside)
+        self._doorkeeper = KnockVerifier(config.keys, expects=self._http.expects)
+        self._front: RelayListener | None = None
         self._listen = config.listen
         self._apply(home)
 
@@ -155,7 +155,7 @@ class Relay:
     def _apply(self, home: RelayHome) -> None:
         config = home.config
         self._identity = keys.inner_context(*home.identity)
-        self._outlet = Outlet(
+        self._outlet = EgressDialer(
             EgressPolicy(
                 config.egress.refused,
                 allow_private=config.egress.allow_private,
@@ -174,16 +174,16 @@ class Relay:
             return None
         return keys.web_context(home.certificate, home.certificate_key)
 
-    async def _open_front(self, stack: AsyncExitStack) -> Front:
+    async def _open_front(self, stack: AsyncExitStack) -> RelayListener:
         config = self._home.config
         site = await stack.enter_async_context(open_site(self._home.site, config.socket_buffers))
         budget = self._memory.budget
         visitors = self._memory.account(
             "visitors", budget // VISITORS_SURE, budget // VISITORS_MOST
         )
-        front = Front(
-            FrontOptions(config.listen_address, config.visitors, config.socket_buffers),
-            House(site, self._web_context(self._home), self._doorkeeper, visitors),
+        front = RelayListener(
+            RelayListenerOptions(config.listen_address, config.visitors, config.socket_buffers),
+            RelayContext(site, self._web_context(self._home), self._doorkeeper, visitors),
             self._account,
             self._welcome,
         )
@@ -224,9 +224,9 @@ class Relay:
 
     # --- users and their streams ----------------------------------------------------------------
 
-    async def _welcome(self, arrival: Arrival) -> None:
+    async def _welcome(self, arrival: KnockedConnection) -> None:
         with self._lobby.waiting(arrival.network) as caller:
-            if arrival.admission.knock.kind in (Kind.DOWNLOAD, Kind.UPLOAD):
+            if arrival.admission.knock.kind in (KnockKind.DOWNLOAD, KnockKind.UPLOAD):
                 await self._http.welcome(arrival, caller)
                 return
             async with carrier(arrival, self._identity, self._account) as link:

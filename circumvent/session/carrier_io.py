@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep, settle
-from circumvent.session.engine.carrier import Carrier
-from circumvent.session.engine.stream import Stream
+from circumvent.session.engine.carrier import EngineCarrier
+from circumvent.session.engine.stream import EngineStream
 from circumvent.wire.frames import MAX_FRAME
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _READER = 0  # of the tasks
 _TURN = 4  # blocks in a row before others get a turn of the loop
 
 
-class Link:
+class CarrierIO:
     """Drives ``carrier`` over ``stream``, which it owns.
 
     ``is_idle``: whether the writer waits for something to write.
@@ -44,7 +44,7 @@ class Link:
     )
 
     def __init__(
-        self, session: Session, carrier: Carrier, stream: ByteStream, account: Account
+        self, session: Session, carrier: EngineCarrier, stream: ByteStream, account: Account
     ) -> None:
         self.carrier = carrier
         self.stream = stream
@@ -131,7 +131,7 @@ class Link:
             least = size + stream.record + stream.overhead
             most = min(size + max(wanted, stream.record) + stream.overhead, LARGEST)
             lease = account.try_step(least, most) or await account.step(least, most)
-            lent: list[Stream] = []
+            lent: list[EngineStream] = []
             try:
                 count = stream.read_into(lease.view[size:])
                 if count:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.memory import Account
-from circumvent.session.engine.limits import KEPT_SECONDS, Limits
+from circumvent.session.engine.limits import KEPT_SECONDS, SessionLimits
 from circumvent.session.handshake import be_introduced, refuse, welcome
 from circumvent.session.join import join
 from circumvent.session.session import Session
@@ -79,7 +79,7 @@ class SessionHost:
     def __init__(
         self,
         account: Account,
-        limits: Limits,
+        limits: SessionLimits,
         verify: Verify,
         open_destination: OpenDestination,
         may_begin: Callable[[str], bool] = lambda _: True,

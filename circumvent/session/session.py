@@ -9,11 +9,11 @@ from random import Random
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, ProtocolError
 from circumvent.memory import Account
-from circumvent.session.carrier_io import Link
-from circumvent.session.engine.carrier import NEVER, Carrier, CarrierState
+from circumvent.session.carrier_io import CarrierIO
+from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
 from circumvent.session.engine.engine import Engine
-from circumvent.session.engine.limits import Limits
-from circumvent.session.engine.stream import Stream
+from circumvent.session.engine.limits import SessionLimits
+from circumvent.session.engine.stream import EngineStream
 from circumvent.session.session_stream import SessionStream
 from circumvent.wire.frames import CloseReason
 
@@ -21,7 +21,7 @@ GOODBYE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will noti
 _SOONER = 0.001  # seconds by which a deadline must be earlier to move the timer
 
 
-class _Now:
+class _Immediately:
     """Nothing to wait for."""
 
     def __await__(self) -> Generator[None]:
@@ -36,12 +36,12 @@ class Session:
     went or changed their state, and when the session is over.
     """
 
-    now_is_fine: Awaitable[None] = _Now()
+    now_is_fine: Awaitable[None] = _Immediately()
 
     def __init__(
         self,
         account: Account,
-        limits: Limits,
+        limits: SessionLimits,
         *,
         is_client: bool,
         opened: Callable[[SessionStream, bytes], None] | None = None,
@@ -50,12 +50,12 @@ class Session:
         self.loop = asyncio.get_running_loop()
         random = Random()  # noqa: S311 - when to ping is no secret
         self.engine = Engine(account, limits, self.loop.time(), random, is_client=is_client)
-        self.links: dict[int, Link] = {}
+        self.links: dict[int, CarrierIO] = {}
         self.error: CircumventError | None = None
         self._account = account
         self._opened = opened
         self._changed = changed
-        self._leaving: set[Link] = set()
+        self._leaving: set[CarrierIO] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._due = NEVER
         self._is_attending = False
@@ -71,10 +71,12 @@ class Session:
         """
         return SessionStream(self, self.engine.open(opening))
 
-    def attach(self, number: int, stream: ByteStream, rtt: float, leftover: bytes = b"") -> Link:
+    def attach(
+        self, number: int, stream: ByteStream, rtt: float, leftover: bytes = b""
+    ) -> CarrierIO:
         """Use ``stream``, whose handshake is done, and own it; ``rtt`` in seconds."""
         carrier = self.engine.attach(number, rtt, self.loop.time())
-        link = self.links[number] = Link(self, carrier, stream, self._account)
+        link = self.links[number] = CarrierIO(self, carrier, stream, self._account)
         link.start(leftover)
         self._changed()
         self.attend()
@@ -85,7 +87,7 @@ class Session:
         self.engine.doubt(self.loop.time())
         self.attend()
 
-    def drop(self, link: Link) -> None:
+    def drop(self, link: CarrierIO) -> None:
         """Do without a carrier."""
         link.close()
         self.engine.detach(link.carrier, self.loop.time())
@@ -112,7 +114,9 @@ class Session:
 
     # --- for links ------------------------------------------------------------------------------
 
-    def receive(self, carrier: Carrier, data: memoryview, lent: list[Stream] | None = None) -> int:
+    def receive(
+        self, carrier: EngineCarrier, data: memoryview, lent: list[EngineStream] | None = None
+    ) -> int:
         """Take what came on a carrier; a peer that breaks the rules ends the session."""
         try:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
@@ -123,7 +127,7 @@ class Session:
         finally:
             self.attend()
 
-    def lose(self, link: Link, error: BaseException | None) -> None:
+    def lose(self, link: CarrierIO, error: BaseException | None) -> None:
         """A carrier broke or ended."""
         if error is not None and not isinstance(error, CircumventError):
             context = {"message": "a carrier failed", "exception": error}
@@ -224,5 +228,5 @@ class Session:
         self.attend()
 
 
-def _round_trip(link: Link) -> float:
+def _round_trip(link: CarrierIO) -> float:
     return link.carrier.estimate.srtt

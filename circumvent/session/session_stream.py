@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
-from circumvent.session.engine.stream import Receiving, Sending, Stream
+from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from circumvent.wire.frames import ResetReason
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class SessionStream(ByteStream):
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
     is_strict = True
 
-    def __init__(self, session: Session, stream: Stream) -> None:
+    def __init__(self, session: Session, stream: EngineStream) -> None:
         self._session = session
         self._stream = stream
         self._reader: asyncio.Future[None] | None = None

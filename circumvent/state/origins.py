@@ -21,7 +21,7 @@ _log = logging.getLogger("circumvent.store")
 MAX_NOTES = 2048  # bytes of one source's notes; an ETag and the like
 
 
-class Shelf:
+class OriginTable:
     """Origins and notes in the store's file; what cannot be written is only told."""
 
     def __init__(self, store: Store) -> None:

@@ -33,13 +33,13 @@ T = TypeVar("T")
 _NOTHING = msgspec.Raw(b"null")
 
 
-class Request(Struct, frozen=True, forbid_unknown_fields=True):
+class ControlRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """What can be asked."""
 
     command: Literal["status"]
 
 
-class Answer(Struct, frozen=True):
+class ControlAnswer(Struct, frozen=True):
     """Either the status, in JSON, or what was wrong with the request."""
 
     status: msgspec.Raw = _NOTHING
@@ -50,7 +50,7 @@ class Answer(Struct, frozen=True):
 async def serve(
     places: Sequence[Path], status: Callable[[], object], warn: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """Answer requests at the first of ``places`` that can be had, while the context lasts.
+    """ControlAnswer requests at the first of ``places`` that can be had, while the context lasts.
 
     Where none can be had, ``warn`` is told, and nobody can ask. Raises ConfigError, with the errno
     EADDRINUSE, when another client answers at one of them.
@@ -86,8 +86,8 @@ def ask(places: Sequence[Path]) -> Status:
 def inquire(places: Sequence[Path], kind: type[T], command: str) -> T:
     """The status of what ``command`` starts; raises LocalError when nothing answers."""
     try:
-        line = _exchange(places, msgspec.json.encode(Request("status")) + b"\n")
-        answer = msgspec.json.decode(line, type=Answer)
+        line = _exchange(places, msgspec.json.encode(ControlRequest("status")) + b"\n")
+        answer = msgspec.json.decode(line, type=ControlAnswer)
         if answer.status != _NOTHING:
             return msgspec.json.decode(answer.status, type=kind)
     except (OSError, msgspec.DecodeError) as error:
@@ -100,10 +100,10 @@ def inquire(places: Sequence[Path], kind: type[T], command: str) -> T:
 
 def _answer(line: bytes, status: Callable[[], object]) -> bytes:
     try:
-        msgspec.json.decode(line, type=Request)
+        msgspec.json.decode(line, type=ControlRequest)
     except msgspec.DecodeError as error:
-        return msgspec.json.encode(Answer(error=str(error))) + b"\n"
-    return msgspec.json.encode(Answer(msgspec.Raw(msgspec.json.encode(status())))) + b"\n"
+        return msgspec.json.encode(ControlAnswer(error=str(error))) + b"\n"
+    return msgspec.json.encode(ControlAnswer(msgspec.Raw(msgspec.json.encode(status())))) + b"\n"
 
 
 def _listen(

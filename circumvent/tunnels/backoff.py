@@ -25,7 +25,7 @@ FORGOTTEN_AFTER = 300.0  # since the end of a rest: what failed before was not i
 
 
 @dataclass(frozen=True, slots=True)
-class _Rest:
+class _Failures:
     """``end`` is when it may be tried; ``opens``, when it may be if somebody waits."""
 
     failures: int
@@ -34,7 +34,7 @@ class _Rest:
     end: float
 
 
-class RestingError(DialError):
+class BackoffError(DialError):
     """A server was greeted often enough; nothing was tried. ``seconds`` until it may be."""
 
     def __init__(self, seconds: float) -> None:
@@ -42,11 +42,11 @@ class RestingError(DialError):
         self.seconds = seconds
 
 
-class Rests:
+class Backoff:
     """Keys are whatever fails as one: a server, one way to it, a name in a network."""
 
     def __init__(self) -> None:
-        self._rests: dict[Hashable, _Rest] = {}
+        self._rests: dict[Hashable, _Failures] = {}
         self._early: dict[Hashable, float] = {}
         self._asked: dict[Hashable, float] = {}
 
@@ -71,7 +71,7 @@ class Rests:
         """
         last = self._rests.get(key)
         if last is None or now > last.end + FORGOTTEN_AFTER:
-            last = _Rest(0, now, now, now)
+            last = _Failures(0, now, now, now)
         if now < last.end:
             self._early[key] = now
         longest = len(RESTS) - 1
@@ -79,7 +79,7 @@ class Rests:
         end = now + RESTS[which] * random.uniform(*JITTER)  # noqa: S311 - no secret
         opens = max(now + EARLY_AFTER, self._early.get(key, -EARLY_EVERY) + EARLY_EVERY)
         counts = not is_own_trouble or last.failures < UNTRIED
-        self._rests[key] = _Rest(
+        self._rests[key] = _Failures(
             last.failures + counts, now, opens if which == longest else end, end
         )
 
@@ -88,7 +88,7 @@ class Rests:
 
         What ``is_useless`` would help nobody who waits.
         """
-        last = self._rests.get(key) or _Rest(0, now, now, now)
+        last = self._rests.get(key) or _Failures(0, now, now, now)
         opens = until if is_useless else now + EARLY_AFTER
         self._rests[key] = replace(last, since=now, opens=opens, end=until)
 

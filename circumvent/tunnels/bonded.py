@@ -16,16 +16,16 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from circumvent.api.contracts import CarrierLink, CarrierStatus, ServerEntry, Tunnel
+from circumvent.api.contracts import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
-from circumvent.session.carrier_io import Link
+from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.carrier import CarrierState
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import RefusedError, introduce
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
-from circumvent.tunnels.carrier_routes import MeteredDialer, Roster, Way
+from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, MeteredDialer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
@@ -48,28 +48,28 @@ _serial = itertools.count(1)  # a lost tunnel may still be closing
 
 
 @dataclass(eq=False, slots=True)
-class _Leg:
+class _CarrierSlot:
     """A dial, and the carrier that it became."""
 
-    way: Way
+    way: CarrierRoute
     started: float
     task: asyncio.Task[None] | None = None
-    link: Link | None = None
+    link: CarrierIO | None = None
 
     @property
     def is_up(self) -> bool:
         return self.link is not None and self.link.carrier.state is CarrierState.UP
 
 
-def _repeat(ways: Sequence[Way]) -> bool:
+def _repeat(ways: Sequence[CarrierRoute]) -> bool:
     return len(set(ways)) < len(ways)
 
 
-def _rtt(link: Link) -> float:
+def _rtt(link: CarrierIO) -> float:
     return link.carrier.estimate.srtt
 
 
-def _open_account(tunnel: Account, limits: Limits) -> Account:
+def _open_account(tunnel: Account, limits: SessionLimits) -> Account:
     """For frames: what the session grants to its relay others cannot take, if there is enough."""
     name = f"{tunnel.name} frames {next(_serial)}"
     try:
@@ -86,7 +86,7 @@ class BondedTunnel(Tunnel):
     def __init__(
         self,
         entry: ServerEntry,
-        roster: Roster,
+        roster: CarrierRoutes,
         account: Account,
         credential: Callable[[bytes], bytes],
     ) -> None:
@@ -95,11 +95,11 @@ class BondedTunnel(Tunnel):
         self._roster = roster
         self._account = account
         self._credential = credential
-        self._limits = Limits.beside(account.memory.arena_size)
+        self._limits = SessionLimits.beside(account.memory.arena_size)
         self._frames = _open_account(account, self._limits)
         self._stir = asyncio.Event()
         self._came_up = asyncio.Event()
-        self._legs: set[_Leg] = set()
+        self._legs: set[_CarrierSlot] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._reason: CircumventError | None = None  # why there is no first carrier yet
         self._redial_at = 0.0
@@ -212,11 +212,11 @@ class BondedTunnel(Tunnel):
     def _grow_later(self, now: float) -> None:
         self._grow_at = now + random.uniform(*GROW_AFTER)  # noqa: S311 - no secret
 
-    def _may_add(self, used: list[Way]) -> bool:
+    def _may_add(self, used: list[CarrierRoute]) -> bool:
         """Whether carriers are missing, or one of two by the same way might make room."""
         return len(used) < self._wanted() or (len(used) == self._wanted() and _repeat(used))
 
-    def _redial(self, dials: list[_Leg], now: float) -> float:
+    def _redial(self, dials: list[_CarrierSlot], now: float) -> float:
         """No carrier is up: a round of dials, when it is time; returns seconds until the next."""
         if now < self._redial_at:
             return self._redial_at - now
@@ -248,7 +248,7 @@ class BondedTunnel(Tunnel):
         least, most = REDIAL
         return min(max((now - self._up_at) / 20, least), most)
 
-    def _split(self) -> tuple[list[_Leg], list[_Leg]]:
+    def _split(self) -> tuple[list[_CarrierSlot], list[_CarrierSlot]]:
         """Legs that are up, and those that are still dialing."""
         up = [leg for leg in self._legs if leg.is_up]
         return up, [leg for leg in self._legs if leg.link is None]
@@ -278,17 +278,17 @@ class BondedTunnel(Tunnel):
         if len(spare) > wanted:
             self._session.drop(max(spare, key=lambda each: (each[0], _rtt(each[1])))[1])
 
-    def _give_up(self, leg: _Leg) -> None:
+    def _give_up(self, leg: _CarrierSlot) -> None:
         self._legs.discard(leg)
         if leg.task is not None:
             leg.task.cancel()
 
-    def _dial(self, way: Way, now: float) -> None:
-        leg = _Leg(way, now)
+    def _dial(self, way: CarrierRoute, now: float) -> None:
+        leg = _CarrierSlot(way, now)
         leg.task = self._loop.create_task(self._live(leg))
         self._legs.add(leg)
 
-    async def _live(self, leg: _Leg) -> None:
+    async def _live(self, leg: _CarrierSlot) -> None:
         """A carrier's life, paid for from its dial to its end."""
         cost = leg.way.carrier.cost
         size = max(cost.dial, cost.stream)
@@ -311,7 +311,7 @@ class BondedTunnel(Tunnel):
         if failure is not None:
             self._note(leg.way, failure)
 
-    async def _carry(self, leg: _Leg) -> None:
+    async def _carry(self, leg: _CarrierSlot) -> None:
         link = await self._connect(leg.way)
         is_back = not self._is_up()
         joined = self._loop.time()
@@ -335,7 +335,7 @@ class BondedTunnel(Tunnel):
         if now < joined + STEADY_AFTER:
             self._roster.failed(leg.way, now)
 
-    def _note(self, way: Way, failure: CircumventError) -> None:
+    def _note(self, way: CarrierRoute, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried.
 
         Or what the relay said: another way leads to the same answer. That no other tunnel is up
@@ -358,7 +358,7 @@ class BondedTunnel(Tunnel):
         self._allowed = 0  # streams, once the relay welcomed a carrier
         self._session = Session(self._frames, self._limits, is_client=True, changed=self._stir.set)
 
-    async def _connect(self, way: Way) -> Link:
+    async def _connect(self, way: CarrierRoute) -> CarrierIO:
         with plugin_faults(way.carrier.name):
             async with asyncio.timeout(DIAL_SECONDS):
                 dialer = MeteredDialer(way, self._roster)
@@ -369,7 +369,7 @@ class BondedTunnel(Tunnel):
                     pipe.stream.abort()
                     raise
 
-    async def _join(self, pipe: CarrierLink) -> Link:
+    async def _join(self, pipe: CarrierPipe) -> CarrierIO:
         session, number, started = self._session, next(self._numbers), self._loop.time()
         hello = self._hello(number, pipe.binding)
         try:

@@ -15,14 +15,14 @@ from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream
-from circumvent.tunnels.backoff import Rests
+from circumvent.tunnels.backoff import Backoff
 
 GREETING_PATIENCE = 1.0  # seconds that a connection may stand open before its greeting
 _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class CarrierRoute:
     """One way to reach the relay. ``network`` tells ways apart that one blow may end together.
 
     ``is_indirect``: it goes through tunnels of others, and is no way to begin with.
@@ -39,7 +39,7 @@ class Way:
         return f"{self.carrier.name} {self.network}".rstrip()
 
 
-class OneFamily:
+class OneFamilyDialer:
     """A Dialer that prefers addresses of one version of IP."""
 
     def __init__(self, dialer: Dialer, version: int) -> None:
@@ -71,17 +71,20 @@ class OneFamily:
 
 async def find_ways(
     carriers: Iterable[Carrier], host: str, dialer: Dialer, through: Dialer | None
-) -> list[Way]:
+) -> list[CarrierRoute]:
     """All ways to a relay at ``host``, the preferred first."""
     carriers = list(carriers)
     families = await _families(host, dialer)
     ways = [
-        Way(carrier, OneFamily(dialer, version), _VERSIONS[version])
+        CarrierRoute(carrier, OneFamilyDialer(dialer, version), _VERSIONS[version])
         for version in families
         for carrier in carriers
-    ] or [Way(carrier, dialer) for carrier in carriers]
+    ] or [CarrierRoute(carrier, dialer) for carrier in carriers]
     if through is not None:
-        ways += [Way(carrier, through, "through tunnels", is_indirect=True) for carrier in carriers]
+        ways += [
+            CarrierRoute(carrier, through, "through tunnels", is_indirect=True)
+            for carrier in carriers
+        ]
     return ways
 
 
@@ -108,7 +111,7 @@ class MeteredDialer:
     Further ones belong to a dial that was let in, and greetings inside of tunnels nobody sees.
     """
 
-    def __init__(self, way: Way, roster: Roster) -> None:
+    def __init__(self, way: CarrierRoute, roster: CarrierRoutes) -> None:
         self._way = way
         self._dialer = way.dialer
         self._roster = roster
@@ -151,14 +154,14 @@ class MeteredDialer:
 
 
 @dataclass(slots=True)
-class Past:
+class RouteHistory:
     """What outlives a tunnel: who rests, and the names by which ways greet."""
 
-    rests: Rests = field(default_factory=Rests)
+    rests: Backoff = field(default_factory=Backoff)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
-class Roster:
+class CarrierRoutes:
     """Chooses the next way: one that rested, and as unlike those in use as there is.
 
     ``relay`` is whose ways these are. Failures are counted for each way, and apart from them its
@@ -166,20 +169,22 @@ class Roster:
     other ways may share.
     """
 
-    def __init__(self, ways: Sequence[Way], past: Past | None = None, relay: str = "") -> None:
-        past = past or Past()
+    def __init__(
+        self, ways: Sequence[CarrierRoute], past: RouteHistory | None = None, relay: str = ""
+    ) -> None:
+        past = past or RouteHistory()
         self._ways = ways
-        self._failures = Rests()
+        self._failures = Backoff()
         self._greeted = past.rests
         self._names = past.names
         self._relay = relay
 
-    def choose(self, used: Sequence[Way], now: float) -> Way | None:
+    def choose(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
         """The next way beside those ``used``; None while all rest."""
         rested = [way for way in self._ways if self._rested_at(way) <= now]
         return min(rested, key=lambda way: _alike(way, used), default=None)
 
-    def choose_alone(self, used: Sequence[Way], now: float) -> Way | None:
+    def choose_alone(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
         """While no carrier is up only greetings are spared; who failed longest ago is next.
 
         The tunnels of others are tried when every direct way failed or does not answer.
@@ -198,7 +203,7 @@ class Roster:
         """When a tunnel may be begun."""
         return min(self._may_greet_at(way) for way in self._ways if not way.is_indirect)
 
-    async def greet(self, way: Way, name: str) -> None:
+    async def greet(self, way: CarrierRoute, name: str) -> None:
         """Wait for a greeting's turn, and count it as one in vain until ``lived``.
 
         Raises DialError when that is too long: what waits with an open connection is seen too.
@@ -212,15 +217,15 @@ class Roster:
         for key in self._greetings(way):
             self._greeted.failed(key, now)
 
-    def failed(self, way: Way, now: float) -> None:
+    def failed(self, way: CarrierRoute, now: float) -> None:
         """A dial failed, or a carrier broke early."""
         self._failures.failed(way, now)
 
-    def worked(self, way: Way) -> None:
+    def worked(self, way: CarrierRoute) -> None:
         """The relay answered."""
         self._failures.worked(way)
 
-    def lived(self, way: Way, until: float = math.inf) -> None:
+    def lived(self, way: CarrierRoute, until: float = math.inf) -> None:
         """Its carrier was not cut at once: greetings before ``until`` were not in vain."""
         for key in self._greetings(way):
             self._greeted.worked(key, until)
@@ -236,27 +241,27 @@ class Roster:
             self.worked(way)
             self.lived(way)
 
-    def _key(self, way: Way) -> tuple[str, str]:
+    def _key(self, way: CarrierRoute) -> tuple[str, str]:
         return self._relay, way.name
 
-    def _greetings(self, way: Way) -> Iterator[Hashable]:
+    def _greetings(self, way: CarrierRoute) -> Iterator[Hashable]:
         key = self._key(way)
         yield ("greeting", *key)
         if not way.is_indirect and key in self._names:
             yield "name", self._names[key]
 
-    def _may_greet_at(self, way: Way) -> float:
+    def _may_greet_at(self, way: CarrierRoute) -> float:
         return max(map(self._greeted.ready_at, self._greetings(way)))
 
-    def _rested_at(self, way: Way) -> float:
+    def _rested_at(self, way: CarrierRoute) -> float:
         return max(self._failures.ready_at(way), self._may_greet_at(way))
 
-    def _failed_at(self, way: Way) -> float:
+    def _failed_at(self, way: CarrierRoute) -> float:
         greeted_at = self._greeted.failed_at(("greeting", *self._key(way)))
         return max(self._failures.failed_at(way), greeted_at)
 
 
-def _alike(way: Way, used: Sequence[Way]) -> tuple[int, int, int]:
+def _alike(way: CarrierRoute, used: Sequence[CarrierRoute]) -> tuple[int, int, int]:
     """Least first: not the same way, not the same network, not the same kind."""
     return (
         used.count(way),

@@ -14,7 +14,7 @@ from circumvent.errors import CircumventError
 from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.net.sockets import delivered
 from circumvent.tunnels.faults import plugin_faults
-from circumvent.tunnels.live import Relay
+from circumvent.tunnels.live import UserStream
 from circumvent.wire.client_hello import is_complete_client_hello
 
 # A tunnel's header that goes out alone has a length of its own, which tells that of the visited
@@ -28,7 +28,7 @@ FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
 
 
-async def carry(relay: Relay, client: PeekStream, port: int) -> bool:
+async def carry(relay: UserStream, client: PeekStream, port: int) -> bool:
     """Both ways until both are done; what broke it is noted in the relay, and both sides cut.
 
     ``port`` of the destination tells who is likely to speak first.
@@ -62,7 +62,7 @@ async def carry(relay: Relay, client: PeekStream, port: int) -> bool:
     return answered
 
 
-async def _first_flight(relay: Relay, client: PeekStream, port: int) -> None:
+async def _first_flight(relay: UserStream, client: PeekStream, port: int) -> None:
     """Send what may be sent twice and leave it unread.
 
     Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
@@ -98,12 +98,12 @@ async def _speaks(client: PeekStream, until: float) -> bool:
     return True
 
 
-async def _send(relay: Relay, block: memoryview, start: int, end: int) -> None:
+async def _send(relay: UserStream, block: memoryview, start: int, end: int) -> None:
     start += relay.stream.write(block, start, end)
     await finish(block, relay.stream, start, end)
 
 
-def _commit(relay: Relay, client: PeekStream) -> None:
+def _commit(relay: UserStream, client: PeekStream) -> None:
     """From now on the first flight counts as read, and nobody else may send it."""
     if relay.flight:
         client.expect(1)
@@ -111,7 +111,7 @@ def _commit(relay: Relay, client: PeekStream) -> None:
         relay.flight = 0
 
 
-async def _up(relay: Relay, client: PeekStream) -> None:
+async def _up(relay: UserStream, client: PeekStream) -> None:
     """From the client to the tunnel. A client that says more, or leaves, commits its flight."""
     try:
         with plugin_faults(relay.live.candidate.transport.name):
@@ -129,7 +129,7 @@ async def _up(relay: Relay, client: PeekStream) -> None:
             relay.cut()
 
 
-async def _down(relay: Relay, client: PeekStream) -> bool:
+async def _down(relay: UserStream, client: PeekStream) -> bool:
     """From the tunnel to the client; False when it ended without a word, unless committed.
 
     When it breaks, the client is reset once it has all that came before.

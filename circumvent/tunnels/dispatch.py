@@ -23,7 +23,7 @@ from circumvent.state.attempts import attempt_record
 from circumvent.tunnels.carry import carry
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import LiveTunnel, Relay, State
+from circumvent.tunnels.live import LiveTunnel, TunnelState, UserStream
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
 
@@ -65,7 +65,7 @@ class Dispatcher:
                 await _pay(live)
                 stream = await self._open(live, destination, accept_once)
                 if stream is not None:
-                    relay = Relay(live, stream, client)
+                    relay = UserStream(live, stream, client)
                     if await self._carry(relay, client, destination.port, accept_once):
                         return
                 tried.note(live, opened=stream is not None)
@@ -110,7 +110,7 @@ class Dispatcher:
         try:
             if accept is not None and not live.tunnel.replies:
                 await accept()
-            if live.state is State.DEAD:  # while we waited for memory
+            if live.state is TunnelState.DEAD:  # while we waited for memory
                 message = "the tunnel was lost"
                 raise DialError(message, stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
@@ -127,7 +127,7 @@ class Dispatcher:
 
     async def _carry(
         self,
-        relay: Relay,
+        relay: UserStream,
         client: PeekStream,
         port: int,
         accept: Callable[[], Awaitable[None]],
@@ -147,9 +147,9 @@ class Dispatcher:
         self._learn_from(relay)
         return is_over
 
-    def _learn_from(self, relay: Relay) -> None:
+    def _learn_from(self, relay: UserStream) -> None:
         live = relay.live
-        if live.state is State.DEAD:
+        if live.state is TunnelState.DEAD:
             return
         if relay.is_tunnels_fault:
             self._note_failure(live, relay.started, relay.error)
@@ -223,7 +223,7 @@ class _TrackedStream(LayerStream):
 
     def __init__(self, stream: ByteStream, live: LiveTunnel) -> None:
         super().__init__(stream)
-        self._relay = Relay(live, stream, None)
+        self._relay = UserStream(live, stream, None)
         live.relays.add(self._relay)
 
     def write(self, block: memoryview, start: int, end: int) -> int:

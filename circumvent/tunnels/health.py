@@ -25,8 +25,8 @@ from circumvent.tunnels.live import (
     FIRST_PATIENCE,
     PROVEN_BYTES,
     LiveTunnel,
-    Relay,
-    State,
+    TunnelState,
+    UserStream,
 )
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
@@ -141,9 +141,9 @@ class Health:
 
     def suspect(self, live: LiveTunnel) -> None:
         """New streams go elsewhere, if there is somewhere, while a probe finds out."""
-        if live.state is not State.UP:
+        if live.state is not TunnelState.UP:
             return
-        live.state = State.SUSPECTED
+        live.state = TunnelState.SUSPECTED
         if not self._manager.is_up():
             self._manager.look_around()
         elif not live.tunnel.replies:
@@ -176,7 +176,7 @@ class Health:
             self._look_for_witnesses(live, trial, now)
         for live in tuple(self._manager.tunnels):
             live.give_up_openings(longer_than=self._longest_opening(live) + slack)
-            if live.state is State.UP and live.is_silent(now, slack):
+            if live.state is TunnelState.UP and live.is_silent(now, slack):
                 self.suspect(live)
             elif now > live.next_idle_probe:
                 pause = IDLE_PROBE if live.next_idle_probe else FIRST_LOOK
@@ -190,7 +190,9 @@ class Health:
                 self._leave_frozen(live, now)
 
     def _longest_opening(self, live: LiveTunnel) -> float:
-        is_left = live.state is not State.UP and not live.tunnel.replies and self._manager.is_up()
+        is_left = (
+            live.state is not TunnelState.UP and not live.tunnel.replies and self._manager.is_up()
+        )
         return FIRST_PATIENCE if is_left else OPEN_SECONDS
 
     def _look_for_witnesses(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
@@ -201,7 +203,7 @@ class Health:
             trial.others_asked = True
             if not self._others_heard(live, trial.started + FAIR_WITHIN):
                 for other in self._manager.tunnels:
-                    if other is not live and other.state is State.UP:
+                    if other is not live and other.state is TunnelState.UP:
                         self._check(other)
 
     def _others_heard(self, live: LiveTunnel, since: float) -> bool:
@@ -251,7 +253,7 @@ class Health:
             live.is_probed = False
             del self._probing[live]
         self._record(live, started, failure)
-        if live.state is State.DEAD:
+        if live.state is TunnelState.DEAD:
             return
         # Somebody was answered meanwhile: it lives.
         if failure is None or live.last_heard > max(started, self._stood_still_at):
@@ -278,7 +280,7 @@ class Health:
         if (trial.began_fair and works_now) or now - live.silent_since > ALL_SILENT:
             self._manager.lose(live, str(failure))
             return
-        live.state = State.SUSPECTED
+        live.state = TunnelState.SUSPECTED
         live.next_idle_probe = now if works_now else now + PROBE_AGAIN
         if self._manager.is_up():
             live.give_up_flights()
@@ -302,15 +304,15 @@ def _is_silence(failure: CircumventError, patience: Patience) -> bool:
     return is_late or failure.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 
 
-def _froze_early(relay: Relay) -> bool:
+def _froze_early(relay: UserStream) -> bool:
     return relay.heard_bytes < PROVEN_BYTES and relay.moved_at - relay.started < EARLY
 
 
 def _acquit(live: LiveTunnel, rtt: float) -> None:
     live.misses = 0
     live.silent_since = 0.0
-    if live.state is State.SUSPECTED:
-        live.state = State.UP
+    if live.state is TunnelState.SUSPECTED:
+        live.state = TunnelState.UP
     live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten
     live.last_heard = live.verified_at = time.monotonic()
     for relay in live.relays:

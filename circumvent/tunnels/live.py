@@ -23,7 +23,7 @@ FIRST_PATIENCE = 1.0  # seconds of silence after which a tunnel is suspected
 UNANSWERED = 5.0  # seconds for which a request waits for a relay while other tunnels are up
 
 
-class State(enum.Enum):
+class TunnelState(enum.Enum):
     """Suspicion is cheap and reversible; death is final, and a replacement starts anew."""
 
     UP = "up"
@@ -66,7 +66,7 @@ class LiveTunnel:
     account: Account
     rtt: float
     charged: int
-    state: State = State.UP
+    state: TunnelState = TunnelState.UP
     opened_at: float = field(default_factory=time.time)
     last_heard: float = field(default_factory=time.monotonic)
     last_opened: float = field(default_factory=time.monotonic)
@@ -81,7 +81,7 @@ class LiveTunnel:
     misses: int = 0
     silent_since: float = 0.0
     works_since: float = math.inf
-    relays: set[Relay] = field(default_factory=set)
+    relays: set[UserStream] = field(default_factory=set)
     privacy: Privacy = field(init=False)
     _openings: set[Patience] = field(default_factory=set, init=False)
 
@@ -99,10 +99,10 @@ class LiveTunnel:
     @property
     def is_doubtful(self) -> bool:
         """Whether new streams do better elsewhere: suspected, or waiting for its connections."""
-        if self.state is not State.UP:
+        if self.state is not TunnelState.UP:
             return True
         return self.tunnel.resumes and not any(
-            carrier.state == State.UP.value for carrier in self.tunnel.carriers
+            carrier.state == TunnelState.UP.value for carrier in self.tunnel.carriers
         )
 
     @property
@@ -170,7 +170,7 @@ class LiveTunnel:
         self.account.discharge(charged)
 
 
-class Relay:
+class UserStream:
     """One user stream on a tunnel: what was sent and heard, and since when it waits.
 
     ``flight`` bytes of the client were sent but not yet read from it: they may be sent again.

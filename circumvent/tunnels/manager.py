@@ -13,8 +13,8 @@ from circumvent.api.contracts import Privacy
 from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
-from circumvent.tunnels.backoff import RestingError, Rests
-from circumvent.tunnels.live import Candidate, LiveTunnel, State
+from circumvent.tunnels.backoff import Backoff, BackoffError
+from circumvent.tunnels.live import Candidate, LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
@@ -62,7 +62,7 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(track, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
-        self.rests = Rests()
+        self.rests = Backoff()
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
@@ -97,7 +97,7 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
-        if best.state is not State.UP if best else not self.tunnels:
+        if best.state is not TunnelState.UP if best else not self.tunnels:
             self.rests.ask(time.monotonic())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
@@ -111,7 +111,7 @@ class TunnelManager:
 
         ``users_failed``: its probes pass, but not its users' traffic; that is scored apart.
         """
-        if live.state is State.DEAD:
+        if live.state is TunnelState.DEAD:
             return
         self._remove(live)
         live.abort_streams()
@@ -138,7 +138,7 @@ class TunnelManager:
 
     def is_up(self) -> bool:
         """Whether any tunnel is above suspicion."""
-        return any(live.state is State.UP for live in self.tunnels)
+        return any(live.state is TunnelState.UP for live in self.tunnels)
 
     def look_around(self) -> None:
         """No verdict is waited for: let others race, also who rests, if there is room for them."""
@@ -154,7 +154,7 @@ class TunnelManager:
         self._need.set()
 
     def _remove(self, live: LiveTunnel) -> None:
-        live.state = State.DEAD
+        live.state = TunnelState.DEAD
         self.tunnels.remove(live)
         self._graves.append(live)
         self._need.set()
@@ -253,7 +253,7 @@ class TunnelManager:
 
     def _rest(self, candidate: Candidate, error: CircumventError | None) -> None:
         now = time.monotonic()
-        if isinstance(error, RestingError):
+        if isinstance(error, BackoffError):
             self.rests.hold(candidate.id, now, now + error.seconds)
             return
         is_own_trouble = error is not None and error.is_own_trouble

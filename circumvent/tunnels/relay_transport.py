@@ -20,7 +20,7 @@ from circumvent.api.contracts import (
 )
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
-from circumvent.tunnels.backoff import RestingError, Rests
+from circumvent.tunnels.backoff import Backoff, BackoffError
 
 
 class RelayTransport(Transport):
@@ -35,7 +35,7 @@ class RelayTransport(Transport):
 
     def __init__(self, carriers: Mapping[str, Carrier]) -> None:
         self.through: Dialer | None = None
-        self.rests = Rests()
+        self.rests = Backoff()
         self._names: dict[tuple[str, str], str] = {}
         self._carriers = carriers
 
@@ -65,7 +65,7 @@ class RelayTransport(Transport):
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.links.relay import RelayLink  # noqa: PLC0415
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
-        from circumvent.tunnels.carrier_routes import Past, Roster, find_ways  # noqa: PLC0415
+        from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_ways  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
 
         settings = entry.settings
@@ -74,10 +74,10 @@ class RelayTransport(Transport):
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
         ways = await find_ways(carriers, entry.host, dialer, self.through)
         token = settings.token
-        roster = Roster(ways, Past(self.rests, self._names), entry.id)
+        roster = CarrierRoutes(ways, RouteHistory(self.rests, self._names), entry.id)
         seconds = roster.may_begin_at() - time.monotonic()
         if seconds > 0.0:
-            raise RestingError(seconds)
+            raise BackoffError(seconds)
         tunnel = BondedTunnel(
             entry, roster, account, lambda binding: make_credential(token, binding)
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circumvent.memory import Pressure
-from circumvent.tunnels.live import Relay
+from circumvent.tunnels.live import UserStream
 from circumvent.tunnels.manager import TunnelManager
 
 STALLED_AFTER = 5.0  # seconds in which a client that has data to take took nothing
@@ -25,6 +25,6 @@ def relieve(manager: TunnelManager, now: float) -> None:
         min(victims, key=lambda relay: relay.moved_at).cut()
 
 
-def _is_stalled(relay: Relay, now: float) -> bool:
+def _is_stalled(relay: UserStream, now: float) -> bool:
     has_room = relay.client is None or relay.client.room()
     return now - relay.moved_at > STALLED_AFTER and not has_room

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Iterator
 
 from circumvent.api.streams import Vitals
-from circumvent.tunnels.live import LiveTunnel, Relay, State
+from circumvent.tunnels.live import LiveTunnel, TunnelState, UserStream
 
 ASK_AFTER = 2.0  # seconds without a byte, after which a path is asked for a sign
 ASK_AGAIN = (30.0, 60.0)  # seconds after one that was given; drawn anew, for clocks are seen
@@ -37,12 +37,12 @@ def _queue(live: LiveTunnel) -> float:
         if vitals is not None and vitals.silence < vitals.rtt + FRESH:
             longest = max(longest, vitals.queueing, vitals.rtt - live.rtt)
     for carrier in live.tunnel.carriers:
-        if carrier.state == State.UP.value:
+        if carrier.state == TunnelState.UP.value:
             longest = max(longest, carrier.rtt_ms / 1000 - live.rtt)
     return longest
 
 
-def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[Relay, Vitals]]:
+def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[UserStream, Vitals]]:
     """Streams whose paths may have died: asked for a sign, and none came yet.
 
     Call it every second. In question is who waits for an answer and, while no stream of the tunnel
@@ -76,7 +76,7 @@ def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) 
     return is_asked and works_for > vitals.silence / 2
 
 
-def _stop_asking(relay: Relay) -> None:
+def _stop_asking(relay: UserStream) -> None:
     if relay.asked_at:
         relay.asked_at = 0.0
         relay.stream.ask_for_sign(wanted=False)

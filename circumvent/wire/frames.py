@@ -27,7 +27,7 @@ LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
 SESSION = 0  # stream number of what concerns the whole session
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is for. Below ``FIRST_UNCOUNTED`` it counts as reliable and may come twice."""
 
     DATA = 0x01
@@ -46,7 +46,7 @@ class Kind(IntEnum):
     CLOSE = 0x22
 
 
-FIRST_UNCOUNTED: Final = Kind.ACK
+FIRST_UNCOUNTED: Final = FrameKind.ACK
 
 
 class ResetReason(IntEnum):
@@ -89,31 +89,31 @@ class Head(NamedTuple):
 
 # Payload bytes that each kind may have, at least and at most.
 _LENGTHS: dict[int, tuple[int, int]] = {
-    Kind.DATA: (1, MAX_PAYLOAD),
-    Kind.OPEN: (0, MAX_OPENING),
-    Kind.WINDOW: (0, 0),
-    Kind.FIN: (0, 0),
-    Kind.RESET: (1, 1),
-    Kind.STOP: (1, 1),
-    Kind.ACK: (4, 4),
-    Kind.PING: (0, 0),
-    Kind.PONG: (0, 0),
-    Kind.ASK: (0, 0),
-    Kind.GONE: (0, 0),
-    Kind.HELLO: (1, MAX_HELLO),
-    Kind.WELCOME: (1, MAX_HELLO),
-    Kind.CLOSE: (1, 1),
+    FrameKind.DATA: (1, MAX_PAYLOAD),
+    FrameKind.OPEN: (0, MAX_OPENING),
+    FrameKind.WINDOW: (0, 0),
+    FrameKind.FIN: (0, 0),
+    FrameKind.RESET: (1, 1),
+    FrameKind.STOP: (1, 1),
+    FrameKind.ACK: (4, 4),
+    FrameKind.PING: (0, 0),
+    FrameKind.PONG: (0, 0),
+    FrameKind.ASK: (0, 0),
+    FrameKind.GONE: (0, 0),
+    FrameKind.HELLO: (1, MAX_HELLO),
+    FrameKind.WELCOME: (1, MAX_HELLO),
+    FrameKind.CLOSE: (1, 1),
 }
-_ABOUT_STREAMS = (Kind.DATA, Kind.OPEN, Kind.FIN, Kind.RESET, Kind.STOP)
+_ABOUT_STREAMS = (FrameKind.DATA, FrameKind.OPEN, FrameKind.FIN, FrameKind.RESET, FrameKind.STOP)
 
 
-def pack(kind: Kind, stream: int, offset: int, payload: bytes = b"") -> bytes:
+def pack(kind: FrameKind, stream: int, offset: int, payload: bytes = b"") -> bytes:
     """A whole frame."""
     return HEADER.pack(kind << LENGTH_BITS | len(payload), stream, offset) + payload
 
 
 # Says nothing: PINGs have shorter numbers, so it answers none of them.
-PAD: Final = pack(Kind.PONG, SESSION, 1 << 32)
+PAD: Final = pack(FrameKind.PONG, SESSION, 1 << 32)
 
 
 def read_head(data: memoryview | bytes, start: int = 0) -> Head:
@@ -124,9 +124,9 @@ def read_head(data: memoryview | bytes, start: int = 0) -> Head:
     if least > most:
         raise ProtocolError(f"session: unknown frame kind {kind:#04x}", stage="frame")
     if not least <= length <= most:
-        raise ProtocolError(f"session: {Kind(kind).name} with {length} bytes", stage="frame")
+        raise ProtocolError(f"session: {FrameKind(kind).name} with {length} bytes", stage="frame")
     if offset + length > MAX_OFFSET:
         raise ProtocolError("session: an offset is out of range", stage="frame")
     if not stream and kind in _ABOUT_STREAMS:
-        raise ProtocolError(f"session: {Kind(kind).name} without a stream", stage="frame")
+        raise ProtocolError(f"session: {FrameKind(kind).name} without a stream", stage="frame")
     return Head(kind, stream, offset, start + HEADER_SIZE + length)

@@ -19,7 +19,7 @@ from circumvent.wire.frames import (
     SESSION,
     VERSION,
     CloseReason,
-    Kind,
+    FrameKind,
     pack,
     read_head,
 )
@@ -83,17 +83,17 @@ def format_hello(hello: Hello) -> bytes:
     payload = bytes((VERSION, mode)) + hello.session + rest
     if len(payload) > MAX_HELLO:
         raise ValueError(f"a credential has at most {MAX_CREDENTIAL} bytes")
-    return pack(Kind.HELLO, hello.number, 0, payload)
+    return pack(FrameKind.HELLO, hello.number, 0, payload)
 
 
 def format_welcome(welcome: Welcome) -> bytes:
     """The answer that lets a carrier in."""
-    return pack(Kind.WELCOME, SESSION, 0, _WELCOME.pack(VERSION, welcome.streams))
+    return pack(FrameKind.WELCOME, SESSION, 0, _WELCOME.pack(VERSION, welcome.streams))
 
 
 def format_refusal(reason: CloseReason) -> bytes:
     """The answer that does not."""
-    return pack(Kind.CLOSE, SESSION, 0, bytes((reason,)))
+    return pack(FrameKind.CLOSE, SESSION, 0, bytes((reason,)))
 
 
 def parse_hello(data: bytes) -> tuple[Hello, int] | None:
@@ -101,7 +101,7 @@ def parse_hello(data: bytes) -> tuple[Hello, int] | None:
 
     Raises ProtocolError.
     """
-    payload, number, end = _first_frame(data, (Kind.HELLO,))
+    payload, number, end = _first_frame(data, (FrameKind.HELLO,))
     if payload is None:
         return None
     if payload[0] != VERSION:
@@ -119,10 +119,10 @@ def parse_hello(data: bytes) -> tuple[Hello, int] | None:
 
 def parse_answer(data: bytes) -> tuple[Welcome | CloseReason, int] | None:
     """The relay's answer at the start of ``data``, as ``parse_hello``."""
-    payload, _, end = _first_frame(data, (Kind.WELCOME, Kind.CLOSE))
+    payload, _, end = _first_frame(data, (FrameKind.WELCOME, FrameKind.CLOSE))
     if payload is None:
         return None
-    if data[0] == Kind.CLOSE:
+    if data[0] == FrameKind.CLOSE:
         known = payload[0] in CloseReason.__members__.values()
         return (CloseReason(payload[0]) if known else CloseReason.REFUSED), end
     if len(payload) != _WELCOME.size or payload[0] != VERSION:
@@ -130,7 +130,7 @@ def parse_answer(data: bytes) -> tuple[Welcome | CloseReason, int] | None:
     return Welcome(_WELCOME.unpack(payload)[1]), end
 
 
-def _first_frame(data: bytes, kinds: tuple[Kind, ...]) -> tuple[bytes | None, int, int]:
+def _first_frame(data: bytes, kinds: tuple[FrameKind, ...]) -> tuple[bytes | None, int, int]:
     """Payload (None when more is needed), stream field and end of the frame."""
     if data and data[0] not in kinds:
         raise ProtocolError("session: not a bonded session", stage="hello")

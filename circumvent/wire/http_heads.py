@@ -67,7 +67,7 @@ _LEGIBLE = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """A request; ``is_old`` is HTTP/1.0."""
 
     method: bytes
@@ -78,7 +78,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """An answer, which need not be the last one to its request."""
 
     status: int
@@ -92,7 +92,7 @@ class Answer:
         return self.status >= _OK or self.status == SWITCHING_PROTOCOLS
 
 
-def parse_request(data: bytes) -> tuple[Request, int] | None:
+def parse_request(data: bytes) -> tuple[HttpRequest, int] | None:
     """Read a head, and where its body begins; None while it has no end.
 
     Raises ProtocolError, and UnsupportedError for a transfer coding that we lack.
@@ -109,10 +109,10 @@ def parse_request(data: bytes) -> tuple[Request, int] | None:
         raise _bad_request("there are two Host headers")
     is_old = line[3] == b"0"
     headers, body = _request_framing(headers, is_old=is_old)
-    return Request(line[1], line[2], is_old, headers, body), end
+    return HttpRequest(line[1], line[2], is_old, headers, body), end
 
 
-def parse_answer(data: Bytes, *, to_head: bool = False) -> tuple[Answer, int] | None:
+def parse_answer(data: Bytes, *, to_head: bool = False) -> tuple[HttpResponse, int] | None:
     """Read a head, and where its body begins; None while it has no end.
 
     ``to_head``: the request was HEAD. Raises ProtocolError, as soon as it cannot be HTTP.
@@ -127,7 +127,7 @@ def parse_answer(data: Bytes, *, to_head: bool = False) -> tuple[Answer, int] | 
         raise _bad_answer(f"its head has more than {MAX_FIELDS} lines")
     status = int(line[1])
     headers, body = _answer_framing(status, _lenient_fields(lines), to_head=to_head)
-    return Answer(status, line[2].translate(_LEGIBLE).strip(), headers, body), end
+    return HttpResponse(status, line[2].translate(_LEGIBLE).strip(), headers, body), end
 
 
 def may_be_over(data: Bytes, known: int) -> bool:

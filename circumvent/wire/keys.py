@@ -11,7 +11,7 @@ from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.dsse import KEY_SIZE
 
 
-class Kind(enum.Enum):
+class KeyKind(enum.Enum):
     """What a key is for; the values stand in files and stay as they are."""
 
     SIGNER = "ed25519-secret"  # signs bundles
@@ -24,7 +24,7 @@ class Kind(enum.Enum):
 class Key:
     """A raw key of 32 bytes (RFC 8032, RFC 7748), and what it is for."""
 
-    kind: Kind
+    kind: KeyKind
     raw: bytes = field(repr=False)
 
     def text(self) -> str:
@@ -33,22 +33,22 @@ class Key:
 
     def public(self) -> Key:
         """The half that may be shown; a public key is its own."""
-        if self.kind is Kind.SIGNER:
-            return Key(Kind.TRUSTED, _ed25519_public(self.raw))
-        if self.kind is Kind.BUCKET:
-            return Key(Kind.SEALING, _x25519_public(self.raw))
+        if self.kind is KeyKind.SIGNER:
+            return Key(KeyKind.TRUSTED, _ed25519_public(self.raw))
+        if self.kind is KeyKind.BUCKET:
+            return Key(KeyKind.SEALING, _x25519_public(self.raw))
         return self
 
 
-def generate(kind: Kind) -> Key:
+def generate(kind: KeyKind) -> Key:
     """A new secret key: any 32 bytes are one (RFC 8032 §5.1.5, RFC 7748 §6.1)."""
     return Key(kind, secrets.token_bytes(KEY_SIZE))
 
 
-def parse_key(text: str, *kinds: Kind) -> Key:
+def parse_key(text: str, *kinds: KeyKind) -> Key:
     """Read a key that is one of ``kinds``; raises ValueError, whose text repeats nothing of it."""
     name, _, value = text.strip().partition(":")
-    kind = next((each for each in Kind if each.value == name), None)
+    kind = next((each for each in KeyKind if each.value == name), None)
     if kind not in kinds:
         wanted = " or ".join(f'"{each.value}:"' for each in kinds)
         message = f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}"

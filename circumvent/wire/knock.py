@@ -39,7 +39,7 @@ _KNOCK = re.compile(
 _NO_KNOCK = b"A" * _SHORTEST
 
 
-class Kind(IntEnum):
+class KnockKind(IntEnum):
     """What the sender wants to begin; only ``TLS`` is bound to its channel."""
 
     TLS = 1
@@ -52,7 +52,7 @@ class Kind(IntEnum):
 class Knock:
     """``at`` is the sender's Unix time in seconds; ``note`` is the carrier's own."""
 
-    kind: Kind
+    kind: KnockKind
     at: int
     nonce: bytes
     note: bytes = b""
@@ -72,9 +72,9 @@ def open_knock(key: bytes, cookies: bytes, binding: bytes) -> Knock | None:
     """
     sealed = _candidate(cookies)
     bound, free = _open(key, sealed, binding), _open(key, sealed, b"")
-    if bound is not None and binding and bound.kind is Kind.TLS:
+    if bound is not None and binding and bound.kind is KnockKind.TLS:
         return bound
-    return free if free is not None and free.kind is not Kind.TLS else None
+    return free if free is not None and free.kind is not KnockKind.TLS else None
 
 
 def _candidate(cookies: bytes) -> bytes:
@@ -93,7 +93,7 @@ def _open(key: bytes, sealed: bytes, binding: bytes) -> Knock | None:
     try:
         body = _cipher(key).decrypt(nonce, sealed[NONCE_SIZE:], binding or None)
         kind, at = _BODY.unpack_from(body)
-        return Knock(Kind(kind), at, nonce, body[_BODY.size :])
+        return Knock(KnockKind(kind), at, nonce, body[_BODY.size :])
     except (InvalidTag, ValueError):
         return None
 

@@ -18,14 +18,14 @@ GRANTED: Final = bytes((0, 0x5A)) + bytes(6)
 REJECTED: Final = bytes((0, 0x5B)) + bytes(6)
 
 
-class Request(NamedTuple):
+class Socks4Request(NamedTuple):
     """What a client asks for; ``destination`` is None unless it is a CONNECT."""
 
     command: int
     destination: Destination | None
 
 
-def parse_request(data: bytes) -> tuple[Request, int] | None:
+def parse_request(data: bytes) -> tuple[Socks4Request, int] | None:
     """Return the request and its length, or None when more bytes are needed.
 
     An address 0.0.0.x with x above 0 announces a name (SOCKS4a). Raises ProtocolError.
@@ -44,11 +44,11 @@ def parse_request(data: bytes) -> tuple[Request, int] | None:
     return _request(data, data[user_end : name_end - 1]), name_end
 
 
-def _request(data: bytes, host: bytes) -> Request:
+def _request(data: bytes, host: bytes) -> Socks4Request:
     command = data[1]
     if command != CONNECT:
-        return Request(command, None)
-    return Request(command, requested_destination(host, int.from_bytes(data[2:4])))
+        return Socks4Request(command, None)
+    return Socks4Request(command, requested_destination(host, int.from_bytes(data[2:4])))
 
 
 def _end_of_text(data: bytes, start: int, limit: int) -> int | None:

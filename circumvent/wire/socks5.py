@@ -60,7 +60,7 @@ class Login(NamedTuple):
     password: bytes
 
 
-class Request(NamedTuple):
+class Socks5Request(NamedTuple):
     """What a client asks for; ``destination`` is None for an unknown kind of address."""
 
     command: int
@@ -93,26 +93,26 @@ def parse_login(data: bytes) -> tuple[Login, int] | None:
     return Login(username, password), after_username + 1 + len(password)
 
 
-def parse_request(data: bytes) -> tuple[Request, int] | None:
+def parse_request(data: bytes) -> tuple[Socks5Request, int] | None:
     """Read ``VER | CMD | RSV | ATYP | ADDR | PORT`` (RFC 1928 §4); raises ProtocolError."""
     _check_version(data, VERSION)
     if len(data) < _ADDRESS_START:
         return None
     kind = data[3]
     if kind != NAME and kind not in _IP_LENGTH:
-        return Request(data[1], None), _ADDRESS_START
+        return Socks5Request(data[1], None), _ADDRESS_START
     return _with_address(data, kind)
 
 
-def _with_address(data: bytes, kind: int) -> tuple[Request, int] | None:
+def _with_address(data: bytes, kind: int) -> tuple[Socks5Request, int] | None:
     start, end = _host_span(data, kind)
     if len(data) < end + 2:
         return None
     command, port = data[1], int.from_bytes(data[end : end + 2])
     if command != CONNECT:  # a datagram request names 0.0.0.0:0, which is no destination
-        return Request(command, None), end + 2
+        return Socks5Request(command, None), end + 2
     host = _host_text(kind, data[start:end])
-    return Request(command, requested_destination(host, port)), end + 2
+    return Socks5Request(command, requested_destination(host, port)), end + 2
 
 
 def _host_span(data: bytes, kind: int) -> tuple[int, int]:

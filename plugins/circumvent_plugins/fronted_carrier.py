@@ -13,7 +13,7 @@ from functools import partial
 from circumvent.api import (
     Account,
     Carrier,
-    CarrierLink,
+    CarrierPipe,
     Cost,
     Dialer,
     HandshakeError,
@@ -47,7 +47,7 @@ class FrontedCarrier(Carrier):
     def __init__(self) -> None:
         self._slow_fronts: set[Destination] = set()
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = relay_link(entry)
         front = web_place(link)
         stream = FrontedStream(

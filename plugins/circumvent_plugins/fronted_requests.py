@@ -12,7 +12,7 @@ from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import knock, web_name, web_place
 from circumvent.wire.browser import fetch_headers
 from circumvent.wire.http_carrier import CARRIER_SIZE, GREETING, Flags, Note, pack_note
-from circumvent.wire.knock import Kind
+from circumvent.wire.knock import KnockKind
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -39,7 +39,7 @@ class Requests:
 
     async def upload(self, body: bytes, offset: int, flags: Flags) -> None:
         """Hand ``body`` to the relay; raises FrontError, StreamResetError."""
-        async with self._ask("POST", Kind.UPLOAD, offset, flags, body) as response:
+        async with self._ask("POST", KnockKind.UPLOAD, offset, flags, body) as response:
             if response.status == _GONE:
                 raise StreamResetError("the relay has ended this carrier", stage="carrier")
 
@@ -49,12 +49,12 @@ class Requests:
 
         Raises FrontError, StreamResetError.
         """
-        async with self._ask("GET", Kind.DOWNLOAD, offset, flags) as response:
+        async with self._ask("GET", KnockKind.DOWNLOAD, offset, flags) as response:
             yield _pieces(response)
 
     @asynccontextmanager
     async def _ask(
-        self, method: str, kind: Kind, offset: int, flags: Flags, body: bytes | None = None
+        self, method: str, kind: KnockKind, offset: int, flags: Flags, body: bytes | None = None
     ) -> AsyncIterator[ClientResponse]:
         from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
 

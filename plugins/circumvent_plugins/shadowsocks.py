@@ -22,7 +22,7 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.links.query import LinkQuery
-from circumvent.links.uri import Link, format_link, parse_link, parse_query
+from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
@@ -106,7 +106,7 @@ class ShadowsocksTunnel(Tunnel):
         return HeaderStream(sealed, header)
 
 
-def _read_link(text: str) -> Link:
+def _read_link(text: str) -> ShareLink:
     body, name = split_name(text)
     scheme, _, rest = body.partition("://")
     if scheme.lower() not in Shadowsocks.schemes:
@@ -122,17 +122,17 @@ def _read_link(text: str) -> Link:
     return parts
 
 
-def _read_legacy(body: str, name: str) -> Link:
+def _read_legacy(body: str, name: str) -> ShareLink:
     """``base64(method:password@host:port)``, whose password is not percent-encoded."""
     encoded, _, query = body.partition("?")
     user, at, address = _decode_text("link", unquote(encoded).rstrip("/")).rpartition("@")
     if not at:
         raise LinkError("user: missing before an '@'; copy the whole link")
     host, port = parse_address(address)
-    return Link("ss", user, host, port, query=parse_query(query), name=name)
+    return ShareLink("ss", user, host, port, query=parse_query(query), name=name)
 
 
-def _check_query(parts: Link) -> None:
+def _check_query(parts: ShareLink) -> None:
     query = LinkQuery(parts)
     query.take_tcp()
     query.choose("security", "none")
@@ -175,9 +175,9 @@ def _decode_text(part: str, text: str) -> str:
         raise LinkError(f"{part}: its base64 holds no text; copy the whole link again") from None
 
 
-def _canonical(parts: Link, settings: ShadowsocksSettings) -> Link:
+def _canonical(parts: ShareLink, settings: ShadowsocksSettings) -> ShareLink:
     user = encode_base64url(f"{settings.method}:{settings.password}".encode())
-    return Link("ss", user, parts.host, parts.port, name=parts.name)
+    return ShareLink("ss", user, parts.host, parts.port, name=parts.name)
 
 
 def _settings(entry: ServerEntry) -> ShadowsocksSettings:

@@ -9,7 +9,7 @@ from circumvent.api import (
     Account,
     ByteStream,
     Carrier,
-    CarrierLink,
+    CarrierPipe,
     Dialer,
     HandshakeError,
     ProtocolError,
@@ -23,7 +23,7 @@ from circumvent.layers.exchange import receive, send
 from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import relay_link
 from circumvent.wire.browser import socket_headers
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 
 
@@ -33,7 +33,7 @@ class TlsCarrier(Carrier):
     name = "tls"
     cost = TLS_COST
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = relay_link(entry)
         connection = await dialer.tcp(link.host, link.port)
         stream = await dialer.tls(connection, tls_options(link))
@@ -45,7 +45,7 @@ class TlsCarrier(Carrier):
             if isinstance(error, StreamResetError | ProtocolError):
                 raise HandshakeError(str(error), stage="knock", errno=error.errno) from error
             raise
-        return CarrierLink(stream, binding)
+        return CarrierPipe(stream, binding)
 
 
 def tls_options(link: RelayLink) -> TlsOptions:
@@ -60,7 +60,7 @@ def tls_options(link: RelayLink) -> TlsOptions:
 
 async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding: bytes) -> None:
     """Raises HandshakeError when only a web site answers, StreamResetError, ProtocolError."""
-    knock = Knock(Kind.TLS, 0, os.urandom(NONCE_SIZE))
+    knock = Knock(KnockKind.TLS, 0, os.urandom(NONCE_SIZE))
     cookie = seal_knock(link.knock_key, knock, binding)
     name = link.server_name or link.host
     upgrade = ClientUpgrade(name, link.path, socket_headers(name, cookie))

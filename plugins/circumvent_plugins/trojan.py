@@ -21,7 +21,7 @@ from circumvent.api import (
 from circumvent.layers.costs import TLS_COST
 from circumvent.links.query import LinkQuery
 from circumvent.links.tls_settings import TlsLink, take_tls, tls_query, tls_warnings
-from circumvent.links.uri import Link, format_link, parse_link
+from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.address import Destination
 from circumvent.wire.request_header import encode_request
 
@@ -95,7 +95,7 @@ def request_header(password: str, destination: Destination) -> bytes:
     return digest + _CRLF + _TCP + destination.encode() + _CRLF
 
 
-def _parse_settings(parts: Link) -> TrojanSettings:
+def _parse_settings(parts: ShareLink) -> TrojanSettings:
     if parts.scheme not in Trojan.schemes:
         raise LinkError("scheme: a Trojan link starts with trojan://")
     if not parts.user:
@@ -112,8 +112,8 @@ def _parse_settings(parts: Link) -> TrojanSettings:
     return settings
 
 
-def _canonical(parts: Link, settings: TrojanSettings) -> Link:
-    return Link(
+def _canonical(parts: ShareLink, settings: TrojanSettings) -> ShareLink:
+    return ShareLink(
         scheme="trojan",
         user=settings.password,
         host=parts.host,

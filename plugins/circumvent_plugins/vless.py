@@ -31,7 +31,7 @@ from circumvent.links.tls_settings import (
     tls_query,
     tls_warnings,
 )
-from circumvent.links.uri import Link, format_link, parse_link
+from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
 from circumvent.wire.request_header import encode_request
 
@@ -159,7 +159,7 @@ def request_header(user: str, destination: Destination) -> bytes:
     )
 
 
-def _parse_settings(parts: Link) -> VlessSettings:
+def _parse_settings(parts: ShareLink) -> VlessSettings:
     if parts.scheme not in Vless.schemes:
         raise LinkError("scheme: a VLESS link starts with vless://")
     if not _UUID.fullmatch(parts.user):
@@ -178,10 +178,10 @@ def _parse_settings(parts: Link) -> VlessSettings:
     return VlessSettings(str(UUID(parts.user)), tls)
 
 
-def _canonical(parts: Link, settings: VlessSettings) -> Link:
+def _canonical(parts: ShareLink, settings: VlessSettings) -> ShareLink:
     tls = settings.tls
     query = (("encryption", "none"), ("security", "tls" if tls else "none"))
-    return Link(
+    return ShareLink(
         scheme="vless",
         user=settings.user,
         host=parts.host,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from circumvent.api import (
     Account,
     Carrier,
-    CarrierLink,
+    CarrierPipe,
     Cost,
     Dialer,
     ServerEntry,
@@ -28,7 +28,7 @@ from circumvent.links.relay_access import (
     web_place,
 )
 from circumvent.wire.browser import socket_headers
-from circumvent.wire.knock import Kind
+from circumvent.wire.knock import KnockKind
 
 
 class WebSocketCarrier(Carrier):
@@ -44,7 +44,7 @@ class WebSocketCarrier(Carrier):
         entry: ServerEntry,
         dialer: Dialer,
         account: Account,  # noqa: ARG002 - layers hold nothing
-    ) -> CarrierLink:
+    ) -> CarrierPipe:
         link = relay_link(entry)
         place = web_place(link)
         connection = await dialer.tcp(place.host, place.port)
@@ -54,7 +54,7 @@ class WebSocketCarrier(Carrier):
 
 def _request(link: RelayLink) -> WebSocketOptions:
     name = web_name(link)
-    headers = socket_headers(name, knock(link, Kind.WEBSOCKET))
+    headers = socket_headers(name, knock(link, KnockKind.WEBSOCKET))
     return WebSocketOptions(name, link.path, tuple(headers))
 
 

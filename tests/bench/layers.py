@@ -26,7 +26,7 @@ from circumvent.layers.tls.client import TlsClient, accept_tls
 from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream, connect
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.session import Session
 from tests.bench.proc import dirty_kib
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
@@ -66,7 +66,7 @@ def attached(session: Session, carriers: list[ByteStream]) -> None:
 
 def opened(memory: Memory, carriers: list[ByteStream]) -> ByteStream:
     """A stream of a new session."""
-    session = Session(memory.account("sessions"), Limits(), is_client=True)
+    session = Session(memory.account("sessions"), SessionLimits(), is_client=True)
     attached(session, carriers)
     stream = session.open(b"")
     stream.write(memoryview(b""), 0, 0)
@@ -78,7 +78,7 @@ async def accepted(memory: Memory, carriers: list[ByteStream]) -> ByteStream:
     stream: asyncio.Future[ByteStream] = asyncio.get_running_loop().create_future()
     session = Session(
         memory.account("sessions"),
-        Limits(),
+        SessionLimits(),
         is_client=False,
         opened=lambda accepted, _: stream.set_result(accepted),
     )

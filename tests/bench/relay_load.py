@@ -22,7 +22,7 @@ from circumvent.links.relay import RelayLink, parse_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import Session
 from circumvent.wire.address import Destination
@@ -55,7 +55,9 @@ class Crowd:
     async def begin(self) -> Session:
         """One client's session, with all its carriers."""
         name, secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
-        session = Session(self.account, Limits(send=256 * 1024, receive=256 * 1024), is_client=True)
+        session = Session(
+            self.account, SessionLimits(send=256 * 1024, receive=256 * 1024), is_client=True
+        )
         for number in range(1, self.carriers + 1):
             entry = ServerEntry("relay", self.link.host, self.link.port, "", "", self.link)
             pipe = await TlsCarrier().connect(entry, self.dialer, self.account)

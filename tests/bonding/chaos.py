@@ -10,12 +10,12 @@ from typing import ClassVar
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from circumvent.session.engine.limits import Limits
-from circumvent.session.engine.stream import Receiving, Sending, Stream
+from circumvent.session.engine.limits import SessionLimits
+from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from tests.bonding.simulation import End, Link, World, read_some
 
 PATTERN = random.Random(3).randbytes(1 << 20)
-LIMITS = Limits(send=512 << 10, receive=1 << 20, streams=32)
+LIMITS = SessionLimits(send=512 << 10, receive=1 << 20, streams=32)
 MEMORY = 4 << 20
 LONGEST = 200_000  # bytes written at once
 PATIENCE = 200  # simulated seconds in which everything must have arrived
@@ -37,8 +37,8 @@ class Half:
 
     writer: End
     reader: End
-    sending: Stream
-    receiving: Stream | None = None
+    sending: EngineStream
+    receiving: EngineStream | None = None
     written: int = 0
     read: int = 0
     ended: bool = False

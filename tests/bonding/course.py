@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from circumvent.api import Account, Carrier, CarrierLink, Cost, Dialer, ServerEntry, TlsOptions
+from circumvent.api import Account, Carrier, CarrierPipe, Cost, Dialer, ServerEntry, TlsOptions
 from circumvent.layers.exchange import send
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_routes import Roster, Way
+from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes
 from circumvent.wire.address import Destination
 from tests.bonding.shaper import address
 from tests.peers.certificates import SERVER_NAME, make_certificate
@@ -34,10 +34,10 @@ class TlsCarrier(Carrier):
     def __init__(self, path: int, port: int) -> None:
         self.name, self.host, self.port = f"path{path}", address(path), port
 
-    async def connect(self, _: ServerEntry, dialer: Dialer, __: Account) -> CarrierLink:
+    async def connect(self, _: ServerEntry, dialer: Dialer, __: Account) -> CarrierPipe:
         stream = await dialer.tcp(self.host, self.port)
         secure = await dialer.tls(stream, TlsOptions(SERVER_NAME))
-        return CarrierLink(secure, secure.channel_binding())
+        return CarrierPipe(secure, secure.channel_binding())
 
 
 @dataclass(eq=False)
@@ -135,9 +135,9 @@ async def course(
         memory = Memory(32 << 20)
         account = memory.account("tunnel")
         dialer = NetDialer(TlsClient(str(certificate.authority)))
-        ways = [Way(TlsCarrier(path, each), dialer) for path, each in enumerate(ports)]
+        ways = [CarrierRoute(TlsCarrier(path, each), dialer) for path, each in enumerate(ports)]
         entry = ServerEntry("relay", "127.0.0.1", port, "", "relay://x", None)
-        tunnel = BondedTunnel(entry, Roster(ways), account, lambda _: b"")
+        tunnel = BondedTunnel(entry, CarrierRoutes(ways), account, lambda _: b"")
         try:
             await tunnel.start()
             while len(tunnel.carriers) < len(ports):  # noqa: ASYNC110 - nobody tells

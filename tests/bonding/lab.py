@@ -15,7 +15,7 @@ from circumvent.layers.tls.client import accept_tls
 from circumvent.memory import Memory
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream, connect
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import SessionHost
 from circumvent.wire.address import Destination
 
@@ -47,7 +47,7 @@ async def main(chain: str, key: str) -> None:
     async def opened(_: str, __: Destination) -> TcpStream:
         return await connect("127.0.0.1", port)
 
-    host = SessionHost(account, Limits(), lambda *_: "user", opened)
+    host = SessionHost(account, SessionLimits(), lambda *_: "user", opened)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     print(listener.getsockname()[1], flush=True)

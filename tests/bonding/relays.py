@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from circumvent.api import Account, ByteStream, Carrier, CarrierLink, Cost, Dialer, ServerEntry
+from circumvent.api import Account, ByteStream, Carrier, CarrierPipe, Cost, Dialer, ServerEntry
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.layers.exchange import receive, send
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import SessionHost
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_routes import Roster, find_ways
+from circumvent.tunnels.carrier_routes import CarrierRoutes, find_ways
 from circumvent.wire.address import Destination
 from tests.conformance.far_end import Codec, FarEnd, connected
 
@@ -38,7 +38,7 @@ class ClearCarrier(Carrier):
         self.dialed = 0
         self.streams: list[ByteStream] = []
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         self.dialed += 1
         stream = await dialer.tcp(entry.host, entry.port)
         try:
@@ -48,7 +48,7 @@ class ClearCarrier(Carrier):
             stream.abort()
             raise
         self.streams.append(stream)
-        return CarrierLink(stream, binding)
+        return CarrierPipe(stream, binding)
 
 
 @dataclass(eq=False)
@@ -84,14 +84,16 @@ def verify(credential: bytes, binding: bytes) -> str | None:
 
 
 @asynccontextmanager
-async def running_relay(limits: Limits | None = None) -> AsyncIterator[Relay]:
+async def running_relay(limits: SessionLimits | None = None) -> AsyncIterator[Relay]:
     memory = Memory(8 << 20, poison=True)
     account = memory.account("sessions")
 
     async def opened(_: str, destination: Destination) -> ByteStream:
         return await open_destination(relay, destination)
 
-    relay = Relay(SessionHost(account, limits or Limits(1 << 20, 2 << 20), verify, opened), memory)
+    relay = Relay(
+        SessionHost(account, limits or SessionLimits(1 << 20, 2 << 20), verify, opened), memory
+    )
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     relay.port = listener.getsockname()[1]
@@ -140,7 +142,7 @@ async def tunnel_to(
     account = memory.account("tunnel")
     entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
     ways = await find_ways(carriers or (ClearCarrier(),), entry.host, NetDialer(TlsClient()), None)
-    tunnel = BondedTunnel(entry, Roster(ways), account, lambda binding: credential + binding)
+    tunnel = BondedTunnel(entry, CarrierRoutes(ways), account, lambda binding: credential + binding)
     try:
         await tunnel.start()
         yield tunnel

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from circumvent.api import ByteStream, StreamResetError
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
 from tests.conformance.byte_stream import read_all, read_exactly, read_once, settle, write_all
@@ -53,8 +53,8 @@ class Bond:
 
 
 @asynccontextmanager
-async def bond(carriers: int = 2, limits: Limits | None = None) -> AsyncIterator[Bond]:
-    limits = limits or Limits(send=1 << 20, receive=2 << 20)
+async def bond(carriers: int = 2, limits: SessionLimits | None = None) -> AsyncIterator[Bond]:
+    limits = limits or SessionLimits(send=1 << 20, receive=2 << 20)
     memories = Memory(8 << 20, poison=True), Memory(8 << 20, poison=True)
     opened: asyncio.Queue[tuple[SessionStream, bytes]] = asyncio.Queue()
     accounts = [memory.account("session") for memory in memories]

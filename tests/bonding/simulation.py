@@ -9,10 +9,10 @@ import random
 from dataclasses import dataclass, field
 
 from circumvent.memory import LARGEST, Memory
-from circumvent.session.engine.carrier import Carrier, CarrierState
+from circumvent.session.engine.carrier import CarrierState, EngineCarrier
 from circumvent.session.engine.engine import Engine
-from circumvent.session.engine.limits import Limits
-from circumvent.session.engine.stream import Stream
+from circumvent.session.engine.limits import SessionLimits
+from circumvent.session.engine.stream import EngineStream
 
 KERNEL = 32 * 1024  # bytes that a socket takes ahead of its path: TCP_NOTSENT_LOWAT and a record
 SEGMENT = 4096  # bytes that arrive together
@@ -25,7 +25,7 @@ class End:
 
     engine: Engine
     memory: Memory
-    carriers: dict[int, Carrier] = field(default_factory=dict)
+    carriers: dict[int, EngineCarrier] = field(default_factory=dict)
 
 
 class Path:
@@ -93,14 +93,14 @@ class World:
     def __init__(
         self,
         seed: int = 0,
-        limits: Limits | None = None,
+        limits: SessionLimits | None = None,
         memory: int = 16 << 20,
         *,
         poison: bool = False,
     ) -> None:
         self.now = 1000.0
         self.random = random.Random(seed)
-        limits = limits or Limits()
+        limits = limits or SessionLimits()
         self.client, self.relay = (
             self._end(limits, Memory(memory, poison=poison), is_client=is_client)
             for is_client in (True, False)
@@ -111,7 +111,7 @@ class World:
         self._events: list[tuple[float, int, Path, bytes]] = []
         self._order = itertools.count()
 
-    def _end(self, limits: Limits, memory: Memory, *, is_client: bool) -> End:
+    def _end(self, limits: SessionLimits, memory: Memory, *, is_client: bool) -> End:
         engine = Engine(
             memory.account("session"), limits, self.now, self.random, is_client=is_client
         )
@@ -215,7 +215,7 @@ class World:
             end.engine.changed_carriers.clear()
 
 
-def read_some(end: End, stream: Stream, size: int, now: float) -> bytes:
+def read_some(end: End, stream: EngineStream, size: int, now: float) -> bytes:
     """Up to ``size`` bytes, as many as there are."""
     block = memoryview(bytearray(size))
     return bytes(block[: end.engine.read_into(stream, block, now)])

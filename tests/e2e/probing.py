@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from circumvent.links.relay import RelayLink
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 
 PAUSE = 0.2  # seconds, long enough for a loopback answer on a busy machine
@@ -80,18 +80,20 @@ def knocks(link: RelayLink) -> dict[str, Sequence[bytes]]:
     now = int(time.time())
     other = os.urandom(len(link.knock_key))
     return {
-        "the key of another relay": [knock(other, Kind.WEBSOCKET, now)],
-        "a knock of yesterday": [knock(link.knock_key, Kind.WEBSOCKET, now - 86_400)],
-        "a knock of tomorrow": [knock(link.knock_key, Kind.WEBSOCKET, now + 86_400)],
-        "a knock for another channel": [knock(link.knock_key, Kind.TLS, now, b"x" * 32)],
+        "the key of another relay": [knock(other, KnockKind.WEBSOCKET, now)],
+        "a knock of yesterday": [knock(link.knock_key, KnockKind.WEBSOCKET, now - 86_400)],
+        "a knock of tomorrow": [knock(link.knock_key, KnockKind.WEBSOCKET, now + 86_400)],
+        "a knock for another channel": [knock(link.knock_key, KnockKind.TLS, now, b"x" * 32)],
         "a knock that asks for no upgrade": [
-            knock(link.knock_key, Kind.WEBSOCKET, now).replace(b"Upgrade: websocket\r\n", b"")
+            knock(link.knock_key, KnockKind.WEBSOCKET, now).replace(b"Upgrade: websocket\r\n", b"")
         ],
-        "a knock by POST": [knock(link.knock_key, Kind.WEBSOCKET, now).replace(b"GET", b"POST")],
+        "a knock by POST": [
+            knock(link.knock_key, KnockKind.WEBSOCKET, now).replace(b"GET", b"POST")
+        ],
     }
 
 
-def knock(key: bytes, kind: Kind, at: int, binding: bytes = b"") -> bytes:
+def knock(key: bytes, kind: KnockKind, at: int, binding: bytes = b"") -> bytes:
     """A request whose cookie proves that its sender knows ``key``."""
     cookie = seal_knock(key, Knock(kind, at, os.urandom(NONCE_SIZE)), binding)
     return ClientUpgrade("site.test", "/", [("Cookie", cookie)]).request

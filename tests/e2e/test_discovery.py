@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from circumvent.discovery import discovery
-from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
 from circumvent.discovery.hunt import HUNT_SECONDS
 from circumvent.discovery.origins import parse_origin
 from circumvent.layers.tls.client import TlsClient
@@ -92,8 +92,8 @@ class Hunter:
 
     async def hunt(self, links: Sequence[str]) -> float:
         """Seconds until servers were found or all had failed."""
-        ways = Ways(lambda _: self.straight, self.straight, lambda: False)
-        equipment = Equipment(load_plugins().channels, ways, self.memory, self.store)
+        ways = Dialers(lambda _: self.straight, self.straight, lambda: False)
+        equipment = DiscoveryResources(load_plugins().channels, ways, self.memory, self.store)
         found = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
         started = time.monotonic()
         task = asyncio.ensure_future(found.run())

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from circumvent.links.relay import RelayLink, parse_relay_link
-from circumvent.wire.knock import Kind
+from circumvent.wire.knock import KnockKind
 from tests.e2e.probing import (
     GET,
     ODDITIES,
@@ -136,7 +136,7 @@ def test_wrong_knocks(pair: Pair) -> None:
 
 
 def test_replayed_knocks(pair: Pair) -> None:
-    recorded = knock(pair.link.knock_key, Kind.WEBSOCKET, int(time.time()))
+    recorded = knock(pair.link.knock_key, KnockKind.WEBSOCKET, int(time.time()))
     assert see(pair.relay, [recorded]).data.startswith(b"HTTP/1.1 101 ")
     compare(
         pair, see, {"a replay": [recorded], "a replay in pieces": [recorded[:99], recorded[99:]]}
@@ -168,9 +168,9 @@ def test_a_wrong_knock_takes_no_other_time_than_any_request(pair: Pair) -> None:
 
 
 def test_a_replay_takes_no_other_time_than_any_request(pair: Pair) -> None:
-    recorded = knock(pair.link.knock_key, Kind.WEBSOCKET, int(time.time()))
+    recorded = knock(pair.link.knock_key, KnockKind.WEBSOCKET, int(time.time()))
     assert see(pair.relay, [recorded]).data.startswith(b"HTTP/1.1 101 ")
-    innocent = knock(bytes(len(pair.link.knock_key)), Kind.WEBSOCKET, int(time.time()))
+    innocent = knock(bytes(len(pair.link.knock_key)), KnockKind.WEBSOCKET, int(time.time()))
     replay, other = measured(pair.relay, recorded, pair.relay, innocent)
     report("replay", replay, "knock of nobody", other)
     assert same_distribution(replay, other) > SURE

@@ -17,7 +17,7 @@ import pytest
 
 from circumvent.links.relay import parse_relay_link
 from circumvent.status.snapshot import Status
-from circumvent.wire.knock import Kind
+from circumvent.wire.knock import KnockKind
 from tests.e2e.probing import knock, wrapped
 from tests.peers import socks
 from tests.peers.certificates import Certificate, make_certificate
@@ -209,7 +209,7 @@ def is_heard(port: int, key: bytes, spoiler: bytes) -> bool:
         answered = first.recv(65536)
         is_kept = answered.startswith(b"HTTP/1.1 2") and is_quiet(first)
         with first if is_kept else open_tls(port) as second:
-            second.sendall(knock(key, Kind.WEBSOCKET, int(time.time())))
+            second.sendall(knock(key, KnockKind.WEBSOCKET, int(time.time())))
             return second.recv(65536).startswith(b"HTTP/1.1 101 ")
 
 

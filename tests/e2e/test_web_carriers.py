@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import Carrier, CarrierLink, ServerEntry
+from circumvent.api import Carrier, CarrierPipe, ServerEntry
 from circumvent.http.client import http_client
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.relay import RelayLink
@@ -23,7 +23,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.relay.config import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.setup import NewRelay, create, invite
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import Session
 from circumvent.wire.address import Destination
@@ -140,12 +140,12 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def begin_session(carrier: CarrierLink, link: RelayLink, memory: Memory) -> Session:
+async def begin_session(carrier: CarrierPipe, link: RelayLink, memory: Memory) -> Session:
     account = memory.account("session")
     name, secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
     hello = Create(1, name, secret, make_credential(link.token, carrier.binding))
     _, leftover = await introduce(carrier.stream, account, hello)
-    session = Session(account, Limits(send=MIB, receive=2 * MIB), is_client=True)
+    session = Session(account, SessionLimits(send=MIB, receive=2 * MIB), is_client=True)
     session.attach(1, carrier.stream, 0.05, leftover)
     return session
 

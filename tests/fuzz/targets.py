@@ -18,7 +18,7 @@ from circumvent.links.subscription import parse_subscription
 from circumvent.links.uri import format_link, parse_link
 from circumvent.memory import Memory
 from circumvent.session.engine.engine import Engine
-from circumvent.session.engine.limits import Limits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.wire import dns_chunks, http_heads, sealing
 from circumvent.wire.bundle import (
     OPEN_TYPE,
@@ -33,7 +33,7 @@ from circumvent.wire.bundle import (
 from circumvent.wire.dsse import Envelope
 from circumvent.wire.hello import format_hello, parse_answer, parse_hello
 from circumvent.wire.http_bodies import ANSWER, REQUEST, Body, Chunked
-from circumvent.wire.keys import Key, Kind, parse_key
+from circumvent.wire.keys import Key, KeyKind, parse_key
 from circumvent.wire.opening import format_opening, parse_opening
 from circumvent_plugins import file_channel, shadowsocks, trojan, vless, web_channels
 from circumvent_plugins.dns_channel import DnsChannel
@@ -48,8 +48,8 @@ CHANNELS = (
     web_channels.FrontedChannel(),
 )
 # Bundles of these are in the corpus, signed and sealed, so that the fuzzer begins behind the gates.
-SIGNERS = tuple(Key(Kind.SIGNER, bytes((number,)) * 32) for number in (1, 2))
-BUCKET = Key(Kind.BUCKET, b"\x09" * 32)
+SIGNERS = tuple(Key(KeyKind.SIGNER, bytes((number,)) * 32) for number in (1, 2))
+BUCKET = Key(KeyKind.BUCKET, b"\x09" * 32)
 TRUST = Trust(tuple(signer.public().raw for signer in SIGNERS))
 LINKS = ("ss://YWVzLTEyOC1nY206c2VjcmV0@192.0.2.1:8388#one", "trojan://s@a.test:443?sni=b.test#two")
 LIST = Bundle(7, NOW - 60, NOW + 86400, LINKS, ("https://m.test/b", "dns:b.test"))
@@ -105,7 +105,7 @@ def key(data: bytes) -> None:
     """A key file."""
     with suppress(ValueError):
         text = _text(data)
-        assert parse_key(text, *Kind).text() == text.strip()
+        assert parse_key(text, *KeyKind).text() == text.strip()
 
 
 def subscription(data: bytes) -> None:
@@ -157,7 +157,7 @@ def opening(data: bytes) -> None:
 
 def session(data: bytes) -> None:
     """Frames from the other end of a session: taken or refused, within the memory allowed."""
-    now, limits = 100.0, Limits(send=1 << 18, receive=1 << 19, streams=8)
+    now, limits = 100.0, SessionLimits(send=1 << 18, receive=1 << 19, streams=8)
     account = Memory(4 << 20).account("session")
     engine = Engine(account, limits, now, Random(1), is_client=False)
     carrier = engine.attach(1, 0.01, now)

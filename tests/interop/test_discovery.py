@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from circumvent.api import Fetch, Verdict
-from circumvent.discovery.hunt import Find, Source, fetch
+from circumvent.discovery.hunt import DiscoverySource, Find, fetch
 from circumvent.errors import ChannelError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
@@ -106,7 +106,7 @@ async def ask(
     channel.check(url)
     account = Memory(BUDGET).account("discovery")
     request = Fetch(url, dialer, account, {} if notes is None else notes)
-    return await fetch(Source(url, channel), request, authority.examine)
+    return await fetch(DiscoverySource(url, channel), request, authority.examine)
 
 
 def verdict(find: Find) -> Verdict:

@@ -21,10 +21,10 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream
-from circumvent.relay.carriers.http_table import HttpCarriers
-from circumvent.relay.carriers.lobby import Lobby
-from circumvent.relay.cover.passage import Admission
-from circumvent.relay.guest import Arrival
+from circumvent.relay.carriers.http_table import HttpCarrierTable
+from circumvent.relay.carriers.pending import PendingCarriers
+from circumvent.relay.connection import KnockedConnection
+from circumvent.relay.cover.proxy import Admission
 from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.request_watch import RequestHead
@@ -43,8 +43,8 @@ class HttpRelay:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.account = Memory(1 << 22).account("relay")
-        self.carriers = HttpCarriers(self.account, self._serve)
-        self.lobby = Lobby(1 << 26)
+        self.carriers = HttpCarrierTable(self.account, self._serve)
+        self.lobby = PendingCarriers(1 << 26)
         self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
@@ -102,7 +102,7 @@ class HttpRelay:
         method = first.partition(b" ")[0]
         admission = Admission(knock, RequestHead(method, b"/", headers), early)
         with self.lobby.waiting(HOST) as caller:
-            await self.carriers.welcome(Arrival(stream, HOST, b"", admission), caller)
+            await self.carriers.welcome(KnockedConnection(stream, HOST, b"", admission), caller)
 
     def release(self) -> None:
         """Let go of all carriers."""

@@ -15,7 +15,7 @@ import pytest
 from circumvent.api import (
     Account,
     ByteStream,
-    CarrierLink,
+    CarrierPipe,
     DestinationError,
     Dialer,
     DialError,
@@ -33,7 +33,7 @@ from circumvent.session.handshake import RefusedError, introduce
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
-from circumvent.tunnels.carrier_routes import Past, Roster, Way
+from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, RouteHistory
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import Attach, Create, attach_proof
@@ -97,7 +97,7 @@ async def test_they_do_not_come_all_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 class Hopeless(ClearCarrier):
     """A way that nobody can go."""
 
-    async def connect(self, *_: object) -> CarrierLink:
+    async def connect(self, *_: object) -> CarrierPipe:
         raise DialError("no other tunnel is up", stage="dispatch")
 
 
@@ -246,7 +246,7 @@ class Door(NetDialer):
 class Greeting(ClearCarrier):
     """A carrier that greets before it says anything."""
 
-    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierLink:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = await super().connect(entry, dialer, account)
         await dialer.tls(link.stream, TlsOptions("relay.test"))
         return link
@@ -266,13 +266,13 @@ class TestGreetings:
     @asynccontextmanager
     async def greeted(
         self, relay: Relay, door: Door, *kinds: str
-    ) -> AsyncIterator[tuple[BondedTunnel, Past]]:
-        past = Past()
-        ways = [Way(Greeting(kind), door) for kind in kinds or ("tls",)]
+    ) -> AsyncIterator[tuple[BondedTunnel, RouteHistory]]:
+        past = RouteHistory()
+        ways = [CarrierRoute(Greeting(kind), door) for kind in kinds or ("tls",)]
         account = Memory(8 << 20, poison=True).account("tunnel")
         entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
         tunnel = BondedTunnel(
-            entry, Roster(ways, past, "it"), account, lambda binding: CREDENTIAL + binding
+            entry, CarrierRoutes(ways, past, "it"), account, lambda binding: CREDENTIAL + binding
         )
         try:
             await tunnel.start()
@@ -294,7 +294,7 @@ class TestGreetings:
             await asyncio.sleep(0.1)
             assert door.greetings <= 6
             # A new tunnel to the same relay knows what the old one did.
-            roster = Roster([Way(Greeting("tls"), door)], past, "it")
+            roster = CarrierRoutes([CarrierRoute(Greeting("tls"), door)], past, "it")
             assert roster.may_begin_at() > asyncio.get_running_loop().time()
 
     async def test_it_is_back_at_once_when_the_network_changed(
@@ -377,17 +377,17 @@ class TestHello:
 class TestRoster:
     """The next carrier is as unlike the others as possible."""
 
-    def ways(self) -> list[Way]:
+    def ways(self) -> list[CarrierRoute]:
         dialer = object()
         return [
-            Way(carrier, dialer, network)  # type: ignore[arg-type]
+            CarrierRoute(carrier, dialer, network)  # type: ignore[arg-type]
             for network in ("IPv4", "IPv6")
             for carrier in (TLS, WEBSOCKET)
         ]
 
     def test_first_another_network_and_kind_then_the_rest(self) -> None:
-        roster = Roster(self.ways())
-        used: list[Way] = []
+        roster = CarrierRoutes(self.ways())
+        used: list[CarrierRoute] = []
         for _ in range(4):
             way = roster.choose(used, 0.0)
             assert way is not None
@@ -397,14 +397,14 @@ class TestRoster:
 
     def test_who_failed_rests_and_others_are_tried(self) -> None:
         ways = self.ways()
-        roster = Roster(ways)
+        roster = CarrierRoutes(ways)
         roster.failed(ways[0], 10.0)
         assert roster.choose([], 10.3) is ways[1]
         assert roster.choose([], 10.5) is ways[0]
 
     def test_while_none_is_up_who_was_never_greeted_does_not_rest(self) -> None:
         ways = self.ways()[:1]
-        roster = Roster(ways)
+        roster = CarrierRoutes(ways)
         for _ in range(9):
             roster.failed(ways[0], 10.0)
         assert roster.choose([], 20.0) is None
@@ -412,7 +412,7 @@ class TestRoster:
 
     def test_while_none_is_up_every_way_gets_its_turn(self) -> None:
         ways = self.ways()
-        roster = Roster(ways)
+        roster = CarrierRoutes(ways)
         tried = []
         for now in range(10, 14):
             way = roster.choose_alone([], now)
@@ -425,7 +425,7 @@ class TestRoster:
     def test_tunnels_of_others_are_begun_with_only_when_all_else_failed_or_hangs(self) -> None:
         direct, hanging = self.ways()[:2]
         indirect = replace(direct, network="through tunnels", is_indirect=True)
-        roster = Roster([direct, hanging, indirect])
+        roster = CarrierRoutes([direct, hanging, indirect])
         assert roster.choose_alone([], 10.0) is direct
         roster.failed(direct, 10.0)
         assert roster.choose_alone([], 10.1) is hanging
@@ -436,7 +436,7 @@ class TestRoster:
     ) -> None:
         monkeypatch.setattr(rests, "RESTS", (0.01, 60.0))
         direct, other, elsewhere = self.ways()[:3]
-        roster = Roster([direct, other, elsewhere])
+        roster = CarrierRoutes([direct, other, elsewhere])
         await roster.greet(direct, "one name")
         await roster.greet(other, "one name")  # waits for its turn
         now = time.monotonic()

@@ -11,9 +11,9 @@ import pytest
 
 from circumvent.inbound import connection as visit
 from circumvent.inbound import inbound as door
-from circumvent.inbound.options import DoorOptions
+from circumvent.inbound.options import InboundOptions
 from circumvent.net.sockets import SocketBuffers
-from tests.unit.door import (
+from tests.unit.inbound_client import (
     CREDENTIALS,
     GREETING,
     RESET,
@@ -26,7 +26,7 @@ from tests.unit.door import (
     socks4a,
     socks5,
 )
-from tests.unit.test_front_door_limits import no_descriptors_left
+from tests.unit.test_inbound_limits import no_descriptors_left
 
 LOOK = 0.02  # seconds
 SOON = 20.0  # seconds, far more than anything here takes
@@ -131,7 +131,7 @@ async def test_whoever_only_said_all_gets_its_whole_answer(way: str) -> None:
 
 async def test_at_a_socket_of_both_families_too() -> None:
     silent = Silent()
-    async with destination(silent) as port, home(DoorOptions("::", 0, CREDENTIALS)) as house:
+    async with destination(silent) as port, home(InboundOptions("::", 0, CREDENTIALS)) as house:
         request = f"GET http://{SITE}:{port}/ HTTP/1.1\r\n"
         request += "Proxy-Authorization: Basic bWU6czpjcmV0\r\n\r\n"
         for host in ("127.0.0.1", "::1"):
@@ -187,7 +187,7 @@ async def test_whoever_left_in_an_upload_that_nobody_takes_is_noticed(
     buffers = SocketBuffers(1 << 16, 1 << 16)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
-        async with home(DoorOptions(port=0, buffers=buffers)) as house:
+        async with home(InboundOptions(port=0, buffers=buffers)) as house:
             with socket.create_connection(("127.0.0.1", house.port)) as sock:
                 sock.setblocking(False)
                 post = f"POST http://{SITE}:{port}/ HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n"

@@ -15,13 +15,13 @@ import pytest
 from circumvent.api import Channel, ChannelError, Cost, Dialer, Fetch, Verdict
 from circumvent.discovery import discovery as room
 from circumvent.discovery import hunt as race
-from circumvent.discovery.discovery import Discovery, Equipment, Ways
+from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
 from circumvent.discovery.origins import Origin, parse_origin
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.invite import Invite, format_invite
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.state.origins import Shelf
+from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Event, Warned
 from circumvent.wire.bundle import Bundle, Trust
@@ -143,9 +143,9 @@ def begin(tmp_path: Path) -> Iterable[Callable[..., Scene]]:
         straight = NetDialer(TlsClient())
         events: list[Event] = []
         offers: list[Sequence[str]] = []
-        equipment = Equipment(
+        equipment = DiscoveryResources(
             {channel.name: channel for channel in channels},
-            Ways(lambda _: straight, tunnels or straight, up),
+            Dialers(lambda _: straight, tunnels or straight, up),
             memory or Memory(16 * MIB),
             store,
         )
@@ -493,7 +493,7 @@ async def test_an_unknown_kind_of_source_is_told_once(begin: Begin) -> None:
 
 def test_saved_invites_come_back(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.db")
-    shelf = Shelf(store)
+    shelf = OriginTable(store)
     origin = replace(invited(Told("one")), saved=True)
     shelf.keep(origin)
     assert shelf.saved() == [origin]
@@ -505,7 +505,7 @@ def test_saved_invites_come_back(tmp_path: Path) -> None:
 
 def test_an_older_version_never_replaces_a_newer_one(tmp_path: Path) -> None:
     store = Store(tmp_path / "state.db")
-    shelf = Shelf(store)
+    shelf = OriginTable(store)
     origin = invited(Told("one"))
     newer = origin.learn(fresh(9), time.time())
     shelf.keep(newer)

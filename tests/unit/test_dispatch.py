@@ -18,7 +18,7 @@ from circumvent.memory import Account
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.tunnels import carry, live
-from circumvent.tunnels.live import LiveTunnel, State
+from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     OTHER_PROBE,
@@ -217,14 +217,14 @@ class TestFailover:
         async with nodes(1, {SITE: close}) as (node,), house([candidate(node)], tmp_path) as home:
             (tunnel,) = await home.up(1)
             for number in range(3):
-                assert tunnel.state is State.UP, number
+                assert tunnel.state is TunnelState.UP, number
                 node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
                 browser = await home.visit(SITE)
                 await browser.say(POST)
                 browser.writer.write_eof()
                 await browser.hear_out()
                 await browser.served
-            assert tunnel.state is State.SUSPECTED
+            assert tunnel.state is TunnelState.SUSPECTED
 
     async def test_a_tunnel_that_breaks_before_anything_is_read_is_passed_over(
         self, tmp_path: Path
@@ -307,7 +307,7 @@ class TestReplies:
                     await refused.served
                 assert caught.value.reason is Reason.REFUSED
                 assert not refused.accepted
-                assert tunnel.state is State.UP
+                assert tunnel.state is TunnelState.UP
                 await home.free()
                 served = await home.visit(SITE)
                 await served.say(b"hello")
@@ -413,7 +413,7 @@ class TestBytes:
                 assert await browser.hear_out() == b"farewell"
                 await browser.say(b"last words")
                 await asyncio.sleep(0.2)
-                assert tunnel.state is State.UP
+                assert tunnel.state is TunnelState.UP
                 assert not [probe for probe in home.store.attempts(9) if probe.what == "probe"]
                 browser.writer.close()
                 await browser.served
@@ -618,7 +618,7 @@ class TestLeaving:
             browser.leave()
             await browser.served
             await home.free()
-            assert tunnel.state is State.UP
+            assert tunnel.state is TunnelState.UP
             assert not home.store.attempts(9, failures=True)
 
     @pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05])
@@ -658,7 +658,7 @@ class TestOpen:
             stream = await home.dispatcher.open(Destination(SITE, 80))
             node.freeze()
             await send(stream, tunnel.account, b"hello")
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)
             stream.abort()
 
     async def test_it_takes_the_next_tunnel_and_refuses_when_there_is_none(

@@ -19,8 +19,8 @@ from circumvent.net.dialer import NetDialer
 from circumvent.wire.dns_chunks import MANIFEST
 from circumvent_plugins import dns_channel
 from circumvent_plugins.dns_channel import DnsChannel, asking, ballot, gathering, source
-from circumvent_plugins.dns_channel.messages import Kind, make_question, read_answer
-from circumvent_plugins.dns_channel.source import MAX_SECURE, Way, parse_source
+from circumvent_plugins.dns_channel.messages import AnswerKind, make_question, read_answer
+from circumvent_plugins.dns_channel.source import MAX_SECURE, DnsTransport, parse_source
 from tests.peers.names import NameServer, address_answer, answer, serving, truncated, zone_records
 
 ZONE = "drop.test"
@@ -223,7 +223,7 @@ async def test_the_name_server_of_this_machine_is_asked(
 
 def test_a_source_without_resolvers_asks_well_known_ones() -> None:
     resolvers = parse_source(f"dns:{ZONE}").resolvers
-    assert {resolver.way for resolver in resolvers} == set(Way)
+    assert {resolver.way for resolver in resolvers} == set(DnsTransport)
 
 
 @pytest.mark.parametrize(
@@ -260,4 +260,4 @@ def test_no_altered_answer_does_harm(at: int, value: int) -> None:
     said = bytearray(answer(make_question(next(iter(TRUTH))).wire, TRUTH))
     said[at % len(said)] = value
     with suppress(ValueError):
-        assert read_answer(bytes(said)).kind in Kind
+        assert read_answer(bytes(said)).kind in AnswerKind

@@ -11,9 +11,9 @@ import pytest
 
 from circumvent.errors import BudgetError
 from circumvent.inbound import forward
-from circumvent.inbound.options import DoorOptions
-from tests.unit.door import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
+from circumvent.inbound.options import InboundOptions
 from tests.unit.far_side import until
+from tests.unit.inbound_client import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
 
 BIG = 3_000_000
 TRAILED = b"5\r\nhello\r\n" * 3 + b"0\r\nX: y\r\n\r\n"
@@ -579,7 +579,7 @@ async def test_drain_does_not_wait_for_resting_clients() -> None:
 async def test_every_request_shows_the_password() -> None:
     async with (
         destination(site) as port,
-        home(DoorOptions(port=0, credentials=CREDENTIALS)) as house,
+        home(InboundOptions(port=0, credentials=CREDENTIALS)) as house,
     ):
         caller = await house.knock()
         await caller.say(ask(port, "/a", "Proxy-Authorization: Basic bWU6czpjcmV0"))
@@ -616,7 +616,7 @@ async def curl(*arguments: str, body: bytes | None = None) -> bytes:
     ],
 )
 async def test_curl_with_a_password(way: tuple[str, ...]) -> None:
-    options = DoorOptions(port=0, credentials=CREDENTIALS)
+    options = InboundOptions(port=0, credentials=CREDENTIALS)
     async with destination(site) as port, home(options) as house:
         arguments = [word.format(house.port) for word in way]
         got = await curl(*arguments, f"http://{SITE}:{port}/big")

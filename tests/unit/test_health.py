@@ -16,7 +16,7 @@ from circumvent.memory import Account
 from circumvent.net.patience import note_answered
 from circumvent.net.tcp import TcpStream
 from circumvent.tunnels import health
-from circumvent.tunnels.live import PROVEN_BYTES, State
+from circumvent.tunnels.live import PROVEN_BYTES, TunnelState
 from circumvent.tunnels.vitals import is_frozen
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
@@ -105,13 +105,13 @@ class TestFreeze:
             waiting = await home.visit(SITE)
             await waiting.say(POST)
             started = time.monotonic()
-            await until(lambda: tunnel.state is not State.UP)
+            await until(lambda: tunnel.state is not TunnelState.UP)
             assert time.monotonic() - started >= PATIENCE / 2
-            assert tunnel.state is State.SUSPECTED
+            assert tunnel.state is TunnelState.SUSPECTED
             browser = await home.visit(SITE)
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST
-            assert tunnel.state is State.SUSPECTED
+            assert tunnel.state is TunnelState.SUSPECTED
 
     async def test_a_frozen_server_dies_and_its_streams_are_reset(self, tmp_path: Path) -> None:
         async with nodes(2, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
@@ -125,7 +125,7 @@ class TestFreeze:
             await browser.say(POST)
             with pytest.raises(ConnectionResetError):
                 await browser.hear_out()
-            assert tunnel.state is State.DEAD
+            assert tunnel.state is TunnelState.DEAD
             failed = home.store.attempts(9, failures=True)
             assert [(attempt.what, attempt.stage) for attempt in failed][-1] == ("probe", "probe")
             assert all(attempt.what != "stream" for attempt in failed)
@@ -145,7 +145,7 @@ class TestFreeze:
                 only.freeze()
                 home.health.suspect(tunnel)
                 await home.up(2)
-                assert tunnel.state is State.SUSPECTED
+                assert tunnel.state is TunnelState.SUSPECTED
 
     async def test_a_hello_on_a_frozen_server_is_answered_by_another(self, tmp_path: Path) -> None:
         async with nodes(2, {SITE: answer(REPLY)}) as made, house(all_of(made), tmp_path) as home:
@@ -176,7 +176,7 @@ class TestFreeze:
                 browser = await home.visit(SITE)
                 await browser.say(POST)
                 assert await browser.hear(len(POST)) == POST
-                assert tunnel.state is State.SUSPECTED
+                assert tunnel.state is TunnelState.SUSPECTED
 
     async def test_who_hangs_in_a_handshake_goes_to_the_one_that_comes_up_later(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -213,7 +213,7 @@ class TestFreeze:
             silent.freeze()
             home.health.suspect(tunnel)
             await until(lambda: home.manager.tunnels not in ([], [tunnel]))
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)
 
     async def test_a_slow_destination_fails_nobody_over(self, tmp_path: Path) -> None:
         slow = answer(REPLY, after=5 * PATIENCE)
@@ -237,7 +237,7 @@ class TestFreeze:
                 node.talks[PROBE] = never_answer
                 for _ in range(2):  # whichever target comes first
                     home.health.suspect(tunnel)
-                    await until(lambda: tunnel.state is not State.SUSPECTED)
+                    await until(lambda: tunnel.state is not TunnelState.SUSPECTED)
                     assert home.manager.tunnels == [tunnel]
 
     async def test_two_targets_that_are_down_do(self, tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ class TestFreeze:
             (tunnel,) = await home.up(1)
             node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
             home.health.suspect(tunnel)
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)
 
     async def test_a_killed_server_is_replaced_soon(self, tmp_path: Path) -> None:
         async with nodes(3, {SITE: answer(REPLY)}) as made:
@@ -260,7 +260,7 @@ class TestFreeze:
                 browser = await home.visit(SITE)
                 await browser.say(HELLO)
                 assert await browser.hear(len(REPLY)) == REPLY
-                await until(lambda: tunnel.state is State.DEAD)
+                await until(lambda: tunnel.state is TunnelState.DEAD)
                 await home.up(2)
 
     async def test_a_plugin_whose_probe_breaks_is_dead_and_no_task_dies(
@@ -274,7 +274,7 @@ class TestFreeze:
 
             tunnel.tunnel.open = break_down  # type: ignore[method-assign]
             home.health.suspect(tunnel)
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)
             (failed,) = home.store.attempts(9, failures=True)
             assert (failed.what, failed.stage) == ("probe", "plugin")
 
@@ -291,7 +291,7 @@ class TestUsersTraffic:
                     await browser.say(POST)
                     await browser.hear(16 << 10)
                     await browser.say(b"more, please")
-                await until(lambda: tunnel.state is State.DEAD)
+                await until(lambda: tunnel.state is TunnelState.DEAD)
                 score = home.store.scores(home.manager.network)[server.id]
                 assert (score.failures, score.user_failures) == (0, 1)
                 assert "users' traffic freezes" in str(home.events)
@@ -393,7 +393,7 @@ class TestOwnTrouble:
                 home.health.suspect(tunnel)
                 probes = 3
                 await until(lambda: len(home.store.attempts(99, failures=True)) >= probes)
-            await until(lambda: tunnel.state is State.UP)
+            await until(lambda: tunnel.state is TunnelState.UP)
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST
 
@@ -406,7 +406,7 @@ class TestOwnTrouble:
             home.health.revalidate()
             await asyncio.sleep(0.01)
             time.sleep(0.5)  # noqa: ASYNC251 - nothing of ours runs, and all deadlines pass
-            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+            await until(lambda: all(tunnel.state is TunnelState.UP for tunnel in tunnels))
             assert home.manager.tunnels == tunnels
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST
@@ -419,10 +419,10 @@ class TestOwnTrouble:
             await asyncio.sleep(0.01)
             time.sleep(0.5)  # noqa: ASYNC251 - as above
             states = set()
-            while tunnel.state is not State.DEAD:
+            while tunnel.state is not TunnelState.DEAD:
                 states.add(tunnel.state)
                 await asyncio.sleep(0.005)
-            assert states == {State.SUSPECTED}
+            assert states == {TunnelState.SUSPECTED}
 
     async def test_if_all_are_silent_at_once_it_is_the_network_and_streams_are_kept(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -440,7 +440,7 @@ class TestOwnTrouble:
             for node in made:
                 node.thawed.set()
             assert await browser.hear(len(POST)) == POST
-            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+            await until(lambda: all(tunnel.state is TunnelState.UP for tunnel in tunnels))
             assert home.manager.tunnels == tunnels
 
     def test_after_an_outage_a_path_has_as_long_again_to_give_a_sign(self) -> None:
@@ -458,12 +458,12 @@ class TestOwnTrouble:
             node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
             home.health.suspect(tunnel)
             await until(lambda: tunnel.misses == 1)
-            assert tunnel.state is State.SUSPECTED
+            assert tunnel.state is TunnelState.SUSPECTED
             node.talks[PROBE] = node.talks[OTHER_PROBE] = answer(GOOD_ANSWER)
-            await until(lambda: tunnel.state is State.UP)
+            await until(lambda: tunnel.state is TunnelState.UP)
             node.talks[PROBE] = node.talks[OTHER_PROBE] = never_answer
             home.health.suspect(tunnel)
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)
 
 
 class TestChange:
@@ -484,13 +484,13 @@ class TestChange:
             tunnels = await home.up(2)
             before = home.manager.network
             home.health.look_at_network()
-            assert {tunnel.state for tunnel in tunnels} == {State.UP}
+            assert {tunnel.state for tunnel in tunnels} == {TunnelState.UP}
             home.networks.append(b"cafe")
             home.health.look_at_network()
             assert home.manager.network != before
-            assert {tunnel.state for tunnel in tunnels} == {State.SUSPECTED}
+            assert {tunnel.state for tunnel in tunnels} == {TunnelState.SUSPECTED}
             assert home.forgotten == [b"cafe"]
-            await until(lambda: all(tunnel.state is State.UP for tunnel in tunnels))
+            await until(lambda: all(tunnel.state is TunnelState.UP for tunnel in tunnels))
 
     async def test_more_to_know_of_the_same_network_is_no_change(self, tmp_path: Path) -> None:
         async with nodes(1) as made, house(all_of(made), tmp_path) as home:
@@ -499,7 +499,7 @@ class TestChange:
             home.networks.append(b"home with its MAC")
             home.health.look_at_network()
             assert home.manager.network != before, "another start may know it at once"
-            assert tunnel.state is State.UP
+            assert tunnel.state is TunnelState.UP
             assert not home.forgotten
 
     async def test_nowhere_for_a_moment_probes_the_tunnels_but_forgets_nothing(
@@ -510,10 +510,10 @@ class TestChange:
             before = home.manager.network
             home.networks.append(b"")
             home.health.look_at_network()
-            assert (home.manager.network, tunnel.state) == (before, State.UP)
+            assert (home.manager.network, tunnel.state) == (before, TunnelState.UP)
             home.networks.append(b"home")
             home.health.look_at_network()
-            assert (home.manager.network, tunnel.state) == (before, State.SUSPECTED)
+            assert (home.manager.network, tunnel.state) == (before, TunnelState.SUSPECTED)
             assert not home.forgotten
 
     async def test_from_one_network_over_nowhere_to_another_is_a_change(
@@ -534,6 +534,6 @@ class TestChange:
         async with nodes(1) as (node,), house([candidate(node)], tmp_path) as home:
             (tunnel,) = await home.up(1)
             await until(lambda: tunnel.verified_at > 0)
-            assert tunnel.state is State.UP
+            assert tunnel.state is TunnelState.UP
             node.freeze()
-            await until(lambda: tunnel.state is State.DEAD)
+            await until(lambda: tunnel.state is TunnelState.DEAD)

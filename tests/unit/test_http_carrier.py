@@ -16,9 +16,9 @@ from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
 from circumvent.relay.carriers import http_end as relay_end
 from circumvent.relay.carriers import http_requests
-from circumvent.relay.doorkeeper import Doorkeeper
+from circumvent.relay.knocks import KnockVerifier
 from circumvent.wire import http_carrier as wire
-from circumvent.wire.knock import Kind, Knock, open_knock, seal_knock
+from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_stream import FrontedStream
@@ -204,7 +204,7 @@ class TestRepetition:
     def key(self) -> bytes:
         return os.urandom(16)
 
-    def knock(self, kind: Kind, carrier: bytes, offset: int = 0) -> Knock:
+    def knock(self, kind: KnockKind, carrier: bytes, offset: int = 0) -> Knock:
         return Knock(
             kind, int(time.time()), os.urandom(12), wire.pack_note(wire.Note(carrier, offset))
         )
@@ -212,12 +212,12 @@ class TestRepetition:
     async def test_requests_that_belong_to_no_carrier_are_not_ours(self, carrier: Carrier) -> None:
         expects = carrier.relay.carriers.expects
         unknown = os.urandom(16)
-        assert expects(self.knock(Kind.DOWNLOAD, unknown))
-        assert expects(self.knock(Kind.UPLOAD, unknown))
-        assert not expects(self.knock(Kind.DOWNLOAD, unknown, 1))
-        assert not expects(self.knock(Kind.UPLOAD, unknown, 1))
-        assert not expects(Knock(Kind.UPLOAD, 0, bytes(12), b"no note"))
-        assert expects(Knock(Kind.WEBSOCKET, 0, bytes(12)))
+        assert expects(self.knock(KnockKind.DOWNLOAD, unknown))
+        assert expects(self.knock(KnockKind.UPLOAD, unknown))
+        assert not expects(self.knock(KnockKind.DOWNLOAD, unknown, 1))
+        assert not expects(self.knock(KnockKind.UPLOAD, unknown, 1))
+        assert not expects(Knock(KnockKind.UPLOAD, 0, bytes(12), b"no note"))
+        assert expects(Knock(KnockKind.WEBSOCKET, 0, bytes(12)))
 
     async def test_a_carrier_that_is_over_begins_no_more(self, carrier: Carrier) -> None:
         knock = open_knock(KNOCK_KEY, carrier.relay.cookies[0], b"")
@@ -229,24 +229,27 @@ class TestRepetition:
     @pytest.mark.parametrize(
         ("kind", "method", "length", "admitted"),
         [
-            (Kind.DOWNLOAD, b"GET", b"", True),
-            (Kind.DOWNLOAD, b"POST", b"0", False),
-            (Kind.UPLOAD, b"POST", b"100", True),
-            (Kind.UPLOAD, b"POST", b"65537", False),
-            (Kind.UPLOAD, b"GET", b"", False),
+            (KnockKind.DOWNLOAD, b"GET", b"", True),
+            (KnockKind.DOWNLOAD, b"POST", b"0", False),
+            (KnockKind.UPLOAD, b"POST", b"100", True),
+            (KnockKind.UPLOAD, b"POST", b"65537", False),
+            (KnockKind.UPLOAD, b"GET", b"", False),
         ],
     )
     def test_the_doorkeeper_looks_at_the_request_too(
-        self, key: bytes, kind: Kind, method: bytes, length: bytes, *, admitted: bool
+        self, key: bytes, kind: KnockKind, method: bytes, length: bytes, *, admitted: bool
     ) -> None:
         cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
         headers = {b"cookie": cookie} | ({b"content-length": length} if length else {})
         head = RequestHead(method, b"/", headers)
-        assert (Doorkeeper([key]).admit(head, b"") is not None) is admitted
+        assert (KnockVerifier([key]).admit(head, b"") is not None) is admitted
 
     def test_a_download_begins_once_and_a_front_may_repeat_an_upload(self, key: bytes) -> None:
-        doorkeeper = Doorkeeper([key])
-        for kind, method, again in ((Kind.DOWNLOAD, b"GET", False), (Kind.UPLOAD, b"POST", True)):
+        doorkeeper = KnockVerifier([key])
+        for kind, method, again in (
+            (KnockKind.DOWNLOAD, b"GET", False),
+            (KnockKind.UPLOAD, b"POST", True),
+        ):
             cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
             head = RequestHead(method, b"/", {b"cookie": cookie})
             assert doorkeeper.admit(head, b"") is not None

@@ -11,8 +11,8 @@ from circumvent.errors import ProtocolError, UnsupportedError
 from circumvent.wire.http_bodies import ANSWER, REQUEST, Chunked, Sized, UntilClose
 from circumvent.wire.http_heads import (
     MAX_FIELDS,
-    Answer,
-    Request,
+    HttpRequest,
+    HttpResponse,
     format_head,
     may_be_over,
     parse_answer,
@@ -24,14 +24,14 @@ POST = b"POST http://a/ HTTP/1.1\r\nHost: a\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
 
 
-def request(head: bytes) -> Request:
+def request(head: bytes) -> HttpRequest:
     found = parse_request(head)
     assert found is not None
     assert found[1] == len(head)
     return found[0]
 
 
-def answer(head: bytes, *, to_head: bool = False) -> Answer:
+def answer(head: bytes, *, to_head: bool = False) -> HttpResponse:
     found = parse_answer(head, to_head=to_head)
     assert found is not None
     assert found[1] == len(head)

@@ -9,8 +9,8 @@ from circumvent.wire.knock import (
     KNOCK_KEY_SIZE,
     MAX_NOTE,
     NONCE_SIZE,
-    Kind,
     Knock,
+    KnockKind,
     open_knock,
     seal_knock,
 )
@@ -22,13 +22,13 @@ keys = st.binary(min_size=KNOCK_KEY_SIZE, max_size=KNOCK_KEY_SIZE)
 bindings = st.binary(max_size=48)
 knocks = st.builds(
     Knock,
-    st.sampled_from([Kind.WEBSOCKET, Kind.DOWNLOAD, Kind.UPLOAD]),
+    st.sampled_from([KnockKind.WEBSOCKET, KnockKind.DOWNLOAD, KnockKind.UPLOAD]),
     st.integers(0, 2**40),
     st.binary(min_size=NONCE_SIZE, max_size=NONCE_SIZE),
     st.binary(max_size=MAX_NOTE),
 )
 bound_knocks = st.builds(
-    Knock, st.just(Kind.TLS), st.integers(0, 2**40), knocks.map(lambda k: k.nonce)
+    Knock, st.just(KnockKind.TLS), st.integers(0, 2**40), knocks.map(lambda k: k.nonce)
 )
 
 
@@ -50,7 +50,7 @@ def test_a_knock_on_a_channel_is_good_there_only(
 
 @pytest.mark.parametrize("binding", [b"", CHANNEL])
 def test_an_unbound_proof_for_a_channel_is_none(binding: bytes) -> None:
-    knock = Knock(Kind.TLS, 1, bytes(NONCE_SIZE))
+    knock = Knock(KnockKind.TLS, 1, bytes(NONCE_SIZE))
     assert open_knock(KEY, seal_knock(KEY, knock).encode(), binding) is None
 
 
@@ -75,13 +75,15 @@ def test_rubbish_is_none(cookies: bytes) -> None:
 
 @pytest.mark.parametrize("around", ["%s", "a=b; %s", "%s; theme=dark", "a=b;%s;c=d"])
 def test_a_knock_is_found_among_other_cookies(around: str) -> None:
-    knock = Knock(Kind.WEBSOCKET, 1_700_000_000, b"n" * NONCE_SIZE)
+    knock = Knock(KnockKind.WEBSOCKET, 1_700_000_000, b"n" * NONCE_SIZE)
     cookies = (around % seal_knock(KEY, knock)).encode()
     assert open_knock(KEY, cookies, CHANNEL) == knock
 
 
 def test_a_knock_says_nothing_to_outsiders() -> None:
-    values = {seal_knock(KEY, Knock(Kind.TLS, 1, bytes([n]) * NONCE_SIZE))[8:] for n in range(64)}
+    values = {
+        seal_knock(KEY, Knock(KnockKind.TLS, 1, bytes([n]) * NONCE_SIZE))[8:] for n in range(64)
+    }
     for place in range(48):  # no letter stands at the same place in all of them
         assert len({value[place] for value in values}) > 8
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.links.query import LinkQuery
-from circumvent.links.uri import Link, format_link, parse_link
+from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_host
 from circumvent.wire.link_text import MAX_LINK
@@ -25,7 +25,7 @@ hosts = st.one_of(
 )
 ports = st.integers(1, 65535)
 links = st.builds(
-    Link,
+    ShareLink,
     scheme=st.from_regex(r"[a-z][a-z0-9+.-]{0,8}", fullmatch=True),
     user=texts,
     host=hosts,
@@ -37,7 +37,7 @@ links = st.builds(
 
 
 @given(links)
-def test_what_was_formatted_parses_to_the_same(link: Link) -> None:
+def test_what_was_formatted_parses_to_the_same(link: ShareLink) -> None:
     assert parse_link(format_link(link)) == link
 
 
@@ -52,7 +52,7 @@ def test_any_text_parses_or_raises_a_link_error(text: str) -> None:
 
 def test_every_part_is_decoded() -> None:
     link = parse_link("Trojan://p%40ss%3A%C3%A9@Example.COM:443/a%20b?x=1%262&y=a+b#Caf%C3%A9 no.1")
-    assert link == Link(
+    assert link == ShareLink(
         scheme="trojan",
         user="p@ss:é",
         host="example.com",
@@ -137,7 +137,7 @@ def test_repr_hides_what_may_be_secret() -> None:
 
 
 def test_spaces_around_a_pasted_link_are_trimmed() -> None:
-    assert parse_link("  x://u@host:1#a \n") == Link("x", "u", "host", 1, name="a")
+    assert parse_link("  x://u@host:1#a \n") == ShareLink("x", "u", "host", 1, name="a")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_spaces_around_a_pasted_link_are_trimmed() -> None:
 )
 def test_any_name_leaves_the_link_usable_and_is_shown_safely(written: str, shown: str) -> None:
     link = parse_link(f"x://u@host:1#{written}")
-    assert link == Link("x", "u", "host", 1, name=shown)
+    assert link == ShareLink("x", "u", "host", 1, name=shown)
     assert parse_link(format_link(link)) == link
 
 
@@ -259,4 +259,4 @@ class TestLinkQuery:
 
 
 def make_query(**parameters: str) -> LinkQuery:
-    return LinkQuery(Link("x", "u", "host", 1, query=tuple(parameters.items())))
+    return LinkQuery(ShareLink("x", "u", "host", 1, query=tuple(parameters.items())))

@@ -16,7 +16,7 @@ from circumvent.state.store import Store
 from circumvent.status.events import TunnelLost, TunnelUp
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import manager, race
-from circumvent.tunnels.live import State
+from circumvent.tunnels.live import TunnelState
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     DIAL,
@@ -471,7 +471,7 @@ class TestMemory:
                     tunnel.bytes_down = 5000
                     users_failed = tunnel.candidate is servers[0]
                     home.manager.lose(tunnel, "for the test", users_failed=users_failed)
-                    assert tunnel.state is State.DEAD
+                    assert tunnel.state is TunnelState.DEAD
                 scores = home.store.scores(home.manager.network)
         by_users, by_probe = (scores[server.id] for server in servers)
         assert (by_users.failures, by_users.user_failures) == (0, 1)

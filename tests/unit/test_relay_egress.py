@@ -16,7 +16,7 @@ from circumvent.errors import DestinationError, Reason
 from circumvent.net.addresses import is_ours, is_public, plain
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay.egress import policy as egress
-from circumvent.relay.egress.outlet import Outlet
+from circumvent.relay.egress.dialer import EgressDialer
 from circumvent.relay.egress.policy import EgressPolicy
 from circumvent.relay.egress.resolver import NameResolver
 from circumvent.wire.address import Destination
@@ -206,11 +206,11 @@ async def listening(*addresses: str) -> AsyncIterator[int]:
             yield port
 
 
-def outlet(policy: EgressPolicy, resolver: NameResolver) -> Outlet:
-    return Outlet(policy, resolver, SocketBuffers())
+def outlet(policy: EgressPolicy, resolver: NameResolver) -> EgressDialer:
+    return EgressDialer(policy, resolver, SocketBuffers())
 
 
-async def refusal(way_out: Outlet, host: str, port: int) -> Reason:
+async def refusal(way_out: EgressDialer, host: str, port: int) -> Reason:
     with pytest.raises(DestinationError) as caught:
         await way_out.open(Destination(host, port), "anna")
     assert host not in str(caught.value)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from circumvent.net.tcp import TcpStream
-from circumvent.relay.config import Limits, UserEntry
+from circumvent.relay.config import RelayLimits, UserEntry
 from circumvent.relay.users.meter import Bucket, Meter, MeteredStream
 from circumvent.relay.users.users import Users
 from circumvent.wire.base64url import encode_base64url
@@ -88,13 +88,13 @@ async def test_a_stream_keeps_to_the_pace(*, upwards: bool) -> None:
     peer.abort()
 
 
-def entry(name: str, token: bytes, limits: Limits | None = None) -> UserEntry:
+def entry(name: str, token: bytes, limits: RelayLimits | None = None) -> UserEntry:
     return UserEntry(name, encode_base64url(token), limits)
 
 
 def test_a_user_is_known_by_what_proves_the_token() -> None:
     users = Users()
-    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], Limits())
+    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], RelayLimits())
     assert users.verify(make_credential(b"b" * 16, BINDING), BINDING) == "ben"
     assert users.verify(make_credential(b"b" * 16, BINDING), b"other") is None
     assert users.verify(make_credential(b"c" * 16, BINDING), BINDING) is None
@@ -104,12 +104,12 @@ def test_a_user_is_known_by_what_proves_the_token() -> None:
 
 def test_who_stays_keeps_the_count_and_gets_the_new_limits() -> None:
     users = Users()
-    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], Limits())
+    users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], RelayLimits())
     meter = users.by_name["anna"].meter
     meter.bytes_up = 7
     users.by_name["ben"].meter.bytes_up = 5
-    own = Limits(sessions=1, rate="1 MiB")
-    users.replace([entry("anna", b"x" * 16, own)], Limits())
+    own = RelayLimits(sessions=1, rate="1 MiB")
+    users.replace([entry("anna", b"x" * 16, own)], RelayLimits())
     assert users.by_name["anna"].meter is meter
     assert meter.down.rate == 1 << 20
     assert users.by_name["anna"].limits.sessions == 1

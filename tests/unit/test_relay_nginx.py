@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.unit.relay_house import LOOPBACK, House, Site, house
+from tests.unit.relay_fixture import LOOPBACK, RunningRelay, Site, house
 
 ANSWER = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
 PLAIN = b"400 The plain HTTP request was sent to HTTPS port"
@@ -32,7 +32,7 @@ def site_of(name: bytes, status: bytes = b"200 OK") -> Talk:
     return talk
 
 
-async def said_to(relay: House, data: bytes) -> bytes:
+async def said_to(relay: RunningRelay, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
     writer.write(data)
     writer.write_eof()

@@ -19,7 +19,7 @@ from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
 from circumvent.relay.status import RelayStatus, UserStatus
 from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
-from circumvent.wire.keys import Kind, generate
+from circumvent.wire.keys import KeyKind, generate
 from tests.peers.certificates import make_certificate
 
 WANTED = setup.NewRelay(listen="127.0.0.1:443", public="relay.example:443")
@@ -306,7 +306,7 @@ class TestCover:
         elif kind == "other relay":
             (folder / "users.toml").write_text("")
         elif kind == "signer":
-            (folder / "key").write_text(generate(Kind.SIGNER).text())
+            (folder / "key").write_text(generate(KeyKind.SIGNER).text())
         else:
             (folder / "all.pem").write_bytes(home.identity[0].read_bytes() + key.read_bytes())
         with pytest.raises(ConfigError, match=r"cover: .*/a/b/.* holds secrets"):

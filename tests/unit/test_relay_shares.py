@@ -15,10 +15,10 @@ import pytest
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
 from circumvent.relay import setup
-from circumvent.relay.config import Limits
-from circumvent.relay.egress.outlet import Outlet
+from circumvent.relay.config import RelayLimits
+from circumvent.relay.egress.dialer import EgressDialer
 from circumvent.relay.relay import Relay
-from circumvent.session.engine.limits import Limits as SessionLimits
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
@@ -35,7 +35,7 @@ OPENING = format_opening(Destination("never.test", 443))
 BUFFER = 128 * 1024
 
 
-class Never(Outlet):
+class Never(EgressDialer):
     """Whoever asks waits; ``pending`` do, ``most`` did at a time, ``asked`` did in all."""
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     """A relay whose user may have ``LIMIT`` streams, and a session of that user."""
     home = setup.create(folder / "relay", setup.NewRelay("127.0.0.1:443", "relay.example:443"))
     limited = replace(
-        home, config=msgspec.structs.replace(home.config, limits=Limits(streams=LIMIT))
+        home, config=msgspec.structs.replace(home.config, limits=RelayLimits(streams=LIMIT))
     )
     relay, outlet = Relay(limited), Never()
     relay._outlet = outlet  # noqa: SLF001 - where the relay ends

@@ -14,7 +14,7 @@ from circumvent.api import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.relay.cover import files as site_files
 from circumvent.relay.cover.files import PIECE
-from circumvent.relay.cover.pipe import HIGH_WATER, SitePipe
+from circumvent.relay.cover.pipe import HIGH_WATER, CoverSitePipe
 from circumvent.relay.cover.site import serve_directory
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
@@ -107,7 +107,7 @@ async def test_a_large_file_waits_for_its_reader(root: Path) -> None:
     (root / "large").write_bytes(content)
     async with serve_directory(root) as site:
         pipe = await site.connect()
-        assert isinstance(pipe, SitePipe)
+        assert isinstance(pipe, CoverSitePipe)
         await write_all(pipe, request("/large"))
         await pipe.wait_readable()
         await asyncio.sleep(0.05)

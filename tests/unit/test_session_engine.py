@@ -10,8 +10,8 @@ import tracemalloc
 import pytest
 
 from circumvent.session.engine.carrier import CarrierState
-from circumvent.session.engine.limits import Limits
-from circumvent.session.engine.stream import Receiving, Sending, Stream
+from circumvent.session.engine.limits import SessionLimits
+from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from circumvent.wire.frames import CloseReason, ResetReason
 from tests.bonding.simulation import World, read_some
 
@@ -19,7 +19,7 @@ DATA = random.Random(1).randbytes(3 << 20)
 IDLE_STREAM = 400  # bytes
 
 
-def opened(world: World, opening: bytes = b"somewhere") -> tuple[Stream, Stream]:
+def opened(world: World, opening: bytes = b"somewhere") -> tuple[EngineStream, EngineStream]:
     """A stream of the client's, and the same at the relay."""
     near = world.client.engine.open(opening)
     world.client.engine.announce(near)
@@ -30,7 +30,9 @@ def opened(world: World, opening: bytes = b"somewhere") -> tuple[Stream, Stream]
     return near, far
 
 
-def download(world: World, far: Stream, near: Stream, size: int, limit: float = 30.0) -> bytes:
+def download(
+    world: World, far: EngineStream, near: EngineStream, size: int, limit: float = 30.0
+) -> bytes:
     """Let the relay send ``size`` bytes and the client read them."""
     sent, got = 0, b""
     until = world.now + limit
@@ -221,7 +223,7 @@ def test_what_arrived_is_not_sent_again() -> None:
 
 
 def test_a_stalled_reader_does_not_hold_up_the_others() -> None:
-    world = World(limits=Limits(send=512 << 10, receive=512 << 10))
+    world = World(limits=SessionLimits(send=512 << 10, receive=512 << 10))
     world.attach(rate=2e6)
     stalled = [opened(world) for _ in range(3)]
     for _ in range(40):

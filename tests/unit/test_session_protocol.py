@@ -18,7 +18,7 @@ from circumvent.wire.frames import (
     MAX_OFFSET,
     MAX_PAYLOAD,
     CloseReason,
-    Kind,
+    FrameKind,
     ResetReason,
     pack,
     read_head,
@@ -45,22 +45,22 @@ SITE, ADDRESS = Destination("example.com", 443), Destination("2001:db8::1", 80)
 MILLISECONDS = (1500).to_bytes(4)
 
 VECTORS = {
-    'DATA stream 1 offset 10 "hello"': pack(Kind.DATA, 1, 10, b"hello"),
+    'DATA stream 1 offset 10 "hello"': pack(FrameKind.DATA, 1, 10, b"hello"),
     "OPEN stream 3 window 65536 to example.com:443": pack(
-        Kind.OPEN, 3, 65536, format_opening(SITE)
+        FrameKind.OPEN, 3, 65536, format_opening(SITE)
     ),
     "OPEN stream 5 window 16384 to [2001:db8::1]:80": pack(
-        Kind.OPEN, 5, 16384, format_opening(ADDRESS)
+        FrameKind.OPEN, 5, 16384, format_opening(ADDRESS)
     ),
-    "WINDOW session 1048576": pack(Kind.WINDOW, 0, 1 << 20),
-    "FIN stream 1 size 15": pack(Kind.FIN, 1, 15),
-    "RESET stream 1 size 15 reason 5": pack(Kind.RESET, 1, 15, bytes((ResetReason.REFUSED,))),
-    "STOP stream 2 reason 0": pack(Kind.STOP, 2, 0, bytes((ResetReason.CANCELLED,))),
-    "ACK carrier 7 bytes 32768 delay 1500": pack(Kind.ACK, 7, 32768, MILLISECONDS),
-    "PING 42": pack(Kind.PING, 0, 42),
-    "PONG 42": pack(Kind.PONG, 0, 42),
-    "ASK carrier 7": pack(Kind.ASK, 7, 0),
-    "GONE carrier 7 bytes 32768": pack(Kind.GONE, 7, 32768),
+    "WINDOW session 1048576": pack(FrameKind.WINDOW, 0, 1 << 20),
+    "FIN stream 1 size 15": pack(FrameKind.FIN, 1, 15),
+    "RESET stream 1 size 15 reason 5": pack(FrameKind.RESET, 1, 15, bytes((ResetReason.REFUSED,))),
+    "STOP stream 2 reason 0": pack(FrameKind.STOP, 2, 0, bytes((ResetReason.CANCELLED,))),
+    "ACK carrier 7 bytes 32768 delay 1500": pack(FrameKind.ACK, 7, 32768, MILLISECONDS),
+    "PING 42": pack(FrameKind.PING, 0, 42),
+    "PONG 42": pack(FrameKind.PONG, 0, 42),
+    "ASK carrier 7": pack(FrameKind.ASK, 7, 0),
+    "GONE carrier 7 bytes 32768": pack(FrameKind.GONE, 7, 32768),
     "CLOSE reason 2": format_refusal(CloseReason.UNKNOWN_SESSION),
     "WELCOME streams 512": format_welcome(Welcome(512)),
     'HELLO carrier 1 create session 00..0f secret 20..3f credential "invited"': format_hello(
@@ -83,8 +83,8 @@ def test_every_vector_is_what_we_write() -> None:
     assert written() == VECTORS
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_every_kind_is_in_the_document(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(FrameKind))
+def test_every_kind_is_in_the_document(kind: FrameKind) -> None:
     assert f"| {kind:#04x} | {kind.name} |" in DOCUMENT
 
 
@@ -110,14 +110,14 @@ def test_numbers_of_the_document_are_those_of_the_code(number: str) -> None:
 
 
 @given(
-    kind=st.sampled_from([Kind.DATA, Kind.OPEN]),
+    kind=st.sampled_from([FrameKind.DATA, FrameKind.OPEN]),
     stream=st.integers(1, 0xFFFFFFFF),
     offset=st.integers(0, MAX_OFFSET - 512),
     payload=st.binary(min_size=1, max_size=512),
     before=st.binary(max_size=5),
 )
 def test_a_head_is_read_as_it_was_written(
-    kind: Kind, stream: int, offset: int, payload: bytes, before: bytes
+    kind: FrameKind, stream: int, offset: int, payload: bytes, before: bytes
 ) -> None:
     frame = pack(kind, stream, offset, payload)
     head = read_head(before + frame, len(before))
@@ -132,7 +132,7 @@ def test_any_other_head_is_refused(data: bytes) -> None:
         return
     length = head.end - HEADER_SIZE
     assert length <= MAX_PAYLOAD
-    assert pack(Kind(head.kind), head.stream, head.offset, bytes(length))[:16] == data
+    assert pack(FrameKind(head.kind), head.stream, head.offset, bytes(length))[:16] == data
 
 
 @given(st.binary(max_size=MAX_CREDENTIAL), st.integers(1, 0xFFFFFFFF), st.binary(max_size=40))
@@ -161,13 +161,13 @@ def test_a_credential_that_is_too_long_is_not_sent() -> None:
     "data",
     [
         b"GET / HTTP/1.1\r\n",
-        pack(Kind.DATA, 1, 0, b"x"),
-        pack(Kind.HELLO, 1, 0, b"\x02" + bytes(60)),
-        pack(Kind.HELLO, 1, 0, b"\x01\x07" + bytes(60)),
-        pack(Kind.HELLO, 0, 0, b"\x01\x00" + bytes(60)),
-        pack(Kind.HELLO, 1, 1, b"\x01\x00" + bytes(60)),
-        pack(Kind.HELLO, 1, 0, b"\x01\x01" + bytes(49)),
-        pack(Kind.HELLO, 1, 0, b"\x01"),
+        pack(FrameKind.DATA, 1, 0, b"x"),
+        pack(FrameKind.HELLO, 1, 0, b"\x02" + bytes(60)),
+        pack(FrameKind.HELLO, 1, 0, b"\x01\x07" + bytes(60)),
+        pack(FrameKind.HELLO, 0, 0, b"\x01\x00" + bytes(60)),
+        pack(FrameKind.HELLO, 1, 1, b"\x01\x00" + bytes(60)),
+        pack(FrameKind.HELLO, 1, 0, b"\x01\x01" + bytes(49)),
+        pack(FrameKind.HELLO, 1, 0, b"\x01"),
     ],
 )
 def test_what_is_no_hello_is_refused_at_once(data: bytes) -> None:

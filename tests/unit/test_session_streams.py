@@ -20,8 +20,8 @@ from circumvent.api import (
 )
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream
-from circumvent.session.carrier_io import Link
-from circumvent.session.engine.limits import Limits
+from circumvent.session.carrier_io import CarrierIO
+from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import GOODBYE_SECONDS, Session
 from circumvent.wire.frames import PAD, CloseReason, ResetReason
@@ -238,10 +238,10 @@ class TestEndsOfCarriers:
     """A carrier that ends in order ends as others do: what cuts is a cut."""
 
     @pytest.fixture
-    async def alone(self) -> AsyncIterator[tuple[Session, Link, FarEnd]]:
+    async def alone(self) -> AsyncIterator[tuple[Session, CarrierIO, FarEnd]]:
         """A session with one carrier, and who is at the other end of it."""
         account = Memory(8 << 20, poison=True).account("session")
-        session = Session(account, Limits(), is_client=True)
+        session = Session(account, SessionLimits(), is_client=True)
         near, far = connected(small=BUFFER, receive=BUFFER)
         link = session.attach(1, TcpStream(near), 0.001)
         peer = FarEnd(far, Codec())
@@ -250,7 +250,7 @@ class TestEndsOfCarriers:
         await session.aclose()
         assert account.leased == 0
 
-    async def test_with_the_session(self, alone: tuple[Session, Link, FarEnd]) -> None:
+    async def test_with_the_session(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
         session, _, peer = alone
         closing = asyncio.create_task(session.aclose())
         assert await peer.receive_all()
@@ -259,13 +259,13 @@ class TestEndsOfCarriers:
         await closing
         assert session.loop.time() < started + GOODBYE_SECONDS / 2
 
-    async def test_by_the_peer(self, alone: tuple[Session, Link, FarEnd]) -> None:
+    async def test_by_the_peer(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
         _, link, peer = alone
         await peer.end()
         assert await peer.receive_all()
         await link.wait_closed()
 
-    async def test_as_a_spare_one(self, alone: tuple[Session, Link, FarEnd]) -> None:
+    async def test_as_a_spare_one(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
         session, link, peer = alone
         await peer.receive(16)
         session.drop(link)

@@ -11,14 +11,27 @@ from hypothesis import strategies as st
 
 from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
-from circumvent.session.engine.carrier import Carrier
+from circumvent.session.engine.carrier import EngineCarrier
 from circumvent.session.engine.engine import Engine
-from circumvent.session.engine.limits import FIRST_CREDIT, FIRST_WINDOW, MAX_GAPS, NUISANCES, Limits
+from circumvent.session.engine.limits import (
+    FIRST_CREDIT,
+    FIRST_WINDOW,
+    MAX_GAPS,
+    NUISANCES,
+    SessionLimits,
+)
 from circumvent.session.engine.stream import Receiving
-from circumvent.wire.frames import MAX_OFFSET, MAX_PAYLOAD, CloseReason, Kind, ResetReason, pack
+from circumvent.wire.frames import (
+    MAX_OFFSET,
+    MAX_PAYLOAD,
+    CloseReason,
+    FrameKind,
+    ResetReason,
+    pack,
+)
 
 NOW = 100.0
-LIMITS = Limits(send=1 << 20, receive=1 << 20, streams=8)
+LIMITS = SessionLimits(send=1 << 20, receive=1 << 20, streams=8)
 NOBODY = b"somewhere"
 
 
@@ -30,7 +43,7 @@ class Victim:
         self.engine = Engine(
             self.memory.account("session"), LIMITS, NOW, random.Random(1), is_client=False
         )
-        self.carrier: Carrier = self.engine.attach(1, 0.02, NOW)
+        self.carrier: EngineCarrier = self.engine.attach(1, 0.02, NOW)
 
     def take(self, *frames: bytes) -> int:
         data = b"".join(frames)
@@ -51,32 +64,36 @@ def victim() -> Victim:
 
 
 def data(stream: int, offset: int, size: int) -> bytes:
-    return pack(Kind.DATA, stream, offset, bytes(size))
+    return pack(FrameKind.DATA, stream, offset, bytes(size))
 
 
-OPEN = pack(Kind.OPEN, 1, FIRST_WINDOW, NOBODY)
+OPEN = pack(FrameKind.OPEN, 1, FIRST_WINDOW, NOBODY)
 RESET = bytes((ResetReason.CANCELLED,))
 
 LIES = {
     "data beyond the stream's window": [OPEN, data(1, FIRST_WINDOW, 1)],
     "data across the stream's window": [OPEN, data(1, FIRST_WINDOW - 1, 2)],
     "an offset out of range": [OPEN, data(1, MAX_OFFSET, 1)],
-    "a window out of range": [pack(Kind.WINDOW, 0, MAX_OFFSET + 1)],
-    "bytes acknowledged before they were sent": [pack(Kind.ACK, 1, 1 << 20, bytes(4))],
-    "final bytes that were never sent": [pack(Kind.GONE, 1, 1 << 20)],
+    "a window out of range": [pack(FrameKind.WINDOW, 0, MAX_OFFSET + 1)],
+    "bytes acknowledged before they were sent": [pack(FrameKind.ACK, 1, 1 << 20, bytes(4))],
+    "final bytes that were never sent": [pack(FrameKind.GONE, 1, 1 << 20)],
     "a stream beyond all limits": [data(4 * LIMITS.streams + 1, 0, 1)],
     "a stream of ours that we never opened": [data(2, 0, 1)],
-    "an end that moves": [OPEN, pack(Kind.FIN, 1, 10), pack(Kind.FIN, 1, 11)],
-    "an end before what was sent": [OPEN, data(1, 0, 10), pack(Kind.FIN, 1, 9)],
-    "data behind the end": [OPEN, pack(Kind.FIN, 1, 10), data(1, 10, 1)],
-    "an end beyond the window": [OPEN, pack(Kind.FIN, 1, FIRST_WINDOW + 1)],
-    "a reset that moves the end": [OPEN, pack(Kind.FIN, 1, 9), pack(Kind.RESET, 1, 10, RESET)],
+    "an end that moves": [OPEN, pack(FrameKind.FIN, 1, 10), pack(FrameKind.FIN, 1, 11)],
+    "an end before what was sent": [OPEN, data(1, 0, 10), pack(FrameKind.FIN, 1, 9)],
+    "data behind the end": [OPEN, pack(FrameKind.FIN, 1, 10), data(1, 10, 1)],
+    "an end beyond the window": [OPEN, pack(FrameKind.FIN, 1, FIRST_WINDOW + 1)],
+    "a reset that moves the end": [
+        OPEN,
+        pack(FrameKind.FIN, 1, 9),
+        pack(FrameKind.RESET, 1, 10, RESET),
+    ],
     "frames that overlap": [OPEN, data(1, 0, 10), data(1, 5, 10)],
-    "an unknown kind": [pack(Kind.DATA, 1, 0, b"x")[1:].rjust(17, b"\x7f")],
+    "an unknown kind": [pack(FrameKind.DATA, 1, 0, b"x")[1:].rjust(17, b"\x7f")],
     "data for no stream": [data(0, 0, 1)],
-    "a handshake inside the session": [pack(Kind.HELLO, 0, 0, b"x")],
-    "an empty DATA": [pack(Kind.DATA, 1, 0)],
-    "a RESET without a reason": [pack(Kind.RESET, 1, 0)],
+    "a handshake inside the session": [pack(FrameKind.HELLO, 0, 0, b"x")],
+    "an empty DATA": [pack(FrameKind.DATA, 1, 0)],
+    "a RESET without a reason": [pack(FrameKind.RESET, 1, 0)],
     "a frame longer than any": [
         bytes.fromhex("01ffffff 00000001 0000000000000000"),
     ],
@@ -102,15 +119,15 @@ def test_credit_bounds_all_streams_together(victim: Victim) -> None:
 
 
 USELESS = {
-    "PING": pack(Kind.PING, 0, 7),
-    "PONG": pack(Kind.PONG, 0, 7),
-    "old ACK": pack(Kind.ACK, 1, 0, bytes(4)),
-    "ACK of nobody": pack(Kind.ACK, 99, 0, bytes(4)),
-    "ASK": pack(Kind.ASK, 1, 0),
-    "GONE of nobody": pack(Kind.GONE, 99, 0),
-    "old WINDOW": pack(Kind.WINDOW, 0, 1),
-    "old stream WINDOW": pack(Kind.WINDOW, 1, 1),
-    "STOP of a closed stream": pack(Kind.STOP, 1, 0, RESET),
+    "PING": pack(FrameKind.PING, 0, 7),
+    "PONG": pack(FrameKind.PONG, 0, 7),
+    "old ACK": pack(FrameKind.ACK, 1, 0, bytes(4)),
+    "ACK of nobody": pack(FrameKind.ACK, 99, 0, bytes(4)),
+    "ASK": pack(FrameKind.ASK, 1, 0),
+    "GONE of nobody": pack(FrameKind.GONE, 99, 0),
+    "old WINDOW": pack(FrameKind.WINDOW, 0, 1),
+    "old stream WINDOW": pack(FrameKind.WINDOW, 1, 1),
+    "STOP of a closed stream": pack(FrameKind.STOP, 1, 0, RESET),
     "duplicate": data(1, 0, 1),
     "second OPEN": OPEN,
 }
@@ -133,9 +150,9 @@ def test_a_few_useless_frames_do_no_harm(victim: Victim) -> None:
 
 def test_more_streams_than_allowed_are_refused_one_by_one(victim: Victim) -> None:
     for number in range(1, 4 * LIMITS.streams, 2):
-        victim.take(pack(Kind.OPEN, number, 0, NOBODY))
+        victim.take(pack(FrameKind.OPEN, number, 0, NOBODY))
     assert len(victim.engine.accepted) == LIMITS.streams
-    refusals = victim.says().count(pack(Kind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
+    refusals = victim.says().count(pack(FrameKind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
     assert refusals == 1
 
 
@@ -167,13 +184,19 @@ def test_after_the_violation_nothing_is_held(victim: Victim) -> None:
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
     """Mostly well-formed frames with numbers that matter."""
-    kind = draw(st.sampled_from(list(Kind)))
+    kind = draw(st.sampled_from(list(FrameKind)))
     number = draw(st.sampled_from([0, 1, 1, 1, 2, 3, 5, 17, 0xFFFFFFFF]))
     offset = draw(
         st.sampled_from([0, 0, 1, 10, 100, FIRST_WINDOW, MAX_OFFSET, (1 << 64) - 1])
         | st.integers(0, 300)
     )
-    size = {Kind.ACK: 4, Kind.RESET: 1, Kind.STOP: 1, Kind.CLOSE: 1, Kind.DATA: 10}.get(kind, 0)
+    size = {
+        FrameKind.ACK: 4,
+        FrameKind.RESET: 1,
+        FrameKind.STOP: 1,
+        FrameKind.CLOSE: 1,
+        FrameKind.DATA: 10,
+    }.get(kind, 0)
     return pack(kind, number, offset, draw(st.binary(min_size=size, max_size=size)))
 
 

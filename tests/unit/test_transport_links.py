@@ -19,7 +19,7 @@ from circumvent.api import (
 )
 from circumvent.errors import CircumventError
 from circumvent.links.tls_settings import TlsLink
-from circumvent.links.uri import Link, format_link
+from circumvent.links.uri import ShareLink, format_link
 from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins import direct, shadowsocks, trojan, vless
 
@@ -70,9 +70,9 @@ tls_parameters = st.fixed_dictionaries(
 
 def make_links(
     scheme: str, users: st.SearchStrategy[str], query: dict[str, str]
-) -> st.SearchStrategy[Link]:
+) -> st.SearchStrategy[ShareLink]:
     return st.builds(
-        Link,
+        ShareLink,
         scheme=st.just(scheme),
         user=users,
         host=hosts,
@@ -103,7 +103,7 @@ def assert_survives(transport: Transport, link: str) -> ServerEntry:
 
 class TestTrojanLinks:
     @given(make_links("trojan", secrets, {}))
-    def test_what_was_parsed_is_written_back_the_same(self, link: Link) -> None:
+    def test_what_was_parsed_is_written_back_the_same(self, link: ShareLink) -> None:
         entry = assert_survives(TROJAN, format_link(link))
         assert (entry.transport, entry.host, entry.port) == ("trojan", link.host, link.port)
         assert entry.name == link.name
@@ -165,7 +165,7 @@ class TestTrojanLinks:
 
 class TestVlessLinks:
     @given(make_links("vless", st.uuids().map(str), {"encryption": "none", "security": "tls"}))
-    def test_what_was_parsed_is_written_back_the_same(self, link: Link) -> None:
+    def test_what_was_parsed_is_written_back_the_same(self, link: ShareLink) -> None:
         entry = assert_survives(VLESS, format_link(link))
         assert (entry.host, entry.port, entry.name) == (link.host, link.port, link.name)
 
@@ -211,7 +211,7 @@ class TestVlessLinks:
 
 class TestShadowsocksLinks:
     @given(make_links("ss", secrets, {}), st.sampled_from(sorted(shadowsocks.METHODS)))
-    def test_all_ways_to_write_a_link_mean_the_same(self, link: Link, method: str) -> None:
+    def test_all_ways_to_write_a_link_mean_the_same(self, link: ShareLink, method: str) -> None:
         user, address = f"{method}:{link.user}", f"{bracket(link.host)}:{link.port}"
         tail = f"#{quote_all(link.name)}" if link.name else ""
         entries = [

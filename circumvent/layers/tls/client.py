@@ -11,7 +11,7 @@ import ssl
 from circumvent.api.contracts import TlsOptions
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import BudgetError
-from circumvent.layers.tls.context import ClientRoles, Role
+from circumvent.layers.tls.context import ClientRoles, TlsRole
 from circumvent.layers.tls.over_socket import over_socket
 from circumvent.layers.tls.over_stream import over_stream
 from circumvent.memory import Account
@@ -48,10 +48,10 @@ async def accept_tls(stream: ByteStream, context: ssl.SSLContext) -> SecureStrea
     Raises HandshakeError; the stream is then closed. How long a client may take is the
     caller's business.
     """
-    return await _take_part(stream, Role(context, server_side=True))
+    return await _take_part(stream, TlsRole(context, server_side=True))
 
 
-async def _take_part(stream: ByteStream, role: Role) -> SecureStream:
+async def _take_part(stream: ByteStream, role: TlsRole) -> SecureStream:
     if isinstance(stream, TcpStream):
         return await over_socket(stream, role)
     return await over_stream(stream, role)

@@ -16,7 +16,7 @@ from typing import Any
 
 from circumvent.api.contracts import TlsOptions
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
-from circumvent.layers.tls.tickets import Origin, Tickets
+from circumvent.layers.tls.tickets import Tickets, TicketScope
 from circumvent.memory import Account
 
 RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
@@ -35,7 +35,7 @@ def _nothing(_: Tls) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class TlsRole:
     """How one end of a connection takes part in TLS; ``leave`` is called when it closes.
 
     Servers take an end without a goodbye for an end, as web servers do: clients often just go,
@@ -75,15 +75,15 @@ class ClientRoles:
         self._free: weakref.ref[ssl.SSLContext] | None = None
         self._terms: dict[tuple[object, ...], _Terms] = {}  # the latest last
 
-    def role(self, options: TlsOptions, place: str) -> Role:
+    def role(self, options: TlsOptions, place: str) -> TlsRole:
         """What to offer at ``place``, and what to check once the hands are shaken.
 
         Raises BudgetError.
         """
-        origin = Origin(place, options)
+        origin = TicketScope(place, options)
         terms = self._find(options)
         ticket = terms.tickets.take(origin)
-        return Role(
+        return TlsRole(
             context=terms.context,
             server_name=options.server_name if options.send_name else None,
             session=ticket,

@@ -19,7 +19,7 @@ from circumvent.api.streams import SecureStream
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.layers.tls.context import (
     RECORD,
-    Role,
+    TlsRole,
     channel_binding,
     cut_error,
     handshake_error,
@@ -39,7 +39,7 @@ class TlsStream(SocketStream, SecureStream):
 
     __slots__ = ("_broken", "_goodbye_said", "_over", "_read", "_role", "_tls", "_write")
 
-    def __init__(self, sock: ssl.SSLSocket, ready: Watch, role: Role) -> None:
+    def __init__(self, sock: ssl.SSLSocket, ready: Watch, role: TlsRole) -> None:
         super().__init__(sock, ready)
         self.record = RECORD
         self._tls = sock
@@ -176,7 +176,7 @@ def _reset(step: str, error: Exception) -> StreamResetError:
     return reset_error(step, error if isinstance(error, OSError) else OSError(str(error)))
 
 
-async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
+async def over_socket(stream: TcpStream, role: TlsRole) -> TlsStream:
     """Shake hands on a TCP connection and take its socket over.
 
     Raises HandshakeError; the connection is then closed.
@@ -204,7 +204,7 @@ async def over_socket(stream: TcpStream, role: Role) -> TlsStream:
     return established
 
 
-def _wrap(sock: socket.socket, role: Role) -> ssl.SSLSocket:
+def _wrap(sock: socket.socket, role: TlsRole) -> ssl.SSLSocket:
     return role.context.wrap_socket(
         sock,
         server_side=role.server_side,

@@ -18,7 +18,7 @@ from circumvent.layers.backlog import Backlog
 from circumvent.layers.greeting import hear, say
 from circumvent.layers.tls.context import (
     RECORD,
-    Role,
+    TlsRole,
     channel_binding,
     cut_error,
     handshake_error,
@@ -54,7 +54,7 @@ class TlsLayer(LayerStream, SecureStream):
         "_tls",
     )
 
-    def __init__(self, base: ByteStream, role: Role) -> None:
+    def __init__(self, base: ByteStream, role: TlsRole) -> None:
         super().__init__(base)
         self.record = _GAP + base.record
         self.overhead = _GAP + base.overhead + _RECORDS * EXPANSION
@@ -197,7 +197,7 @@ class TlsLayer(LayerStream, SecureStream):
         await self.base.aclose()
 
 
-async def over_stream(stream: ByteStream, role: Role) -> TlsLayer:
+async def over_stream(stream: ByteStream, role: TlsRole) -> TlsLayer:
     """Shake hands inside ``stream`` and own it.
 
     Raises HandshakeError; the stream is then aborted.

@@ -17,7 +17,7 @@ EACH = 4  # of one server: as many of the connections that begin together can re
 MOST = 16  # of all servers with which the same terms are used; up to 14 KiB each, measured
 
 
-class Origin(NamedTuple):
+class TicketScope(NamedTuple):
     """Who gave a ticket: ``place`` is address and port, empty inside of another stream."""
 
     place: str
@@ -28,16 +28,16 @@ class Tickets:
     """The last ones of each server."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Origin, ssl.SSLSession]] = []  # the newest is the last
+        self._kept: list[tuple[TicketScope, ssl.SSLSession]] = []  # the newest is the last
 
-    def take(self, origin: Origin) -> ssl.SSLSession | None:
+    def take(self, origin: TicketScope) -> ssl.SSLSession | None:
         """The newest, which nobody else will get."""
         mine = self._of(origin)
         return self._kept.pop(mine[-1])[1] if mine else None
 
     def keep(
         self,
-        origin: Origin,
+        origin: TicketScope,
         tls: ssl.SSLSocket | ssl.SSLObject,
         offered: ssl.SSLSession | None,
     ) -> None:
@@ -60,7 +60,7 @@ class Tickets:
         self._kept.append((origin, session))
         del self._kept[:-MOST]
 
-    def _of(self, origin: Origin) -> list[int]:
+    def _of(self, origin: TicketScope) -> list[int]:
         return [at for at, (known, _) in enumerate(self._kept) if known == origin]
 
 

@@ -13,7 +13,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.layers.tls.context import RECORD
 from circumvent.net.readiness import NOW
-from circumvent.relay.carriers.http_requests import Download, Upload
+from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
 from circumvent.wire.http_carrier import UPLOADS_AT_ONCE
 
 MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave up on
@@ -32,8 +32,8 @@ class HttpCarrierEnd(ByteStream):
         self.received = 0
         self.sent = 0
         self._last: int | None = None  # where the client's bytes end
-        self._uploads: list[Upload] = []
-        self._download: Download | None = None
+        self._uploads: list[UploadRequest] = []
+        self._download: DownloadRequest | None = None
         self._is_over = False  # nothing more is written
         self._is_broken = False
         self._reader: asyncio.Future[None] | None = None
@@ -59,7 +59,7 @@ class HttpCarrierEnd(ByteStream):
 
     # --- requests -------------------------------------------------------------------------------
 
-    async def take(self, upload: Upload, *, is_last: bool) -> bool:
+    async def take(self, upload: UploadRequest, *, is_last: bool) -> bool:
         """Wait until all of ``upload`` was read; False when it never will be."""
         if self._is_broken or len(self._uploads) >= MAX_WAITING:
             return False
@@ -79,7 +79,7 @@ class HttpCarrierEnd(ByteStream):
             self._uploads.remove(upload)
             self._look_around()
 
-    async def answer(self, download: Download, offset: int) -> bool:
+    async def answer(self, download: DownloadRequest, offset: int) -> bool:
         """Write to ``download`` until it is over; False when its client lost something."""
         if self._is_broken or self._is_over or offset != self.sent:
             return False
@@ -113,7 +113,7 @@ class HttpCarrierEnd(ByteStream):
 
     # --- the client's bytes ---------------------------------------------------------------------
 
-    def _turn(self) -> Upload | None:
+    def _turn(self) -> UploadRequest | None:
         """The upload that has the next byte."""
         for upload in self._uploads:
             if not upload.done.done() and upload.offset <= self.received < upload.end:
@@ -147,7 +147,7 @@ class HttpCarrierEnd(ByteStream):
                 each.finish(taken=True)
         return count or None
 
-    def _read(self, upload: Upload, buffer: memoryview) -> int:
+    def _read(self, upload: UploadRequest, buffer: memoryview) -> int:
         """New bytes of ``upload``: what is known already is dropped."""
         at = upload.offset
         try:

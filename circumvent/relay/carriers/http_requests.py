@@ -13,7 +13,7 @@ SHORT_PAUSE = 0.02  # seconds without another byte after which it ends as well
 SHORT_HOLD = 20.0  # seconds for which it may have nothing to say; fronts wait a minute
 
 
-class Upload:
+class UploadRequest:
     """A body of ``length`` bytes that stands at ``offset``; ``early`` came with its head."""
 
     __slots__ = ("_early", "_left", "_stream", "done", "end", "offset")
@@ -64,7 +64,7 @@ class Upload:
             self.done.set_result(taken)
 
 
-class Download:
+class DownloadRequest:
     """An answer under way; ``short`` ones end by themselves, when nothing is unsent."""
 
     __slots__ = ("_loop", "_said", "_timer", "done", "is_over", "short", "stream")

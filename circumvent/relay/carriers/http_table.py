@@ -13,9 +13,9 @@ from circumvent.layers.costs import INNER_TLS_COST
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.relay.carriers.http_end import HttpCarrierEnd
-from circumvent.relay.carriers.http_requests import Download, Upload
-from circumvent.relay.carriers.lobby import Caller
-from circumvent.relay.guest import Arrival
+from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
+from circumvent.relay.carriers.pending import PendingCarrier
+from circumvent.relay.connection import KnockedConnection
 from circumvent.wire.http_carrier import (
     DOWNLOAD_HEAD,
     GONE,
@@ -26,7 +26,7 @@ from circumvent.wire.http_carrier import (
     Note,
     parse_note,
 )
-from circumvent.wire.knock import Kind, Knock
+from circumvent.wire.knock import Knock, KnockKind
 
 UPLOAD_SECONDS = 60.0  # for a body, and those before it
 # Carriers that are over, so that nobody begins them again by repeating a request: 3 MB, and more
@@ -36,7 +36,7 @@ MAX_ENDED = 20_000
 Serve = Callable[[HttpCarrierEnd], Awaitable[None]]
 
 
-class HttpCarriers:
+class HttpCarrierTable:
     """``serve`` is given each new carrier once, and owns it until it returns."""
 
     def __init__(self, account: Account, serve: Serve) -> None:
@@ -48,7 +48,7 @@ class HttpCarriers:
 
     def expects(self, knock: Knock) -> bool:
         """Whether a request can belong to a carrier; elsewhere it is somebody's who repeats it."""
-        if knock.kind not in (Kind.DOWNLOAD, Kind.UPLOAD):
+        if knock.kind not in (KnockKind.DOWNLOAD, KnockKind.UPLOAD):
             return True
         try:
             note = parse_note(knock.note)
@@ -60,7 +60,7 @@ class HttpCarriers:
         """Either kind of request may overtake the other."""
         return not note.offset and note.carrier not in self._ended
 
-    async def welcome(self, arrival: Arrival, caller: Caller) -> None:
+    async def welcome(self, arrival: KnockedConnection, caller: PendingCarrier) -> None:
         """One request, and ``caller`` until it is known whose it is.
 
         Owns the connection. Raises RemoteError, BudgetError when there is no room for another
@@ -70,7 +70,7 @@ class HttpCarriers:
         end = self._find(note, arrival.network)
         if end is not None:
             end.when_known(caller.move_on)
-        if arrival.admission.knock.kind is Kind.DOWNLOAD:
+        if arrival.admission.knock.kind is KnockKind.DOWNLOAD:
             await self._download(end, arrival.stream, note)
         else:
             await self._upload(end, arrival, note)
@@ -90,7 +90,7 @@ class HttpCarriers:
             await self._close_with(stream, GONE)
             return
         await send(stream, self._account, DOWNLOAD_HEAD + GREETING)
-        download = Download(stream, short=Flags.SHORT in note.flags)
+        download = DownloadRequest(stream, short=Flags.SHORT in note.flags)
         watching = asyncio.ensure_future(self._watch(download))
         try:
             if await end.answer(download, note.offset):
@@ -99,18 +99,20 @@ class HttpCarriers:
             watching.cancel()
             stream.abort()
 
-    async def _watch(self, download: Download) -> None:
+    async def _watch(self, download: DownloadRequest) -> None:
         """A client has nothing to say here: who can be read has left."""
         with contextlib.suppress(CircumventError):
             await receive(download.stream, self._account)
         download.finish()
 
-    async def _upload(self, end: HttpCarrierEnd | None, arrival: Arrival, note: Note) -> None:
+    async def _upload(
+        self, end: HttpCarrierEnd | None, arrival: KnockedConnection, note: Note
+    ) -> None:
         stream, length = arrival.stream, arrival.admission.head.length
         if end is None or not 0 <= length <= MAX_UPLOAD:
             await self._close_with(stream, GONE)
             return
-        upload = Upload(stream, arrival.admission.early, length, note.offset)
+        upload = UploadRequest(stream, arrival.admission.early, length, note.offset)
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 taken = await end.take(upload, is_last=Flags.LAST in note.flags)
@@ -121,7 +123,7 @@ class HttpCarriers:
         finally:
             stream.abort()
 
-    async def _drained(self, stream: ByteStream, upload: Upload) -> bool:
+    async def _drained(self, stream: ByteStream, upload: UploadRequest) -> bool:
         """Read what was known already: a close with unread bytes would reset the answer."""
         while not upload.is_complete:
             data = await receive(stream, self._account)

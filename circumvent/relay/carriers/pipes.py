@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from circumvent.api.contracts import CarrierLink
+from circumvent.api.contracts import CarrierPipe
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
@@ -15,8 +15,8 @@ from circumvent.layers.greeting import say
 from circumvent.layers.tls.client import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
-from circumvent.relay.guest import Arrival
-from circumvent.wire.knock import Kind
+from circumvent.relay.connection import KnockedConnection
+from circumvent.wire.knock import KnockKind
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 
 INNER_SECONDS = 30.0  # for TLS through a CDN, from a slow network
@@ -24,13 +24,13 @@ INNER_SECONDS = 30.0  # for TLS through a CDN, from a slow network
 
 @asynccontextmanager
 async def carrier(
-    arrival: Arrival, identity: ssl.SSLContext, account: Account
-) -> AsyncIterator[CarrierLink]:
+    arrival: KnockedConnection, identity: ssl.SSLContext, account: Account
+) -> AsyncIterator[CarrierPipe]:
     """Answer the knock; the pipe, and what it costs while the context lasts.
 
     Raises CircumventError.
     """
-    if arrival.admission.knock.kind is Kind.TLS:
+    if arrival.admission.knock.kind is KnockKind.TLS:
         yield await _straight(arrival)
         return
     account.charge(INNER_TLS_COST.stream)
@@ -40,25 +40,25 @@ async def carrier(
         account.discharge(INNER_TLS_COST.stream)
 
 
-async def _straight(arrival: Arrival) -> CarrierLink:
+async def _straight(arrival: KnockedConnection) -> CarrierPipe:
     """TLS from the client ends here: there is nothing to put inside."""
     if arrival.admission.early:
         raise ProtocolError("a client did not wait for the answer to its knock", stage="knock")
     await say(arrival.stream, upgrade_answer(upgrade_key(arrival.admission.head.headers.items())))
-    return CarrierLink(arrival.stream, arrival.binding)
+    return CarrierPipe(arrival.stream, arrival.binding)
 
 
-async def _inside_websocket(arrival: Arrival, identity: ssl.SSLContext) -> CarrierLink:
+async def _inside_websocket(arrival: KnockedConnection, identity: ssl.SSLContext) -> CarrierPipe:
     admission = arrival.admission
     key = upgrade_key(admission.head.headers.items())
     return await inside(await accept_websocket(arrival.stream, key, admission.early), identity)
 
 
-async def inside(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierLink:
+async def inside(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierPipe:
     """The relay's own TLS inside of what somebody else carries; raises HandshakeError."""
     try:
         async with asyncio.timeout(INNER_SECONDS):
             inner = await accept_tls(pipe, identity)
     except TimeoutError as error:
         raise HandshakeError("a client took too long for TLS", stage="tls") from error
-    return CarrierLink(inner, inner.channel_binding())
+    return CarrierPipe(inner, inner.channel_binding())

@@ -15,7 +15,7 @@ HIGH_WATER = 32 * 1024  # waiting bytes at which the server is told to pause
 _ROOM = 16 * 1024  # what the server is handed at once
 
 
-class SitePipe(ByteStream):
+class CoverSitePipe(ByteStream):
     """The visitor's end. ``protocol`` serves the other one, as if it were connected by TCP."""
 
     headroom = 0
@@ -136,7 +136,7 @@ class SitePipe(ByteStream):
 class _ServerEnd(asyncio.Transport):
     """What the server's protocol writes to and closes."""
 
-    def __init__(self, pipe: SitePipe) -> None:
+    def __init__(self, pipe: CoverSitePipe) -> None:
         super().__init__()
         self._pipe = pipe
         self._is_closing = False

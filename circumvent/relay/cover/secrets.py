@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from circumvent.errors import ConfigError
-from circumvent.wire.keys import Kind
+from circumvent.wire.keys import KeyKind
 
 _MOST_OF_A_KEY = 64 * 1024  # bytes; chains of certificates with their key stay below
 _PEM = b"PRIVATE KEY-----"  # whatever kind: RFC 7468 §10, and OpenSSL's and OpenSSH's own
-_OURS = tuple(f"{kind.value}:".encode() for kind in (Kind.SIGNER, Kind.BUCKET))
+_OURS = tuple(f"{kind.value}:".encode() for kind in (KeyKind.SIGNER, KeyKind.BUCKET))
 _NAMES = ("relay.toml", "users.toml")
 
 

@@ -16,7 +16,7 @@ from circumvent.memory import Account
 from circumvent.net.happy_eyeballs import connect_any
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
-from circumvent.relay.cover.pipe import SitePipe
+from circumvent.relay.cover.pipe import CoverSitePipe
 from circumvent.wire.address import Destination
 from circumvent.wire.request_watch import MAX_HEAD
 
@@ -28,7 +28,7 @@ _SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class CoverSite:
     """How to connect to it, and what a visitor costs outside of the arena.
 
     ``connect`` raises DialError.
@@ -38,7 +38,7 @@ class Site:
     cost: int = 0
 
 
-async def name_of(site: Site, account: Account) -> bytes:
+async def name_of(site: CoverSite, account: Account) -> bytes:
     """What the site calls itself (its Server header); nothing where it does not say."""
     try:
         async with asyncio.timeout(NAME_SECONDS):
@@ -59,7 +59,7 @@ async def name_of(site: Site, account: Account) -> bytes:
 
 
 @asynccontextmanager
-async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[Site]:
+async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[CoverSite]:
     """The site at ``place``; a directory is served while the context lasts."""
     if isinstance(place, Path):
         async with serve_directory(place) as served:
@@ -68,18 +68,18 @@ async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncI
         yield site_at(place, buffers)
 
 
-def site_at(place: Destination, buffers: SocketBuffers) -> Site:
+def site_at(place: Destination, buffers: SocketBuffers) -> CoverSite:
     """A web server at an address."""
     resolver = Resolver()
 
     async def connect() -> ByteStream:
         return await connect_any(await resolver.resolve(place.host), place.port, buffers)
 
-    return Site(connect)
+    return CoverSite(connect)
 
 
 @asynccontextmanager
-async def serve_directory(directory: Path) -> AsyncIterator[Site]:
+async def serve_directory(directory: Path) -> AsyncIterator[CoverSite]:
     """Serve the files in ``directory`` while the context lasts."""
     from circumvent.relay.cover.files import make_runner  # noqa: PLC0415 - imports aiohttp
 
@@ -89,9 +89,9 @@ async def serve_directory(directory: Path) -> AsyncIterator[Site]:
     assert server is not None  # noqa: S101 - for the checker
 
     async def connect() -> ByteStream:
-        return SitePipe(server())
+        return CoverSitePipe(server())
 
     try:
-        yield Site(connect, DIRECTORY_COST)
+        yield CoverSite(connect, DIRECTORY_COST)
     finally:
         await runner.cleanup()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from circumvent.relay.config import Limits, UserEntry
+from circumvent.relay.config import RelayLimits, UserEntry
 from circumvent.relay.users.meter import Meter
 from circumvent.wire.credential import CREDENTIAL_SIZE, USER_ID_SIZE, is_credential, user_id
 
@@ -16,7 +16,7 @@ class User:
 
     name: str
     token: bytes
-    limits: Limits
+    limits: RelayLimits
     meter: Meter
 
 
@@ -31,7 +31,7 @@ class Users:
         self.meters: list[Meter] = []
         self._by_id: dict[bytes, User] = {}
 
-    def replace(self, entries: Iterable[UserEntry], limits: Limits) -> None:
+    def replace(self, entries: Iterable[UserEntry], limits: RelayLimits) -> None:
         """Exactly these from now on; who was there before keeps its meter."""
         known, self.by_name = self.by_name, {}
         for entry in entries:

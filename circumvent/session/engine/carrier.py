@@ -48,7 +48,7 @@ class Flight(NamedTuple):
     is_bound_by_path: bool
 
 
-class Carrier:
+class EngineCarrier:
     """State of one carrier; ``number`` is unique in its session. Times in seconds."""
 
     __slots__ = (

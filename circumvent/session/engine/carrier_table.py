@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from circumvent.session.engine.carrier import MICROSECONDS, NEVER, Carrier, CarrierState
+from circumvent.session.engine.carrier import MICROSECONDS, NEVER, CarrierState, EngineCarrier
 from circumvent.session.engine.limits import (
     ALL_SILENT,
     ASK_PATIENCE,
@@ -19,7 +19,7 @@ from circumvent.session.engine.limits import (
     PONG_PATIENCE,
 )
 from circumvent.session.engine.stream import Frame
-from circumvent.wire.frames import HEADER_SIZE, PAD, Kind, pack
+from circumvent.wire.frames import HEADER_SIZE, PAD, FrameKind, pack
 
 _ACK_SIZE = HEADER_SIZE + 4
 _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
@@ -47,34 +47,34 @@ class CarrierTable:
     def __init__(
         self,
         arrived: Callable[[Sequence[Frame]], None],
-        requeue: Callable[[Carrier], object],
+        requeue: Callable[[EngineCarrier], object],
         random: Random,
     ) -> None:
         self._arrived = arrived
         self._requeue = requeue
         self._random = random
-        self.live: dict[int, Carrier] = {}
-        self.changed: list[Carrier] = []
-        self._lost: dict[int, Carrier] = {}  # dead, and the peer did not say what arrived
+        self.live: dict[int, EngineCarrier] = {}
+        self.changed: list[EngineCarrier] = []
+        self._lost: dict[int, EngineCarrier] = {}  # dead, and the peer did not say what arrived
         self._finals: OrderedDict[int, int] = OrderedDict()
         self._notes: list[tuple[int, bytes]] = []  # frames, and the carrier they must not take
         self._expected = NEVER
 
     # --- coming and going -----------------------------------------------------------------------
 
-    def attach(self, number: int, rtt: float, now: float) -> Carrier:
+    def attach(self, number: int, rtt: float, now: float) -> EngineCarrier:
         """A new carrier; what the peer may have missed about dead ones is said again."""
-        carrier = self.live[number] = Carrier(number, rtt, now)
+        carrier = self.live[number] = EngineCarrier(number, rtt, now)
         self._draw_ping(carrier)
         carrier.must_ping = True  # its answer brings the first round-trip time
         for gone, count in self._finals.items():
-            self._notes.append((gone, pack(Kind.GONE, gone, count)))
+            self._notes.append((gone, pack(FrameKind.GONE, gone, count)))
         for lost in self._lost.values():
             if lost.ask_until == NEVER:
                 lost.ask_until = now + _ROUND_TRIPS * rtt + ASK_PATIENCE
         return carrier
 
-    def detach(self, carrier: Carrier, now: float) -> None:
+    def detach(self, carrier: EngineCarrier, now: float) -> None:
         """It broke, or is as good as broken: ask what arrived, let others carry the rest."""
         if self.live.pop(carrier.number, None) is None:
             return
@@ -82,7 +82,7 @@ class CarrierTable:
         self._finals[carrier.number] = carrier.received
         if len(self._finals) > FINAL_COUNTS:
             self._finals.popitem(last=False)
-        self._notes.append((carrier.number, pack(Kind.GONE, carrier.number, carrier.received)))
+        self._notes.append((carrier.number, pack(FrameKind.GONE, carrier.number, carrier.received)))
         self._lost[carrier.number] = carrier
         carrier.ask_until = self._answer_by(now)
 
@@ -101,26 +101,26 @@ class CarrierTable:
         fastest = min((each.estimate.srtt for each in self._up()), default=NEVER)
         return now + _ROUND_TRIPS * fastest + ASK_PATIENCE
 
-    def _up(self) -> list[Carrier]:
+    def _up(self) -> list[EngineCarrier]:
         return [each for each in self.live.values() if each.state is CarrierState.UP]
 
-    def _set(self, carrier: Carrier, state: CarrierState) -> None:
+    def _set(self, carrier: EngineCarrier, state: CarrierState) -> None:
         if carrier.state is not state:
             carrier.state = state
             self.changed.append(carrier)
 
-    def _draw_ping(self, carrier: Carrier) -> None:
+    def _draw_ping(self, carrier: EngineCarrier) -> None:
         carrier.ping_after = PING_AFTER * (1.0 - PING_JITTER * self._random.random())
 
     # --- what the peer says ---------------------------------------------------------------------
 
-    def hear(self, carrier: Carrier, count: int, now: float) -> None:
+    def hear(self, carrier: EngineCarrier, count: int, now: float) -> None:
         """Bytes came on it."""
         carrier.hear(count, now)
         if carrier.state is CarrierState.SUSPECT and not carrier.unacked:
             self._set(carrier, CarrierState.UP)
 
-    def on_ack(self, on: Carrier, number: int, count: int, delay: float, now: float) -> bool:
+    def on_ack(self, on: EngineCarrier, number: int, count: int, delay: float, now: float) -> bool:
         """ACK about carrier ``number`` came on ``on``; False when it says nothing new."""
         carrier = self.live.get(number) or self._lost.get(number)
         if carrier is None:
@@ -137,7 +137,7 @@ class CarrierTable:
             self._give_to_others(carrier)
         return is_news
 
-    def on_pong(self, carrier: Carrier, nonce: int, now: float) -> bool:
+    def on_pong(self, carrier: EngineCarrier, nonce: int, now: float) -> bool:
         """PONG: the first one tells more of the path than its handshake did."""
         if nonce != carrier.ping_nonce:
             return False
@@ -156,7 +156,7 @@ class CarrierTable:
         if now - carrier.heard_at > ASK_PATIENCE:
             _doubt(carrier, now)
         payload = _delay(carrier.received_at, carrier.received_at)
-        self._notes.append((number, pack(Kind.ACK, number, carrier.received, payload)))
+        self._notes.append((number, pack(FrameKind.ACK, number, carrier.received, payload)))
         return True
 
     def on_gone(self, number: int, count: int, now: float) -> bool:
@@ -171,19 +171,19 @@ class CarrierTable:
         self._give_to_others(carrier)
         return True
 
-    def _give_to_others(self, carrier: Carrier) -> None:
+    def _give_to_others(self, carrier: EngineCarrier) -> None:
         carrier.ask_until = NEVER
         self._requeue(carrier)
 
     # --- what we say ----------------------------------------------------------------------------
 
-    def has_notes(self, carrier: Carrier) -> bool:
+    def has_notes(self, carrier: EngineCarrier) -> bool:
         """Whether ``fill`` would write something that cannot wait."""
         if carrier.must_ack or carrier.must_ping or carrier.pong is not None:
             return True
         return bool(self._notes) and self._may_carry_notes(carrier)
 
-    def fill(self, carrier: Carrier, view: memoryview, now: float) -> int:
+    def fill(self, carrier: EngineCarrier, view: memoryview, now: float) -> int:
         """Write what does not count as reliable at the start of ``view``; returns its end."""
         at = 0
         if carrier.received != carrier.received_acked:
@@ -191,14 +191,14 @@ class CarrierTable:
             carrier.ack_due = NEVER
             carrier.received_acked = carrier.received
             payload = _delay(carrier.received_at, now)
-            at = _put(view, at, pack(Kind.ACK, carrier.number, carrier.received, payload))
+            at = _put(view, at, pack(FrameKind.ACK, carrier.number, carrier.received, payload))
         if carrier.pong is not None:
-            at = _put(view, at, pack(Kind.PONG, 0, carrier.pong))
+            at = _put(view, at, pack(FrameKind.PONG, 0, carrier.pong))
             carrier.pong = None
         if carrier.must_ping:
             carrier.must_ping = False
             carrier.ping_nonce, carrier.ping_sent_at = self._random.getrandbits(32), now
-            at = _put(view, at, pack(Kind.PING, 0, carrier.ping_nonce))
+            at = _put(view, at, pack(FrameKind.PING, 0, carrier.ping_nonce))
         if self._notes and self._may_carry_notes(carrier):
             at = self._fill_notes(carrier, view, at)
         return at
@@ -208,7 +208,7 @@ class CarrierTable:
         room = (len(view) - at) // len(PAD)
         return _put(view, at, PAD * min(self._random.randrange(PADS + 1), room))
 
-    def _fill_notes(self, carrier: Carrier, view: memoryview, at: int) -> int:
+    def _fill_notes(self, carrier: EngineCarrier, view: memoryview, at: int) -> int:
         kept = []
         for avoid, note in self._notes:
             if avoid == carrier.number or at + len(note) > len(view):
@@ -218,7 +218,7 @@ class CarrierTable:
         self._notes = kept
         return at
 
-    def _may_carry_notes(self, carrier: Carrier) -> bool:
+    def _may_carry_notes(self, carrier: EngineCarrier) -> bool:
         if carrier.state is not CarrierState.UP and self._up():
             return False
         return any(avoid != carrier.number for avoid, _ in self._notes)
@@ -247,7 +247,7 @@ class CarrierTable:
         for carrier in tuple(self.live.values()):
             self._tick(carrier, now)
 
-    def _tick(self, carrier: Carrier, now: float) -> None:
+    def _tick(self, carrier: EngineCarrier, now: float) -> None:
         if carrier.ack_due <= now:
             carrier.must_ack = True
             carrier.ack_due = NEVER
@@ -266,7 +266,7 @@ class CarrierTable:
             if self._is_dead(carrier, now):
                 self.detach(carrier, now)
 
-    def _suspect(self, carrier: Carrier, now: float) -> None:
+    def _suspect(self, carrier: EngineCarrier, now: float) -> None:
         self._set(carrier, CarrierState.SUSPECT)
         carrier.suspected_at = now
         carrier.must_ping = True
@@ -277,13 +277,13 @@ class CarrierTable:
             if not carrier.is_asked:
                 self._ask(carrier)
 
-    def _ask(self, carrier: Carrier) -> None:
+    def _ask(self, carrier: EngineCarrier) -> None:
         """Let the peer say on another carrier how much arrived: that saves sending it twice."""
         carrier.is_asked = True
         carrier.is_answered = False
-        self._notes.append((carrier.number, pack(Kind.ASK, carrier.number, 0)))
+        self._notes.append((carrier.number, pack(FrameKind.ASK, carrier.number, 0)))
 
-    def _is_dead(self, carrier: Carrier, now: float) -> bool:
+    def _is_dead(self, carrier: EngineCarrier, now: float) -> bool:
         """Silent while others are not. If all are silent it is the network: wait longer."""
         if now - carrier.suspected_at > ALL_SILENT:
             return True
@@ -302,13 +302,13 @@ class CarrierTable:
                 carrier.suspected_at = now
 
 
-def _doubt(carrier: Carrier, now: float) -> None:
+def _doubt(carrier: EngineCarrier, now: float) -> None:
     """Suspect it if it does not answer within its patience."""
     carrier.must_ping = True
     carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)
 
 
-def _life(carrier: Carrier) -> float:
+def _life(carrier: EngineCarrier) -> float:
     return max(LEAST_LIFE, 2 * carrier.estimate.patience)
 
 

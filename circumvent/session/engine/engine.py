@@ -9,12 +9,12 @@ from __future__ import annotations
 from random import Random
 
 from circumvent.memory import Account
-from circumvent.session.engine.carrier import NEVER, Carrier, CarrierState
-from circumvent.session.engine.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, Limits
+from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
+from circumvent.session.engine.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, SessionLimits
 from circumvent.session.engine.reception import Reception
-from circumvent.session.engine.state import State
-from circumvent.session.engine.stream import Stream
-from circumvent.wire.frames import SESSION, CloseReason, Kind, ResetReason, pack
+from circumvent.session.engine.state import EngineState
+from circumvent.session.engine.stream import EngineStream
+from circumvent.wire.frames import SESSION, CloseReason, FrameKind, ResetReason, pack
 
 
 class Engine:
@@ -35,9 +35,15 @@ class Engine:
     )
 
     def __init__(
-        self, account: Account, limits: Limits, now: float, random: Random, *, is_client: bool
+        self,
+        account: Account,
+        limits: SessionLimits,
+        now: float,
+        random: Random,
+        *,
+        is_client: bool,
     ) -> None:
-        self._state = state = State(account, limits, random, is_client=is_client)
+        self._state = state = EngineState(account, limits, random, is_client=is_client)
         self._carriers, self._outbound = state.carriers, state.outbound
         self._inbound = state.inbound
         self.receive = Reception(state, now).receive
@@ -47,17 +53,17 @@ class Engine:
     # --- what whoever drives the engine looks at, and empties -----------------------------------
 
     @property
-    def woken(self) -> list[Stream]:
+    def woken(self) -> list[EngineStream]:
         """Streams whose waiting reader or writer may go on."""
         return self._state.woken
 
     @property
-    def accepted(self) -> list[tuple[Stream, bytes]]:
+    def accepted(self) -> list[tuple[EngineStream, bytes]]:
         """Streams that the peer opened, with what it said they are for."""
         return self._state.accepted
 
     @property
-    def changed_carriers(self) -> list[Carrier]:
+    def changed_carriers(self) -> list[EngineCarrier]:
         """Carriers whose state changed."""
         return self._carriers.changed
 
@@ -98,7 +104,7 @@ class Engine:
 
     # --- streams --------------------------------------------------------------------------------
 
-    def open(self, opening: bytes) -> Stream:
+    def open(self, opening: bytes) -> EngineStream:
         """A new stream; ``opening`` tells the peer what for, with the first words or ``announce``.
 
         Nothing is waited for.
@@ -108,24 +114,24 @@ class Engine:
         self._outbound.open(stream, opening)
         return stream
 
-    def announce(self, stream: Stream) -> None:
+    def announce(self, stream: EngineStream) -> None:
         """Tell the peer of ``stream`` before there is anything to say on it."""
         self._outbound.announce(stream)
 
-    def room(self, stream: Stream) -> int:
+    def room(self, stream: EngineStream) -> int:
         """Bytes that ``write`` would take now."""
         return self._outbound.room(stream)
 
-    def write(self, stream: Stream, data: memoryview) -> int:
+    def write(self, stream: EngineStream, data: memoryview) -> int:
         """Take bytes to be sent; returns how many."""
         self._state.is_sooner |= not self._outbound.scheduler.size
         return self._outbound.write(stream, data)
 
-    def end(self, stream: Stream) -> None:
+    def end(self, stream: EngineStream) -> None:
         """No more bytes follow on ``stream``."""
         self._outbound.end(stream)
 
-    def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
+    def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
         """Move received bytes into ``buffer``; 0 when there are none now."""
         count = self._inbound.read_into(stream, buffer, now)
         if count:
@@ -133,35 +139,35 @@ class Engine:
             self._state.retire_if_over(stream)
         return count
 
-    def stop(self, stream: Stream, reason: ResetReason = ResetReason.CANCELLED) -> None:
+    def stop(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Nobody will read any more."""
         self._state.stop(stream, reason)
 
-    def abort(self, stream: Stream, reason: ResetReason = ResetReason.CANCELLED) -> None:
+    def abort(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Cut both directions at once."""
         self._state.abort(stream, reason)
 
-    def wait_to_read(self, stream: Stream) -> None:
+    def wait_to_read(self, stream: EngineStream) -> None:
         """Put ``stream`` into ``woken`` when it can be read."""
         stream.waits_to_read = True
 
-    def wait_to_write(self, stream: Stream) -> None:
+    def wait_to_write(self, stream: EngineStream) -> None:
         """Put ``stream`` into ``woken`` when there is room."""
         self._outbound.wait(stream)
 
     # --- carriers -------------------------------------------------------------------------------
 
     @property
-    def carriers(self) -> dict[int, Carrier]:
+    def carriers(self) -> dict[int, EngineCarrier]:
         """Those that live, by number."""
         return self._carriers.live
 
-    def attach(self, number: int, rtt: float, now: float) -> Carrier:
+    def attach(self, number: int, rtt: float, now: float) -> EngineCarrier:
         """A carrier was connected and authenticated; ``rtt`` is what its handshake took."""
         self._state.is_sooner = True
         return self._carriers.attach(number, rtt, now)
 
-    def detach(self, carrier: Carrier, now: float) -> None:
+    def detach(self, carrier: EngineCarrier, now: float) -> None:
         """A carrier broke."""
         self._state.is_sooner = True
         self._carriers.detach(carrier, now)
@@ -171,13 +177,13 @@ class Engine:
         self._state.is_sooner = True
         self._carriers.doubt(now)
 
-    def has_notes(self, carrier: Carrier) -> bool:
+    def has_notes(self, carrier: EngineCarrier) -> bool:
         """Whether there is something to say that only ``carrier`` can say."""
         if self._state.closed is not None:
             return carrier.number not in self._goodbye
         return self._carriers.has_notes(carrier)
 
-    def has_work(self, carrier: Carrier, now: float) -> bool:
+    def has_work(self, carrier: EngineCarrier, now: float) -> bool:
         """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""
         if self._state.closed is not None:
             return carrier.number not in self._goodbye
@@ -187,7 +193,7 @@ class Engine:
             carrier, self._carriers.live.values(), now
         )
 
-    def fill(self, carrier: Carrier, view: memoryview, now: float) -> int:
+    def fill(self, carrier: EngineCarrier, view: memoryview, now: float) -> int:
         """Write frames for ``carrier`` into ``view`` (``grain`` bytes at least); how many bytes.
 
         They count as sent: all of them must be written, in order, or the carrier be detached.
@@ -204,15 +210,15 @@ class Engine:
         carrier.bytes_out += at
         return at
 
-    def _say_goodbye(self, carrier: Carrier, view: memoryview, reason: CloseReason) -> int:
+    def _say_goodbye(self, carrier: EngineCarrier, view: memoryview, reason: CloseReason) -> int:
         if carrier.number in self._goodbye:
             return 0
         self._goodbye.add(carrier.number)
-        frame = pack(Kind.CLOSE, SESSION, 0, bytes((reason,)))
+        frame = pack(FrameKind.CLOSE, SESSION, 0, bytes((reason,)))
         view[: len(frame)] = frame
         return len(frame)
 
-    def keep(self, lent: list[Stream]) -> None:
+    def keep(self, lent: list[EngineStream]) -> None:
         """Copy what readers did not take of what ``receive`` lent them."""
         self._inbound.keep(lent)
 

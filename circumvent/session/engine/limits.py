@@ -74,7 +74,7 @@ MOST_RECEIVE = 4 << 20  # half of it is granted: twice what those paths can be b
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SessionLimits:
     """What one session may use.
 
     ``send``: bytes of blocks with data on the way or queued; ``receive``: bytes that the peer
@@ -91,7 +91,7 @@ class Limits:
         return self.receive // GRANTED_SHARE + LEAST_SEND
 
     @classmethod
-    def beside(cls, arena: int) -> Limits:
+    def beside(cls, arena: int) -> SessionLimits:
         """What goes with an arena of so many bytes, for its only session."""
         return cls(
             send=min(max(arena // 8, LEAST_SEND), MOST_SEND),

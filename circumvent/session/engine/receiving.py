@@ -9,19 +9,19 @@ from circumvent.errors import ProtocolError
 from circumvent.session.engine.blocks import Blocks
 from circumvent.session.engine.credit import ReceiveCredit
 from circumvent.session.engine.limits import MAX_GAPS
-from circumvent.session.engine.stream import Inbox, Piece, Receiving, Stream
+from circumvent.session.engine.stream import EngineStream, Inbox, Piece, Receiving
 
 _RECEIVES = (Receiving.OPEN, Receiving.SIZED)
 _FORBIDDEN = "session: data where none may be"
 
 
-class Inbound:
+class Receiver:
     """Received bytes of all streams. ``starve`` is called for a stream that found no memory."""
 
     __slots__ = ("_blocks", "_credit", "_gaps", "_starve")
 
     def __init__(
-        self, blocks: Blocks, credit: ReceiveCredit, starve: Callable[[Stream], None]
+        self, blocks: Blocks, credit: ReceiveCredit, starve: Callable[[EngineStream], None]
     ) -> None:
         self._blocks = blocks
         self._credit = credit
@@ -30,11 +30,11 @@ class Inbound:
 
     def run(
         self,
-        stream: Stream,
+        stream: EngineStream,
         offset: int,
         frames: list[memoryview],
         now: float,
-        lent: list[Stream] | None,
+        lent: list[EngineStream] | None,
     ) -> bool:
         """Take the payloads of DATA frames that follow on each other and on what came before.
 
@@ -61,7 +61,7 @@ class Inbound:
             self._append_all(stream, inbox, frames)
         return True
 
-    def _append_all(self, stream: Stream, inbox: Inbox, frames: list[memoryview]) -> None:
+    def _append_all(self, stream: EngineStream, inbox: Inbox, frames: list[memoryview]) -> None:
         for payload in frames:
             if not self._append(inbox, payload):
                 self._starve(stream)
@@ -69,16 +69,16 @@ class Inbound:
             self._arrived(stream, inbox, len(payload))
 
     @staticmethod
-    def _arrived(stream: Stream, inbox: Inbox, count: int) -> None:
+    def _arrived(stream: EngineStream, inbox: Inbox, count: int) -> None:
         stream.received += count
         inbox.size += count
 
     @staticmethod
-    def _check_end(stream: Stream, end: int) -> None:
+    def _check_end(stream: EngineStream, end: int) -> None:
         if end > stream.granted or 0 <= stream.final < end:
             raise ProtocolError(_FORBIDDEN, stage="frame")
 
-    def data(self, stream: Stream, offset: int, payload: memoryview, now: float) -> bool:
+    def data(self, stream: EngineStream, offset: int, payload: memoryview, now: float) -> bool:
         """Take the payload of a DATA frame; False when it was known. Raises ProtocolError."""
         count = len(payload)
         end = offset + count
@@ -106,13 +106,13 @@ class Inbound:
             self._starve(stream)
         return True
 
-    def keep(self, lent: list[Stream]) -> None:
+    def keep(self, lent: list[EngineStream]) -> None:
         """What was lent to readers goes: copy what they did not take."""
         for stream in lent:
             if stream.inbox is not None and not self._keep(stream.inbox):
                 self._starve(stream)
 
-    def read_into(self, stream: Stream, buffer: memoryview, now: float) -> int:
+    def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
         """Move what is in order into ``buffer``; how many bytes that was."""
         inbox = stream.inbox
         if inbox is None:
@@ -141,7 +141,7 @@ class Inbound:
                 self._blocks.give(pieces.popleft().lease)
         return at
 
-    def discard(self, stream: Stream) -> None:
+    def discard(self, stream: EngineStream) -> None:
         """Nobody will read: give back what is held, and count as read all that is known of."""
         known = max(stream.final, stream.high)
         if known > stream.high:  # what will never come was sent as far as credit goes
@@ -150,7 +150,7 @@ class Inbound:
         self.release(stream)
         stream.received = known
 
-    def release(self, stream: Stream) -> None:
+    def release(self, stream: EngineStream) -> None:
         """Give back what is held."""
         inbox = stream.inbox
         if inbox is not None:
@@ -159,7 +159,7 @@ class Inbound:
             self._gaps -= len(inbox.gaps)
         stream.inbox = None
 
-    def _drop(self, stream: Stream, end: int) -> None:
+    def _drop(self, stream: EngineStream, end: int) -> None:
         self._credit.consumed += max(0, end - stream.received)
         stream.received = max(end, stream.received)
 
@@ -188,13 +188,15 @@ class Inbound:
         pieces.append(Piece(lease, count))
         return True
 
-    def _close_gaps(self, stream: Stream, inbox: Inbox) -> None:
+    def _close_gaps(self, stream: EngineStream, inbox: Inbox) -> None:
         while (piece := inbox.gaps.pop(stream.received, None)) is not None:
             self._gaps -= 1
             inbox.pieces.append(piece)
             self._arrived(stream, inbox, piece.end - piece.start)
 
-    def _set_apart(self, stream: Stream, inbox: Inbox, offset: int, payload: memoryview) -> None:
+    def _set_apart(
+        self, stream: EngineStream, inbox: Inbox, offset: int, payload: memoryview
+    ) -> None:
         if self._gaps >= MAX_GAPS:
             raise ProtocolError("session: too many gaps", stage="frame")
         count = len(payload)

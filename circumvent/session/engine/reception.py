@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
-from circumvent.session.engine.carrier import MICROSECONDS, Carrier, CarrierState
-from circumvent.session.engine.state import State
-from circumvent.session.engine.stream import Event, Sending, Stream
-from circumvent.session.engine.useless_frames import Nuisance
+from circumvent.session.engine.carrier import MICROSECONDS, CarrierState, EngineCarrier
+from circumvent.session.engine.state import EngineState
+from circumvent.session.engine.stream import EngineStream, Sending, StreamEvent
+from circumvent.session.engine.useless_frames import UselessFrames
 from circumvent.wire.frames import (
     FIRST_UNCOUNTED,
     HEADER,
@@ -19,14 +19,14 @@ from circumvent.wire.frames import (
     MAX_PAYLOAD,
     SESSION,
     CloseReason,
+    FrameKind,
     Head,
-    Kind,
     ResetReason,
     read_head,
 )
 
-_DATA = int(Kind.DATA)
-_Handler = Callable[[Carrier, Head, bytes, float], bool]
+_DATA = int(FrameKind.DATA)
+_Handler = Callable[[EngineCarrier, Head, bytes, float], bool]
 
 
 class Reception:
@@ -38,25 +38,29 @@ class Reception:
 
     __slots__ = ("_handlers", "_nuisance", "_state")
 
-    def __init__(self, state: State, now: float) -> None:
+    def __init__(self, state: EngineState, now: float) -> None:
         self._state = state
-        self._nuisance = Nuisance(now)
+        self._nuisance = UselessFrames(now)
         self._handlers: dict[int, _Handler] = {
-            Kind.OPEN: self._on_open,
-            Kind.WINDOW: self._on_window,
-            Kind.FIN: self._on_fin,
-            Kind.RESET: self._on_reset,
-            Kind.STOP: self._on_stop,
-            Kind.ACK: self._on_ack,
-            Kind.PING: self._on_ping,
-            Kind.PONG: self._on_pong,
-            Kind.ASK: self._on_ask,
-            Kind.GONE: self._on_gone,
-            Kind.CLOSE: self._on_close,
+            FrameKind.OPEN: self._on_open,
+            FrameKind.WINDOW: self._on_window,
+            FrameKind.FIN: self._on_fin,
+            FrameKind.RESET: self._on_reset,
+            FrameKind.STOP: self._on_stop,
+            FrameKind.ACK: self._on_ack,
+            FrameKind.PING: self._on_ping,
+            FrameKind.PONG: self._on_pong,
+            FrameKind.ASK: self._on_ask,
+            FrameKind.GONE: self._on_gone,
+            FrameKind.CLOSE: self._on_close,
         }
 
     def receive(
-        self, carrier: Carrier, data: memoryview, now: float, lent: list[Stream] | None = None
+        self,
+        carrier: EngineCarrier,
+        data: memoryview,
+        now: float,
+        lent: list[EngineStream] | None = None,
     ) -> int:
         """Take the whole frames at the start of ``data``; how many bytes. Raises ProtocolError.
 
@@ -112,7 +116,7 @@ class Reception:
         offset: int,
         frames: list[memoryview],
         now: float,
-        lent: list[Stream] | None,
+        lent: list[EngineStream] | None,
     ) -> None:
         state = self._state
         stream = state.streams.find(number)
@@ -125,7 +129,7 @@ class Reception:
         if stream is not None and stream.waits_to_read:
             state.wake_reader(stream)
 
-    def _heard(self, carrier: Carrier, count: int, counted: int, now: float) -> None:
+    def _heard(self, carrier: EngineCarrier, count: int, counted: int, now: float) -> None:
         if carrier.state is CarrierState.DEAD:  # its own GONE: what stood behind is void
             return
         self._state.carriers.hear(carrier, count, now)
@@ -134,14 +138,14 @@ class Reception:
             if carrier.owe_ack(now):
                 self._state.is_sooner = True
 
-    def _handle(self, carrier: Carrier, head: Head, payload: bytes, now: float) -> None:
+    def _handle(self, carrier: EngineCarrier, head: Head, payload: bytes, now: float) -> None:
         handler = self._handlers.get(head.kind)
         if handler is None:
             raise ProtocolError("session: a handshake frame inside the session", stage="frame")
         if not handler(carrier, head, payload, now):
             self._nuisance.count(now)
 
-    def _on_open(self, _: Carrier, head: Head, payload: bytes, now: float) -> bool:
+    def _on_open(self, _: EngineCarrier, head: Head, payload: bytes, now: float) -> bool:
         self._nuisance.count(now)  # also those that are new: each makes work
         state = self._state
         stream = state.streams.find(head.stream)
@@ -155,7 +159,7 @@ class Reception:
             state.accepted.append((stream, payload))
         return True
 
-    def _on_window(self, _: Carrier, head: Head, __: bytes, ___: float) -> bool:
+    def _on_window(self, _: EngineCarrier, head: Head, __: bytes, ___: float) -> bool:
         outbound = self._state.outbound
         if head.stream == SESSION:
             is_news = outbound.credit.raise_to(head.offset)
@@ -168,23 +172,23 @@ class Reception:
         outbound.wake_if_room(stream)
         return True
 
-    def _on_fin(self, _: Carrier, head: Head, __: bytes, ___: float) -> bool:
+    def _on_fin(self, _: EngineCarrier, head: Head, __: bytes, ___: float) -> bool:
         stream = self._state.streams.find(head.stream)
         if stream is None or stream.final == head.offset:
             return False
         _settle_size(stream, head.offset)
-        stream.receive_event(Event.END)
+        stream.receive_event(StreamEvent.END)
         self._state.wake_reader(stream)
         self._state.retire_if_over(stream)
         return True
 
-    def _on_reset(self, _: Carrier, head: Head, payload: bytes, __: float) -> bool:
+    def _on_reset(self, _: EngineCarrier, head: Head, payload: bytes, __: float) -> bool:
         state = self._state
         stream = state.streams.find(head.stream)
         if stream is None:
             return False
         _settle_size(stream, head.offset)
-        if not stream.receive_event(Event.CUT):
+        if not stream.receive_event(StreamEvent.CUT):
             return False
         stream.reason = stream.reason or _reset_reason(payload)
         state.inbound.discard(stream)
@@ -194,7 +198,7 @@ class Reception:
         state.retire_if_over(stream)
         return True
 
-    def _on_stop(self, _: Carrier, head: Head, payload: bytes, __: float) -> bool:
+    def _on_stop(self, _: EngineCarrier, head: Head, payload: bytes, __: float) -> bool:
         state = self._state
         stream = state.streams.find(head.stream)
         if stream is None or stream.sending is Sending.CUT:
@@ -204,7 +208,7 @@ class Reception:
         state.wake_writer(stream)
         return True
 
-    def _on_ack(self, on: Carrier, head: Head, payload: bytes, now: float) -> bool:
+    def _on_ack(self, on: EngineCarrier, head: Head, payload: bytes, now: float) -> bool:
         delay = int.from_bytes(payload) / MICROSECONDS
         is_news = self._state.carriers.on_ack(on, head.stream, head.offset, delay, now)
         self._state.outbound.wake_blocked()
@@ -212,30 +216,30 @@ class Reception:
             self._state.is_sooner = True
         return is_news
 
-    def _on_ping(self, on: Carrier, head: Head, _: bytes, __: float) -> bool:
+    def _on_ping(self, on: EngineCarrier, head: Head, _: bytes, __: float) -> bool:
         on.pong = head.offset
         return False
 
-    def _on_pong(self, on: Carrier, head: Head, _: bytes, now: float) -> bool:
+    def _on_pong(self, on: EngineCarrier, head: Head, _: bytes, now: float) -> bool:
         return self._state.carriers.on_pong(on, head.offset, now)
 
-    def _on_ask(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:
+    def _on_ask(self, _: EngineCarrier, head: Head, __: bytes, now: float) -> bool:
         self._state.carriers.on_ask(head.stream, now)
         self._state.is_sooner = True
         return False
 
-    def _on_gone(self, _: Carrier, head: Head, __: bytes, now: float) -> bool:
+    def _on_gone(self, _: EngineCarrier, head: Head, __: bytes, now: float) -> bool:
         self._state.carriers.on_gone(head.stream, head.offset, now)
         self._state.is_sooner = True
         self._state.outbound.wake_blocked()
         return False
 
-    def _on_close(self, _: Carrier, __: Head, payload: bytes, ___: float) -> bool:
+    def _on_close(self, _: EngineCarrier, __: Head, payload: bytes, ___: float) -> bool:
         self._state.end(_close_reason(payload))
         return True
 
 
-def _settle_size(stream: Stream, final: int) -> None:
+def _settle_size(stream: EngineStream, final: int) -> None:
     if final > stream.granted:
         raise ProtocolError("session: a stream ends beyond its window", stage="frame")
     stream.settle_size(final)

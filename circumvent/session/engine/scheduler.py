@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from circumvent.session.engine.carrier import NEVER, Carrier, CarrierState
+from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
 from circumvent.session.engine.limits import TURN
-from circumvent.session.engine.stream import Frame, Outbox, Stream
+from circumvent.session.engine.stream import EngineStream, Frame, Outbox
 from circumvent.wire.frames import MAX_FRAME
 
 _WORTH = 0.002  # seconds that a slower carrier must save before frames are split up
@@ -26,13 +26,13 @@ class Scheduler:
     __slots__ = ("_since", "_turn", "_turns", "grain", "size")
 
     def __init__(self) -> None:
-        self._turns: deque[Stream] = deque()
+        self._turns: deque[EngineStream] = deque()
         self._since = NEVER  # when it was first seen that frames wait
         self._turn = 0.0  # bytes left of the first one's turn
         self.size = 0
         self.grain = MAX_FRAME  # the largest that was queued since the queue was empty
 
-    def push(self, stream: Stream, frame: Frame) -> None:
+    def push(self, stream: EngineStream, frame: Frame) -> None:
         """Queue a frame behind the others of its stream; who was idle gets the next turn."""
         outbox = stream.outbox
         if outbox is None:
@@ -41,7 +41,7 @@ class Scheduler:
         outbox.frames.append(frame)
         self._grow(outbox, frame.size)
 
-    def push_back(self, frame: Frame, stream: Stream) -> None:
+    def push_back(self, frame: Frame, stream: EngineStream) -> None:
         """Queue a frame again, before all others of its stream."""
         if stream.outbox is None:
             self.push(stream, frame)
@@ -55,13 +55,13 @@ class Scheduler:
         if size > self.grain:
             self.grain = size
 
-    def grow(self, stream: Stream, count: int) -> None:
+    def grow(self, stream: EngineStream, count: int) -> None:
         """The last frame of ``stream`` grew."""
         if stream.outbox is not None:
             stream.outbox.size += count
             self.size += count
 
-    def drop(self, stream: Stream) -> Iterable[Frame]:
+    def drop(self, stream: EngineStream) -> Iterable[Frame]:
         """Take all frames of a stream out."""
         outbox = stream.outbox
         if outbox is None:
@@ -74,7 +74,12 @@ class Scheduler:
         return outbox.frames
 
     def fill(
-        self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
+        self,
+        carrier: EngineCarrier,
+        rivals: Iterable[EngineCarrier],
+        view: memoryview,
+        at: int,
+        now: float,
     ) -> int:
         """Copy frames for ``carrier`` into ``view[at:]``; returns the end of the last one."""
         carrier.ready_at = now
@@ -106,7 +111,7 @@ class Scheduler:
         self._since = NEVER
         self.grain = MAX_FRAME
 
-    def _fill_in_turn(self, carrier: Carrier, view: memoryview, at: int, room: int) -> int:
+    def _fill_in_turn(self, carrier: EngineCarrier, view: memoryview, at: int, room: int) -> int:
         """As ``fill``, where no other carrier is faster."""
         turns, whole_turn = self._turns, carrier.estimate.rate * TURN
         while turns:
@@ -124,7 +129,7 @@ class Scheduler:
         return at
 
     def _fill_from_one(
-        self, carrier: Carrier, stream: Stream, view: memoryview, at: int, room: int
+        self, carrier: EngineCarrier, stream: EngineStream, view: memoryview, at: int, room: int
     ) -> int:
         outbox = stream.outbox
         assert outbox is not None  # noqa: S101 - for the checker: who has a turn has an outbox
@@ -148,7 +153,7 @@ class Scheduler:
             stream.outbox = None
         return at
 
-    def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
+    def has_work(self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
         carrier.ready_at = now
         if not self._turns or now < carrier.declined_until:
@@ -161,7 +166,7 @@ class Scheduler:
         return False
 
     def _depth(
-        self, carrier: Carrier, rivals: Iterable[Carrier], now: float
+        self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float
     ) -> tuple[float, float]:
         """Bytes that faster carriers deliver before a frame given to ``carrier`` now arrives.
 
@@ -190,7 +195,7 @@ class Scheduler:
             turns.rotate(-1)
         return None
 
-    def _take(self, stream: Stream, index: int, room: int) -> Frame | None:
+    def _take(self, stream: EngineStream, index: int, room: int) -> Frame | None:
         outbox = stream.outbox
         assert outbox is not None  # noqa: S101 - for the checker: who has a turn has an outbox
         frame = outbox.frames[index]
@@ -207,7 +212,7 @@ class Scheduler:
         return frame
 
 
-def _index_at(stream: Stream, depth: float) -> int | None:
+def _index_at(stream: EngineStream, depth: float) -> int | None:
     """Index of the first frame with ``depth`` bytes of its stream before it, if there is one."""
     outbox = stream.outbox
     if outbox is None or outbox.size <= depth:

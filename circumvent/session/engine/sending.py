@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 
 from circumvent.memory import PAGE
 from circumvent.session.engine.blocks import Blocks
-from circumvent.session.engine.carrier import Carrier
+from circumvent.session.engine.carrier import EngineCarrier
 from circumvent.session.engine.credit import SendCredit
 from circumvent.session.engine.limits import LEAST_WINDOW, MAX_UNACKED_FRAMES
 from circumvent.session.engine.scheduler import Scheduler
-from circumvent.session.engine.stream import Event, Frame, Sending, Stream
+from circumvent.session.engine.stream import EngineStream, Frame, Sending, StreamEvent
 from circumvent.wire.frames import (
     HEADER,
     HEADER_SIZE,
@@ -19,17 +19,17 @@ from circumvent.wire.frames import (
     MAX_FRAME,
     MAX_PAYLOAD,
     RUNS,
-    Kind,
+    FrameKind,
     ResetReason,
     pack,
 )
 
 _RESERVED = 4 * LEAST_WINDOW  # credit that only streams with nothing queued may use
-_DATA = Kind.DATA << LENGTH_BITS
+_DATA = FrameKind.DATA << LENGTH_BITS
 _WAKE_AT_ONCE = 8  # writers; the others get their turn at the next occasion
 
 
-class Outbound:
+class Sender:
     """Frames from the first write to their acknowledgement.
 
     ``wake`` is told of a stream whose waiting writer may go on, ``finished`` of one whose last
@@ -50,7 +50,10 @@ class Outbound:
     )
 
     def __init__(
-        self, blocks: Blocks, wake: Callable[[Stream], None], finished: Callable[[Stream], None]
+        self,
+        blocks: Blocks,
+        wake: Callable[[EngineStream], None],
+        finished: Callable[[EngineStream], None],
     ) -> None:
         self.blocks = blocks
         self._finished = finished
@@ -60,12 +63,12 @@ class Outbound:
         self.makes_runs = False  # a path is so fast that the work for each frame matters
         self._frames = 0  # with data and not settled
         self._control: deque[Frame] = deque()
-        self._unsaid: dict[Stream, Frame] = {}  # openings that wait for their first words
-        self._blocked: OrderedDict[Stream, None] = OrderedDict()
+        self._unsaid: dict[EngineStream, Frame] = {}  # openings that wait for their first words
+        self._blocked: OrderedDict[EngineStream, None] = OrderedDict()
 
     # --- what users write -----------------------------------------------------------------------
 
-    def room(self, stream: Stream) -> int:
+    def room(self, stream: EngineStream) -> int:
         """Bytes that ``write`` would take now.
 
         A stream may queue as much as is left for all others together: one alone gets half of
@@ -82,7 +85,7 @@ class Outbound:
         fitting = memory // MAX_FRAME * MAX_PAYLOAD if memory >= MAX_FRAME else PAGE - HEADER_SIZE
         return max(0, min(fitting, credit, stream.send_limit - stream.sent))
 
-    def write(self, stream: Stream, data: memoryview) -> int:
+    def write(self, stream: EngineStream, data: memoryview) -> int:
         """Queue as much of ``data`` as there is room for."""
         self.announce(stream)
         count = min(len(data), self.room(stream))
@@ -97,7 +100,7 @@ class Outbound:
         self.credit.spent += sent
         return sent
 
-    def _add(self, stream: Stream, data: memoryview) -> int:
+    def _add(self, stream: EngineStream, data: memoryview) -> int:
         """Queue one frame with the start of ``data``, or a run of full ones; how many bytes."""
         full = len(data) // MAX_PAYLOAD if self.makes_runs else 0
         frames = next((each for each in RUNS if each <= full), 0)
@@ -122,7 +125,7 @@ class Outbound:
         stream.unacked += 1
         return count
 
-    def _append_to_last(self, stream: Stream, data: memoryview) -> int:
+    def _append_to_last(self, stream: EngineStream, data: memoryview) -> int:
         """Let the last frame grow if no carrier has seen it: many small writes, few frames."""
         last = stream.outbox.frames[-1] if stream.outbox is not None else None
         if last is None or last.lease is None or not last.is_fresh:
@@ -137,46 +140,48 @@ class Outbound:
             self.scheduler.grow(stream, count)
         return count
 
-    def end(self, stream: Stream) -> None:
+    def end(self, stream: EngineStream) -> None:
         """No more bytes follow."""
-        if stream.send_event(Event.END):
-            self._signal(stream, Kind.FIN)
+        if stream.send_event(StreamEvent.END):
+            self._signal(stream, FrameKind.FIN)
 
-    def cut(self, stream: Stream, reason: ResetReason) -> None:
+    def cut(self, stream: EngineStream, reason: ResetReason) -> None:
         """Drop what was not sent; the peer is told how far it had come."""
-        if not stream.send_event(Event.CUT):
+        if not stream.send_event(StreamEvent.CUT):
             return
         self.drop(stream)
-        self._signal(stream, Kind.RESET, bytes((reason,)))
+        self._signal(stream, FrameKind.RESET, bytes((reason,)))
 
-    def drop(self, stream: Stream) -> None:
+    def drop(self, stream: EngineStream) -> None:
         """Forget what is queued."""
         self.settle_all(self.scheduler.drop(stream))
 
-    def stop(self, stream: Stream, reason: ResetReason) -> None:
+    def stop(self, stream: EngineStream, reason: ResetReason) -> None:
         """Ask the peer to send no more on this stream."""
         self.announce(stream)
-        self._control.append(Frame(None, pack(Kind.STOP, stream.number, 0, bytes((reason,))), None))
+        self._control.append(
+            Frame(None, pack(FrameKind.STOP, stream.number, 0, bytes((reason,))), None)
+        )
 
-    def open(self, stream: Stream, opening: bytes) -> None:
+    def open(self, stream: EngineStream, opening: bytes) -> None:
         """Tell the peer of a new stream, once something is said on it or ``announce`` is called.
 
         Whatever else goes out meanwhile: the length of an opening tells that of its name.
         """
-        frame = Frame(stream, pack(Kind.OPEN, stream.number, stream.granted, opening), None)
+        frame = Frame(stream, pack(FrameKind.OPEN, stream.number, stream.granted, opening), None)
         stream.unacked += 1
         self._unsaid[stream] = frame
 
-    def announce(self, stream: Stream) -> None:
+    def announce(self, stream: EngineStream) -> None:
         """Let the opening go, if it is still here."""
         if self._unsaid and (frame := self._unsaid.pop(stream, None)) is not None:
             self._control.append(frame)
 
     def grant(self, number: int, limit: int) -> None:
         """Tell how far the peer may send on a stream, or in the whole session."""
-        self._control.append(Frame(None, pack(Kind.WINDOW, number, limit), None))
+        self._control.append(Frame(None, pack(FrameKind.WINDOW, number, limit), None))
 
-    def _signal(self, stream: Stream, kind: Kind, payload: bytes = b"") -> None:
+    def _signal(self, stream: EngineStream, kind: FrameKind, payload: bytes = b"") -> None:
         self.announce(stream)
         stream.unacked += 1
         self._control.append(Frame(stream, pack(kind, stream.number, stream.sent, payload), None))
@@ -188,12 +193,17 @@ class Outbound:
         """Whether frames without data wait; any carrier may take them."""
         return bool(self._control)
 
-    def has_work(self, carrier: Carrier, rivals: Iterable[Carrier], now: float) -> bool:
+    def has_work(self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
         return bool(self._control) or self.scheduler.has_work(carrier, rivals, now)
 
     def fill(
-        self, carrier: Carrier, rivals: Iterable[Carrier], view: memoryview, at: int, now: float
+        self,
+        carrier: EngineCarrier,
+        rivals: Iterable[EngineCarrier],
+        view: memoryview,
+        at: int,
+        now: float,
     ) -> int:
         """Write reliable frames into ``view[at:]``; returns the end of the last one."""
         start, room, grain = at, len(view), self.scheduler.grain
@@ -206,7 +216,7 @@ class Outbound:
             self.wake_blocked()
         return at
 
-    def _fill_control(self, carrier: Carrier, view: memoryview, at: int) -> int:
+    def _fill_control(self, carrier: EngineCarrier, view: memoryview, at: int) -> int:
         control, room = self._control, len(view)
         while control and at + control[0].size <= room:
             frame = control.popleft()
@@ -237,7 +247,7 @@ class Outbound:
                 if not stream.unacked and stream.sending is not Sending.OPEN:
                     self._finished(stream)
 
-    def requeue(self, carrier: Carrier) -> int:
+    def requeue(self, carrier: EngineCarrier) -> int:
         """Let others carry what is still on the way on ``carrier``; returns bytes."""
         moved = 0
         for frame in reversed(carrier.frames):
@@ -259,7 +269,7 @@ class Outbound:
 
     # --- who waits to write ---------------------------------------------------------------------
 
-    def wait(self, stream: Stream) -> None:
+    def wait(self, stream: EngineStream) -> None:
         """Wake this stream's writer when there is room."""
         stream.waits_to_write = True
         self._blocked[stream] = None
@@ -273,7 +283,7 @@ class Outbound:
             if not self.wake_if_room(stream):
                 self._blocked[stream] = None
 
-    def wake_if_room(self, stream: Stream) -> bool:
+    def wake_if_room(self, stream: EngineStream) -> bool:
         """Wake this stream's writer if a write is worth a try; False if it must wait on."""
         if not stream.waits_to_write:
             return True

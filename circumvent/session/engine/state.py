@@ -9,15 +9,20 @@ from circumvent.session.engine.blocks import Blocks
 from circumvent.session.engine.carrier import NEVER
 from circumvent.session.engine.carrier_table import CarrierTable
 from circumvent.session.engine.credit import ReceiveCredit
-from circumvent.session.engine.limits import GRANTED_SHARE, STALL_CHECK, STALLED_AFTER, Limits
-from circumvent.session.engine.receiving import Inbound
-from circumvent.session.engine.sending import Outbound
-from circumvent.session.engine.stream import Event, Receiving, Sending, Stream
+from circumvent.session.engine.limits import (
+    GRANTED_SHARE,
+    STALL_CHECK,
+    STALLED_AFTER,
+    SessionLimits,
+)
+from circumvent.session.engine.receiving import Receiver
+from circumvent.session.engine.sending import Sender
+from circumvent.session.engine.stream import EngineStream, Receiving, Sending, StreamEvent
 from circumvent.session.engine.stream_table import StreamTable
 from circumvent.wire.frames import SESSION, CloseReason, ResetReason
 
 
-class State:
+class EngineState:
     """The tables of one session, and how they hang together."""
 
     __slots__ = (
@@ -35,62 +40,60 @@ class State:
     )
 
     def __init__(
-        self, account: Account, limits: Limits, random: Random, *, is_client: bool
+        self, account: Account, limits: SessionLimits, random: Random, *, is_client: bool
     ) -> None:
-        self.woken: list[Stream] = []
-        self.accepted: list[tuple[Stream, bytes]] = []
+        self.woken: list[EngineStream] = []
+        self.accepted: list[tuple[EngineStream, bytes]] = []
         self.closed: CloseReason | None = None
         self.repeated = 0  # bytes of DATA that came again
         self.is_sooner = True  # something may be due before what was due next
         self.streams = StreamTable(limits.streams, is_client=is_client)
-        self.outbound = Outbound(
-            Blocks(account, limits.send), self.wake_writer, self.retire_if_over
-        )
+        self.outbound = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
         self.held = Blocks(account, limits.receive)
         self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
-        self.inbound = Inbound(self.held, self.credit, self._starve)
+        self.inbound = Receiver(self.held, self.credit, self._starve)
         self.carriers = CarrierTable(self.outbound.settle_all, self.outbound.requeue, random)
         self.grant_session()
 
     # --- streams --------------------------------------------------------------------------------
 
-    def wake_reader(self, stream: Stream) -> None:
+    def wake_reader(self, stream: EngineStream) -> None:
         """Its reader may go on, if it waits and there is something."""
         if stream.waits_to_read and stream.is_readable:
             stream.waits_to_read = False
             self.woken.append(stream)
 
-    def wake_writer(self, stream: Stream) -> None:
+    def wake_writer(self, stream: EngineStream) -> None:
         """Its writer may go on, if it waits."""
         if stream.waits_to_write:
             stream.waits_to_write = False
             self.woken.append(stream)
 
-    def stop(self, stream: Stream, reason: ResetReason) -> None:
+    def stop(self, stream: EngineStream, reason: ResetReason) -> None:
         """Nobody will read any more."""
-        if not stream.is_at_end and stream.receive_event(Event.STOP):
+        if not stream.is_at_end and stream.receive_event(StreamEvent.STOP):
             self.outbound.stop(stream, reason)
             self.inbound.discard(stream)
             self.grant_session()
         self.retire_if_over(stream)
 
-    def abort(self, stream: Stream, reason: ResetReason) -> None:
+    def abort(self, stream: EngineStream, reason: ResetReason) -> None:
         """Cut both directions."""
         self.outbound.cut(stream, reason)
         self.stop(stream, reason)
 
-    def retire_if_over(self, stream: Stream) -> None:
+    def retire_if_over(self, stream: EngineStream) -> None:
         """Forget a stream when nothing is left to do."""
         if stream.is_over:
             self.inbound.discard(stream)
             self.streams.retire(stream)
             self.woken.append(stream)
 
-    def _starve(self, stream: Stream) -> None:
+    def _starve(self, stream: EngineStream) -> None:
         """No memory for what came: that stream is cut, and nothing else suffers."""
         self._break(stream, ResetReason.MEMORY)
 
-    def _break(self, stream: Stream, reason: ResetReason) -> None:
+    def _break(self, stream: EngineStream, reason: ResetReason) -> None:
         """Cut a stream whose users did not ask for it."""
         stream.reason = reason
         self.abort(stream, reason)
@@ -99,7 +102,7 @@ class State:
 
     # --- credit ---------------------------------------------------------------------------------
 
-    def grant(self, stream: Stream) -> None:
+    def grant(self, stream: EngineStream) -> None:
         """Let the peer send on, further the faster our reader is."""
         if stream.receiving is Receiving.OPEN:
             limit = self.credit.stream_limit(stream.consumed, stream.granted)
@@ -150,6 +153,6 @@ class State:
         self.outbound.blocks.look_again()
 
 
-def _stalled_since(stream: Stream) -> float:
+def _stalled_since(stream: EngineStream) -> float:
     inbox = stream.inbox
     return inbox.moved_at if inbox is not None and inbox.size else NEVER

@@ -31,7 +31,7 @@ class Receiving(Enum):
     CUT = auto()  # RESET came
 
 
-class Event(Enum):
+class StreamEvent(Enum):
     """What happens to a direction."""
 
     END = auto()
@@ -39,18 +39,18 @@ class Event(Enum):
     STOP = auto()
 
 
-SENDING: dict[tuple[Sending, Event], Sending] = {
-    (Sending.OPEN, Event.END): Sending.ENDED,
-    (Sending.OPEN, Event.CUT): Sending.CUT,
-    (Sending.ENDED, Event.CUT): Sending.CUT,
+SENDING: dict[tuple[Sending, StreamEvent], Sending] = {
+    (Sending.OPEN, StreamEvent.END): Sending.ENDED,
+    (Sending.OPEN, StreamEvent.CUT): Sending.CUT,
+    (Sending.ENDED, StreamEvent.CUT): Sending.CUT,
 }
-RECEIVING: dict[tuple[Receiving, Event], Receiving] = {
-    (Receiving.OPEN, Event.END): Receiving.SIZED,
-    (Receiving.OPEN, Event.CUT): Receiving.CUT,
-    (Receiving.OPEN, Event.STOP): Receiving.STOPPED,
-    (Receiving.SIZED, Event.CUT): Receiving.CUT,
-    (Receiving.SIZED, Event.STOP): Receiving.STOPPED,
-    (Receiving.STOPPED, Event.CUT): Receiving.CUT,
+RECEIVING: dict[tuple[Receiving, StreamEvent], Receiving] = {
+    (Receiving.OPEN, StreamEvent.END): Receiving.SIZED,
+    (Receiving.OPEN, StreamEvent.CUT): Receiving.CUT,
+    (Receiving.OPEN, StreamEvent.STOP): Receiving.STOPPED,
+    (Receiving.SIZED, StreamEvent.CUT): Receiving.CUT,
+    (Receiving.SIZED, StreamEvent.STOP): Receiving.STOPPED,
+    (Receiving.STOPPED, StreamEvent.CUT): Receiving.CUT,
 }  # what is not here changes nothing: control frames may come twice and late
 
 
@@ -66,7 +66,7 @@ class Frame:
     __slots__ = ("carrier", "is_fresh", "is_settled", "lease", "size", "stream", "view")
 
     def __init__(
-        self, stream: Stream | None, view: memoryview | bytes, lease: Lease | None
+        self, stream: EngineStream | None, view: memoryview | bytes, lease: Lease | None
     ) -> None:
         self.stream = stream
         self.view = view
@@ -116,7 +116,7 @@ class Inbox:
         self.moved_at = now
 
 
-class Stream:
+class EngineStream:
     """State of one stream. ``final`` is the peer's last offset once known, else -1.
 
     ``is_open``: whether OPEN was seen; what overtook it is kept like any other data.
@@ -194,14 +194,14 @@ class Stream:
         """Whether the peer took back what it asked for; that it only ended leaves work to do."""
         return self.receiving is Receiving.CUT or self.is_over
 
-    def send_event(self, event: Event) -> bool:
+    def send_event(self, event: StreamEvent) -> bool:
         """Change our direction; False when the event changes nothing."""
         after = SENDING.get((self.sending, event))
         if after is not None:
             self.sending = after
         return after is not None
 
-    def receive_event(self, event: Event) -> bool:
+    def receive_event(self, event: StreamEvent) -> bool:
         """Change the peer's direction; False when the event changes nothing."""
         after = RECEIVING.get((self.receiving, event))
         if after is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from circumvent.errors import ProtocolError
 from circumvent.session.engine.limits import FIRST_WINDOW
-from circumvent.session.engine.stream import Stream
+from circumvent.session.engine.stream import EngineStream
 
 _HARD = 2  # times the limit: closes may still be on their way when the peer opens the next
 
@@ -21,23 +21,23 @@ class StreamTable:
         self.theirs = 0
         self._parity = self._next = 1 if is_client else 2
         self._highest = 0 if is_client else -1
-        self._by_number: dict[int, Stream] = {}
+        self._by_number: dict[int, EngineStream] = {}
 
     def __len__(self) -> int:
         return len(self._by_number)
 
-    def __iter__(self) -> Iterator[Stream]:
+    def __iter__(self) -> Iterator[EngineStream]:
         return iter(tuple(self._by_number.values()))
 
-    def open(self, window: int) -> Stream:
+    def open(self, window: int) -> EngineStream:
         """A new stream of ours, on which the peer may send ``window`` bytes at once."""
-        stream = Stream(self._next, FIRST_WINDOW, window)
+        stream = EngineStream(self._next, FIRST_WINDOW, window)
         stream.is_open = True
         self._next += 2
         self._by_number[stream.number] = stream
         return stream
 
-    def find(self, number: int) -> Stream | None:
+    def find(self, number: int) -> EngineStream | None:
         """The stream, None if it is over. Raises ProtocolError when there cannot be one.
 
         Frames overtake each other between carriers: a number of the peer's that was never seen
@@ -54,17 +54,17 @@ class StreamTable:
             return None
         return self._meet(number) if number > self._highest else None
 
-    def _meet(self, number: int) -> Stream:
+    def _meet(self, number: int) -> EngineStream:
         count = (number - self._highest) // 2
         if self.theirs + count > _HARD * self.limit:
             raise ProtocolError("session: too many streams", stage="frame")
         for each in range(self._highest + 2, number + 1, 2):
-            self._by_number[each] = Stream(each, 0, FIRST_WINDOW)
+            self._by_number[each] = EngineStream(each, 0, FIRST_WINDOW)
         self.theirs += count
         self._highest = number
         return self._by_number[number]
 
-    def retire(self, stream: Stream) -> None:
+    def retire(self, stream: EngineStream) -> None:
         """Forget a stream that is over."""
         if self._by_number.pop(stream.number, None) is not None:
             self.theirs -= stream.number % 2 != self._parity % 2

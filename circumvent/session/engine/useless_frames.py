@@ -6,7 +6,7 @@ from circumvent.errors import ProtocolError
 from circumvent.session.engine.limits import NUISANCES, NUISANCES_PER_SECOND
 
 
-class Nuisance:
+class UselessFrames:
     """A bucket of such frames; a fault repeats some, a hostile peer sends nothing else."""
 
     __slots__ = ("_at", "_left")

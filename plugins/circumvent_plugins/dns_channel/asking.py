@@ -29,13 +29,13 @@ from circumvent.http.client import http_client, limited_body, web_tls
 from circumvent.layers.exchange import receive, send
 from circumvent_plugins.dns_channel.messages import (
     MAX_MESSAGE,
-    Answer,
-    Kind,
-    Question,
+    AnswerKind,
+    DnsAnswer,
+    DnsQuestion,
     make_question,
     read_answer,
 )
-from circumvent_plugins.dns_channel.source import Resolver, Way
+from circumvent_plugins.dns_channel.source import DnsResolver, DnsTransport
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
@@ -55,17 +55,19 @@ class Net:
     account: Account
 
 
-async def ask(resolver: Resolver, names: Sequence[str], net: Net) -> AsyncGenerator[Answer, None]:
+async def ask(
+    resolver: DnsResolver, names: Sequence[str], net: Net
+) -> AsyncGenerator[DnsAnswer, None]:
     """The answers of ``resolver`` about ``names``; ends when no more are expected.
 
     Raises DialError, HandshakeError, StreamResetError, ProtocolError. Set a deadline.
     """
     match resolver.way:
-        case Way.UDP:
+        case DnsTransport.UDP:
             answers = _over_udp(resolver, names, net)
-        case Way.TCP | Way.TLS:
+        case DnsTransport.TCP | DnsTransport.TLS:
             answers = _over_stream(resolver, names, net)
-        case Way.HTTPS:
+        case DnsTransport.HTTPS:
             answers = _over_https(resolver, names, net)
     async with aclosing(answers):
         async for answer in answers:
@@ -73,8 +75,8 @@ async def ask(resolver: Resolver, names: Sequence[str], net: Net) -> AsyncGenera
 
 
 async def _over_udp(
-    resolver: Resolver, names: Sequence[str], net: Net
-) -> AsyncGenerator[Answer, None]:
+    resolver: DnsResolver, names: Sequence[str], net: Net
+) -> AsyncGenerator[DnsAnswer, None]:
     try:
         datagrams = await net.dialer.udp(resolver.host, resolver.port)
     except UnsupportedError:  # through tunnels
@@ -85,7 +87,7 @@ async def _over_udp(
         return
     with datagrams:
         async for answer in _hear(datagrams, _questions(names)):
-            if answer.kind is not Kind.CUT:
+            if answer.kind is not AnswerKind.CUT:
                 yield answer
                 continue
             for whole in await _ask_again(resolver, answer.name, net):
@@ -93,8 +95,8 @@ async def _over_udp(
 
 
 async def _hear(
-    datagrams: Datagrams, questions: Mapping[int, Question]
-) -> AsyncGenerator[Answer, None]:
+    datagrams: Datagrams, questions: Mapping[int, DnsQuestion]
+) -> AsyncGenerator[DnsAnswer, None]:
     clock = asyncio.get_running_loop()
     for question in questions.values():
         datagrams.send(question.wire)
@@ -109,7 +111,7 @@ async def _hear(
             yield answer
 
 
-async def _ask_again(resolver: Resolver, name: str, net: Net) -> Sequence[Answer]:
+async def _ask_again(resolver: DnsResolver, name: str, net: Net) -> Sequence[DnsAnswer]:
     """What did not fit a datagram; nothing when TCP is blocked, for "cut" may be forged too."""
     try:
         async with asyncio.timeout(LATER_SECONDS):
@@ -119,8 +121,8 @@ async def _ask_again(resolver: Resolver, name: str, net: Net) -> Sequence[Answer
 
 
 async def _over_stream(
-    resolver: Resolver, names: Sequence[str], net: Net
-) -> AsyncGenerator[Answer, None]:
+    resolver: DnsResolver, names: Sequence[str], net: Net
+) -> AsyncGenerator[DnsAnswer, None]:
     questions = _questions(names, padded=resolver.is_secure)
     stream = await net.dialer.tcp(resolver.host, resolver.port)
     try:
@@ -138,7 +140,7 @@ async def _over_stream(
         stream.abort()
 
 
-def _framed(questions: Iterable[Question]) -> bytes:
+def _framed(questions: Iterable[DnsQuestion]) -> bytes:
     return b"".join(len(each.wire).to_bytes(_LENGTH) + each.wire for each in questions)
 
 
@@ -157,8 +159,8 @@ async def _messages(stream: ByteStream, account: Account) -> AsyncGenerator[byte
 
 
 async def _over_https(
-    resolver: Resolver, names: Sequence[str], net: Net
-) -> AsyncGenerator[Answer, None]:
+    resolver: DnsResolver, names: Sequence[str], net: Net
+) -> AsyncGenerator[DnsAnswer, None]:
     host = f"[{resolver.host}]" if ":" in resolver.host else resolver.host
     url = f"https://{host}:{resolver.port}{resolver.path}"
     name = resolver.name or resolver.host
@@ -189,9 +191,9 @@ async def _post(session: ClientSession, url: str, wire: bytes) -> bytes:
         raise StreamResetError("the resolver cut the connection", stage="read") from error
 
 
-def _questions(names: Iterable[str], *, padded: bool = False) -> dict[int, Question]:
+def _questions(names: Iterable[str], *, padded: bool = False) -> dict[int, DnsQuestion]:
     """By id; a question whose id is taken already gets another."""
-    questions: dict[int, Question] = {}
+    questions: dict[int, DnsQuestion] = {}
     for name in names:
         question = make_question(name, padded=padded)
         while question.id in questions:
@@ -200,7 +202,7 @@ def _questions(names: Iterable[str], *, padded: bool = False) -> dict[int, Quest
     return questions
 
 
-def _match(data: bytes, questions: Mapping[int, Question]) -> Answer | None:
+def _match(data: bytes, questions: Mapping[int, DnsQuestion]) -> DnsAnswer | None:
     """The answer in ``data`` if it is to one of ``questions``, by id and by name."""
     if int.from_bytes(data[:2]) not in questions:
         return None

@@ -16,9 +16,9 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from circumvent.api import CircumventError, Verdict
 from circumvent.wire.dns_chunks import MANIFEST, Manifest, parse_manifest
 from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
-from circumvent_plugins.dns_channel.messages import Answer
+from circumvent_plugins.dns_channel.messages import DnsAnswer
 from circumvent_plugins.dns_channel.report import Report
-from circumvent_plugins.dns_channel.source import Resolver, Source
+from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource
 
 HEAD_START = 1.5  # seconds for those who are asked over TLS: plain questions show the zone to all
 SETTLE_SECONDS = 0.6  # after a first answer that could be forged, for a later one
@@ -31,12 +31,12 @@ _TICK = 0.1  # seconds
 class Ballot:
     """The manifests that resolvers give, while it is open, until ``ends`` (monotonic seconds)."""
 
-    def __init__(self, source: Source, net: Net, report: Report, ends: float) -> None:
+    def __init__(self, source: DnsSource, net: Net, report: Report, ends: float) -> None:
         self._source = source
         self._net = net
         self._report = report
         self._ends = ends
-        self._given: dict[Resolver, deque[Manifest]] = {}
+        self._given: dict[DnsResolver, deque[Manifest]] = {}
         self._asked = 0  # in votes
         self._first_at: float | None = None
         self._news = asyncio.Event()
@@ -54,7 +54,7 @@ class Ballot:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
 
-    def voters(self, manifest: Manifest) -> Sequence[Resolver]:
+    def voters(self, manifest: Manifest) -> Sequence[DnsResolver]:
         """Who gave it, those with TLS first."""
         voters = [who for who, given in self._given.items() if manifest in given]
         return sorted(voters, key=lambda who: not who.is_secure)
@@ -112,7 +112,7 @@ class Ballot:
             for who in plain:
                 tasks.create_task(self._poll(who))
 
-    async def _poll(self, who: Resolver) -> None:
+    async def _poll(self, who: DnsResolver) -> None:
         self._asked += _weight(who)
         name = f"{MANIFEST}.{self._source.zone}"
         try:
@@ -123,7 +123,7 @@ class Ballot:
         except (CircumventError, TimeoutError) as error:
             self._report.fail(who, error)
 
-    def _count(self, who: Resolver, answer: Answer) -> None:
+    def _count(self, who: DnsResolver, answer: DnsAnswer) -> None:
         given = self._given.get(who, deque(maxlen=KEPT))
         for text in answer.texts:
             try:
@@ -142,5 +142,5 @@ class Ballot:
             self._news.set()
 
 
-def _weight(who: Resolver) -> int:
+def _weight(who: DnsResolver) -> int:
     return SECURE_WEIGHT if who.is_secure else 1

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from circumvent.api import CircumventError, Verdict
 from circumvent.wire.dns_chunks import Manifest, join, parse_chunk
 from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
-from circumvent_plugins.dns_channel.messages import Answer
+from circumvent_plugins.dns_channel.messages import DnsAnswer
 from circumvent_plugins.dns_channel.report import Report
-from circumvent_plugins.dns_channel.source import Resolver, Source, Way
+from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource, DnsTransport
 
 SHARE = 16  # questions to one resolver at a time; more look like an attack to it
 FRUITLESS_ROUNDS = 2  # then this manifest is as good as forged
@@ -26,14 +26,14 @@ FRUITLESS_ROUNDS = 2  # then this manifest is as good as forged
 class Gathering:
     """The chunks of one manifest, until ``ends`` (monotonic seconds)."""
 
-    source: Source
+    source: DnsSource
     manifest: Manifest
     net: Net
     report: Report
     ends: float
     pieces: dict[str, bytes] = field(default_factory=dict)
 
-    async def bundle(self, voters: Sequence[Resolver]) -> bytes | None:
+    async def bundle(self, voters: Sequence[DnsResolver]) -> bytes | None:
         """All chunks joined, or None when they cannot be had.
 
         ``voters`` gave the manifest and are asked first, those with TLS alone if there are any.
@@ -52,15 +52,15 @@ class Gathering:
     def _missing(self) -> list[str]:
         return [x for x in dict.fromkeys(self.manifest.labels) if x not in self.pieces]
 
-    def _loud(self) -> Sequence[Resolver]:
+    def _loud(self) -> Sequence[DnsResolver]:
         return self.source.resolvers
 
-    async def _round(self, shares: Mapping[Resolver, Sequence[str]]) -> None:
+    async def _round(self, shares: Mapping[DnsResolver, Sequence[str]]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for who, labels in shares.items():
                 tasks.create_task(self._take(who, labels))
 
-    async def _take(self, who: Resolver, labels: Iterable[str]) -> None:
+    async def _take(self, who: DnsResolver, labels: Iterable[str]) -> None:
         waiting = {f"{label}.{self.source.zone}": label for label in labels}
         asked = ask(who, list(waiting), self.net)
         try:
@@ -68,14 +68,16 @@ class Gathering:
                 async for answer in answers:
                     label = waiting.get(answer.name)
                     # Over UDP a better answer may come behind a bad one.
-                    if label and (self._keep(who, label, answer) or who.way is not Way.UDP):
+                    if label and (
+                        self._keep(who, label, answer) or who.way is not DnsTransport.UDP
+                    ):
                         del waiting[answer.name]
                     if not waiting:
                         return
         except (CircumventError, TimeoutError) as error:
             self.report.fail(who, error)
 
-    def _keep(self, who: Resolver, label: str, answer: Answer) -> bool:
+    def _keep(self, who: DnsResolver, label: str, answer: DnsAnswer) -> bool:
         """Whether ``answer`` holds the chunk."""
         self.report.hear(who, answer)
         for text in answer.texts:
@@ -95,10 +97,10 @@ class Gathering:
 
 
 def deal(
-    labels: Sequence[str], resolvers: Sequence[Resolver], turn: int
-) -> dict[Resolver, list[str]]:
+    labels: Sequence[str], resolvers: Sequence[DnsResolver], turn: int
+) -> dict[DnsResolver, list[str]]:
     """Who is asked for what: everybody for as much, and in another turn for something else."""
-    shares: dict[Resolver, list[str]] = {who: [] for who in resolvers}
+    shares: dict[DnsResolver, list[str]] = {who: [] for who in resolvers}
     for at, label in enumerate(labels[: SHARE * len(resolvers)]):
         shares[resolvers[(at + turn) % len(resolvers)]].append(label)
     return {who: share for who, share in shares.items() if share}

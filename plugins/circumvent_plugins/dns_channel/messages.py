@@ -14,7 +14,7 @@ UDP_PAYLOAD = 1232  # what no path fragments (DNS Flag Day 2020)
 PADDING = 128  # RFC 8467 §4.1; only where it is encrypted, elsewhere it would be a mark
 
 
-class Kind(enum.Enum):
+class AnswerKind(enum.Enum):
     """What an answer says."""
 
     TEXT = "the records"
@@ -25,17 +25,17 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsAnswer:
     """An answer about ``name`` (lower case); ``texts`` are the TXT records."""
 
     id: int
     name: str
-    kind: Kind
+    kind: AnswerKind
     texts: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class DnsQuestion:
     """A question, and how it goes on the wire."""
 
     id: int
@@ -43,24 +43,24 @@ class Question:
     wire: bytes
 
 
-def make_question(name: str, *, padded: bool = False, number: int | None = None) -> Question:
+def make_question(name: str, *, padded: bool = False, number: int | None = None) -> DnsQuestion:
     """Ask for the TXT records of ``name``; a random id unless ``number`` is given."""
     from dns.message import make_query  # noqa: PLC0415 - heavy
 
     query = make_query(
         name, "TXT", use_edns=0, payload=UDP_PAYLOAD, pad=PADDING if padded else 0, id=number
     )
-    return Question(query.id, name, query.to_wire())
+    return DnsQuestion(query.id, name, query.to_wire())
 
 
-def read_answer(wire: bytes) -> Answer:
+def read_answer(wire: bytes) -> DnsAnswer:
     """Read an answer to a question of ours; raises ValueError when it is none."""
     import dns.message  # noqa: PLC0415 - heavy
     from dns.exception import DNSException  # noqa: PLC0415 - heavy
 
     try:
         message = dns.message.from_wire(wire[:MAX_MESSAGE])
-        return Answer(message.id, _asked(message), *_said(message))
+        return DnsAnswer(message.id, _asked(message), *_said(message))
     except DNSException as error:
         text = "is no DNS message"
         raise ValueError(text) from error
@@ -81,11 +81,11 @@ def _asked(message: Message) -> str:
     return question.name.to_text(omit_final_dot=True).lower()
 
 
-def _said(message: Message) -> tuple[Kind, tuple[bytes, ...]]:
+def _said(message: Message) -> tuple[AnswerKind, tuple[bytes, ...]]:
     from dns import flags, rcode, rdatatype  # noqa: PLC0415 - heavy
 
     if message.flags & flags.TC:
-        return Kind.CUT, ()
+        return AnswerKind.CUT, ()
     texts = tuple(
         b"".join(record.strings)
         for records in message.answer
@@ -93,9 +93,9 @@ def _said(message: Message) -> tuple[Kind, tuple[bytes, ...]]:
         for record in records
     )
     if texts:
-        return Kind.TEXT, texts
+        return AnswerKind.TEXT, texts
     if any(records.rdtype in {rdatatype.A, rdatatype.AAAA} for records in message.answer):
-        return Kind.FOREIGN, ()
+        return AnswerKind.FOREIGN, ()
     if message.rcode() in {rcode.NOERROR, rcode.NXDOMAIN}:
-        return Kind.ABSENT, ()
-    return Kind.FAILED, ()
+        return AnswerKind.ABSENT, ()
+    return AnswerKind.FAILED, ()

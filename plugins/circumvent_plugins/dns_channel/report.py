@@ -13,8 +13,8 @@ from circumvent.api import (
     StreamResetError,
     Verdict,
 )
-from circumvent_plugins.dns_channel.messages import Answer, Kind
-from circumvent_plugins.dns_channel.source import Resolver, Source
+from circumvent_plugins.dns_channel.messages import AnswerKind, DnsAnswer
+from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource
 
 # What explains most comes first.
 _ORDER = (
@@ -31,27 +31,27 @@ _ORDER = (
 class Report:
     """Notes what each resolver did."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: DnsSource) -> None:
         self._source = source
-        self._said: dict[tuple[Resolver, str], set[Kind]] = {}
-        self._did: dict[Resolver, set[Verdict]] = {who: set() for who in source.resolvers}
+        self._said: dict[tuple[DnsResolver, str], set[AnswerKind]] = {}
+        self._did: dict[DnsResolver, set[Verdict]] = {who: set() for who in source.resolvers}
 
-    def hear(self, who: Resolver, answer: Answer) -> None:
+    def hear(self, who: DnsResolver, answer: DnsAnswer) -> None:
         """Note an answer; two of different kinds to one question do not come from one resolver."""
         said = self._said.setdefault((who, answer.name), set())
         said.add(answer.kind)
-        if answer.kind is Kind.FOREIGN or len(said) > 1:
+        if answer.kind is AnswerKind.FOREIGN or len(said) > 1:
             self.note(who, Verdict.FORGED)
-        elif answer.kind is Kind.ABSENT:
+        elif answer.kind is AnswerKind.ABSENT:
             self.note(who, Verdict.NOT_FOUND)
-        elif answer.kind is Kind.FAILED:
+        elif answer.kind is AnswerKind.FAILED:
             self.note(who, Verdict.REFUSED)
 
-    def fail(self, who: Resolver, error: CircumventError | TimeoutError) -> None:
+    def fail(self, who: DnsResolver, error: CircumventError | TimeoutError) -> None:
         """Note that somebody could not be asked."""
         self.note(who, _verdict(error))
 
-    def note(self, who: Resolver, verdict: Verdict) -> None:
+    def note(self, who: DnsResolver, verdict: Verdict) -> None:
         """Note what somebody did."""
         self._did[who].add(verdict)
 

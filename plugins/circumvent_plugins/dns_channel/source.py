@@ -31,7 +31,7 @@ SYSTEM_FILE = Path("/etc/resolv.conf")
 MAX_SYSTEM = 2  # of its name servers
 
 
-class Way(enum.Enum):
+class DnsTransport(enum.Enum):
     """How a resolver is asked; the value is its scheme."""
 
     UDP = "udp"
@@ -40,17 +40,22 @@ class Way(enum.Enum):
     HTTPS = "https"
 
 
-_PORTS = {Way.UDP: 53, Way.TCP: 53, Way.TLS: 853, Way.HTTPS: 443}
+_PORTS = {
+    DnsTransport.UDP: 53,
+    DnsTransport.TCP: 53,
+    DnsTransport.TLS: 853,
+    DnsTransport.HTTPS: 443,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Resolver:
+class DnsResolver:
     """Somebody who answers DNS questions; ``name`` is the one in its certificate.
 
     ``is_near``: known to this network only, so never asked through tunnels.
     """
 
-    way: Way
+    way: DnsTransport
     host: str
     port: int
     name: str = ""
@@ -60,23 +65,23 @@ class Resolver:
     @property
     def is_secure(self) -> bool:
         """Whether the path can neither read nor forge its answers."""
-        return self.way in {Way.TLS, Way.HTTPS}
+        return self.way in {DnsTransport.TLS, DnsTransport.HTTPS}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DnsSource:
     """A zone, and whom to ask for it; ``asks_system``: those of this machine too."""
 
     zone: str
-    resolvers: tuple[Resolver, ...]
+    resolvers: tuple[DnsResolver, ...]
     asks_system: bool = False
 
-    def with_system(self) -> Source:
+    def with_system(self) -> DnsSource:
         """The source with the name servers of this machine among the resolvers; reads a file."""
         return replace(self, resolvers=self.resolvers + system_resolvers())
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> DnsSource:
     """Read a source; raises LinkError."""
     zone, question, query = check_text(text)[len(SCHEME) :].partition("?")
     zone = parse_host(zone.removesuffix("."))
@@ -86,24 +91,24 @@ def parse_source(text: str) -> Source:
     resolvers = tuple(dict.fromkeys(parse_resolver(url) for url in urls if url != SYSTEM))
     if len(resolvers) > MAX_RESOLVERS or sum(map(_is_secure, resolvers)) > MAX_SECURE:
         raise LinkError(f"resolver: more than {MAX_RESOLVERS}, or than {MAX_SECURE} with TLS")
-    return Source(zone, resolvers, SYSTEM in urls)
+    return DnsSource(zone, resolvers, SYSTEM in urls)
 
 
-def parse_resolver(url: str) -> Resolver:
+def parse_resolver(url: str) -> DnsResolver:
     """Read a resolver's URL; raises LinkError."""
     try:
         parts = urlsplit(url)
-        way = Way(parts.scheme)
+        way = DnsTransport(parts.scheme)
         port = _PORTS[way] if parts.port is None else parts.port
     except ValueError:
         raise LinkError("resolver: is udp://, tcp://, tls:// or https:// and a host") from None
     host = parse_host((parts.hostname or "").strip("[]"))
     _check(parts, way, host, port)
     name = parse_host(parts.fragment) if parts.fragment else ""
-    return Resolver(way, host, port, name, _path(parts) if way is Way.HTTPS else "")
+    return DnsResolver(way, host, port, name, _path(parts) if way is DnsTransport.HTTPS else "")
 
 
-def system_resolvers() -> tuple[Resolver, ...]:
+def system_resolvers() -> tuple[DnsResolver, ...]:
     """The name servers of this machine (resolv.conf(5)); none when it does not say."""
     try:
         lines = SYSTEM_FILE.read_text(errors="replace").splitlines()
@@ -112,17 +117,19 @@ def system_resolvers() -> tuple[Resolver, ...]:
     words = [line.split() for line in lines]
     found = [word[1] for word in words if len(word) > 1 and word[0] == "nameserver"]
     addresses = list(filter(_is_address, found))[:MAX_SYSTEM]
-    return tuple(Resolver(Way.UDP, host, SYSTEM_PORT, is_near=True) for host in addresses)
+    return tuple(
+        DnsResolver(DnsTransport.UDP, host, SYSTEM_PORT, is_near=True) for host in addresses
+    )
 
 
-def _check(parts: SplitResult, way: Way, host: str, port: int) -> None:
-    if way is not Way.HTTPS and not _is_address(host):
+def _check(parts: SplitResult, way: DnsTransport, host: str, port: int) -> None:
+    if way is not DnsTransport.HTTPS and not _is_address(host):
         raise LinkError("resolver: needs an IP address, for names are what is forged")
     if not 0 < port <= MAX_PORT or parts.username or parts.password:
         raise LinkError("resolver: is only a scheme, an address and a port; correct it")
-    if way is not Way.HTTPS and (parts.path or parts.query):
+    if way is not DnsTransport.HTTPS and (parts.path or parts.query):
         raise LinkError("resolver: only https:// has a path; remove it")
-    if parts.fragment and way in {Way.UDP, Way.TCP}:
+    if parts.fragment and way in {DnsTransport.UDP, DnsTransport.TCP}:
         raise LinkError("resolver: a name means nothing without TLS; remove what follows '#'")
 
 
@@ -138,7 +145,7 @@ def _parse_query(query: str) -> tuple[str, ...]:
     return tuple(unquote(value) for _, _, value in items)
 
 
-def _is_secure(resolver: Resolver) -> bool:
+def _is_secure(resolver: DnsResolver) -> bool:
     return resolver.is_secure
 
 

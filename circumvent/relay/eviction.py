@@ -15,7 +15,7 @@ NEWCOMERS = 2  # part of the room that is theirs; who was served before gets the
 SHARE = 8  # part of the room that one network's newcomers fill at others' expense
 
 
-class Comer(Protocol):
+class Evictable(Protocol):
     """``served_at`` is when it got something last, 0 while it has not."""
 
     @property
@@ -27,7 +27,7 @@ class Comer(Protocol):
         """In seconds of any clock."""
 
 
-T = TypeVar("T", bound=Comer)
+T = TypeVar("T", bound=Evictable)
 
 
 def first_to_leave(present: Iterable[T], network: str, room: int) -> T:

@@ -8,22 +8,24 @@ from collections.abc import Callable, Sequence
 
 from circumvent.errors import ProtocolError
 from circumvent.wire.http_carrier import MAX_UPLOAD
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, open_knock
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, open_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent.wire.websocket_handshake import upgrade_key
 
 CLOCK_TOLERANCE = 15 * 60  # seconds; a client whose clock is further off learns it from Date
 MAX_SEEN = 100_000  # knocks of 30 minutes; 20 MB. More than that are replays or a flood
-_UPGRADES = frozenset((Kind.TLS, Kind.WEBSOCKET))
-_COUNT_ONCE = frozenset((Kind.WEBSOCKET, Kind.DOWNLOAD))  # uploads a front may repeat
-_NOBODYS = Knock(Kind.WEBSOCKET, 0, bytes(NONCE_SIZE))  # no request is answered sooner than others
+_UPGRADES = frozenset((KnockKind.TLS, KnockKind.WEBSOCKET))
+_COUNT_ONCE = frozenset((KnockKind.WEBSOCKET, KnockKind.DOWNLOAD))  # uploads a front may repeat
+_NOBODYS = Knock(
+    KnockKind.WEBSOCKET, 0, bytes(NONCE_SIZE)
+)  # no request is answered sooner than others
 
 
 def _expect_anything(_: Knock) -> bool:
     return True
 
 
-class Doorkeeper:
+class KnockVerifier:
     """Knows the knock keys: the one that invites hold, and older ones until those are replaced.
 
     ``expects`` says whether a request can belong to a carrier; others get the cover site.
@@ -59,7 +61,7 @@ class Doorkeeper:
     def _is_timely(self, knock: Knock) -> bool:
         """A channel keeps its own knock from counting twice, and a carrier its uploads'."""
         is_near = abs(int(self._now()) - knock.at) <= CLOCK_TOLERANCE
-        return knock.kind is Kind.TLS or (is_near and knock.nonce not in self._seen)
+        return knock.kind is KnockKind.TLS or (is_near and knock.nonce not in self._seen)
 
     def _remember(self, knock: Knock) -> None:
         now = int(self._now())
@@ -70,7 +72,7 @@ class Doorkeeper:
 
 def _is_as_promised(knock: Knock, head: RequestHead) -> bool:
     """Whether the request is one that a server may answer so that the rest can follow."""
-    if knock.kind is Kind.UPLOAD:
+    if knock.kind is KnockKind.UPLOAD:
         return head.method == b"POST" and 0 <= head.length <= MAX_UPLOAD
     if head.method != b"GET" or head.length:
         return False

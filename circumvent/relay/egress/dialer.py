@@ -26,7 +26,7 @@ _REASONS = {
 }
 
 
-class Outlet:
+class EgressDialer:
     """Opens connections by ``policy``; ``resolver`` is asked once for each, and never behind it.
 
     A name that changes its address between the look and the connection gains nothing: what is

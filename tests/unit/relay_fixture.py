@@ -20,13 +20,12 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import keys
 from circumvent.relay.carriers.pipes import carrier
+from circumvent.relay.connection import KnockedConnection, RelayContext
 from circumvent.relay.cover.site import site_at
-from circumvent.relay.doorkeeper import Doorkeeper
-from circumvent.relay.front import Front, FrontOptions
-from circumvent.relay.guest import Arrival
-from circumvent.relay.guest import House as Meets
+from circumvent.relay.knocks import KnockVerifier
+from circumvent.relay.listener import RelayListener, RelayListenerOptions
 from circumvent.wire.address import Destination
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from tests.conformance.byte_stream import read_exactly, write_all
 
@@ -70,14 +69,14 @@ class Site:
 
 
 @dataclass(slots=True)
-class House:
+class RunningRelay:
     """``memory`` must be empty in the end; ``bindings`` are those of the carriers let in."""
 
-    front: Front
+    front: RelayListener
     address: Destination
     site: Site
     memory: Memory
-    doorkeeper: Doorkeeper
+    doorkeeper: KnockVerifier
     link: RelayLink
     bindings: list[bytes] = field(default_factory=list)
 
@@ -107,27 +106,27 @@ def careless() -> ssl.SSLContext:
 @asynccontextmanager
 async def house(
     *, tls: bool = True, max_visitors: int = 100, now: Callable[[], float] = lambda: 1e9
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningRelay]:
     site = Site()
     memory = Memory(8 << 20, poison=True)
     account = memory.account("front")
-    doorkeeper = Doorkeeper((KEY,), now)
+    doorkeeper = KnockVerifier((KEY,), now)
     context = keys.web_context(*identity()) if tls else None
     inner = keys.inner_context(*identity())
     async with await asyncio.start_server(site.talk, LOOPBACK, 0) as server:
         place = Destination(LOOPBACK, server.sockets[0].getsockname()[1])
 
-        async def welcome(arrival: Arrival) -> None:
+        async def welcome(arrival: KnockedConnection) -> None:
             async with carrier(arrival, inner, account) as link:
                 made.bindings.append(link.binding)
                 await echo(link.stream)
 
-        meets = Meets(site_at(place, SocketBuffers()), context, doorkeeper, account)
-        options = FrontOptions(Destination(LOOPBACK, 0), max_visitors)
-        front = Front(options, meets, account, welcome)
+        meets = RelayContext(site_at(place, SocketBuffers()), context, doorkeeper, account)
+        options = RelayListenerOptions(Destination(LOOPBACK, 0), max_visitors)
+        front = RelayListener(options, meets, account, welcome)
         address = front.open()
         link = RelayLink(address.host, address.port, KEY, TOKEN, (keys.pin(identity()[0]),))
-        made = House(front, address, site, memory, doorkeeper, link)
+        made = RunningRelay(front, address, site, memory, doorkeeper, link)
         try:
             yield made
         finally:
@@ -152,7 +151,11 @@ def dialer() -> NetDialer:
 
 
 def knock_request(
-    kind: Kind = Kind.WEBSOCKET, *, key: bytes = KEY, at: int = 10**9, binding: bytes = b""
+    kind: KnockKind = KnockKind.WEBSOCKET,
+    *,
+    key: bytes = KEY,
+    at: int = 10**9,
+    binding: bytes = b"",
 ) -> bytes:
     cookie = seal_knock(key, Knock(kind, at, os.urandom(NONCE_SIZE)), binding)
     return ClientUpgrade("site.test", "/", [("Cookie", cookie)]).request

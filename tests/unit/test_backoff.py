@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from circumvent.tunnels.backoff import EARLY_AFTER, FORGOTTEN_AFTER, Rests
+from circumvent.tunnels.backoff import EARLY_AFTER, FORGOTTEN_AFTER, Backoff
 
 STEP = 0.05  # seconds
 MINUTE = 60.0
 
 
-def tries(seconds: float, *, asking: bool = False, rests: Rests | None = None) -> list[float]:
+def tries(seconds: float, *, asking: bool = False, rests: Backoff | None = None) -> list[float]:
     """When somebody who always fails is tried, from second 100 on."""
-    rests = rests or Rests()
+    rests = rests or Backoff()
     made = []
     for step in range(round(seconds / STEP)):
         now = 100.0 + step * STEP
@@ -37,7 +37,7 @@ def test_six_tries_in_the_first_minute_then_one(asking: bool) -> None:  # noqa: 
 
 
 def test_who_could_not_be_tried_is_tried_soon_again_and_counts_as_before() -> None:
-    rests = Rests()
+    rests = Backoff()
     now = 100.0
     for _ in range(20):
         rests.failed("it", now, is_own_trouble=True)
@@ -50,7 +50,7 @@ def test_who_could_not_be_tried_is_tried_soon_again_and_counts_as_before() -> No
 
 
 def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
-    rests = Rests()
+    rests = Backoff()
     last = 100.0 + tries(10 * MINUTE, rests=rests)[-1]
     assert rests.ready_at("it") > last + 50
     rests.ask(last + 1)
@@ -61,7 +61,7 @@ def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
 
 
 def test_who_asked_just_before_a_failure_still_waits() -> None:
-    rests = Rests()
+    rests = Backoff()
     tries(10 * MINUTE, rests=rests)
     rests.ask(999.0)
     rests.failed("it", 1000.0)
@@ -69,7 +69,7 @@ def test_who_asked_just_before_a_failure_still_waits() -> None:
 
 
 def test_one_may_be_asked_for_alone() -> None:
-    rests = Rests()
+    rests = Backoff()
     for key in ("it", "another"):
         tries(10 * MINUTE, rests=rests)
         rests.hold(key, 700.0, 800.0)
@@ -79,14 +79,14 @@ def test_one_may_be_asked_for_alone() -> None:
 
 
 def test_whoever_worked_is_tried_at_once() -> None:
-    rests = Rests()
+    rests = Backoff()
     tries(MINUTE, rests=rests)
     rests.worked("it")
     assert rests.ready_at("it") == 0.0
 
 
 def test_what_failed_after_it_worked_counts() -> None:
-    rests = Rests()
+    rests = Backoff()
     rests.failed("it", 100.0)
     rests.worked("it", 99.0)
     assert rests.ready_at("it") > 100.0
@@ -95,7 +95,7 @@ def test_what_failed_after_it_worked_counts() -> None:
 
 
 def test_what_failed_long_ago_was_not_in_a_row() -> None:
-    rests = Rests()
+    rests = Backoff()
     tries(MINUTE, rests=rests)
     now = rests.ready_at("it") + FORGOTTEN_AFTER + 1
     rests.failed("it", now)
@@ -103,7 +103,7 @@ def test_what_failed_long_ago_was_not_in_a_row() -> None:
 
 
 def test_who_was_not_even_tried_has_not_failed_once_more() -> None:
-    rests = Rests()
+    rests = Backoff()
     rests.failed("it", 100.0)
     rests.hold("it", 101.0, 130.0)
     assert rests.ready_at("it") == 130.0
@@ -114,6 +114,6 @@ def test_who_was_not_even_tried_has_not_failed_once_more() -> None:
 
 
 def test_one_failure_says_nothing_of_others() -> None:
-    rests = Rests()
+    rests = Backoff()
     rests.failed("it", 100.0)
     assert rests.ready_at("another") == 0.0

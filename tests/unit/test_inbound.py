@@ -11,10 +11,10 @@ from circumvent.errors import (
     NoTunnelError,
     Reason,
 )
-from circumvent.inbound.options import DoorOptions
+from circumvent.inbound.options import InboundOptions
 from circumvent.wire.address import Destination
 from circumvent.wire.socks5 import REPLIES, Reply
-from tests.unit.door import (
+from tests.unit.inbound_client import (
     CREDENTIALS,
     GREETING,
     SITE,
@@ -86,7 +86,7 @@ async def test_an_ipv6_destination() -> None:
 
 
 async def test_localhost_listens_on_both_families() -> None:
-    async with home(DoorOptions("localhost", 0)) as house:
+    async with home(InboundOptions("localhost", 0)) as house:
         assert [host for host, _ in house.door.addresses] == ["127.0.0.1", "::1"]
         for host, port in house.door.addresses:
             reader, writer = await asyncio.open_connection(host, port)
@@ -146,7 +146,7 @@ async def test_a_failure_after_the_reply_is_a_reset() -> None:
 
 # --- passwords ---------------------------------------------------------------------------------
 
-GUARDED = DoorOptions(port=0, credentials=CREDENTIALS)
+GUARDED = InboundOptions(port=0, credentials=CREDENTIALS)
 
 
 async def test_socks5_with_the_right_password() -> None:
@@ -199,8 +199,8 @@ async def test_http_with_the_right_password() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
 def test_others_are_let_in_only_with_a_password(host: str) -> None:
     with pytest.raises(ConfigError, match="password"):
-        DoorOptions(host)
-    assert DoorOptions(host, credentials=CREDENTIALS).addresses == (host,)
+        InboundOptions(host)
+    assert InboundOptions(host, credentials=CREDENTIALS).addresses == (host,)
 
 
 def test_a_password_never_shows() -> None:

@@ -12,20 +12,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from circumvent.layers.costs import INNER_TLS_COST, TLS_COST
-from circumvent.relay.crowd import first_to_leave
+from circumvent.relay.eviction import first_to_leave
 
 MOST = 4  # part of the memory that they get
 COST = TLS_COST.stream + INNER_TLS_COST.dial  # of each, at most
 
 
-class Caller:
+class PendingCarrier:
     """One connection, or one carrier that requests make; ``task`` is what is cut."""
 
     __slots__ = ("_lobby", "network", "task")
 
     served_at = 0.0  # whoever was given something is no caller any more
 
-    def __init__(self, lobby: Lobby, network: str) -> None:
+    def __init__(self, lobby: PendingCarriers, network: str) -> None:
         self._lobby = lobby
         self.network = network
         self.task = asyncio.current_task()
@@ -35,22 +35,22 @@ class Caller:
         self._lobby.callers.pop(self, None)
 
 
-class Lobby:
+class PendingCarriers:
     """``callers`` are in the order of their coming, ``room`` at most."""
 
     def __init__(self, memory: int) -> None:
         self.room = max(memory // MOST // COST, 1)
-        self.callers: dict[Caller, None] = {}
+        self.callers: dict[PendingCarrier, None] = {}
 
     @contextmanager
-    def waiting(self, network: str) -> Iterator[Caller]:
+    def waiting(self, network: str) -> Iterator[PendingCarrier]:
         """The current task's place while the context lasts; who has to leave for it is cut."""
         if len(self.callers) >= self.room:
             leaving = first_to_leave(self.callers, network, self.room)
             leaving.move_on()
             if leaving.task is not None:
                 leaving.task.cancel()
-        caller = Caller(self, network)
+        caller = PendingCarrier(self, network)
         self.callers[caller] = None
         try:
             yield caller

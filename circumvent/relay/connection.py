@@ -14,25 +14,25 @@ from circumvent.memory import Account
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream
 from circumvent.relay.cover import nginx
-from circumvent.relay.cover.passage import Admission, Passage
-from circumvent.relay.cover.site import Site, name_of
-from circumvent.relay.doorkeeper import Doorkeeper
+from circumvent.relay.cover.proxy import Admission, CoverProxy
+from circumvent.relay.cover.site import CoverSite, name_of
+from circumvent.relay.knocks import KnockVerifier
 
 HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
 
 
 @dataclass(slots=True)
-class House:
+class RelayContext:
     """What visitors meet. ``context`` is None where a web server in front of us ends TLS."""
 
-    site: Site
+    site: CoverSite
     context: ssl.SSLContext | None
-    doorkeeper: Doorkeeper
+    doorkeeper: KnockVerifier
     account: Account
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class KnockedConnection:
     """A connection whose other end knocked; ``binding`` is empty where TLS ended before us."""
 
     stream: ByteStream
@@ -41,25 +41,25 @@ class Arrival:
     admission: Admission
 
 
-def visitor_cost(site: Site) -> int:
+def visitor_cost(site: CoverSite) -> int:
     """The most that a visitor costs outside of the arena."""
     return max(TLS_COST.dial, TLS_COST.stream + site.cost)
 
 
-class Guest:
+class RelayConnection:
     """``task`` is the one in which ``visit`` runs, ``network`` that of its other end."""
 
     __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "_tcp", "network", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, stream: TcpStream, house: House) -> None:
+    def __init__(self, stream: TcpStream, house: RelayContext) -> None:
         self.network = network_of(stream.peer)
         self._tcp = stream
         self._stream: ByteStream = stream
         self._house = house
         self._account = house.account
-        self._passage: Passage | None = None
+        self._passage: CoverProxy | None = None
         self._charged = 0
 
     @property
@@ -79,14 +79,14 @@ class Guest:
         self._pay(0)
         self.task.cancel()
 
-    async def visit(self) -> Arrival | None:
+    async def visit(self) -> KnockedConnection | None:
         """Show the cover site; raises CircumventError."""
         house = self._house
         if house.context is not None and not await self._shake_hands(house.context):
             await self._stream.aclose()
             return None
         binding = self._stream.channel_binding() if isinstance(self._stream, SecureStream) else b""
-        self._passage = Passage(
+        self._passage = CoverProxy(
             self._stream,
             await house.site.connect(),
             self._account,
@@ -96,7 +96,7 @@ class Guest:
         if admission is None:
             await self._stream.aclose()
             return None
-        return Arrival(self._stream, self.network, binding, admission)
+        return KnockedConnection(self._stream, self.network, binding, admission)
 
     def move_to(self, account: Account) -> None:
         """It is no visitor any more: ``account`` pays for its connection; raises BudgetError."""

@@ -13,15 +13,15 @@ import pytest
 from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
 from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
-from circumvent.relay import guest
-from circumvent.wire.knock import NONCE_SIZE, Kind, Knock, seal_knock
+from circumvent.relay import connection as guest
+from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.unit.far_side import break_off, until
-from tests.unit.relay_house import (
+from tests.unit.relay_fixture import (
     KEY,
     PAGE,
-    House,
+    RunningRelay,
     dialer,
     house,
     identity,
@@ -41,7 +41,7 @@ ODDITIES = [
 ]
 
 
-async def connect(relay: House) -> bytes:
+async def connect(relay: RunningRelay) -> bytes:
     """Through the tls carrier; the binding that the client saw."""
     account = Memory(4 << 20).account("client")
     link = await TlsCarrier().connect(relay.entry, dialer(), account)
@@ -50,7 +50,7 @@ async def connect(relay: House) -> bytes:
     return link.binding
 
 
-def is_heard(relay: House, data: bytes) -> bool:
+def is_heard(relay: RunningRelay, data: bytes) -> bool:
     return joined(relay.site.heard) == data
 
 
@@ -112,8 +112,8 @@ async def test_a_knock_on_a_kept_connection_is_right_too() -> None:
         knock_request(key=bytes(16)),
         knock_request(at=10**9 + 16 * 60),
         knock_request(at=10**9 - 16 * 60),
-        knock_request(Kind.TLS),
-        knock_request(Kind.UPLOAD),
+        knock_request(KnockKind.TLS),
+        knock_request(KnockKind.UPLOAD),
         knock_request().replace(b"GET ", b"PUT "),
         knock_request().replace(b"Upgrade: websocket", b"Upgrade: somewhere"),
     ],
@@ -148,7 +148,7 @@ async def test_a_knock_for_one_channel_is_worth_nothing_on_another() -> None:
             await dialer().tcp(relay.address.host, relay.address.port),
             TlsOptions("site.test", verify=False, only_tls13=True),
         )
-        elsewhere = knock_request(Kind.TLS, binding=stream.channel_binding())
+        elsewhere = knock_request(KnockKind.TLS, binding=stream.channel_binding())
         reader, writer = await relay.visit()
         writer.write(elsewhere)
         assert await reader.readexactly(len(PAGE)) == PAGE
@@ -176,7 +176,7 @@ async def test_a_websocket_carries_tls_to_the_relays_own_key(*, tls: bool) -> No
         stream: object = await dialer().tcp(relay.address.host, relay.address.port)
         if tls:
             stream = await dialer().tls(stream, TlsOptions("site.test", verify=False))  # type: ignore[arg-type]
-        cookie = seal_knock(KEY, Knock(Kind.WEBSOCKET, 10**9, b"n" * NONCE_SIZE))
+        cookie = seal_knock(KEY, Knock(KnockKind.WEBSOCKET, 10**9, b"n" * NONCE_SIZE))
         options = WebSocketOptions("site.test", "/", (("Cookie", cookie),))
         pipe = await dialer().websocket(stream, options)  # type: ignore[arg-type]
         inner = await dialer().tls(
@@ -194,7 +194,7 @@ async def test_inside_only_the_relays_own_key_counts() -> None:
         for pins, is_good in (((own, bytes(32)), True), ((bytes(32), own), False)):
             link = dataclasses.replace(relay.link, pins=pins)
             tcp = await dialer().tcp(relay.address.host, relay.address.port)
-            cookie = seal_knock(KEY, Knock(Kind.WEBSOCKET, 10**9, os.urandom(NONCE_SIZE)))
+            cookie = seal_knock(KEY, Knock(KnockKind.WEBSOCKET, 10**9, os.urandom(NONCE_SIZE)))
             options = WebSocketOptions("site.test", "/", (("Cookie", cookie),))
             pipe = await dialer().websocket(tcp, options)
             if is_good:
@@ -309,7 +309,7 @@ async def test_a_client_that_does_not_wait_for_the_answer_is_cut() -> None:
             await dialer().tcp(relay.address.host, relay.address.port),
             TlsOptions("site.test", verify=False, only_tls13=True),
         )
-        hasty = knock_request(Kind.TLS, binding=stream.channel_binding()) + b"hello"
+        hasty = knock_request(KnockKind.TLS, binding=stream.channel_binding()) + b"hello"
         block = memoryview(bytearray(hasty))
         stream.write(block, 0, len(block))
         await until(lambda: not relay.front.carriers and not relay.front.visitors)

@@ -11,15 +11,15 @@ import pytest
 
 from circumvent.errors import ConfigError
 from circumvent.inbound.kernel import most_clients
-from circumvent.inbound.options import DoorOptions, parse_listen
+from circumvent.inbound.options import InboundOptions, parse_listen
 from circumvent.net import listener
-from tests.unit.door import GREETING, SITE, destination, echo, home, socks5
 from tests.unit.far_side import until
+from tests.unit.inbound_client import GREETING, SITE, destination, echo, home, socks5
 
 
 @pytest.mark.parametrize("beginning", [b"\x05", b"\x05\x01\x00\x05", b"\x04\x01", b"GET http"])
 async def test_whoever_dawdles_at_the_door_is_cut(beginning: bytes) -> None:
-    async with home(DoorOptions(port=0, handshake_seconds=0.1)) as house:
+    async with home(InboundOptions(port=0, handshake_seconds=0.1)) as house:
         caller = await house.knock()
         await caller.say(beginning)
         with pytest.raises(ConnectionResetError):
@@ -38,7 +38,7 @@ async def test_noise_is_cut(noise: bytes) -> None:
 
 
 async def test_above_the_limit_a_client_waits_until_somebody_leaves() -> None:
-    async with home(DoorOptions(port=0, max_clients=1)) as house:
+    async with home(InboundOptions(port=0, max_clients=1)) as house:
         first, second = await house.knock(), await house.knock()
         await first.say(GREETING)
         await first.hear(2)
@@ -52,7 +52,7 @@ async def test_above_the_limit_a_client_waits_until_somebody_leaves() -> None:
 
 
 async def test_idle_clients_are_cut_and_busy_ones_stay() -> None:
-    async with destination(echo) as port, home(DoorOptions(port=0, idle_seconds=0.8)) as house:
+    async with destination(echo) as port, home(InboundOptions(port=0, idle_seconds=0.8)) as house:
         idle, busy = await house.knock(), await house.knock()
         for caller in (idle, busy):
             await caller.say(GREETING + socks5(SITE, port))
@@ -142,7 +142,7 @@ async def test_closing_cuts_everybody() -> None:
 async def test_a_taken_port_is_explained() -> None:
     async with home() as house:
         with pytest.raises(ConfigError, match="--listen") as caught:
-            async with home(DoorOptions(port=house.port)):
+            async with home(InboundOptions(port=house.port)):
                 pass
         assert caught.value.errno == errno.EADDRINUSE
 
@@ -168,4 +168,4 @@ def test_wrong_listen_addresses_say_so(text: str) -> None:
 
 def test_names_to_listen_on_are_refused() -> None:
     with pytest.raises(ConfigError, match="cannot listen"):
-        DoorOptions("site.example")
+        InboundOptions("site.example")

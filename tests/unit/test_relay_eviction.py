@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from circumvent.relay.crowd import SHARE, first_to_leave
+from circumvent.relay.eviction import SHARE, first_to_leave
 from tests.unit.far_side import until
-from tests.unit.relay_house import LOOPBACK, PAGE, House, house
+from tests.unit.relay_fixture import LOOPBACK, PAGE, RunningRelay, house
 
 ROOM = 32
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -80,7 +80,7 @@ def test_newcomers_leave_once_half_are_new(room: Room) -> None:
     assert room.present[: len(served)] == served
 
 
-async def silent(relay: House, number: int) -> list[asyncio.StreamWriter]:
+async def silent(relay: RunningRelay, number: int) -> list[asyncio.StreamWriter]:
     """Connections that never say a word."""
     connections = [
         await asyncio.open_connection(LOOPBACK, relay.address.port) for _ in range(number)

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import CarrierLink, ServerEntry, TlsOptions
+from circumvent.api import CarrierPipe, ServerEntry, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.layers.exchange import send
 from circumvent.links.relay import RelayLink, format_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.relay import setup
-from circumvent.relay.carriers.lobby import COST
+from circumvent.relay.carriers.pending import COST
 from circumvent.relay.config import RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.session.handshake import introduce
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.http_carrier import Note, pack_note
-from circumvent.wire.knock import Kind, Knock, seal_knock
+from circumvent.wire.knock import Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.peers.process import free_port
 from tests.unit.far_side import until
-from tests.unit.relay_house import LOOPBACK, dialer
+from tests.unit.relay_fixture import LOOPBACK, dialer
 
 MEMORY = 4 << 20
 CROWD = 14  # more than there is room for
-KINDS = (Kind.WEBSOCKET, Kind.DOWNLOAD, Kind.UPLOAD)
+KINDS = (KnockKind.WEBSOCKET, KnockKind.DOWNLOAD, KnockKind.UPLOAD)
 
 
 class World:
@@ -52,24 +52,24 @@ class World:
     def callers(self) -> int:
         return len(self.relay._lobby.callers)  # noqa: SLF001
 
-    async def knock(self, kind: Kind) -> ByteStream:
+    async def knock(self, kind: KnockKind) -> ByteStream:
         """As somebody whose token is not good any more; says nothing after the knock."""
         stream = await dialer().tls(
             await dialer().tcp(self.link.host, self.link.port),
             TlsOptions("site.test", verify=False),
         )
-        note = pack_note(Note(os.urandom(16), 0)) if kind is not Kind.WEBSOCKET else b""
+        note = pack_note(Note(os.urandom(16), 0)) if kind is not KnockKind.WEBSOCKET else b""
         knock = Knock(kind, int(time.time()), os.urandom(12), note)
         cookie = ("Cookie", seal_knock(self.link.knock_key, knock))
         request = ClientUpgrade("site.test", "/", [cookie]).request
-        if kind is Kind.UPLOAD:
+        if kind is KnockKind.UPLOAD:
             request = request.replace(b"GET", b"POST").replace(
                 b"\r\n", b"\r\nContent-Length: 9\r\n", 1
             )
         await send(stream, self.account, request)
         return stream
 
-    async def join(self) -> CarrierLink:
+    async def join(self) -> CarrierPipe:
         """As the user."""
         text = format_relay_link(self.link)
         entry = ServerEntry("relay", self.link.host, self.link.port, "", text, self.link)
@@ -99,7 +99,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
-    tmp_path: Path, kind: Kind
+    tmp_path: Path, kind: KnockKind
 ) -> None:
     async with world(tmp_path) as here:
         early = await here.join()

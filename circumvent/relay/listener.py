@@ -13,8 +13,13 @@ from circumvent.memory import Account
 from circumvent.net.listener import Listener, listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
-from circumvent.relay.crowd import first_to_leave
-from circumvent.relay.guest import Arrival, Guest, House, visitor_cost
+from circumvent.relay.connection import (
+    KnockedConnection,
+    RelayConnection,
+    RelayContext,
+    visitor_cost,
+)
+from circumvent.relay.eviction import first_to_leave
 from circumvent.wire.address import Destination
 
 MAX_VISITORS = 500  # with the cover site; carriers do not count
@@ -23,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class FrontOptions:
+class RelayListenerOptions:
     """Where to listen, and how many may be at the cover site."""
 
     address: Destination
@@ -31,7 +36,7 @@ class FrontOptions:
     buffers: SocketBuffers = field(default_factory=SocketBuffers)
 
 
-class Front:
+class RelayListener:
     """Owns one task for each connection; ``welcome`` serves those that knocked, to their end.
 
     ``house`` is what visitors meet; it may be changed for those who come later. ``carriers`` pays
@@ -40,17 +45,17 @@ class Front:
 
     def __init__(
         self,
-        options: FrontOptions,
-        house: House,
+        options: RelayListenerOptions,
+        house: RelayContext,
         carriers: Account,
-        welcome: Callable[[Arrival], Awaitable[None]],
+        welcome: Callable[[KnockedConnection], Awaitable[None]],
     ) -> None:
         self.house = house
         self._options = options
         self._account = carriers
         self._welcome = welcome
-        self.visitors: dict[Guest, None] = {}  # in the order of their coming
-        self.carriers: set[Guest] = set()
+        self.visitors: dict[RelayConnection, None] = {}  # in the order of their coming
+        self.carriers: set[RelayConnection] = set()
         self._listener: Listener | None = None
         self.visits = 0  # so far, and how many of them knocked
         self.knocks = 0
@@ -80,7 +85,7 @@ class Front:
     def _let_in(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.visits += 1
-        guest = Guest(TcpStream(sock), self.house)
+        guest = RelayConnection(TcpStream(sock), self.house)
         while len(self.visitors) >= self._most or not guest.can_enter():
             if not self.visitors:
                 guest.leave()
@@ -98,7 +103,7 @@ class Front:
         affordable = self.house.account.limit // visitor_cost(self.house.site)
         return max(min(self._options.max_visitors, affordable), 1)
 
-    async def _serve(self, guest: Guest) -> None:
+    async def _serve(self, guest: RelayConnection) -> None:
         try:
             arrival = await guest.visit()
             if arrival is not None:
@@ -112,7 +117,7 @@ class Front:
         except Exception as error:  # noqa: BLE001 - one visitor must not end the others
             log.error("a connection failed with %s", type(error).__name__)  # noqa: TRY400 - no values
 
-    def _see_off(self, guest: Guest) -> None:
+    def _see_off(self, guest: RelayConnection) -> None:
         self.visitors.pop(guest, None)
         self.carriers.discard(guest)
         guest.leave()

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import CircumventError, DestinationError, DialError, Reason
-from circumvent.inbound.inbound import FrontDoor
-from circumvent.inbound.options import Credentials, DoorOptions
+from circumvent.inbound.inbound import Inbound
+from circumvent.inbound.options import Credentials, InboundOptions
 from circumvent.memory import Account, Memory
 from circumvent.net.pump import pump
 from circumvent.net.tcp import connect
@@ -69,7 +69,7 @@ class DirectDispatcher:
 class Home:
     """A running front door, what is behind it, and ways to knock."""
 
-    def __init__(self, door: FrontDoor, dispatcher: DirectDispatcher, memory: Memory) -> None:
+    def __init__(self, door: Inbound, dispatcher: DirectDispatcher, memory: Memory) -> None:
         self.door = door
         self.dispatcher = dispatcher
         self.memory = memory
@@ -117,12 +117,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def home(options: DoorOptions | None = None) -> AsyncIterator[Home]:
+async def home(options: InboundOptions | None = None) -> AsyncIterator[Home]:
     """Open a front door; at the end nobody is inside and no memory is in use."""
     memory = Memory(BUDGET, poison=True)
     dispatcher = DirectDispatcher(memory.account("tunnels"))
-    chosen = options or DoorOptions(port=0)
-    door = FrontDoor(dispatcher, memory.account("front door"), chosen)
+    chosen = options or InboundOptions(port=0)
+    door = Inbound(dispatcher, memory.account("front door"), chosen)
     door.start()
     try:
         yield Home(door, dispatcher, memory)

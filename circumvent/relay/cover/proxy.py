@@ -34,7 +34,7 @@ class Admission:
     early: bytes
 
 
-class Passage:
+class CoverProxy:
     """``visitor`` is left open when it was admitted; ``site`` is owned."""
 
     __slots__ = ("_account", "_admit", "_site", "_visitor", "served_at")
