@@ -18,7 +18,7 @@ from circumvent.state.database import Need
 from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
-from circumvent.tunnels.live import Candidate
+from circumvent.tunnels.candidate import Candidate
 
 FROM_STDIN = "-"
 MAX_REASONS = 4  # lines in which to say what was not used, and why

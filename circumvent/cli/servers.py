@@ -28,7 +28,7 @@ from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.state.database import Need
 from circumvent.state.store import SavedServer, Store
-from circumvent.tunnels.live import Candidate
+from circumvent.tunnels.candidate import Candidate
 
 HEADER = ("SERVER", "TRANSPORT", "NAME")
 

@@ -14,7 +14,8 @@ from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.live import Candidate, LiveTunnel, TunnelState
+from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 

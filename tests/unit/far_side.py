@@ -26,9 +26,10 @@ from circumvent.state.store import Store
 from circumvent.status.events import Event
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import health, live, manager, probe, race, relief, vitals
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
