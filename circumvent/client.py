@@ -64,8 +64,8 @@ class Client:
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
-        self._health = Health(self._manager, current_network, dialer.forget)
-        dispatcher = Dispatcher(self._manager, self._health)
+        self._health = Health(self._manager, self._store, current_network, dialer.forget)
+        dispatcher = Dispatcher(self._manager, self._health, self._store.attempts)
         _set_up_relays(dispatcher, self._manager, plugins, tls)
         ways = Dialers(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),

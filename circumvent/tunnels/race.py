@@ -139,7 +139,9 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     started = time.monotonic()
 
     def record(error: BaseException | None = None) -> None:
-        track.store.record(attempt_record("race", candidate.id, started, account.high_water, error))
+        peak = account.high_water
+        record = attempt_record("race", candidate.id, started, peak, error)
+        track.store.attempts.record(record)
 
     try:
         await account.reserve(reserved)

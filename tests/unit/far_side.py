@@ -427,9 +427,17 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
         forgotten.append(networks[-1])
         dialer.forget()
 
-    watch = Health(pool, lambda: networks[-1], forget)
+    watch = Health(pool, track.store, lambda: networks[-1], forget)
     watch.look_at_network()
-    home = House(pool, watch, Dispatcher(pool, watch), track, events, networks, forgotten)
+    home = House(
+        pool,
+        watch,
+        Dispatcher(pool, watch, track.store.attempts),
+        track,
+        events,
+        networks,
+        forgotten,
+    )
     parts = [asyncio.ensure_future(pool.run()), asyncio.ensure_future(watch.run())]
     try:
         yield home
