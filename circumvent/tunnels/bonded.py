@@ -2,8 +2,8 @@
 
 A carrier that is suspected is replaced at once. While none is up, rounds of dials start ten times
 a second, later less often, however long the earlier ones hang; the session waits for them at the
-relay, and streams do not notice. Greetings of TLS are spared all the same (backoff.py): a relay that
-is blocked is greeted a few times, then once a minute.
+relay, and streams do not notice. TLS handshakes stay few all the same (backoff.py): a relay that is
+blocked sees a few, then one a minute.
 """
 
 from __future__ import annotations

@@ -162,11 +162,11 @@ class RouteHistory:
 
 
 class CarrierRoutes:
-    """Chooses the next route: one that rested, and as unlike those in use as there is.
+    """Chooses the next route: one that may be tried, and as unlike those in use as there is.
 
-    ``relay`` is whose routes these are. Failures are counted for each route, and apart from them its
-    greetings in vain, which outlive the tunnel; those also for the name that it greets by, which
-    other routes may share.
+    ``relay`` is whose routes these are. Failures are counted for each route. Handshakes in vain are
+    counted apart from them, and outlive the tunnel; those also for the server name that they show,
+    which other routes may share.
     """
 
     def __init__(
