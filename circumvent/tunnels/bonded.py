@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from circumvent.api.contracts import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
+from circumvent.api import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carrier_io import CarrierIO

@@ -9,8 +9,7 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from circumvent.api.contracts import Carrier, Dialer, TlsOptions, WebSocketOptions
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Carrier, Datagrams, Dialer, TlsOptions, WebSocketOptions
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net.neighbourhood import network_of

@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from circumvent.api.contracts import Privacy, ServerEntry, Transport, Tunnel
+from circumvent.api import Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp

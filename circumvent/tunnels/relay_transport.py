@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from circumvent.api.contracts import (
+from circumvent.api import (
     Carrier,
     Cost,
     Dialer,

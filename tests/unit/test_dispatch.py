@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.layers.exchange import receive, send

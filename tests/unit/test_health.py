@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import DialError
 from circumvent.memory import Account

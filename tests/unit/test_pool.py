@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, Privacy, ServerEntry, Tunnel
+from circumvent.api import Dialer, Privacy, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DialError, HandshakeError, NoTunnelError
 from circumvent.memory import Account
