@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Privacy, ServerEntry, Transport
+from circumvent.api import Privacy, ServerEntry, Transport
 
 
 @dataclass(frozen=True, slots=True)
