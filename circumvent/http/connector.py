@@ -25,7 +25,7 @@ from yarl import URL
 from circumvent.api.contracts import Dialer, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.errors import UnsupportedError
-from circumvent.http.client import MAX_HEAD, MAX_HEADERS, READ_BUFFER
+from circumvent.http.limits import MAX_HEAD, MAX_HEADERS, READ_BUFFER
 from circumvent.http.transport import StreamTransport
 from circumvent.memory import Account
 

@@ -15,7 +15,7 @@ from circumvent.layers.greeting import say
 from circumvent.layers.tls.client import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
-from circumvent.relay.connection import KnockedConnection
+from circumvent.relay.admission import KnockedConnection
 from circumvent.wire.knock import KnockKind
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 
