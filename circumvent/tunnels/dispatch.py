@@ -134,14 +134,14 @@ class Dispatcher:
     ) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
         live = user_stream.live
-        live.relays.add(user_stream)
+        live.streams.add(user_stream)
         try:
             await accept()
             is_over = await carry_client(user_stream, client, port)
             if user_stream.error is None:
                 await user_stream.stream.aclose()
         finally:
-            live.relays.discard(user_stream)
+            live.streams.discard(user_stream)
             user_stream.stream.abort()
             live.account.discharge(live.candidate.transport.cost.stream)
         self._learn_from(user_stream)
@@ -224,7 +224,7 @@ class _TrackedStream(LayerStream):
     def __init__(self, stream: ByteStream, live: LiveTunnel) -> None:
         super().__init__(stream)
         self._user_stream = UserStream(live, stream, None)
-        live.relays.add(self._user_stream)
+        live.streams.add(self._user_stream)
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         count = super().write(block, start, end)
@@ -250,6 +250,6 @@ class _TrackedStream(LayerStream):
 
     def _release(self) -> None:
         live = self._user_stream.live
-        if self._user_stream in live.relays:
-            live.relays.remove(self._user_stream)
+        if self._user_stream in live.streams:
+            live.streams.remove(self._user_stream)
             live.account.discharge(live.candidate.transport.cost.stream)
