@@ -143,9 +143,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Links of ``servers`` and ``servers_file``; raises ConfigError."""
         if not self.servers_file:
             return self.servers
-        return self.servers + parse_links(read_secret(Path(self.servers_file), "replace"))
+        return self.servers + list_links(read_secret(Path(self.servers_file), "replace"))
 
-    def door(self) -> InboundOptions:
+    def inbound(self) -> InboundOptions:
         """Where to listen and whom to let in; raises ConfigError when strangers could come in."""
         host, port = parse_listen(self.listen)
         return InboundOptions(
@@ -200,7 +200,7 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
     return convert({**table, **overrides}, Config, "command line or environment")
 
 
-def parse_links(text: str) -> tuple[str, ...]:
+def list_links(text: str) -> tuple[str, ...]:
     """One link a line; empty lines, comments (``#``, ``//``) and markup do not count."""
     return tuple(link for _, link in number_links(text))
 

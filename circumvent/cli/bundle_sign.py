@@ -19,11 +19,12 @@ from circumvent.cli.bundle_options import (
     example,
     source_option,
 )
+from circumvent.cli.links import transports_of
 from circumvent.cli.options import json_option
-from circumvent.client import parse_link
-from circumvent.config import parse_links
+from circumvent.config import list_links
 from circumvent.errors import BundleError, ConfigError, LinkError, UnsupportedError
 from circumvent.plugins import load_plugins
+from circumvent.tunnels.candidate import parse_candidate
 from circumvent.wire import dsse
 from circumvent.wire.bundle import Bundle, format_bundle, make_envelope, parse_bundle, read_payload
 from circumvent.wire.dsse import Envelope
@@ -138,12 +139,12 @@ def _make(wish: Wish) -> Bundle | None:
 
 def _entries(text: str) -> tuple[str, ...]:
     """Links without repetition; raises LinkError for those that nobody could use."""
-    plugins = load_plugins(())
-    links = tuple(dict.fromkeys(parse_links(text)))
+    transports = transports_of(load_plugins())
+    links = tuple(dict.fromkeys(list_links(text)))
     problems = []
     for number, link in enumerate(links, start=1):
         try:
-            parse_link(link, plugins)
+            parse_candidate(link, transports)
         except UnsupportedError as error:
             click.echo(f"warning: link #{number}: {error} (signed all the same)", err=True)
         except LinkError as error:

@@ -24,9 +24,9 @@ from circumvent.cli.options import (
     private_option,
 )
 from circumvent.config import Config
-from circumvent.discovery.discovery import discovery_account, usable_sources
 from circumvent.discovery.hunt import Find, fetch
 from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
+from circumvent.discovery.sources import discovery_account, usable_sources
 from circumvent.errors import ConfigError, LinkError, NoTunnelError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
@@ -88,7 +88,8 @@ def _origins(
     if not keys:
         if signed:
             raise ConfigError("--key is missing: whose signature shall count?", stage="discover")
-        known = [parse_origin(link) for link in pasted.known_links(config) if is_origin(link)]
+        links = [link.text for link in pasted.known_links(config)]
+        known = [parse_origin(link) for link in links if is_origin(link)]
         if not (known or sources):
             message = "no invite is known: give --source and --key, or: circumvent init INVITE"
             raise NoTunnelError(message, stage="discover")

@@ -49,7 +49,7 @@ def place_options(command: Command) -> Command:
     return command
 
 
-def door_options(command: Command) -> Command:
+def inbound_options(command: Command) -> Command:
     """What one must know to go through the local port and see whether it works."""
     for option in (
         probe_option,

@@ -80,20 +80,20 @@ def add(
     used is that an error (exit code 3).
     """
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
-    understood = pasted.understand(pasted.expand(links), plugins, with_origins=False)
-    parsed = understood.servers
-    if not parsed:
+    transports = pasted.transports_of(plugins)
+    parsed = pasted.parse_links(pasted.expand(links), transports, with_origins=False)
+    if not parsed.servers:
         raise LinkError("no link was given: each stands on a line of its own", stage="link")
-    entries = [server.entry for server in parsed]
+    entries = [server.entry for server in parsed.servers]
     with _store(config_file, options, Need.WRITING) as store:
         store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
-    _warn(understood.complaints())
+    _warn(parsed.complaints())
     if as_json:
-        click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
+        click.echo(msgspec.json.encode([entry.id for entry in entries]))
         return
-    for server in parsed:
-        click.echo(f"saved {pasted.label(server.entry)}")
-    _warn(pasted.warnings(parsed, ()))
+    for entry in entries:
+        click.echo(f"saved {pasted.label(entry)}")
+    _warn(pasted.warnings(parsed.servers, ()))
 
 
 @servers.command(context_settings=ENVIRONMENT)
@@ -146,16 +146,17 @@ def test(
 def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Candidate]:
     given = [word for word in wanted if pasted.is_link(word)]
     ids = set(wanted).difference(given)
+    transports = pasted.transports_of(plugins)
     servers: list[Candidate] = []
     if given:
-        understood = pasted.understand(pasted.expand(given), plugins, with_origins=False)
-        _warn(understood.complaints())
-        servers += understood.servers
+        parsed = pasted.parse_links(pasted.expand(given), transports, with_origins=False)
+        _warn(parsed.complaints())
+        servers += parsed.servers
     if ids or not given:
-        understood = pasted.understand(pasted.known(config), plugins)
-        _warn(understood.complaints() if not ids else ())
-        servers += [s for s in understood.servers if not ids or s.entry.id in ids]
-    if unknown := ids.difference(server.entry.id for server in servers):
+        parsed = pasted.parse_links(pasted.known_links(config), transports)
+        _warn(parsed.complaints() if not ids else ())
+        servers += [server for server in parsed.servers if not ids or server.id in ids]
+    if unknown := ids.difference(server.id for server in servers):
         raise _not_saved(unknown)
     return servers
 
