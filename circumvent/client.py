@@ -14,10 +14,10 @@ from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResource
 from circumvent.discovery.origins import Origin
 from circumvent.errors import NoTunnelError
 from circumvent.inbound.inbound import Inbound
-from circumvent.inbound.kernel import most_clients
 from circumvent.inbound.options import InboundOptions
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
+from circumvent.net.descriptors import most_clients
 from circumvent.net.dialer import NetDialer
 from circumvent.net.network import current_network
 from circumvent.plugins import Plugins

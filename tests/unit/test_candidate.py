@@ -9,7 +9,7 @@ from circumvent.errors import LinkError, UnsupportedError
 from circumvent.plugins import load_plugins
 from circumvent.tunnels.candidate import Candidate, distinct, parse_candidate
 
-SECRET = "correct-horse"
+SECRET = "correcthorsebattery"
 TRANSPORTS = transports_of(load_plugins())
 
 
@@ -29,11 +29,11 @@ def test_what_stands_around_a_pasted_link_is_left_out() -> None:
 
 
 def test_an_unknown_scheme_is_told_with_the_known_ones() -> None:
-    with pytest.raises(UnsupportedError, match=r"^vmess:// is not supported; supported: relay://"):
+    with pytest.raises(UnsupportedError, match=r"^vmess:// is not supported; .* relay://, ss://"):
         parsed("vmess://abc")
 
 
-@pytest.mark.parametrize("text", [SECRET, f"{SECRET}{SECRET}://x", f"{SECRET}://x"])
+@pytest.mark.parametrize("text", [SECRET, f"{SECRET}://x", f"//{SECRET}"])
 def test_a_misplaced_secret_is_not_repeated(text: str) -> None:
     with pytest.raises(LinkError) as caught:
         parsed(text)
