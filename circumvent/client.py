@@ -144,11 +144,11 @@ class Client:
         )
 
     def _inbound_options(self) -> InboundOptions:
-        """Clients beyond the file descriptors that there are wait, and harm nobody."""
+        """Admit no more clients than there are file descriptors for: the others wait."""
         options, most = self._config.inbound(), most_clients()
         if options.max_clients <= most:
             return options
-        text = f"room for {most} clients at a time: this system lets few files be open (ulimit -n)"
+        text = f"room for {most} clients at a time: this system allows few open files (ulimit -n)"
         self._events(Warned(text))
         return replace(options, max_clients=most)
 

@@ -116,13 +116,13 @@ def _load(entry: EntryPoint, distribution: str, allowed: set[str]) -> _Offers:
         return _offers(entry.name, entry.load())
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:  # foreign code may raise whatever it likes
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise PluginError(reason[:_REASON_LENGTH]) from error
 
 
 def _offers(name: str, plugin: object) -> _Offers:
-    # One manager for each plugin: with a shared one, the first broken hook would stop them all.
+    # One manager for each plugin: in a shared one, the first broken hook would stop all others.
     manager = pluggy.PluginManager(hooks.NAMESPACE)
     manager.add_hookspecs(hooks)
     manager.register(plugin, name)
@@ -167,8 +167,8 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
 
 
 def _own_first(entries: Iterable[EntryPoint]) -> list[tuple[EntryPoint, str]]:
-    """Each with its distribution's name, own plugins first, so nobody can take their schemes."""
-    # The name is asked for once: each time, the whole metadata of the distribution is parsed.
+    """Each with its distribution's name; own plugins first, so that no other takes a scheme."""
+    # Each look-up of the name parses the whole metadata of the distribution: so only one.
     named = [(entry, entry.dist.name if entry.dist else "") for entry in entries]
     return sorted(named, key=lambda each: (each[1] != OWN_DISTRIBUTION, each[1], each[0].name))
 

@@ -50,7 +50,7 @@ def place_options(command: Command) -> Command:
 
 
 def inbound_options(command: Command) -> Command:
-    """What one must know to go through the local port and see whether it works."""
+    """``--user``, ``--password-file`` and ``--probe-url``: what a check of the local port needs."""
     for option in (
         probe_option,
         click.option(

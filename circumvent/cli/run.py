@@ -30,11 +30,11 @@ from circumvent.status.events import Warned
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.
 
-A LINK is that of a server, an invite (servers are then found by themselves) or a subscription
+A LINK is that of a server, an invite (circumvent then finds servers) or a subscription
 (sub+https://...). Without LINKs, those of the configuration and the saved ones are used.
 
 A LINK holds a secret that other users of this machine can see in the list of processes; "-" reads
-links from standard input, one a line; lines that cannot be used are named, and left out:
+links from standard input, one a line. Lines that cannot be used are named and left out:
 
 \b
   circumvent run 'ss://...' 'trojan://...'

@@ -76,14 +76,14 @@ def add(
 ) -> None:
     """Save servers.
 
-    A LINK that cannot be used is named, and the others are saved; only when none of them can be
-    used is that an error (exit code 3).
+    A LINK that cannot be used is named, and the others are saved. It is an error (exit code 3)
+    only when none can be used.
     """
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
     transports = pasted.transports_of(plugins)
     parsed = pasted.parse_links(pasted.expand(links), transports, with_origins=False)
     if not parsed.servers:
-        raise LinkError("no link was given: each stands on a line of its own", stage="link")
+        raise LinkError("no link was given: put each on a line of its own", stage="link")
     entries = [server.entry for server in parsed.servers]
     with _store(config_file, options, Need.WRITING) as store:
         store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
@@ -124,9 +124,9 @@ def test(
 ) -> None:
     """Try servers one after the other: a page must come through.
 
-    Nothing but a probe is sent, so servers that --privacy would leave out are tried too. Without
-    arguments, all saved servers and those of the configuration are tried. What cannot be used is
-    named, and not tried; the exit code tells how those did that were.
+    Only a probe is sent, so servers that --privacy would leave out are tried too. Without
+    arguments, all saved servers and those of the configuration are tried. A link that cannot be
+    used is named, and not tried; the exit code counts only servers that were tried.
     """
     config = load_config(config_file, **options)
     plugins = load_plugins(config.plugins.allow)

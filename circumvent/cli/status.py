@@ -25,7 +25,7 @@ HEADER = ("TRANSPORT", "SERVER", "NAME", "STATE", "RTT", "STREAMS", "UP", "DOWN"
 HELP = """\
 Show the running client: its tunnels, its memory, and what you should know.
 
-With --check, one request is passed through the local port: exit code 0 when it came back, 1 when
+With --check, one request goes through the local port: exit code 0 when it is answered, 1 when
 not. A container's health check can use it.
 
 \b
