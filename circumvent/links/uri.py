@@ -1,9 +1,10 @@
 """Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986), as people write them.
 
-Programs and pages spoil links on their way: an ``&`` becomes ``&amp;``, passwords hold an ``@`` that
-nobody encoded, an IPv6 address lost its brackets. All of that is read as it was meant, where only one
-meaning is left. What one protocol makes of the parts is the business of its transport. No error text
-repeats any of the link: a misplaced ``/`` or ``@`` can put half a password into the place of the host.
+Programs and pages spoil links on their way: an ``&`` becomes ``&amp;``, passwords hold an ``@``
+that nobody encoded, an IPv6 address lost its brackets. All of that is read as it was meant, where only
+one meaning is left. What one protocol makes of the parts is the business of its transport. No error
+text repeats any of the link: a misplaced ``/`` or ``@`` can put half a password into the place of
+the host.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from circumvent.wire.host_port import parse_address
 from circumvent.wire.link_text import MAX_LINK, UNSAFE, parse_name
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-# The "@" before the server is the first that a host and a port follow: passwords and paths hold more.
+# The "@" before the server is the first that a host and a port follow: passwords hold others.
 _SERVER = re.compile(r"@(\[[^\]@/?]*\]|[^@/?\[\]]+)\s*:\s*[0-9]+\s*(?=[/?]|$)")
 _TARGET = re.compile(r"(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
 # "&" as pages and JSON write it; twice where it was written down twice.
