@@ -1,10 +1,10 @@
 """Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986), as people write them.
 
 Programs and pages spoil links on their way: an ``&`` becomes ``&amp;``, passwords hold an ``@``
-that nobody encoded, an IPv6 address lost its brackets. All of that is read as it was meant, where only
-one meaning is left. What one protocol makes of the parts is the business of its transport. No error
-text repeats any of the link: a misplaced ``/`` or ``@`` can put half a password into the place of
-the host.
+that nobody encoded, an IPv6 address lost its brackets. All of that is read as it was meant, where
+only one meaning is left. What one protocol makes of the parts is the business of its transport. No
+error text repeats any of the link: a misplaced ``/`` or ``@`` can put half a password into the
+place of the host.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ letters = st.sampled_from("aZ09-._~:/?#[]@!$&'()*+,;=%\"<>\\^`{|}éß漢🧅")
 texts = st.text(letters, max_size=30)
 names = texts.filter(lambda text: "://" not in text)
 words = st.text(letters, min_size=1, max_size=30)
+keys = words.filter(lambda text: not text.startswith(";"))  # that is left of a spoiled "&amp;"
 labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
     st.lists(labels, min_size=1, max_size=4).map(".".join),
@@ -31,7 +32,7 @@ links = st.builds(
     host=hosts,
     port=ports,
     path=texts.map(lambda text: "/" + text if text else ""),
-    query=st.dictionaries(words, texts, max_size=4).map(lambda query: tuple(query.items())),
+    query=st.dictionaries(keys, texts, max_size=4).map(lambda query: tuple(query.items())),
     name=names,
 )
 
