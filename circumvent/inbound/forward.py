@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from circumvent.api.streams import ByteStream, LayerStream, PeekStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import DestinationError, ProtocolError, Reason, StreamResetError
 from circumvent.inbound.connection import ClientConnection
 from circumvent.memory import Account, Lease

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
-from circumvent.api import WebSocketOptions
-from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.api.layer import LayerStream, StreamLayer
+from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.layers.greeting import FLIGHT, hear, say
@@ -123,23 +124,31 @@ class WebSocketStream(LayerStream):
         await self.base.aclose()
 
 
-async def open_websocket(stream: ByteStream, options: WebSocketOptions) -> WebSocketStream:
-    """Ask for a WebSocket on ``stream`` and own it.
+@dataclass(frozen=True, slots=True)
+class WebSocketLayer(StreamLayer):
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
 
-    Raises HandshakeError; the stream is then aborted.
-    """
-    try:
-        upgrade = ClientUpgrade(options.host, options.path, options.headers)
-        await say(stream, upgrade.request)
-        early = None
-        while early is None:
-            early = upgrade.receive(await hear(stream))
-    except BaseException as error:
-        stream.abort()
-        if isinstance(error, (StreamResetError, ProtocolError)):
-            raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
-        raise
-    return WebSocketStream(stream, is_client=True, early=early)
+    host: str
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    async def start(self, stream: ByteStream) -> WebSocketStream:
+        """Ask for a WebSocket on ``stream`` and own it.
+
+        Raises HandshakeError; the stream is then aborted.
+        """
+        try:
+            upgrade = ClientUpgrade(self.host, self.path, self.headers)
+            await say(stream, upgrade.request)
+            early = None
+            while early is None:
+                early = upgrade.receive(await hear(stream))
+        except BaseException as error:
+            stream.abort()
+            if isinstance(error, (StreamResetError, ProtocolError)):
+                raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
+            raise
+        return WebSocketStream(stream, is_client=True, early=early)
 
 
 async def accept_websocket(stream: ByteStream, key: bytes, early: bytes = b"") -> WebSocketStream:

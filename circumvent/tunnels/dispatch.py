@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from circumvent.api.streams import ByteStream, LayerStream, PeekStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.errors import (
     BudgetError,
     CircumventError,

@@ -19,6 +19,7 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.costs import TLS_COST
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.query import LinkQuery
 from circumvent.links.tls_settings import TlsLink, take_tls, tls_query, tls_warnings
 from circumvent.links.uri import ShareLink, format_link, parse_link
@@ -82,7 +83,7 @@ class TrojanTunnel(Tunnel):
     async def open(self, destination: Destination) -> ByteStream:
         header = encode_request(self._request, destination)
         connection = await self._dialer.tcp(self._entry.host, self._entry.port)
-        stream = await self._dialer.tls(connection, self._settings.tls.options)
+        stream = await TlsLayer(self._settings.tls.options).start(connection)
         return HeaderStream(stream, header)
 
     def _request(self, destination: Destination) -> bytes:

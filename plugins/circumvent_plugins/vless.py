@@ -23,6 +23,7 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.costs import TLS_COST
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.query import LinkQuery
 from circumvent.links.tls_settings import (
     TlsLink,
@@ -103,7 +104,7 @@ class VlessTunnel(Tunnel):
     async def _dial(self) -> ByteStream:
         connection = await self._dialer.tcp(self._entry.host, self._entry.port)
         tls = self._settings.tls
-        return await self._dialer.tls(connection, tls.options) if tls else connection
+        return await TlsLayer(tls.options).start(connection) if tls else connection
 
     def _request(self, destination: Destination) -> bytes:
         return request_header(self._settings.user, destination)

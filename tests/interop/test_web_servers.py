@@ -15,11 +15,12 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions, WebSocketOptions
+from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions
 from circumvent.http.client import http_client, limited_body
 from circumvent.layers.greeting import hear
 from circumvent.layers.tls.client import TlsClient
-from circumvent.layers.websocket import accept_websocket
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.websocket import WebSocketLayer, accept_websocket
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.pump import pump
@@ -76,8 +77,8 @@ async def librarys_server() -> AsyncIterator[None]:
 
 
 async def open_websocket(dialer: NetDialer, site: int, path: str) -> ByteStream:
-    stream = await dialer.tls(await dialer.tcp(HOST, site), TlsOptions(SERVER_NAME))
-    return await dialer.websocket(stream, WebSocketOptions(SERVER_NAME, path))
+    stream = await TlsLayer(TlsOptions(SERVER_NAME)).start(await dialer.tcp(HOST, site))
+    return await WebSocketLayer(SERVER_NAME, path).start(stream)
 
 
 class TestHttp:
@@ -112,9 +113,10 @@ class TestWebSocket:
     async def test_the_librarys_server_echoes(self, dialer: NetDialer, site: int, way: str) -> None:
         data = random.Random(1).randbytes(8 * MIB)
         async with librarys_server():
+            stream: ByteStream
             if way == "straight":
                 tcp = await dialer.tcp(HOST, THEIRS)
-                stream = await dialer.websocket(tcp, WebSocketOptions(HOST, "/theirs"))
+                stream = await WebSocketLayer(HOST, "/theirs").start(tcp)
             else:
                 stream = await open_websocket(dialer, site, "/theirs")
             async with asyncio.TaskGroup() as group:

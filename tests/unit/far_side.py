@@ -15,7 +15,8 @@ from types import ModuleType
 import pytest
 
 from circumvent.api import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
-from circumvent.api.streams import ByteStream, HeaderStream
+from circumvent.api.layer import HeaderStream
+from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Account, Memory

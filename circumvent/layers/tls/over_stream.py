@@ -12,7 +12,8 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from circumvent.api.streams import ByteStream, LayerStream, SecureStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.layers.greeting import hear, say
@@ -39,7 +40,7 @@ _RECORDS = LARGEST // PIECE + 1  # in the largest block
 _GAP = RECORD + 2048 + 5
 
 
-class TlsLayer(LayerStream, SecureStream):
+class InnerTlsStream(LayerStream, SecureStream):
     """One TLS connection inside another stream, which it owns."""
 
     __slots__ = (
@@ -197,17 +198,17 @@ class TlsLayer(LayerStream, SecureStream):
         await self.base.aclose()
 
 
-async def over_stream(stream: ByteStream, role: TlsRole) -> TlsLayer:
+async def over_stream(stream: ByteStream, role: TlsRole) -> InnerTlsStream:
     """Shake hands inside ``stream`` and own it.
 
     Raises HandshakeError; the stream is then aborted.
     """
     try:
-        layer = TlsLayer(stream, role)
-        await layer.shake_hands()
+        inner = InnerTlsStream(stream, role)
+        await inner.shake_hands()
     except BaseException as error:
         stream.abort()
         if isinstance(error, (StreamResetError, ProtocolError, OSError, ValueError)):
             raise handshake_error(error) from error
         raise
-    return layer
+    return inner
