@@ -117,7 +117,7 @@ class Dispatcher:
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
         except BaseException as error:
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)
             if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
                 raise
             if error.is_own_trouble:
@@ -144,7 +144,7 @@ class Dispatcher:
         finally:
             live.relays.discard(relay)
             relay.stream.abort()
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)
         self._learn_from(relay)
         return is_over
 
@@ -173,7 +173,7 @@ class Dispatcher:
 
 async def _pay(live: LiveTunnel) -> None:
     """Charge for a stream, before anybody is told that it is there; raises BudgetError."""
-    cost = live.candidate.transport.cost.stream
+    cost = live.stream_cost
     if live.account.try_charge(cost):
         return
     try:
@@ -253,4 +253,4 @@ class _TrackedStream(LayerStream):
         live = self._relay.live
         if self._relay in live.relays:
             live.relays.remove(self._relay)
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)

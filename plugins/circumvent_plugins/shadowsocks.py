@@ -22,6 +22,7 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.links.query import LinkQuery
+from circumvent.links.stream_settings import take_carriage
 from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
@@ -67,7 +68,6 @@ class Shadowsocks(Transport):
 
     name = "shadowsocks"
     schemes = ("ss",)
-    cost = Cost(dial=STREAM, stream=STREAM)
 
     def parse(self, link: str) -> ServerEntry:
         parts = _read_link(link)
@@ -83,6 +83,9 @@ class Shadowsocks(Transport):
 
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
+
+    def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - as above
+        return Cost(dial=STREAM, stream=STREAM)
 
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         return ShadowsocksTunnel(entry, dialer, account)
@@ -134,7 +137,7 @@ def _read_legacy(body: str, name: str) -> ShareLink:
 
 def _check_query(parts: ShareLink) -> None:
     query = LinkQuery(parts)
-    query.take_tcp()
+    take_carriage(query)
     query.choose("security", "none")
     query.choose("encryption", "none")
     plugin = query.take("plugin")

@@ -211,7 +211,6 @@ class FarTransport(Transport):
     """The simplest real transport: the destination, then the stream."""
 
     schemes = ("far",)
-    cost = Cost(dial=DIAL, stream=STREAM)
 
     def __init__(
         self, name: str = "far", level: Privacy = Privacy.ENCRYPTED, *, replies: bool = False
@@ -227,8 +226,12 @@ class FarTransport(Transport):
         assert entry.transport == self.name
         return self.level
 
+    def cost(self, entry: ServerEntry) -> Cost:
+        assert entry.transport == self.name
+        return Cost(dial=DIAL, stream=STREAM)
+
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
-        assert account.charged >= self.cost.dial
+        assert account.charged >= DIAL
         return FarTunnel(entry, dialer)
 
 
