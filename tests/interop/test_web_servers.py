@@ -17,7 +17,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions
 from circumvent.http.client import http_client, limited_body
-from circumvent.layers.greeting import hear
+from circumvent.layers.exchange import receive_flight
 from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.layer import TlsLayer
 from circumvent.layers.websocket import WebSocketLayer, accept_websocket
@@ -173,7 +173,7 @@ async def serve_once(account: Account) -> None:
         sock, _ = await loop.sock_accept(listener)
     sock.setblocking(False)
     stream = TcpStream(sock)
-    head = await hear(stream)
+    head = await receive_flight(stream)
     headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
     accepted = await accept_websocket(stream, upgrade_key(headers))
     await pump(accepted, accepted, account, lambda _: None)

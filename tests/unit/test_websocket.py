@@ -10,7 +10,7 @@ import pytest
 from websockets.frames import Close, Frame, Opcode
 
 from circumvent.api import HandshakeError, ProtocolError, StreamResetError
-from circumvent.layers.greeting import hear
+from circumvent.layers.exchange import receive_flight
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
@@ -47,7 +47,7 @@ async def test_both_ends_begin_and_what_follows_at_once_is_not_lost(
 
     async def serve() -> WebSocketStream:
         server = TcpStream(far)
-        head = await hear(server)
+        head = await receive_flight(server)
         headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
         accepted = await accept_websocket(server, upgrade_key(headers))
         await write_all(accepted, b"hello")

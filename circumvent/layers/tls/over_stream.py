@@ -16,7 +16,7 @@ from circumvent.api.layer import LayerStream
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
-from circumvent.layers.greeting import hear, say
+from circumvent.layers.exchange import receive_flight, send_flight
 from circumvent.layers.tls.context import (
     RECORD,
     TlsRole,
@@ -84,9 +84,9 @@ class InnerTlsStream(LayerStream, SecureStream):
                 done = True
             except ssl.SSLWantReadError:
                 pass
-            await say(self.base, self._outgoing.read())
+            await send_flight(self.base, self._outgoing.read())
             if not done:
-                self._feed(await hear(self.base))
+                self._feed(await receive_flight(self.base))
         self._role.check(self._tls)
 
     def _feed(self, wire: bytes | memoryview) -> None:
@@ -161,7 +161,7 @@ class InnerTlsStream(LayerStream, SecureStream):
             block[at : at + len(sealed)] = sealed
             at += len(sealed)
         self._backlog.pass_on(block, first, at)
-        self._backlog.say(self._outgoing.read())  # nothing, unless OpenSSL had more to say
+        self._backlog.add(self._outgoing.read())  # nothing, unless OpenSSL had more to say
         return size
 
     def _seal(self, plain: memoryview) -> None:
@@ -189,7 +189,7 @@ class InnerTlsStream(LayerStream, SecureStream):
             self._tls.unwrap()
         if unread:
             self._feed(unread)
-        self._backlog.say(self._outgoing.read())
+        self._backlog.add(self._outgoing.read())
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)
