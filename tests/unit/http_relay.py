@@ -28,7 +28,7 @@ from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_carrier
-from circumvent_plugins.fronted_stream import FrontedStream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.peers.certificates import Certificate
 
 HOST = "127.0.0.1"

@@ -17,7 +17,7 @@ from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
+from circumvent_plugins.shadowsocks.aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
 from tests.conformance.byte_stream import (
     ByteStreamContract,

@@ -20,8 +20,8 @@ from circumvent.relay.knocks import KnockVerifier
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
-from circumvent_plugins import fronted_stream
-from circumvent_plugins.fronted_stream import FrontedStream
+from circumvent_plugins.fronted_carrier import stream as fronted_stream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.peers.certificates import Certificate
 from tests.unit.far_side import until

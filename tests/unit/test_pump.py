@@ -19,7 +19,7 @@ from circumvent.errors import BudgetError
 from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
 from circumvent.net.pump import FIRST_READ, pump
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream
+from circumvent_plugins.shadowsocks.aead import CIPHERS, AeadStream
 from tests.conformance.codecs import ShadowsocksCodec
 from tests.conformance.far_end import Codec, FarEnd, connected
 

@@ -15,7 +15,7 @@ from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import (
+from circumvent_plugins.shadowsocks.aead import (
     CIPHERS,
     MAX_PAYLOAD,
     MAX_RECORD,

@@ -29,7 +29,7 @@ from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
 from circumvent.wire.link_text import split_name
 from circumvent.wire.request_header import encode_request
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
+from circumvent_plugins.shadowsocks.aead import CIPHERS, AeadStream, master_key
 
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.
 STREAM = 6 * 1024

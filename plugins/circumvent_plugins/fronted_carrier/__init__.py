@@ -29,8 +29,8 @@ from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import inside_tls, outer_tls, relay_link, web_place
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
-from circumvent_plugins.fronted_requests import Requests
-from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
+from circumvent_plugins.fronted_carrier.requests import Requests
+from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
 
 CONNECTIONS = 1 + UPLOADS_AT_ONCE
 _BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
