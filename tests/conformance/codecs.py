@@ -233,6 +233,21 @@ class NestedCodec(Codec):
         return self._outer.seal(data) if data else b""
 
 
+class WithinCodec(NestedCodec):
+    """``inner`` announces no end: that of ``outer`` is its own."""
+
+    def __init__(self, inner: Codec, outer: Codec) -> None:
+        super().__init__(inner, outer)
+        self.ends_the_wire = outer.ends_the_wire
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        return self._outer.ended
+
+    def goodbye(self) -> bytes:
+        return self._outer.goodbye()
+
+
 class HeadedCodec(Codec):
     """Expects ``request`` in front of what it opens, puts ``response`` before what it seals."""
 

@@ -33,7 +33,7 @@ from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
 from circumvent.wire.address import Destination
 from circumvent_plugins import direct, shadowsocks, trojan, vless
-from circumvent_plugins.shadowsocks.aead import CIPHERS, master_key, subkey
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key, subkey
 from tests.conformance.far_end import connected
 
 KERNEL_BUFFER = 64 * 1024
