@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.layer import LayerStream
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.streams import ByteStream, ReplayableStream
 from circumvent.errors import (
     BudgetError,
     CircumventError,
@@ -20,7 +20,7 @@ from circumvent.errors import (
     NoTunnelError,
 )
 from circumvent.net.patience import Patience
-from circumvent.state.attempts import attempt_record
+from circumvent.state.attempts import AttemptTable, attempt_record
 from circumvent.tunnels.carry import carry_client
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
@@ -36,13 +36,14 @@ MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may 
 class Dispatcher:
     """Carries clients over the manager's tunnels."""
 
-    def __init__(self, manager: TunnelManager, health: Health) -> None:
+    def __init__(self, manager: TunnelManager, health: Health, attempts: AttemptTable) -> None:
         self._manager = manager
         self._health = health
+        self._attempts = attempts
 
     async def carry(
         self,
-        client: PeekStream,
+        client: ReplayableStream,
         destination: Destination,
         accept: Callable[[], Awaitable[None]],
     ) -> None:
@@ -129,7 +130,7 @@ class Dispatcher:
     async def _carry_over(
         self,
         user_stream: UserStream,
-        client: PeekStream,
+        client: ReplayableStream,
         port: int,
         accept: Callable[[], Awaitable[None]],
     ) -> bool:
@@ -168,7 +169,7 @@ class Dispatcher:
         record = attempt_record(
             "stream", live.candidate.id, started, live.account.high_water, error
         )
-        self._manager.track.store.record(record)
+        self._attempts.record(record)
 
 
 async def _pay(live: LiveTunnel) -> None:
