@@ -97,6 +97,9 @@ class LayerStream(ByteStream):
     def vitals(self) -> Vitals | None:
         return self.base.vitals()
 
+    def unacknowledged(self) -> int:
+        return self.base.unacknowledged()
+
     def ask_for_sign(self, *, wanted: bool) -> None:
         self.base.ask_for_sign(wanted=wanted)
 

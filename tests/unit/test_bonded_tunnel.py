@@ -323,7 +323,7 @@ class TestGreetings:
             relay.cut_all()
             await until(lambda: censor.handshakes)
             censor.is_blocking = False
-            past.rests.ask(time.monotonic())
+            past.backoff.ask(time.monotonic())
             await until(lambda: up(tunnel))
 
     async def test_carriers_that_lived_are_replaced_at_once_again_and_again(

@@ -93,7 +93,7 @@ async def test_what_fails_is_closed_and_is_no_answer(port: int) -> None:
     async with dialled(port, engine) as stream, Patience() as patience:
         with pytest.raises(HandshakeError):
             await LAYER.start(stream)
-        assert stream.fileno() < 0
+        assert not stream.peer
         assert not patience.answered
 
 
@@ -139,7 +139,7 @@ class TestMetered:
             stream.route = MeteredRoute(stream.route, "relay.test", count)
             with pytest.raises(DialError):
                 await TlsLayer(options).start(stream)
-            assert stream.fileno() < 0
+            assert not stream.peer
         assert counted == [name]
         assert not engine.begun
 
