@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
-from tests.conformance.far_end import Codec
+from circumvent.testing.far_end import Codec
 
 MAX_PAYLOAD = 0x3FFF
 TAG = 16

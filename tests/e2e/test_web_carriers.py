@@ -26,6 +26,7 @@ from circumvent.relay.setup import NewRelay, create, invite
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import Session
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
@@ -34,7 +35,6 @@ from circumvent.wire.opening import format_opening
 from circumvent_plugins.fronted_carrier import FrontedCarrier
 from circumvent_plugins.fronted_carrier import stream as fronted_stream
 from circumvent_plugins.websocket_carrier import WebSocketCarrier
-from tests.conformance.byte_stream import read_exactly, write_all
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import HOLDS_BACK, SITE, nginx

@@ -31,6 +31,8 @@ from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.session.handshake import RefusedError, introduce
+from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
+from circumvent.testing.far_end import FarEnd
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
@@ -39,8 +41,6 @@ from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import Attach, Create, attach_proof
 from tests.bonding.relays import CREDENTIAL, ClearCarrier, Relay, running_relay, tunnel_to
-from tests.conformance.byte_stream import read_all, read_exactly, read_once, write_all
-from tests.conformance.far_end import FarEnd
 
 THERE = Destination("example.com", 80)
 NOWHERE = Destination("example.com", 1)

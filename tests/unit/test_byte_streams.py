@@ -18,15 +18,16 @@ from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.replay import ReplayStream
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks import AeadLayer
-from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
-from circumvent_plugins.vless import ResponseStream
-from tests.conformance.byte_stream import (
+from circumvent.testing.byte_stream import (
     ByteStreamContract,
     GoodbyeContract,
     Pair,
     RecordContract,
 )
+from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent_plugins.shadowsocks import AeadLayer
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
+from circumvent_plugins.vless import ResponseStream
 from tests.conformance.codecs import (
     HeadedCodec,
     NestedCodec,
@@ -36,7 +37,6 @@ from tests.conformance.codecs import (
     WithinCodec,
     password_key,
 )
-from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate
 
 Make = Callable[[socket.socket, socket.socket, Certificate], Coroutine[None, None, Pair]]

@@ -19,10 +19,10 @@ from circumvent.errors import BudgetError
 from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
 from circumvent.net.pump import FIRST_READ, pump
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS
 from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
 from tests.conformance.codecs import ShadowsocksCodec
-from tests.conformance.far_end import Codec, FarEnd, connected
 
 RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]

@@ -16,13 +16,13 @@ from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.byte_stream import both, read_all, read_exactly, read_once, write_all
+from circumvent.testing.far_end import FarEnd, connected
 from circumvent_plugins.shadowsocks.aead import MAX_PAYLOAD, MAX_RECORD, OVERHEAD
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, Cipher
 from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
 from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
-from tests.conformance.byte_stream import both, read_all, read_exactly, read_once, write_all
 from tests.conformance.codecs import Direction, ShadowsocksCodec
-from tests.conformance.far_end import FarEnd, connected
 
 RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]

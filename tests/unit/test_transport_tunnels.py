@@ -31,10 +31,10 @@ from circumvent.api import (
 )
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.far_end import connected
 from circumvent.wire.address import Destination
 from circumvent_plugins import direct, shadowsocks, trojan, vless
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key, subkey
-from tests.conformance.far_end import connected
 
 KERNEL_BUFFER = 64 * 1024
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"

@@ -13,10 +13,10 @@ from circumvent.api import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.exchange import receive_flight
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.byte_stream import Pair, fill, read_all, read_exactly, write_all
+from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
-from tests.conformance.byte_stream import Pair, fill, read_all, read_exactly, write_all
 from tests.conformance.codecs import WebSocketCodec
-from tests.conformance.far_end import Codec, FarEnd, connected
 
 LAYER = WebSocketLayer("site.test", "/path", (("User-Agent", "a browser"),))
 BUFFER = 64 * 1024
