@@ -6,7 +6,7 @@ from circumvent.api.cost import Cost
 from circumvent.api.dialer import Dialer, DialerWrapper, NetworkDialer
 from circumvent.api.hooks import hookimpl
 from circumvent.api.layer import Dial, HeaderStream, Layer, LayerStream, StreamLayer
-from circumvent.api.packets import Datagrams
+from circumvent.api.packets import Datagrams, PacketPipe
 from circumvent.api.streams import ByteStream, PeekStream, Route, SecureStream, TlsEngine
 from circumvent.api.tls import TlsOptions
 from circumvent.api.transport import Privacy, ServerEntry, Transport
@@ -51,6 +51,7 @@ __all__ = [
     "Lease",
     "LinkError",
     "NetworkDialer",
+    "PacketPipe",
     "PeekStream",
     "Privacy",
     "ProtocolError",
