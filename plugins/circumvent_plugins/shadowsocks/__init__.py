@@ -26,11 +26,10 @@ from circumvent.api import (
 from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import take_carriage
-from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query
+from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
-from circumvent.wire.link_text import split_name
 from circumvent_plugins.shadowsocks.aead import AeadStream
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, Cipher, master_key
 from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
