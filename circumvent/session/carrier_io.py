@@ -7,21 +7,43 @@ given back in the same turn. What is kept (half a frame, what the kernel refused
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep, settle
 from circumvent.session.engine.carrier import EngineCarrier
+from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream
 from circumvent.wire.frames import MAX_FRAME
-
-if TYPE_CHECKING:
-    from circumvent.session.session import Session
 
 _NOTHING = memoryview(b"")
 _READER = 0  # of the tasks
 _TURN = 4  # blocks in a row before others get a turn of the loop
+
+
+class CarrierSession(Protocol):
+    """What a carrier needs of its session."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+
+    def receive(
+        self, carrier: EngineCarrier, data: memoryview, lent: list[EngineStream] | None = None
+    ) -> int:
+        """Take the whole frames at the start of ``data``; returns how many bytes."""
+
+    def lose(self, link: CarrierIO, error: BaseException | None) -> None:
+        """The carrier broke or ended."""
+
+    def attend(self) -> None:
+        """Wake streams and carriers that may go on."""
+
+    def attend_streams(self) -> None:
+        """Wake streams that may go on."""
+
+    def attend_links(self) -> None:
+        """Wake carriers that have something to write."""
 
 
 class CarrierIO:
@@ -44,7 +66,11 @@ class CarrierIO:
     )
 
     def __init__(
-        self, session: Session, carrier: EngineCarrier, stream: ByteStream, account: Account
+        self,
+        session: CarrierSession,
+        carrier: EngineCarrier,
+        stream: ByteStream,
+        account: Account,
     ) -> None:
         self.carrier = carrier
         self.stream = stream

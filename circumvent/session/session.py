@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from random import Random
 
 from circumvent.api.streams import ByteStream
@@ -21,22 +21,12 @@ GOODBYE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will noti
 _SOONER = 0.001  # seconds by which a deadline must be earlier to move the timer
 
 
-class _Immediately:
-    """Nothing to wait for."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
-
-
 class Session:
     """Streams over carriers.
 
     ``opened`` is told of each stream that the peer opens, ``changed`` whenever carriers came,
     went or changed their state, and when the session is over.
     """
-
-    now_is_fine: Awaitable[None] = _Immediately()
 
     def __init__(
         self,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
+from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from circumvent.wire.frames import ResetReason
-
-if TYPE_CHECKING:
-    from circumvent.session.session import Session
 
 _DESTINATION = {
     ResetReason.FAILURE: Reason.FAILURE,
@@ -33,6 +31,30 @@ _TEXT = {
 _BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
 
 
+class _AtOnce:
+    """Nothing to wait for."""
+
+    def __await__(self) -> Generator[None]:
+        return
+        yield
+
+
+_AT_ONCE: Awaitable[None] = _AtOnce()
+
+
+class StreamSession(Protocol):
+    """What a stream needs of its session."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+
+    def attend(self) -> None:
+        """Wake streams and carriers that may go on."""
+
+    def attend_links(self) -> None:
+        """Wake carriers that have something to write."""
+
+
 class SessionStream(ByteStream):
     """Reads and writes one stream of ``session``; what was written stays with the session.
 
@@ -42,7 +64,7 @@ class SessionStream(ByteStream):
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
     is_strict = True
 
-    def __init__(self, session: Session, stream: EngineStream) -> None:
+    def __init__(self, session: StreamSession, stream: EngineStream) -> None:
         self._session = session
         self._stream = stream
         self._reader: asyncio.Future[None] | None = None
@@ -77,7 +99,7 @@ class SessionStream(ByteStream):
 
     def wait_readable(self) -> Awaitable[None]:
         if self._stream.is_readable:
-            return self._session.now_is_fine
+            return _AT_ONCE
         self._reader = waiter = self._session.loop.create_future()
         self._session.engine.wait_to_read(self._stream)
         return waiter
@@ -100,7 +122,7 @@ class SessionStream(ByteStream):
 
     def wait_writable(self) -> Awaitable[None]:
         if self.room():
-            return self._session.now_is_fine
+            return _AT_ONCE
         self._writer = waiter = self._session.loop.create_future()
         self._session.engine.wait_to_write(self._stream)
         return waiter
