@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint prove fuzz bench peers clean
+.PHONY: help demo test unit lint figures prove fuzz bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -33,6 +33,9 @@ lint: $(READY) ## style, types, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
+
+figures: $(READY) ## files and functions, how long they are, and circles of imports
+	$(PYTHON) -m tests.architecture
 
 prove: $(READY) ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc openssh-server
