@@ -134,14 +134,14 @@ class Dispatcher:
     ) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
         live = relay.live
-        live.relays.add(relay)
+        live.streams.add(relay)
         try:
             await accept()
             is_over = await carry(relay, client, port)
             if relay.error is None:
                 await relay.stream.aclose()
         finally:
-            live.relays.discard(relay)
+            live.streams.discard(relay)
             relay.stream.abort()
             live.account.discharge(live.candidate.transport.cost.stream)
         self._learn_from(relay)
@@ -224,7 +224,7 @@ class _TrackedStream(LayerStream):
     def __init__(self, stream: ByteStream, live: LiveTunnel) -> None:
         super().__init__(stream)
         self._relay = UserStream(live, stream, None)
-        live.relays.add(self._relay)
+        live.streams.add(self._relay)
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         count = super().write(block, start, end)
@@ -250,6 +250,6 @@ class _TrackedStream(LayerStream):
 
     def _release(self) -> None:
         live = self._relay.live
-        if self._relay in live.relays:
-            live.relays.remove(self._relay)
+        if self._relay in live.streams:
+            live.streams.remove(self._relay)
             live.account.discharge(live.candidate.transport.cost.stream)
