@@ -311,7 +311,7 @@ class House:
         async def serve() -> None:
             client = TcpStream(near)
             try:
-                await self.dispatcher.relay(client, Destination(host, port), accept)
+                await self.dispatcher.carry(client, Destination(host, port), accept)
             finally:
                 await client.aclose()
 

@@ -503,7 +503,7 @@ class TestCuts:
             pass
 
         client, destination = TcpStream(near), Destination(SITE, 80)
-        carrying = asyncio.ensure_future(home.dispatcher.relay(client, destination, accept))
+        carrying = asyncio.ensure_future(home.dispatcher.carry(client, destination, accept))
         await asyncio.get_running_loop().sock_sendall(far, POST)
         await until(lambda: bool(opened))
         await opened[0].was_cut.wait()
