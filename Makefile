@@ -35,7 +35,7 @@ lint: $(EXTRA)lint,unit ## style, types, import contracts
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
 
-figures: $(READY) ## files and functions, how long they are, and circles of imports
+figures: $(EXTRA)unit ## files and functions, how long they are, and circles of imports
 	$(PYTHON) -m tests.architecture
 
 prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container

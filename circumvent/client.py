@@ -14,21 +14,22 @@ from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResource
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.inbound.inbound import Inbound
-from circumvent.inbound.kernel import most_clients
 from circumvent.inbound.options import InboundOptions
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.pasted import unwrap
 from circumvent.memory import Memory
+from circumvent.net.descriptors import most_clients
 from circumvent.net.dialer import NetDialer
 from circumvent.net.network import current_network
 from circumvent.plugins import Plugins
 from circumvent.state.store import Store
 from circumvent.status.events import Events, Listening, Warned
 from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
@@ -63,8 +64,8 @@ class Client:
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
-        self._health = Health(self._manager, current_network, dialer.forget)
-        dispatcher = Dispatcher(self._manager, self._health)
+        self._health = Health(self._manager, self._store, current_network, dialer.forget)
+        dispatcher = Dispatcher(self._manager, self._health, self._store.attempts)
         _set_up_relays(dispatcher, self._manager, plugins, tls)
         ways = Dialers(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
@@ -78,7 +79,7 @@ class Client:
             self._offer,
         )
         self._manager.expects_more = lambda: self._discovery.is_hunting
-        account = self._memory.account("front door")
+        account = self._memory.account("inbound")
         self._door = Inbound(dispatcher, account, self._door_options())
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from circumvent.api.streams import ByteStream, LayerStream, PeekStream
+from circumvent.api.streams import ByteStream, LayerStream, ReplayableStream
 from circumvent.errors import (
     BudgetError,
     CircumventError,
@@ -19,7 +19,7 @@ from circumvent.errors import (
     NoTunnelError,
 )
 from circumvent.net.patience import Patience
-from circumvent.state.attempts import attempt_record
+from circumvent.state.attempts import AttemptTable, attempt_record
 from circumvent.tunnels.carry import carry_client
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
@@ -35,13 +35,14 @@ MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may 
 class Dispatcher:
     """Carries clients over the manager's tunnels."""
 
-    def __init__(self, manager: TunnelManager, health: Health) -> None:
+    def __init__(self, manager: TunnelManager, health: Health, attempts: AttemptTable) -> None:
         self._manager = manager
         self._health = health
+        self._attempts = attempts
 
     async def carry(
         self,
-        client: PeekStream,
+        client: ReplayableStream,
         destination: Destination,
         accept: Callable[[], Awaitable[None]],
     ) -> None:
@@ -128,7 +129,7 @@ class Dispatcher:
     async def _carry_over(
         self,
         user_stream: UserStream,
-        client: PeekStream,
+        client: ReplayableStream,
         port: int,
         accept: Callable[[], Awaitable[None]],
     ) -> bool:
@@ -167,7 +168,7 @@ class Dispatcher:
         record = attempt_record(
             "stream", live.candidate.id, started, live.account.high_water, error
         )
-        self._manager.track.store.record(record)
+        self._attempts.record(record)
 
 
 async def _pay(live: LiveTunnel) -> None:
