@@ -247,7 +247,7 @@ class Relay:
         if len(sessions) < user.limits.sessions:
             return True
         for hosted in sessions:
-            if not hosted.session.links:
+            if not hosted.session.carriers:
                 hosted.session.close(CloseReason.DONE)
                 return True
         return False
@@ -270,7 +270,7 @@ class Relay:
         return UserStatus(
             name=user.name,
             sessions=len(sessions),
-            carriers=sum(len(each.session.links) for each in sessions),
+            carriers=sum(len(each.session.carriers) for each in sessions),
             streams=user.meter.streams,
             bytes_up=user.meter.bytes_up,
             bytes_down=user.meter.bytes_down,

@@ -48,10 +48,10 @@ class StreamSession(Protocol):
     loop: asyncio.AbstractEventLoop
     engine: Engine
 
-    def attend(self) -> None:
+    def wake_all(self) -> None:
         """Wake streams and carriers that may go on."""
 
-    def attend_links(self) -> None:
+    def wake_carriers(self) -> None:
         """Wake carriers that have something to write."""
 
 
@@ -109,7 +109,7 @@ class SessionStream(ByteStream):
         count = session.engine.read_into(stream, buffer, session.loop.time())
         if count:
             if session.engine.has_control:
-                session.attend()
+                session.wake_all()
             return count
         if stream.receiving in (Receiving.CUT, Receiving.STOPPED):
             raise self._error("read")
@@ -135,7 +135,7 @@ class SessionStream(ByteStream):
             count = engine.write(self._stream, block[start:end])
         else:
             engine.announce(self._stream)
-        self._session.attend_links()
+        self._session.wake_carriers()
         return count
 
     @property
@@ -151,7 +151,7 @@ class SessionStream(ByteStream):
 
     def write_eof(self) -> None:
         self._session.engine.end(self._stream)
-        self._session.attend()
+        self._session.wake_all()
 
     async def aclose(self) -> None:
         engine = self._session.engine
@@ -171,7 +171,7 @@ class SessionStream(ByteStream):
         _go_on(self._reader)
         _go_on(self._writer)
         self.wake()
-        self._session.attend()
+        self._session.wake_all()
 
     def _error(self, step: str) -> CircumventError:
         reason = self._stream.reason

@@ -22,7 +22,7 @@ from circumvent.memory import Account, Pressure
 from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.carrier import CarrierState
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
 from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, MeteredDialer
@@ -134,7 +134,7 @@ class BondedTunnel(Tunnel):
     def revalidate(self) -> None:
         """Ask every carrier for a sign at once, and let every way be tried."""
         self._roster.forgive()
-        self._session.doubt()
+        self._session.check_carriers()
         self._stir.set()
 
     async def aclose(self) -> None:
@@ -221,7 +221,7 @@ class BondedTunnel(Tunnel):
         if now < self._redial_at:
             return self._redial_at - now
         used = [leg.way for leg in dials]
-        is_cut_off = self._allowed and not self._session.links  # else one more will do
+        is_cut_off = self._allowed and not self._session.carriers  # else one more will do
         for _ in range(self._wanted() if is_cut_off else 1):
             way = self._roster.choose_alone(used, now)
             if way is None or (way in used and len(used) > len(dials)):
@@ -373,7 +373,7 @@ class BondedTunnel(Tunnel):
         session, number, started = self._session, next(self._numbers), self._loop.time()
         hello = self._hello(number, pipe.binding)
         try:
-            welcome, leftover = await introduce(pipe.stream, self._account, hello)
+            welcome, leftover = await send_hello(pipe.stream, self._account, hello)
         except RefusedError as error:
             if error.reason is CloseReason.UNKNOWN_SESSION:
                 session.close(error.reason)

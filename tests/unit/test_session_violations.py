@@ -17,7 +17,7 @@ from circumvent.session.engine.limits import (
     FIRST_CREDIT,
     FIRST_WINDOW,
     MAX_GAPS,
-    NUISANCES,
+    MAX_USELESS,
     SessionLimits,
 )
 from circumvent.session.engine.stream import Receiving
@@ -137,7 +137,7 @@ USELESS = {
 def test_endless_useless_frames_are_cut_off(victim: Victim, frame: bytes) -> None:
     victim.take(OPEN, data(1, 0, 1))
     with pytest.raises(ProtocolError, match="flood"):
-        victim.take(*[frame] * (NUISANCES + 2))
+        victim.take(*[frame] * (MAX_USELESS + 2))
     assert len(victim.says()) < 1024, "every useless frame was answered"
     assert victim.held <= 1 << 16
 

@@ -10,8 +10,8 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
+from circumvent.session.engine.frame_handler import FrameHandler
 from circumvent.session.engine.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, SessionLimits
-from circumvent.session.engine.reception import Reception
 from circumvent.session.engine.state import EngineState
 from circumvent.session.engine.stream import EngineStream
 from circumvent.wire.frames import SESSION, CloseReason, FrameKind, ResetReason, pack
@@ -25,10 +25,10 @@ class Engine:
 
     __slots__ = (
         "_carriers",
-        "_goodbye",
-        "_inbound",
+        "_close_sent",
         "_look_at",
-        "_outbound",
+        "_receiver",
+        "_sender",
         "_stall_check",
         "_state",
         "receive",
@@ -44,10 +44,10 @@ class Engine:
         is_client: bool,
     ) -> None:
         self._state = state = EngineState(account, limits, random, is_client=is_client)
-        self._carriers, self._outbound = state.carriers, state.outbound
-        self._inbound = state.inbound
-        self.receive = Reception(state, now).receive
-        self._goodbye: set[int] = set()
+        self._carriers, self._sender = state.carriers, state.sender
+        self._receiver = state.receiver
+        self.receive = FrameHandler(state, now).receive
+        self._close_sent: set[int] = set()
         self._stall_check = self._look_at = NEVER
 
     # --- what whoever drives the engine looks at, and empties -----------------------------------
@@ -80,17 +80,17 @@ class Engine:
     @property
     def has_control(self) -> bool:
         """Whether there is something to say that is not data."""
-        return self._outbound.has_control
+        return self._sender.has_control
 
     @property
     def has_queue(self) -> bool:
         """Whether anything waits for a carrier."""
-        return self._outbound.has_control or self._outbound.scheduler.size > 0
+        return self._sender.has_control or self._sender.scheduler.size > 0
 
     @property
     def grain(self) -> int:
         """Bytes that ``fill`` needs at least: of the largest frame, or run of frames."""
-        return self._outbound.scheduler.grain
+        return self._sender.scheduler.grain
 
     @property
     def repeated(self) -> int:
@@ -111,29 +111,29 @@ class Engine:
         """
         window = self._state.credit.first_window(len(self._state.streams))
         stream = self._state.streams.open(window)
-        self._outbound.open(stream, opening)
+        self._sender.open(stream, opening)
         return stream
 
     def announce(self, stream: EngineStream) -> None:
         """Tell the peer of ``stream`` before there is anything to say on it."""
-        self._outbound.announce(stream)
+        self._sender.announce(stream)
 
     def room(self, stream: EngineStream) -> int:
         """Bytes that ``write`` would take now."""
-        return self._outbound.room(stream)
+        return self._sender.room(stream)
 
     def write(self, stream: EngineStream, data: memoryview) -> int:
         """Take bytes to be sent; returns how many."""
-        self._state.is_sooner |= not self._outbound.scheduler.size
-        return self._outbound.write(stream, data)
+        self._state.is_sooner |= not self._sender.scheduler.size
+        return self._sender.write(stream, data)
 
     def end(self, stream: EngineStream) -> None:
         """No more bytes follow on ``stream``."""
-        self._outbound.end(stream)
+        self._sender.end(stream)
 
     def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
         """Move received bytes into ``buffer``; 0 when there are none now."""
-        count = self._inbound.read_into(stream, buffer, now)
+        count = self._receiver.read_into(stream, buffer, now)
         if count:
             self._state.grant(stream)
             self._state.retire_if_over(stream)
@@ -153,7 +153,7 @@ class Engine:
 
     def wait_to_write(self, stream: EngineStream) -> None:
         """Put ``stream`` into ``woken`` when there is room."""
-        self._outbound.wait(stream)
+        self._sender.wait(stream)
 
     # --- carriers -------------------------------------------------------------------------------
 
@@ -172,24 +172,24 @@ class Engine:
         self._state.is_sooner = True
         self._carriers.detach(carrier, now)
 
-    def doubt(self, now: float) -> None:
+    def check_alive(self, now: float) -> None:
         """The network may have changed: suspect every carrier that does not answer soon."""
         self._state.is_sooner = True
-        self._carriers.doubt(now)
+        self._carriers.check_alive(now)
 
     def has_notes(self, carrier: EngineCarrier) -> bool:
         """Whether there is something to say that only ``carrier`` can say."""
         if self._state.closed is not None:
-            return carrier.number not in self._goodbye
+            return carrier.number not in self._close_sent
         return self._carriers.has_notes(carrier)
 
     def has_work(self, carrier: EngineCarrier, now: float) -> bool:
         """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""
         if self._state.closed is not None:
-            return carrier.number not in self._goodbye
+            return carrier.number not in self._close_sent
         if self._carriers.has_notes(carrier):
             return True
-        return carrier.state is CarrierState.UP and self._outbound.has_work(
+        return carrier.state is CarrierState.UP and self._sender.has_work(
             carrier, self._carriers.live.values(), now
         )
 
@@ -199,28 +199,28 @@ class Engine:
         They count as sent: all of them must be written, in order, or the carrier be detached.
         """
         if self._state.closed is not None:
-            return self._say_goodbye(carrier, view, self._state.closed)
+            return self._fill_close(carrier, view, self._state.closed)
         is_sign = carrier.must_ping or carrier.pong is not None
         at = self._carriers.fill(carrier, view, now)
         if carrier.state is CarrierState.UP:
             self._state.is_sooner |= carrier.sent == carrier.acked
-            at = self._outbound.fill(carrier, self._carriers.live.values(), view, at, now)
+            at = self._sender.fill(carrier, self._carriers.live.values(), view, at, now)
         if is_sign:
             at = self._carriers.pad(view, at)
         carrier.bytes_out += at
         return at
 
-    def _say_goodbye(self, carrier: EngineCarrier, view: memoryview, reason: CloseReason) -> int:
-        if carrier.number in self._goodbye:
+    def _fill_close(self, carrier: EngineCarrier, view: memoryview, reason: CloseReason) -> int:
+        if carrier.number in self._close_sent:
             return 0
-        self._goodbye.add(carrier.number)
+        self._close_sent.add(carrier.number)
         frame = pack(FrameKind.CLOSE, SESSION, 0, bytes((reason,)))
         view[: len(frame)] = frame
         return len(frame)
 
     def keep(self, lent: list[EngineStream]) -> None:
         """Copy what readers did not take of what ``receive`` lent them."""
-        self._inbound.keep(lent)
+        self._receiver.keep(lent)
 
     # --- time and the end -----------------------------------------------------------------------
 
@@ -233,7 +233,7 @@ class Engine:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
         if state.is_dry:
             self._look_at = min(self._look_at, now + LOOK_AGAIN)
-        if self._outbound.scheduler.size:
+        if self._sender.scheduler.size:
             due = min(due, now + RECONSIDER)
         return min(due, self._stall_check, self._look_at)
 
@@ -247,7 +247,7 @@ class Engine:
         if now >= self._look_at:
             self._look_at = NEVER
             self._state.look_again()
-        self._outbound.wake_blocked()
+        self._sender.wake_blocked()
 
     def close(self, reason: CloseReason) -> None:
         """The session is over: say so on every carrier, drop everything, wake everybody."""
