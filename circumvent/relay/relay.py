@@ -204,7 +204,7 @@ class Relay:
         await drain.wait()
         self._host.is_draining = True
         for _ in range(int(self._home.config.drain_seconds / DRAIN_LOOK)):
-            if not any(each.session.engine.streams for each in self._host.sessions.values()):
+            if not any(each.session.open_streams for each in self._host.sessions.values()):
                 return
             await asyncio.sleep(DRAIN_LOOK)
 

@@ -169,7 +169,7 @@ class CarrierIO:
                         await asyncio.sleep(0)
             finally:
                 if lent:
-                    self._session.engine.keep(lent)
+                    self._session.engine.receiver.keep(lent)
                 lease.release()
             if count is not None:
                 return count
@@ -190,7 +190,7 @@ class CarrierIO:
         turns = 0
         while True:
             if not session.engine.has_work(carrier, session.loop.time()):
-                if session.engine.closed is not None:
+                if session.engine.state.closed is not None:
                     stream.write_eof()
                     await settle(stream)
                     return
@@ -212,7 +212,7 @@ class CarrierIO:
     async def _fill(self, room: int) -> None:
         stream, session, account = self.stream, self._session, self._account
         start = stream.headroom
-        grain = session.engine.grain
+        grain = session.engine.sender.scheduler.grain
         room = max(min(room, LARGEST - start), grain)
         least, most = start + grain, start + room
         lease = account.try_step(least, most) or await account.step(least, most)
@@ -231,5 +231,5 @@ class CarrierIO:
         finally:
             lease.release()
         session.wake_streams()
-        if session.engine.has_queue:  # others may take what is left
+        if session.engine.sender.has_queue:  # others may take what is left
             session.wake_carriers()

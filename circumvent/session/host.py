@@ -165,7 +165,7 @@ class SessionHost:
     def _changed(self, name: bytes, hosted: Hosted) -> None:
         """Forget a session that is over, or that has no carriers for too long."""
         session = hosted.session
-        if session.engine.closed is not None:
+        if session.closed is not None:
             if self.sessions.pop(name, None) is not None:
                 self._start(session.aclose())
         elif session.carriers:

@@ -53,6 +53,16 @@ class Session:
 
     # --- for users ------------------------------------------------------------------------------
 
+    @property
+    def closed(self) -> CloseReason | None:
+        """Why the session is over; None while it is not."""
+        return self.engine.state.closed
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self.engine.state.streams)
+
     def open(self, opening: bytes) -> SessionStream:
         """A new stream; ``opening`` tells the peer what for. Waits for nothing.
 
@@ -85,7 +95,7 @@ class Session:
 
     def close(self, reason: CloseReason) -> None:
         """End the session: every stream is cut, the peer is told why."""
-        self.engine.close(reason)
+        self.engine.state.close(reason)
         self.wake_all()
 
     async def aclose(self, reason: CloseReason = CloseReason.DONE) -> None:
@@ -112,7 +122,7 @@ class Session:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
             self.error = error.bare()
-            self.engine.close(CloseReason.VIOLATION)
+            self.engine.state.close(CloseReason.VIOLATION)
             return len(data)
         finally:
             self.wake_all()
@@ -144,16 +154,16 @@ class Session:
                 self._is_waking = False
 
     def _wake_streams(self) -> None:
-        engine = self.engine
-        if engine.changed_carriers:
+        state, woken = self.engine.state, self.engine.state.woken
+        if state.carriers.changed:
             self._take_changes()
-        while engine.accepted:
+        while state.accepted:
             self._accept()
-        if engine.closed is not None and not self._is_over:
+        if state.closed is not None and not self._is_over:
             self._is_over = True
             self._changed()
-        while engine.woken:
-            owner = engine.woken.pop().owner
+        while woken:
+            owner = woken.pop().owner
             if isinstance(owner, SessionStream):
                 owner.wake()
         self._set_timer()
@@ -179,17 +189,18 @@ class Session:
         self._set_timer()
 
     def _accept(self) -> None:
-        stream, opening = self.engine.accepted.pop(0)
+        stream, opening = self.engine.state.accepted.pop(0)
         if self._opened is None:
-            self.engine.abort(stream)
+            self.engine.state.abort(stream)
         else:
             self._opened(SessionStream(self, stream), opening)
 
     def _take_changes(self) -> None:
-        changed, self.engine.changed_carriers[:] = list(self.engine.changed_carriers), []
-        for carrier in changed:
+        changed = self.engine.carriers.changed
+        ended, changed[:] = [each for each in changed if each.state is CarrierState.DEAD], []
+        for carrier in ended:
             carrier_io = self.carriers.get(carrier.number)
-            if carrier.state is CarrierState.DEAD and carrier_io is not None:
+            if carrier_io is not None:
                 del self.carriers[carrier.number]
                 self._leaving.add(carrier_io)
                 if carrier.suspected_at == NEVER:  # the peer does without it
@@ -201,7 +212,7 @@ class Session:
     # --- the clock ------------------------------------------------------------------------------
 
     def _set_timer(self) -> None:
-        if not self.engine.is_sooner:
+        if not self.engine.state.is_sooner:
             return
         due = self.engine.deadline(self.loop.time())
         if due >= self._due - _SOONER:

@@ -127,7 +127,7 @@ class BondedTunnel(Tunnel):
         while not self._is_up():
             self._came_up.clear()
             await self._came_up.wait()
-        if self._session.engine.streams >= self._allowed:
+        if self._session.open_streams >= self._allowed:
             raise DialError("the relay allows no more streams at a time", stage="carrier")
         return self._session.open(format_opening(destination))
 
@@ -172,7 +172,7 @@ class BondedTunnel(Tunnel):
     async def _tend(self) -> None:
         while True:
             self._stir.clear()
-            if self._session.engine.closed is not None:
+            if self._session.closed is not None:
                 await self._session.aclose()
                 self._begin_session()
             if self._is_up():
@@ -255,7 +255,7 @@ class BondedTunnel(Tunnel):
 
     def _is_up(self) -> bool:
         """Whether the relay knows the session, and takes bytes for it."""
-        is_open = self._session.engine.closed is None and self._allowed > 0
+        is_open = self._session.closed is None and self._allowed > 0
         return is_open and any(leg.is_up for leg in self._legs)
 
     def _wanted(self) -> int:
@@ -378,7 +378,7 @@ class BondedTunnel(Tunnel):
             if error.reason is CloseReason.UNKNOWN_SESSION:
                 session.close(error.reason)
             raise
-        if session is not self._session or session.engine.closed is not None:
+        if session is not self._session or session.closed is not None:
             raise DialError("the session with the relay is over", stage="carrier")
         self._allowed = welcome.streams
         return session.attach(number, pipe.stream, self._loop.time() - started, leftover)

@@ -69,7 +69,7 @@ class World:
     def known(self) -> int:
         """Streams that one of the session's ends has not forgotten."""
         (hosted,) = self.relay._host.sessions.values()  # noqa: SLF001
-        return self.client.engine.streams + hosted.session.engine.streams
+        return self.client.open_streams + hosted.session.open_streams
 
     @property
     def counted(self) -> int:

@@ -208,7 +208,7 @@ async def test_the_end_of_the_session_is_a_reset_for_all_streams() -> None:
         await ends.relay.aclose(CloseReason.DRAINING)
         with pytest.raises(StreamResetError, match="over"):
             await reading
-        assert ends.client.engine.closed is CloseReason.DRAINING
+        assert ends.client.closed is CloseReason.DRAINING
 
 
 async def test_a_peer_that_breaks_the_rules_loses_the_session() -> None:
@@ -220,7 +220,7 @@ async def test_a_peer_that_breaks_the_rules_loses_the_session() -> None:
         stream.write(block, 0, 16)
         with pytest.raises(StreamResetError):
             await read_once(near)
-        assert ends.client.engine.closed is CloseReason.VIOLATION
+        assert ends.client.closed is CloseReason.VIOLATION
         assert "unknown frame" in str(ends.client.error)
 
 

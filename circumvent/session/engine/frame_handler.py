@@ -235,7 +235,7 @@ class FrameHandler:
         return False
 
     def _on_close(self, _: EngineCarrier, __: Head, payload: bytes, ___: float) -> bool:
-        self._state.end(_close_reason(payload))
+        self._state.close(_close_reason(payload))
         return True
 
 

@@ -193,6 +193,11 @@ class Sender:
         """Whether frames without data wait; any carrier may take them."""
         return bool(self._control)
 
+    @property
+    def has_queue(self) -> bool:
+        """Whether anything waits for a carrier."""
+        return bool(self._control) or self.scheduler.size > 0
+
     def has_work(self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""
         return bool(self._control) or self.scheduler.has_work(carrier, rivals, now)

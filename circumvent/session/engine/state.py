@@ -23,7 +23,13 @@ from circumvent.wire.frames import SESSION, CloseReason, ResetReason
 
 
 class EngineState:
-    """The tables of one session, and how they hang together."""
+    """The tables of one session, and how they hang together.
+
+    The driver reads and empties ``woken`` (streams whose waiting reader or writer may go on) and
+    ``accepted`` (streams that the peer opened, and what for). ``closed`` says why the session is
+    over, None while it is not; ``is_sooner``, whether something may be due earlier than
+    ``Engine.deadline`` last said; ``repeated`` counts bytes of DATA that came again.
+    """
 
     __slots__ = (
         "accepted",
@@ -45,8 +51,8 @@ class EngineState:
         self.woken: list[EngineStream] = []
         self.accepted: list[tuple[EngineStream, bytes]] = []
         self.closed: CloseReason | None = None
-        self.repeated = 0  # bytes of DATA that came again
-        self.is_sooner = True  # something may be due before what was due next
+        self.repeated = 0
+        self.is_sooner = True
         self.streams = StreamTable(limits.streams, is_client=is_client)
         self.sender = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
         self.held = Blocks(account, limits.receive)
@@ -69,7 +75,7 @@ class EngineState:
             stream.waits_to_write = False
             self.woken.append(stream)
 
-    def stop(self, stream: EngineStream, reason: ResetReason) -> None:
+    def stop(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Nobody will read any more."""
         if not stream.is_at_end and stream.receive_event(StreamEvent.STOP):
             self.sender.stop(stream, reason)
@@ -77,7 +83,7 @@ class EngineState:
             self.grant_session()
         self.retire_if_over(stream)
 
-    def abort(self, stream: EngineStream, reason: ResetReason) -> None:
+    def abort(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Cut both directions."""
         self.sender.cut(stream, reason)
         self.stop(stream, reason)
@@ -132,8 +138,10 @@ class EngineState:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def end(self, reason: CloseReason) -> None:
+    def close(self, reason: CloseReason) -> None:
         """The session is over: drop everything, wake everybody."""
+        if self.closed is not None:
+            return
         self.closed = reason
         self.sender.settle_all(self.carriers.frames())
         for stream in self.streams:
@@ -142,15 +150,6 @@ class EngineState:
             stream.sending, stream.receiving = Sending.CUT, Receiving.CUT
             stream.waits_to_read = stream.waits_to_write = False
             self.woken.append(stream)
-
-    @property
-    def is_dry(self) -> bool:
-        """Whether frames wait for memory that others have."""
-        return self.sender.blocks.is_dry
-
-    def look_again(self) -> None:
-        """There may be memory now."""
-        self.sender.blocks.look_again()
 
 
 def _stalled_since(stream: EngineStream) -> float:
