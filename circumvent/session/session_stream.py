@@ -48,10 +48,10 @@ class StreamSession(Protocol):
     loop: asyncio.AbstractEventLoop
     engine: Engine
 
-    def attend(self) -> None:
+    def wake_all(self) -> None:
         """Wake streams and carriers that may go on."""
 
-    def attend_links(self) -> None:
+    def wake_carriers(self) -> None:
         """Wake carriers that have something to write."""
 
 
@@ -101,15 +101,15 @@ class SessionStream(ByteStream):
         if self._stream.is_readable:
             return _AT_ONCE
         self._reader = waiter = self._session.loop.create_future()
-        self._session.engine.wait_to_read(self._stream)
+        self._stream.waits_to_read = True
         return waiter
 
     def read_into(self, buffer: memoryview) -> int | None:
         session, stream = self._session, self._stream
         count = session.engine.read_into(stream, buffer, session.loop.time())
         if count:
-            if session.engine.has_control:
-                session.attend()
+            if session.engine.sender.has_control:
+                session.wake_all()
             return count
         if stream.receiving in (Receiving.CUT, Receiving.STOPPED):
             raise self._error("read")
@@ -118,13 +118,13 @@ class SessionStream(ByteStream):
     def room(self) -> int:
         if self._stream.sending is Sending.CUT:
             return _BROKEN
-        return self._session.engine.room(self._stream)
+        return self._session.engine.sender.room(self._stream)
 
     def wait_writable(self) -> Awaitable[None]:
         if self.room():
             return _AT_ONCE
         self._writer = waiter = self._session.loop.create_future()
-        self._session.engine.wait_to_write(self._stream)
+        self._session.engine.sender.wait(self._stream)
         return waiter
 
     def write(self, block: memoryview, start: int, end: int) -> int:
@@ -134,8 +134,8 @@ class SessionStream(ByteStream):
         if start < end:
             count = engine.write(self._stream, block[start:end])
         else:
-            engine.announce(self._stream)
-        self._session.attend_links()
+            engine.sender.announce(self._stream)
+        self._session.wake_carriers()
         return count
 
     @property
@@ -150,13 +150,13 @@ class SessionStream(ByteStream):
         return True
 
     def write_eof(self) -> None:
-        self._session.engine.end(self._stream)
-        self._session.attend()
+        self._session.engine.sender.end(self._stream)
+        self._session.wake_all()
 
     async def aclose(self) -> None:
         engine = self._session.engine
-        engine.end(self._stream)
-        engine.stop(self._stream)
+        engine.sender.end(self._stream)
+        engine.state.stop(self._stream)
         self._leave()
 
     def abort(self) -> None:
@@ -164,20 +164,20 @@ class SessionStream(ByteStream):
 
     def cut(self, reason: ResetReason) -> None:
         """As ``abort``; the peer learns why."""
-        self._session.engine.abort(self._stream, reason)
+        self._session.engine.state.abort(self._stream, reason)
         self._leave()
 
     def _leave(self) -> None:
         _go_on(self._reader)
         _go_on(self._writer)
         self.wake()
-        self._session.attend()
+        self._session.wake_all()
 
     def _error(self, step: str) -> CircumventError:
         reason = self._stream.reason
         if reason in _DESTINATION:
             return DestinationError(_DESTINATION[reason])
-        if self._session.engine.closed is not None:
+        if self._session.engine.state.closed is not None:
             text = "the session with the relay is over"
         else:
             text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"
