@@ -30,7 +30,7 @@ from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
 from circumvent.testing.far_end import FarEnd
 from circumvent.tunnels import backoff as rests
@@ -222,7 +222,7 @@ async def test_a_session_without_carriers_is_kept_and_then_forgotten(
     monkeypatch.setattr("circumvent.session.host.KEPT_SECONDS", 0.1)
     async with running_relay() as relay, tunnel_to(relay):
         (hosted,) = relay.host.sessions.values()
-        for link in tuple(hosted.session.links.values()):
+        for link in tuple(hosted.session.carriers.values()):
             link.cut()
         relay.is_open = False
         await until(lambda: not relay.host.sessions)
@@ -350,7 +350,7 @@ class TestHello:
         if isinstance(hello, Create):
             hello = replace(hello, credential=CREDENTIAL + pipe.binding)
         try:
-            await introduce(pipe.stream, account, hello)
+            await send_hello(pipe.stream, account, hello)
         finally:
             pipe.stream.abort()
 
