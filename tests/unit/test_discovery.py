@@ -112,6 +112,9 @@ class AnyTransport(Transport):
     def privacy(self, entry: ServerEntry) -> Privacy:
         raise NotImplementedError
 
+    def cost(self, entry: ServerEntry) -> Cost:
+        raise NotImplementedError
+
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         raise NotImplementedError
 
