@@ -27,7 +27,7 @@ from circumvent.testing.byte_stream import (
 from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent_plugins.shadowsocks import AeadLayer
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
-from circumvent_plugins.vless import ResponseStream
+from circumvent_plugins.vless.response import ResponseStream
 from tests.conformance.codecs import (
     HeadedCodec,
     NestedCodec,
