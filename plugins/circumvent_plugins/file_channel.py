@@ -68,7 +68,7 @@ class FileChannel(Channel):
     async def _look(
         self, path: str, function: Callable[[*Arguments], T], *arguments: *Arguments
     ) -> T:
-        """Call a function that may hang, as without the file server; one at a time for each path."""
+        """Call a function that may hang, as a lost file server does; one at a time for a path."""
 
         def call() -> T:
             try:
