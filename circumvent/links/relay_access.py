@@ -35,7 +35,7 @@ def web_name(link: RelayLink) -> str:
 
 
 def outer_tls(link: RelayLink) -> TlsOptions:
-    """For TLS to a CDN or web server, which proves its name, or to the relay, whose key is pinned."""
+    """TLS to a CDN or web server, which proves its name, or to the relay, whose key is pinned."""
     name = link.server_name or web_place(link).host
     pins = () if link.web else link.pins
     return TlsOptions(name, alpn=("http/1.1",), spki_sha256=pins)
