@@ -56,8 +56,7 @@ class AddressCache:
 async def connect_any(addresses: Sequence[str], port: int, buffers: SocketBuffers) -> tcp.TcpStream:
     """Connect to the first of the IP addresses that answers; raises DialError."""
     if not addresses:
-        message = "the server's name has no addresses"
-        raise DialError(message, stage="resolve")
+        raise DialError("the server's name has no addresses", stage="resolve")
     if len(addresses) == 1:
         return await tcp.connect(addresses[0], port, buffers)
     entrants = [tcp.connect(address, port, buffers) for address in _interleave(addresses)]

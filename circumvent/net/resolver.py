@@ -63,14 +63,17 @@ class Resolver:
         with own_wait():  # the server knows nothing of it
             await asyncio.wait((question,), timeout=_PATIENCE)
         if not question.done():
-            message = "the server's name does not resolve: no name server answered in time"
-            raise DialError(message, stage="resolve")
+            raise DialError(
+                "the server's name does not resolve: no name server answered in time",
+                stage="resolve",
+            )
         try:
             return question.result()
         except (OSError, ValueError) as error:
-            message = "the server's name does not resolve"
             code = error.errno if isinstance(error, OSError) else None
-            raise DialError(message, stage="resolve", errno=code) from error
+            raise DialError(
+                "the server's name does not resolve", stage="resolve", errno=code
+            ) from error
 
     def known(self, name: str) -> Addresses | None:
         """What ``resolve`` need not ask for."""

@@ -128,8 +128,7 @@ async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUF
             socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM
         )
     except OSError as error:  # no descriptors left, or no such family here
-        message = f"no socket: {error.strerror}"
-        raise DialError(message, stage="tcp", errno=error.errno) from error
+        raise DialError(f"no socket: {error.strerror}", stage="tcp", errno=error.errno) from error
     ready: Watch | None = None
     try:
         prepare(sock, buffers)
@@ -140,8 +139,9 @@ async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUF
             await ready.wait_writable()
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            message = f"no connection to the server: {os.strerror(code)}"
-            raise DialError(message, stage="tcp", errno=code)
+            raise DialError(
+                f"no connection to the server: {os.strerror(code)}", stage="tcp", errno=code
+            )
         note_reached()
         return TcpStream(sock, ready)
     except BaseException:

@@ -83,8 +83,7 @@ class Dispatcher:
         while True:
             live = await self._manager.pick(tried.avoid.union(self._made_by(without)))
             if live in self._made_by(without):  # the only one that came up meanwhile
-                message = "no other tunnel is up"
-                raise NoTunnelError(message, stage="dispatch")
+                raise NoTunnelError("no other tunnel is up", stage="dispatch")
             await _pay(live)
             stream = await self._open(live, destination)
             if stream is not None:
@@ -111,8 +110,7 @@ class Dispatcher:
             if accept is not None and not live.tunnel.replies:
                 await accept()
             if live.state is TunnelState.DEAD:  # while we waited for memory
-                message = "the tunnel was lost"
-                raise DialError(message, stage="dispatch")
+                raise DialError("the tunnel was lost", stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
         except BaseException as error:
@@ -179,8 +177,10 @@ async def _pay(live: LiveTunnel) -> None:
         async with asyncio.timeout(WAIT_FOR_MEMORY):
             await live.account.reserve(cost)
     except TimeoutError as error:
-        message = "memory budget: no room for one more stream; close some, or raise --memory"
-        raise BudgetError(message, stage="memory") from error
+        raise BudgetError(
+            "memory budget: no room for one more stream; close some, or raise --memory",
+            stage="memory",
+        ) from error
 
 
 async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStream:
@@ -189,8 +189,7 @@ async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStrea
         async with Patience() as patience:
             return await live.open(destination, patience)
     except TimeoutError as error:
-        message = "the server did not answer, and was given up"
-        raise DialError(message, stage="dispatch") from error
+        raise DialError("the server did not answer, and was given up", stage="dispatch") from error
 
 
 class _Tried:
@@ -210,8 +209,7 @@ class _Tried:
         """
         self._count += 1
         if self._count >= MAX_TRIES:
-            message = f"{MAX_TRIES} tunnels failed to open a stream"
-            raise DialError(message, stage="dispatch")
+            raise DialError(f"{MAX_TRIES} tunnels failed to open a stream", stage="dispatch")
         if not (opened and live.tunnel.resumes):
             self.avoid.add(live)
 

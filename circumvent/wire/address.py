@@ -70,8 +70,7 @@ def encode_name(name: str) -> bytes:
     """
     raw = (name if name.isascii() else _to_ascii(name)).encode("ascii")
     if not 0 < len(raw) <= MAX_NAME:
-        message = f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}"
-        raise ValueError(message)
+        raise ValueError(f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}")
     return raw
 
 

@@ -47,14 +47,11 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not 0 < len(self.keys) <= MAX_KEYS or len(set(self.keys)) != len(self.keys):
-            message = f"an authority has 1 to {MAX_KEYS} different keys"
-            raise ValueError(message)
+            raise ValueError(f"an authority has 1 to {MAX_KEYS} different keys")
         if any(len(key) != KEY_SIZE for key in self.keys):
-            message = f"a key has {KEY_SIZE} bytes"
-            raise ValueError(message)
+            raise ValueError(f"a key has {KEY_SIZE} bytes")
         if not 0 < self.threshold <= len(self.keys):
-            message = f"the threshold is 1 to {len(self.keys)}, the number of keys"
-            raise ValueError(message)
+            raise ValueError(f"the threshold is 1 to {len(self.keys)}, the number of keys")
 
     @property
     def authority(self) -> str:
@@ -78,11 +75,9 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __post_init__(self) -> None:
         if self.issued >= self.expires:
-            message = "it expires before it is issued"
-            raise ValueError(message)
+            raise ValueError("it expires before it is issued")
         if not all(map(is_clean, (*self.entries, *self.sources))):
-            message = "a link holds a space, a line break or a control character"
-            raise ValueError(message)
+            raise ValueError("a link holds a space, a line break or a control character")
 
     def __repr__(self) -> str:
         return f"Bundle(version={self.version}, expires={self.expires}, …)"
@@ -145,8 +140,7 @@ def open_bundle(
     if bundle.next_trust is not None:
         _verify_next(envelope, bundle.next_trust)
     if bundle.version < newest_version:
-        detail = f"version {bundle.version} after {newest_version}"
-        raise BundleError(Fault.ROLLED_BACK, detail)
+        raise BundleError(Fault.ROLLED_BACK, f"version {bundle.version} after {newest_version}")
     check_time(bundle, now)
     return bundle
 
@@ -165,8 +159,9 @@ def verify_signatures(envelope: Envelope, trust: Trust) -> None:
 def _verify_next(envelope: Envelope, trust: Trust) -> None:
     good = len(envelope.signers.intersection(trust.keys))
     if good < trust.threshold:
-        detail = f"{good} of {trust.threshold} of the next keys that it names"
-        raise BundleError(Fault.THRESHOLD, detail)
+        raise BundleError(
+            Fault.THRESHOLD, f"{good} of {trust.threshold} of the next keys that it names"
+        )
 
 
 def read_payload(envelope: Envelope, bucket: bytes | None) -> Bundle:

@@ -55,13 +55,11 @@ def to_records(bundle: bytes) -> Sequence[Record]:
 def parse_manifest(text: bytes) -> Manifest:
     """Read a manifest's text; raises ValueError."""
     if not text.startswith(_VERSION):
-        message = "is no manifest of this version"
-        raise ValueError(message)
+        raise ValueError("is no manifest of this version")
     hashes = _decode(text.removeprefix(_VERSION))
     count, rest = divmod(len(hashes), _HASH)
     if rest or not 0 < count <= MAX_CHUNKS:
-        message = f"lists no chunks, or more than {MAX_CHUNKS}"
-        raise ValueError(message)
+        raise ValueError(f"lists no chunks, or more than {MAX_CHUNKS}")
     return Manifest(tuple(_spell(hashes[at : at + _HASH]) for at in range(0, len(hashes), _HASH)))
 
 
@@ -69,8 +67,7 @@ def parse_chunk(label: str, text: bytes) -> bytes:
     """The chunk in ``text``; raises ValueError when it is not the one that ``label`` names."""
     piece = _decode(text)
     if len(piece) > CHUNK or _label(piece) != label:
-        message = "is not the chunk that was asked for"
-        raise ValueError(message)
+        raise ValueError("is not the chunk that was asked for")
     return piece
 
 
@@ -80,11 +77,9 @@ def join(pieces: Sequence[bytes]) -> bytes:
     try:
         bundle = inflater.decompress(b"".join(pieces), MAX_BUNDLE)
     except zlib.error as error:
-        message = "is not compressed as it should be"
-        raise ValueError(message) from error
+        raise ValueError("is not compressed as it should be") from error
     if not inflater.eof or inflater.unused_data:
-        message = f"is cut, or more than {MAX_BUNDLE} bytes when unpacked"
-        raise ValueError(message)
+        raise ValueError(f"is cut, or more than {MAX_BUNDLE} bytes when unpacked")
     return bundle
 
 

@@ -36,8 +36,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
     def __post_init__(self) -> None:
         if len(self.signers) < len(self.signatures):
-            message = "somebody signs twice"
-            raise ValueError(message)
+            raise ValueError("somebody signs twice")
 
     @property
     def signers(self) -> frozenset[bytes]:

@@ -200,8 +200,7 @@ def _request_framing(headers: Headers, *, is_old: bool) -> tuple[Headers, Body]:
     if codings[-1:] != [b"chunked"] or codings.count(b"chunked") > 1:
         raise _bad_request("its Transfer-Encoding does not end in one chunked")
     if len(codings) > 1:
-        message = "the request is coded in another way than chunked"
-        raise UnsupportedError(message, stage=REQUEST)
+        raise UnsupportedError("the request is coded in another way than chunked", stage=REQUEST)
     return _framed(headers, codings), Chunked(REQUEST)
 
 

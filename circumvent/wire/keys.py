@@ -51,16 +51,14 @@ def parse_key(text: str, *kinds: KeyKind) -> Key:
     kind = next((each for each in KeyKind if each.value == name), None)
     if kind not in kinds:
         wanted = " or ".join(f'"{each.value}:"' for each in kinds)
-        message = f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}"
-        raise ValueError(message)
+        raise ValueError(f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}")
     try:
         raw = decode_base64("key", value)
     except LinkError:
         raw = b""
     key = Key(kind, raw)
     if len(raw) != KEY_SIZE or key.text() != text.strip():
-        message = f"is cut or altered: a key has {KEY_SIZE} bytes"
-        raise ValueError(message)
+        raise ValueError(f"is cut or altered: a key has {KEY_SIZE} bytes")
     return key
 
 

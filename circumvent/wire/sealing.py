@@ -29,14 +29,11 @@ def unpack(packed: bytes, limit: int) -> bytes:
     try:
         data = inflater.decompress(packed, limit + 1)
     except zlib.error as error:
-        message = "is not compressed as it should be"
-        raise ValueError(message) from error
+        raise ValueError("is not compressed as it should be") from error
     if len(data) > limit or not inflater.eof:
-        message = f"is cut, or more than {limit} bytes when unpacked"
-        raise ValueError(message)
+        raise ValueError(f"is cut, or more than {limit} bytes when unpacked")
     if len(inflater.unused_data) >= PAD_TO or any(inflater.unused_data):
-        message = "more than padding follows it"
-        raise ValueError(message)
+        raise ValueError("more than padding follows it")
     return data
 
 
