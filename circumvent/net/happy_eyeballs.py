@@ -18,8 +18,8 @@ _KEPT_SECONDS = 600.0  # RFC 6555 §4.2; then the resolver's first choice gets a
 class AddressCache:
     """Remembers which address of a server answered, where that was not its first one.
 
-    So a first address that is dead or slow costs its delay now and then, and not every connection
-    (RFC 6555 §4.2). On another network all of it is to be forgotten (RFC 8305 §4).
+    So a first address that is dead or slow delays one connection now and then, not every one
+    (RFC 6555 §4.2). Forget everything on another network (RFC 8305 §4).
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Where a server is, as a censor sees it: networks, and how many handshakes each may see."""
+"""Networks of servers, as a censor sees them, and how many handshakes each may see at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from weakref import WeakValueDictionary
 from circumvent.net.patience import own_wait
 
 HANDSHAKES_AT_ONCE = 3  # per network: some censors count TLS handshakes and block above a few
-STRANGERS_AT_ONCE = 2  # of them, so that who never answers keeps no turn from who does
-HANGING_AFTER = 1.0  # seconds without an answer, after which the others wait no longer
+STRANGERS_AT_ONCE = 2  # of them: servers that never answer must not keep turns from those that do
+HANGING_AFTER = 1.0  # seconds without an answer after which a handshake gives its turn back
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48  # what one operator usually has in one place
 _NAME_LABELS = 2
-_HOSTS = 256  # servers whose network is remembered, and that they answered
+_HOSTS = 256  # servers whose network is remembered, and whether they have answered
 _IPV4 = 4
 
 
 @lru_cache(maxsize=_HOSTS)
 def network_of(host: str) -> str:
-    """The neighbourhood that is blocked at once: /24, /48, or the name's last labels."""
+    """The network that is blocked as a whole: /24, /48, or the name's last labels."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -32,7 +32,7 @@ def network_of(host: str) -> str:
 
 
 class HandshakeQueues:
-    """One queue per network, first come, first served; who is not in a queue costs nothing."""
+    """One queue per network, first come, first served; a queue exists while it is used."""
 
     def __init__(self) -> None:
         self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
@@ -43,7 +43,7 @@ class HandshakeQueues:
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[None]:
-        """Around one handshake with ``host``; waits for its turn, and raises what is raised."""
+        """Use around one handshake with ``host``; waits for its turn, passes on what is raised."""
         network = network_of(host)
         queue = self._queues.get(network)
         if queue is None:

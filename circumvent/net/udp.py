@@ -1,4 +1,4 @@
-"""Datagrams over a connected UDP socket: the kernel drops what comes from elsewhere."""
+"""Datagrams over a connected UDP socket: the kernel drops those of other senders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UdpDatagrams(Datagrams):
         try:
             self._sock.send(data)
         except BlockingIOError:
-            pass  # as good as lost on the way
+            pass  # counts as lost on the way
         except OSError as error:
             raise reset_error("write", error) from error
 
@@ -66,5 +66,5 @@ def connect(address: str, port: int) -> UdpDatagrams:
     except OSError as error:
         sock.close()
         raise DialError(
-            f"no way to the server: {error.strerror}", stage="udp", errno=error.errno
+            f"no route to the server: {error.strerror}", stage="udp", errno=error.errno
         ) from error

@@ -1,9 +1,9 @@
 """A bundle as DNS TXT records.
 
 The bundle is compressed and cut; each chunk is a record whose name is the start of its SHA-256.
-So a forged chunk is seen at once, chunks may come from different resolvers, and any cache may
-keep them. One more record, the manifest, lists the names in order: it is the only one whose
-forgery needs the bundle's signature to be seen. All text is base64url or base32hex, which every
+So a forged chunk is noticed at once, chunks may come from different resolvers, and any cache may
+keep them. One more record, the manifest, lists the names in order: only its forgery is not noticed
+before the bundle's signature is checked. All text is base64url or base32hex, which every
 DNS host's web form takes.
 """
 
@@ -24,7 +24,7 @@ MANIFEST = "list"  # its label; the version stands in its text
 CHUNK = 720  # bytes; with base64, names and EDNS below 1232, which no path fragments (DNS Flag Day)
 MAX_CHUNKS = -(-(MAX_BUNDLE + 1024) // CHUNK)  # zlib adds a little to what does not compress
 _VERSION = b"cb1 "
-_HASH = 10  # bytes: 80 bits, 16 letters; who can find a second preimage cannot forge the signature
+_HASH = 10  # bytes: 80 bits, 16 letters; a second preimage does not forge the signature
 _STRING = 255  # RFC 1035 §3.3: one character-string
 
 
@@ -89,7 +89,7 @@ def zone_file(zone: str, bundle: bytes, *, serial: int, ttl: int, name_server: s
     ``zone`` and ``name_server`` are host names, ``ttl`` is in seconds.
     """
     origin, server = f"{zone.rstrip('.')}.", f"{name_server.rstrip('.')}."
-    # A missing record is not missed for longer than a present one is kept.
+    # Caches believe that a record is missing for no longer than they keep a record that exists.
     soa = f"{server} hostmaster.{origin} {serial % (1 << 32)} 3600 900 1209600 {ttl}"
     lines = [f"$ORIGIN {origin}", f"$TTL {ttl}", f"@ IN SOA {soa}", f"@ IN NS {server}"]
     lines += [f"{record.label} IN TXT {_quoted(record.text)}" for record in to_records(bundle)]
@@ -110,7 +110,7 @@ def _label(piece: bytes) -> str:
 
 
 def _spell(digest: bytes) -> str:
-    """Base32hex in lower case: names know no case, and resolvers play with it."""
+    """Base32hex in lower case: the case of names has no meaning, and resolvers change it."""
     return base64.b32hexencode(digest).decode().lower()
 
 

@@ -1,6 +1,6 @@
-"""How a bundle's payload is packed, and sealed to a bucket so that outsiders learn nothing.
+"""How a bundle's payload is packed, and sealed to a bucket so that others learn nothing.
 
-Packed: zlib (RFC 1950). Sealed: what was packed, with zeros up to a multiple of PAD_TO so that the
+Packed: zlib (RFC 1950). Sealed: the packed bytes, with zeros up to a multiple of PAD_TO so that the
 size does not tell how many entries there are, in HPKE (RFC 9180) in base mode with
 DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20Poly1305, as ``enc | ciphertext``.
 """
@@ -19,12 +19,12 @@ _INFO = b"circumvent bundle v1"
 
 
 def pack(data: bytes) -> bytes:
-    """Compress."""
+    """Compress ``data``."""
     return zlib.compress(data, 9)
 
 
 def unpack(packed: bytes, limit: int) -> bytes:
-    """What was packed; raises ValueError, also when it is more than ``limit`` bytes."""
+    """Undo ``pack``; raises ValueError, also when the result is more than ``limit`` bytes."""
     inflater = zlib.decompressobj()
     try:
         data = inflater.decompress(packed, limit + 1)
