@@ -34,7 +34,8 @@ def network_of(host: str) -> str:
 class HandshakeQueues:
     """One queue per network, first come, first served; a queue exists while it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, hanging_after: float = HANGING_AFTER) -> None:
+        self._hanging_after = hanging_after
         self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
         self._answered: dict[str, None] = {}  # the latest last
 
@@ -47,7 +48,7 @@ class HandshakeQueues:
         network = network_of(host)
         queue = self._queues.get(network)
         if queue is None:
-            queue = self._queues[network] = _Queue()
+            queue = self._queues[network] = _Queue(self._hanging_after)
         turn = await queue.take(is_stranger=host not in self._answered)
         try:
             yield
@@ -69,7 +70,8 @@ class HandshakeQueues:
 class _Queue:
     """The handshakes of one network."""
 
-    def __init__(self) -> None:
+    def __init__(self, hanging_after: float) -> None:
+        self._hanging_after = hanging_after
         self._all = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
 
@@ -85,16 +87,16 @@ class _Queue:
                 for place in taken:
                     place.release()
                 raise
-        return _Turn(taken)
+        return _Turn(taken, self._hanging_after)
 
 
 class _Turn:
     """Given back once: when the handshake is over, or when it hangs."""
 
-    def __init__(self, taken: list[asyncio.Semaphore]) -> None:
+    def __init__(self, taken: list[asyncio.Semaphore], hanging_after: float) -> None:
         self._taken = taken
         loop = asyncio.get_running_loop()
-        self._hanging = loop.call_later(HANGING_AFTER, self.give_back)
+        self._hanging = loop.call_later(hanging_after, self.give_back)
 
     def give_back(self) -> None:
         self._hanging.cancel()

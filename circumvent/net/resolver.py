@@ -20,8 +20,8 @@ from circumvent.threads import in_thread
 
 _SERVERS = 256  # whose addresses are remembered
 _KEPT_SECONDS = 300.0  # short enough for servers that move, long enough that few streams wait
-_TIMEOUT = 6.0  # seconds; a lost question is asked again after 5 (resolv.conf(5))
-_MAX_QUESTIONS = 32  # threads; in a race alone some questions hang every few seconds
+TIMEOUT = 6.0  # seconds; a lost question is asked again after 5 (resolv.conf(5))
+MAX_QUESTIONS = 32  # threads; in a race alone some questions hang every few seconds
 
 Addresses = Sequence[str]
 
@@ -33,18 +33,26 @@ def _ask_system(name: str) -> Addresses:
 
 
 class Resolver:
-    """Resolves servers' names by ``ask``, which may block, and keeps what it found for a while.
+    """Resolves servers' names by ``ask``, which may block, and keeps the answers for a while.
+
+    ``timeout``: seconds for one answer; ``max_questions``: threads at a time.
 
     A second question for the same name waits for the first one's answer. An answer that comes too
     late is kept for the next question. An answer that has grown old, or was doubted, is still used
     when no new one comes: name servers fail more often than servers move.
     """
 
-    def __init__(self, ask: Callable[[str], Addresses] = _ask_system) -> None:
+    def __init__(
+        self,
+        ask: Callable[[str], Addresses] = _ask_system,
+        timeout: float = TIMEOUT,
+        max_questions: int = MAX_QUESTIONS,
+    ) -> None:
         self._ask = ask
+        self._timeout = timeout
         self._kept: dict[str, tuple[float, Addresses]] = {}  # until when; the latest last
         self._asked: dict[str, asyncio.Task[Addresses]] = {}
-        self._turns = asyncio.Semaphore(_MAX_QUESTIONS)
+        self._turns = asyncio.Semaphore(max_questions)
 
     async def resolve(self, name: str) -> Addresses:
         """IP addresses of ``name``, in the system's order; raises DialError."""
@@ -61,7 +69,7 @@ class Resolver:
     async def _ask_in_time(self, name: str) -> Addresses:
         question = self._question(name)
         with own_wait():  # the server is not asked yet
-            await asyncio.wait((question,), timeout=_TIMEOUT)
+            await asyncio.wait((question,), timeout=self._timeout)
         if not question.done():
             raise DialError(
                 "the server's name does not resolve: no name server answered in time",
