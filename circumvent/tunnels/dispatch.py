@@ -1,7 +1,7 @@
 """The dispatcher: gives each new stream a tunnel, and another one when that fails in time.
 
-Most proxy protocols say nothing when a stream opens. So the client hears "connected" at once,
-and a tunnel that fails before it answered is replaced without the client's knowledge.
+Most proxy protocols send no reply when a stream opens. So the client is told "connected" at once,
+and a tunnel that fails before it has answered is replaced without the client's knowledge.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
 
 MAX_TRIES = 3
-WAIT_FOR_MEMORY = 10.0  # seconds; as for a tunnel, and then the client hears why
-MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may be the tunnel
+WAIT_FOR_MEMORY = 10.0  # seconds; as for a tunnel, and then the client is told why
+MAX_UNANSWERED = 3  # streams in a row without any answer: probe, it may be the tunnel
 
 
 class Dispatcher:
@@ -48,7 +48,7 @@ class Dispatcher:
     ) -> None:
         """Carry ``client`` to ``destination`` until both are done.
 
-        Calls ``accept`` once, when the client shall hear that it worked. Raises NoTunnelError,
+        Calls ``accept`` once, when the client may be told that it worked. Raises NoTunnelError,
         BudgetError, RemoteError only before that; later failures reset the client.
         """
         accepted = False
@@ -110,7 +110,7 @@ class Dispatcher:
         try:
             if accept is not None and not live.tunnel.replies:
                 await accept()
-            if live.state is TunnelState.DEAD:  # while we waited for memory
+            if live.state is TunnelState.DEAD:  # since we waited for memory
                 raise DialError("the tunnel was lost", stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
@@ -170,7 +170,7 @@ class Dispatcher:
 
 
 async def _pay(live: LiveTunnel) -> None:
-    """Charge for a stream, before anybody is told that it is there; raises BudgetError."""
+    """Charge for a stream, before it is opened; raises BudgetError."""
     cost = live.candidate.transport.cost.stream
     if live.account.try_charge(cost):
         return
@@ -185,12 +185,12 @@ async def _pay(live: LiveTunnel) -> None:
 
 
 async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStream:
-    """Health says when it was time enough; raises DialError."""
+    """Open until health gives up; raises DialError."""
     try:
         async with Patience() as patience:
             return await live.open(destination, patience)
     except TimeoutError as error:
-        raise DialError("the server did not answer, and was given up", stage="dispatch") from error
+        raise DialError("the server did not answer in time", stage="dispatch") from error
 
 
 class _Tried:
@@ -216,7 +216,7 @@ class _Tried:
 
 
 class _TrackedStream(LayerStream):
-    """Tells health what it sends and hears, and gives its charge back when it closes."""
+    """Notes for health what it moves, and gives its charge back when it closes."""
 
     __slots__ = ("_user_stream",)
 
