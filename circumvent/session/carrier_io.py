@@ -15,6 +15,7 @@ from circumvent.net.pump import FIRST_READ, finish, keep, settle
 from circumvent.session.engine.carrier import EngineCarrier
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream
+from circumvent.tasks import wake
 from circumvent.wire.frames import MAX_FRAME
 
 _NOTHING = memoryview(b"")
@@ -92,9 +93,9 @@ class CarrierIO:
 
     def wake(self) -> None:
         """There is something to write."""
-        if self.is_idle and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-        self.is_idle = False
+        if self.is_idle:
+            self.is_idle = False
+            wake(self._idle)
 
     def cut(self) -> None:
         """Stop all tasks and break the pipe."""

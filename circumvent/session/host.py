@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from circumvent.api.streams import ByteStream
-from circumvent.errors import CircumventError, DestinationError, Reason
+from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
 from circumvent.session.engine.limits import KEPT_SECONDS, SessionLimits
 from circumvent.session.handshake import receive_hello, send_refusal, send_welcome
 from circumvent.session.join import join
+from circumvent.session.reset_reasons import RESET_REASONS
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason, ResetReason
 from circumvent.wire.hello import Create, Hello, is_proven
@@ -24,15 +26,6 @@ HELLO_SECONDS = 10.0  # after the knock; a slow network needs a few round trips
 FIRST_RTT = 0.1  # seconds; a carrier's round trip until its first PONG
 MAX_CARRIERS = 16  # of one session; a client keeps three
 _NUMBERS = 64  # carriers may arrive in another order than they were dialed
-
-_REASONS = {
-    Reason.FAILURE: ResetReason.FAILURE,
-    Reason.FORBIDDEN: ResetReason.FORBIDDEN,
-    Reason.NETWORK_UNREACHABLE: ResetReason.NETWORK_UNREACHABLE,
-    Reason.HOST_UNREACHABLE: ResetReason.HOST_UNREACHABLE,
-    Reason.REFUSED: ResetReason.REFUSED,
-    Reason.TIMED_OUT: ResetReason.TIMED_OUT,
-}
 
 Verify = Callable[[bytes, bytes], str | None]
 OpenDestination = Callable[[str, Destination], Awaitable[ByteStream]]
@@ -123,10 +116,7 @@ class SessionHost:
         await asyncio.gather(
             *(each.session.aclose(CloseReason.DRAINING) for each in tuple(self.sessions.values()))
         )
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await dismiss(self._tasks)
 
     # --- who may come in ------------------------------------------------------------------------
 
@@ -193,7 +183,7 @@ class SessionHost:
         try:
             far = await self._reach(hosted.user, stream, opening)
         except DestinationError as error:
-            stream.cut(_REASONS[error.reason])
+            stream.cut(RESET_REASONS[error.reason])
         except CircumventError:
             stream.cut(ResetReason.FAILURE)
         except BaseException:

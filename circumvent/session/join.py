@@ -10,6 +10,7 @@ from circumvent.errors import CircumventError
 from circumvent.memory import Account
 from circumvent.net.pump import pump
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss
 from circumvent.wire.frames import ResetReason
 
 Moved = Callable[[int], None]
@@ -31,8 +32,7 @@ async def join(
             await far.aclose()
             await stream.aclose()
     finally:
-        upwards.cancel()
-        await asyncio.wait([upwards])
+        await dismiss((upwards,))
         far.abort()
         stream.cut(ResetReason.BROKEN)
 

@@ -8,26 +8,13 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from circumvent.api.streams import ByteStream
-from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
+from circumvent.errors import CircumventError, DestinationError, StreamResetError
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending
+from circumvent.session.reset_reasons import REASONS, TEXTS
+from circumvent.tasks import wake
 from circumvent.wire.frames import ResetReason
 
-_DESTINATION = {
-    ResetReason.FAILURE: Reason.FAILURE,
-    ResetReason.FORBIDDEN: Reason.FORBIDDEN,
-    ResetReason.NETWORK_UNREACHABLE: Reason.NETWORK_UNREACHABLE,
-    ResetReason.HOST_UNREACHABLE: Reason.HOST_UNREACHABLE,
-    ResetReason.REFUSED: Reason.REFUSED,
-    ResetReason.TIMED_OUT: Reason.TIMED_OUT,
-}
-_TEXT = {
-    ResetReason.BROKEN: "the destination cut the connection",
-    ResetReason.MEMORY: "no memory was left for it",
-    ResetReason.STALLED: "it was not read for too long while others waited",
-    ResetReason.TOO_MANY: "too many streams are open",
-    ResetReason.DRAINING: "the relay is about to stop",
-}
 _BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
 
 
@@ -76,9 +63,9 @@ class SessionStream(ByteStream):
         """Whoever has no more reason to wait may go on: the reader, the writer, or both."""
         stream = self._stream
         if not stream.waits_to_read or stream.is_readable:
-            _go_on(self._reader)
+            wake(self._reader)
         if not stream.waits_to_write or stream.sending is not Sending.OPEN:
-            _go_on(self._writer)
+            wake(self._writer)
         if self._give_up is not None and self._stream.is_given_up:
             give_up, self._give_up = self._give_up, None
             give_up()
@@ -168,22 +155,17 @@ class SessionStream(ByteStream):
         self._leave()
 
     def _leave(self) -> None:
-        _go_on(self._reader)
-        _go_on(self._writer)
+        wake(self._reader)
+        wake(self._writer)
         self.wake()
         self._session.wake_all()
 
     def _error(self, step: str) -> CircumventError:
         reason = self._stream.reason
-        if reason in _DESTINATION:
-            return DestinationError(_DESTINATION[reason])
+        if reason in REASONS:
+            return DestinationError(REASONS[reason])
         if self._session.engine.state.closed is not None:
             text = "the session with the relay is over"
         else:
-            text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"
+            text = TEXTS.get(reason, "it was cut") if reason is not None else "it was cut"
         return StreamResetError(f"connection lost: {text}", stage=step)
-
-
-def _go_on(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
