@@ -1,4 +1,4 @@
-"""Joins a stream of a session with its destination, both ways until both are done."""
+"""Joins a stream of a session with its destination: both directions, until both are done."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Moved = Callable[[int], None]
 async def join(
     stream: SessionStream, far: ByteStream, account: Account, up: Moved, down: Moved
 ) -> None:
-    """Carry bytes; what breaks one side breaks the other. Owns ``far``; never raises.
+    """Move bytes both ways; when one side breaks, cut the other. Owns ``far``; never raises.
 
-    ``up`` and ``down`` are told how many bytes moved.
+    ``up`` and ``down`` are called with the number of bytes that moved.
     """
     upwards = asyncio.get_running_loop().create_task(_one_way(stream, far, account, up))
     try:

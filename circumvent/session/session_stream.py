@@ -1,4 +1,4 @@
-"""A stream of a session as the rest of the house knows streams."""
+"""A stream of a session as a ByteStream."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from circumvent.session.reset_reasons import REASONS, TEXTS
 from circumvent.tasks import wake
 from circumvent.wire.frames import ResetReason
 
-_BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
+_BROKEN = 1  # room that a cut stream reports: the write then raises the reason
 
 
 class _AtOnce:
@@ -43,9 +43,9 @@ class StreamSession(Protocol):
 
 
 class SessionStream(ByteStream):
-    """Reads and writes one stream of ``session``; what was written stays with the session.
+    """Reads and writes one stream of ``session``; the session keeps what was written.
 
-    So it never holds anything unsent, and closing it loses nothing.
+    So the stream never holds anything unsent, and closing it loses nothing.
     """
 
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
@@ -60,7 +60,7 @@ class SessionStream(ByteStream):
         stream.owner = self
 
     def wake(self) -> None:
-        """Whoever has no more reason to wait may go on: the reader, the writer, or both."""
+        """Let the reader and the writer go on, if they have nothing to wait for any more."""
         stream = self._stream
         if not stream.waits_to_read or stream.is_readable:
             wake(self._reader)
@@ -72,9 +72,9 @@ class SessionStream(ByteStream):
 
     @contextmanager
     def while_wanted(self, give_up: Callable[[], object]) -> Iterator[None]:
-        """Call ``give_up`` as soon as the peer wants nothing of the stream any more.
+        """Call ``give_up`` as soon as the peer resets or closes the stream.
 
-        Raises StreamResetError when that is so already.
+        Raises StreamResetError when it has already done so.
         """
         if self._stream.is_given_up:
             raise self._error("open")
@@ -144,17 +144,17 @@ class SessionStream(ByteStream):
         engine = self._session.engine
         engine.sender.end(self._stream)
         engine.state.stop(self._stream)
-        self._leave()
+        self._wake_both()
 
     def abort(self) -> None:
         self.cut(ResetReason.CANCELLED)
 
     def cut(self, reason: ResetReason) -> None:
-        """As ``abort``; the peer learns why."""
+        """As ``abort``, and send the peer the reason."""
         self._session.engine.state.abort(self._stream, reason)
-        self._leave()
+        self._wake_both()
 
-    def _leave(self) -> None:
+    def _wake_both(self) -> None:
         wake(self._reader)
         wake(self._writer)
         self.wake()
