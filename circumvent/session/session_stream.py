@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, StreamResetError
+from circumvent.net.readiness import NOW
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from circumvent.session.reset_reasons import REASONS, TEXTS
@@ -16,17 +17,6 @@ from circumvent.tasks import wake
 from circumvent.wire.frames import ResetReason
 
 _BROKEN = 1  # room that a cut stream reports: the write then raises the reason
-
-
-class _AtOnce:
-    """Nothing to wait for."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
-
-
-_AT_ONCE: Awaitable[None] = _AtOnce()
 
 
 class StreamSession(Protocol):
@@ -86,7 +76,7 @@ class SessionStream(ByteStream):
 
     def wait_readable(self) -> Awaitable[None]:
         if self._stream.is_readable:
-            return _AT_ONCE
+            return NOW
         self._reader = waiter = self._session.loop.create_future()
         self._stream.waits_to_read = True
         return waiter
@@ -109,7 +99,7 @@ class SessionStream(ByteStream):
 
     def wait_writable(self) -> Awaitable[None]:
         if self.room():
-            return _AT_ONCE
+            return NOW
         self._writer = waiter = self._session.loop.create_future()
         self._session.engine.sender.wait(self._stream)
         return waiter
