@@ -25,6 +25,7 @@ from circumvent.plugins import Plugins
 from circumvent.state.store import Store
 from circumvent.status.events import Events, Listening, Warned
 from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
+from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
@@ -150,9 +151,7 @@ class Client:
 
     async def _close(self, tasks: Sequence[asyncio.Task[object]]) -> None:
         await self._door.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await dismiss(tasks)
         self._store.close()
 
     async def _keep_house(self) -> None:

@@ -11,6 +11,7 @@ from circumvent.config import Config
 from circumvent.plugins import Plugins
 from circumvent.status import control
 from circumvent.status.events import Draining, Warned
+from circumvent.tasks import dismiss
 
 DRAIN_SECONDS = 10.0  # a page or a short download can end, and nobody waits for long
 
@@ -33,6 +34,5 @@ async def run_until_signalled(config: Config, plugins: Plugins, view: View) -> i
             try:
                 await client.run(stopper.stop, stopper.drain)
             finally:
-                follower.cancel()
-                await asyncio.wait((follower,))
+                await dismiss((follower,))
     return stopper.exit_code
