@@ -96,8 +96,10 @@ class StreamTransport(asyncio.Transport):
         self._waiting_size += len(data)
         if self._waiting_size > MAX_UNSENT:
             self._waiting_size -= len(data)
-            message = f"a write of {len(data)} bytes although {self._waiting_size} wait already"
-            raise BudgetError(message, stage="write")
+            raise BudgetError(
+                f"a write of {len(data)} bytes although {self._waiting_size} wait already",
+                stage="write",
+            )
         self._waiting.append(bytes(data))
         self._has_work.set()
         if self._waiting_size > HIGH_WATER and not self._paused:

@@ -24,9 +24,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.stack import HeaderTunnel
+from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import take_carriage
-from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query, split_name
+from circumvent.links.uri import ShareLink, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
@@ -76,14 +77,7 @@ class Shadowsocks(Transport):
     def parse(self, link: str) -> ServerEntry:
         parts = _read_link(link)
         settings = _parse_user(parts.user)
-        return ServerEntry(
-            transport=self.name,
-            host=parts.host,
-            port=parts.port,
-            name=parts.name,
-            link=format_link(_canonical(parts, settings)),
-            settings=settings,
-        )
+        return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
