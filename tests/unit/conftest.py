@@ -1,10 +1,11 @@
 """What makes the fast tests fast, and keeps what this machine has out of them."""
 
+import asyncio
 import contextlib
 import gc
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from circumvent.state.file import BUSY_SECONDS, Need, Warn
 from circumvent.state.store import Store
 from tests.peers.certificates import Certificate, make_certificate
+from tests.virtual.loop import VirtualTimeLoop
 
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
 # would time a busy machine and late imports.
@@ -64,3 +66,12 @@ def pytest_collection() -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests that are marked so run in virtual time."""
+    if item.get_closest_marker("virtual_time") is None:
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualTimeLoop}
