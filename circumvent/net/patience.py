@@ -71,6 +71,11 @@ class Patience:
         """Seconds by which the deadline is exceeded: more than a few show that we stood still."""
         return self.waited(now) - self._seconds
 
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline, or ``end``, ended what was waited for."""
+        return self._limit.expired()
+
     def allow(self, seconds: float) -> None:
         """From now on the deadline is so many seconds after the beginning."""
         self._seconds = seconds

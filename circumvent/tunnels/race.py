@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from circumvent.api import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
@@ -18,16 +18,10 @@ from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
+from circumvent.tunnels.timings import Timings
 
-FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
-MIN_STAGGER, MAX_STAGGER = 0.05, 2.0
 _TIMES = 8  # wins that the median is taken of
-RACE_SECONDS = 8.0  # a server slower than this is no help; others run meanwhile
-REACH_SECONDS = 4.0  # of them, to be reached at all: two lost packets
-# While no tunnel is up, who has run for so many seconds keeps nobody back, up to a limit: a stale
-# list may hold dozens that say nothing, before the one that does.
-HANGING_AFTER = 0.35
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 64  # those that hang included
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +33,8 @@ class Track:
     memory: Memory
     prober: Prober
     store: Store
+    clock: Clock = SYSTEM_CLOCK
+    timings: Timings = field(default_factory=Timings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +56,8 @@ class Race:
         self._track = track
         self._parallel = parallel
         self._is_dark = is_dark
+        self._now = track.clock.now
+        self._timings = track.timings.race
         self._times: list[float] = []
 
     async def run(
@@ -67,8 +65,8 @@ class Race:
     ) -> AsyncGenerator[Finish, None]:
         """Finishes as they come; closing the iterator cancels whoever still runs.
 
-        ``next_entrant`` is asked at each start, so who rested meanwhile may join. The race ends
-        when it knows nobody and nobody runs.
+        ``next_entrant`` is asked at each start: a candidate whose back-off ended may join. The race
+        ends when there is none and none runs.
         """
         running: dict[asyncio.Task[Finish], float] = {}  # since when
         done: set[asyncio.Task[Finish]] = set()
@@ -77,7 +75,7 @@ class Race:
                 entrant = next_entrant() if self._has_room(running) else None
                 if entrant is not None:
                     task = asyncio.get_running_loop().create_task(self._enter(entrant))
-                    running[task] = time.monotonic()
+                    running[task] = self._now()
                 if not running:
                     return
                 done, _ = await asyncio.wait(
@@ -93,7 +91,7 @@ class Race:
     def _has_room(self, running: Mapping[asyncio.Task[Finish], float]) -> bool:
         if not self._is_dark():
             return len(running) < self._parallel
-        recent = time.monotonic() - HANGING_AFTER
+        recent = self._now() - self._timings.hanging_after
         fresh = sum(since > recent for since in running.values())
         return fresh < self._parallel and len(running) < MOST_AT_ONCE
 
@@ -103,20 +101,21 @@ class Race:
             return self._stagger() if len(running) < self._parallel else None
         # The more hang, the less each of them is waited for.
         pause = self._stagger() * self._parallel / (self._parallel + len(running) - 1)
-        return pause if self._has_room(running) else min(pause, HANGING_AFTER)
+        return pause if self._has_room(running) else min(pause, self._timings.hanging_after)
 
     def _stagger(self) -> float:
         if not self._times:
-            return FIRST_STAGGER
-        return min(max(median(self._times), MIN_STAGGER), MAX_STAGGER)
+            return self._timings.first_stagger
+        least, most = self._timings.stagger
+        return min(max(median(self._times), least), most)
 
     async def _enter(self, candidate: Candidate) -> Finish:
-        started = time.monotonic()
+        started = self._now()
         try:
             live = await attempt(self._track, candidate)
         except CircumventError as error:
             return Finish(candidate, None, error.bare())
-        self._times = [*self._times[1 - _TIMES :], time.monotonic() - started]
+        self._times = [*self._times[1 - _TIMES :], self._now() - started]
         return Finish(candidate, live)
 
 
@@ -136,11 +135,12 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
     cost = candidate.transport.cost
     reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
-    started = time.monotonic()
+    started = track.clock.now()
 
     def record(error: BaseException | None = None) -> None:
-        peak = account.high_water
-        record = attempt_record("race", candidate.id, started, peak, error)
+        record = attempt_record(
+            "race", candidate.id, started, account.high_water, error, clock=track.clock
+        )
         track.store.attempts.record(record)
 
     try:
@@ -162,11 +162,12 @@ async def _connect(
     track: Track, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
     dialer = track.learnt if candidate.is_learnt else track.dialer
-    async with Patience(REACH_SECONDS, once_reached=RACE_SECONDS):
+    timings = track.timings.race
+    async with Patience(timings.reach_seconds, once_reached=timings.seconds):
         tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
             rtt = await track.prober.probe(tunnel, account, Patience(), is_new=True)
         except BaseException:
             await tunnel.aclose()
             raise
-    return LiveTunnel(candidate, tunnel, account, rtt, reserved)
+    return LiveTunnel(candidate, tunnel, account, rtt, reserved, track.clock, track.timings.stream)

@@ -11,8 +11,8 @@ import pytest
 
 from circumvent.errors import BudgetError
 from circumvent.inbound.options import InboundOptions, InboundTimings
-from tests.unit.far_side import until
 from tests.unit.inbound_client import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
+from tests.unit.local_sockets import until
 
 BIG = 3_000_000
 TRAILED = b"5\r\nhello\r\n" * 3 + b"0\r\nX: y\r\n\r\n"
