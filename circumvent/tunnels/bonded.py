@@ -22,7 +22,7 @@ from circumvent.memory import Account, Pressure
 from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.carrier import CarrierState
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
 from circumvent.tunnels.carrier_plan import CARRIERS, PlanState, Situation, make_plan
@@ -117,14 +117,14 @@ class BondedTunnel(Tunnel):
         while not self._is_up():
             self._came_up.clear()
             await self._came_up.wait()
-        if self._session.engine.streams >= self._allowed:
+        if self._session.open_streams >= self._allowed:
             raise DialError("the relay allows no more streams at a time", stage="carrier")
         return self._session.open(format_opening(destination))
 
     def revalidate(self) -> None:
         """Ask every carrier for a sign at once, and let every route be tried."""
         self._routes.forget()
-        self._session.doubt()
+        self._session.check_carriers()
         self._changed.set()
 
     async def aclose(self) -> None:
@@ -162,7 +162,7 @@ class BondedTunnel(Tunnel):
     async def _keep_carriers(self) -> None:
         while True:
             self._changed.clear()
-            if self._session.engine.closed is not None:
+            if self._session.closed is not None:
                 await self._session.aclose()
                 self._begin_session()
             if self._is_up():
@@ -180,7 +180,7 @@ class BondedTunnel(Tunnel):
             self._timings,
             now,
             self._wanted(),
-            is_cut_off=self._allowed > 0 and not self._session.links,
+            is_cut_off=self._allowed > 0 and not self._session.carriers,
             grow_after=random.uniform(*self._timings.grow_after),  # noqa: S311 - no secret
         )
         plan = make_plan(tuple(self._slots), self._plan_state, moment)
@@ -195,7 +195,7 @@ class BondedTunnel(Tunnel):
 
     def _is_up(self) -> bool:
         """Whether the relay knows the session, and takes bytes for it."""
-        is_open = self._session.engine.closed is None and self._allowed > 0
+        is_open = self._session.closed is None and self._allowed > 0
         return is_open and any(slot.is_up for slot in self._slots)
 
     def _wanted(self) -> int:
@@ -302,12 +302,12 @@ class BondedTunnel(Tunnel):
         session, number, started = self._session, next(self._numbers), self._loop.time()
         hello = self._hello(number, pipe.binding)
         try:
-            welcome, leftover = await introduce(pipe.stream, self._account, hello)
+            welcome, leftover = await send_hello(pipe.stream, self._account, hello)
         except RefusedError as error:
             if error.reason is CloseReason.UNKNOWN_SESSION:
                 session.close(error.reason)
             raise
-        if session is not self._session or session.engine.closed is not None:
+        if session is not self._session or session.closed is not None:
             raise DialError("the session with the relay is over", stage="carrier")
         self._allowed = welcome.streams
         return session.attach(number, pipe.stream, self._loop.time() - started, leftover)

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager, suppress
 from itertools import count
 
 from circumvent.api import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
-from circumvent.api.streams import ByteStream, HeaderStream
+from circumvent.api.layer import HeaderStream
+from circumvent.api.streams import ByteStream
 from circumvent.memory import Account
 from circumvent.tunnels.candidate import Candidate
 from circumvent.wire.address import Destination
@@ -148,7 +149,6 @@ class FarTransport(Transport):
     """The simplest transport: the destination, then the stream."""
 
     schemes = ("far",)
-    cost = Cost(dial=DIAL, stream=STREAM)
 
     def __init__(
         self, name: str = "far", level: Privacy = Privacy.ENCRYPTED, *, replies: bool = False
@@ -164,8 +164,12 @@ class FarTransport(Transport):
         assert entry.transport == self.name
         return self.level
 
+    def cost(self, entry: ServerEntry) -> Cost:
+        assert entry.transport == self.name
+        return Cost(dial=DIAL, stream=STREAM)
+
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
-        assert account.charged >= self.cost.dial
+        assert account.charged >= DIAL
         return FarTunnel(entry, dialer)
 
 

@@ -17,12 +17,12 @@ from circumvent.api import (
 )
 from circumvent.memory import PAGE, Memory
 from circumvent.session.handshake import RefusedError
+from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_plan import CARRIERS
 from circumvent.tunnels.timings import CarrierTimings
 from circumvent.wire.address import Destination
 from tests.bonding.relays import ClearCarrier, Relay, running_relay, tunnel_to
-from tests.conformance.byte_stream import read_all, read_exactly, read_once, write_all
 from tests.virtual.loop import LONG, until
 from tests.virtual.stream import End
 
@@ -187,7 +187,7 @@ async def test_a_relay_that_forgot_the_session_gets_a_new_one() -> None:
 async def test_a_session_without_carriers_is_kept_and_then_forgotten() -> None:
     async with running_relay() as relay, tunnel_to(relay):
         (hosted,) = relay.host.sessions.values()
-        for link in tuple(hosted.session.links.values()):
+        for link in tuple(hosted.session.carriers.values()):
             link.cut()
         relay.is_open = False
         await until(lambda: not relay.host.sessions)

@@ -19,6 +19,7 @@ from circumvent.api import (
     ServerEntry,
     TlsOptions,
 )
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.tunnels.backoff import Backoff
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_plan import CARRIERS
@@ -33,20 +34,23 @@ pytestmark = pytest.mark.virtual_time
 TIMINGS = BackoffTimings()
 
 
-class Censor(MemoryDialer):
-    """Counts handshakes; while it blocks the relay, each of them ends in a reset."""
+class Censor:
+    """A TLS engine that counts handshakes; while it blocks the relay, each ends in a reset."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.dialer = MemoryDialer(self)
         self.handshakes = 0
         self.is_blocking = False
 
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.handshakes += 1
         if self.is_blocking:
             stream.abort()
             raise HandshakeError(f"{options.server_name}: reset", stage="tls")
         return cast("SecureStream", stream)  # nobody looks
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
 
     def block(self, relay: Relay) -> None:
         """From now on the relay is out of reach."""
@@ -64,7 +68,7 @@ class TlsCarrier(ClearCarrier):
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         pipe = await super().connect(entry, dialer, account)
-        await dialer.tls(pipe.stream, TlsOptions("relay.test"))
+        await TlsLayer(TlsOptions("relay.test")).start(pipe.stream)
         return pipe
 
 
@@ -77,7 +81,7 @@ async def reached(
     carriers = [TlsCarrier(kind) for kind in kinds or ("tls",)]
     async with (
         running_relay() as relay,
-        tunnel_to(relay, *carriers, dialer=censor, past=past) as tunnel,
+        tunnel_to(relay, *carriers, dialer=censor.dialer, past=past) as tunnel,
     ):
         await until(lambda: up(tunnel) == CARRIERS)
         await asyncio.sleep(2 * CarrierTimings().steady_after)
@@ -94,7 +98,7 @@ async def test_a_blocked_relay_sees_six_handshakes_in_the_first_minute(
         await asyncio.sleep(60.0)
         assert 5 <= censor.handshakes <= 6
         # A new tunnel to the same relay knows what the old one did.
-        again = [CarrierRoute(TlsCarrier("tls"), censor.for_plugins)]
+        again = [CarrierRoute(TlsCarrier("tls"), censor.dialer.for_plugins)]
         clock = loop_clock()
         assert CarrierRoutes(again, past, "it", clock).may_begin_at() > clock.now()
 

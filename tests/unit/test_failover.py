@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import Dialer, ServerEntry, Tunnel
-from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream
 from circumvent.errors import (
     StreamResetError,
 )
