@@ -9,13 +9,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from circumvent.net import happy_eyeballs
-from circumvent.net.happy_eyeballs import AddressCache
+from circumvent.net.clock import Clock
+from circumvent.net.happy_eyeballs import AddressCache, AddressTimings
 from circumvent.net.sockets import SocketBuffers
 
 DEAD, GOOD, OTHER = ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
-PATIENCE = 10.0
-NEVER = 3600.0
+LONG = 20.0  # seconds; far more than anything takes
+SOON, NEVER = AddressTimings(next_after=0.01), AddressTimings(next_after=3600.0)
 
 
 class Server:
@@ -30,9 +30,14 @@ class Server:
             caller = stack.enter_context(socket.socket())
             caller.setblocking(False)
             caller.connect_ex((DEAD, self.port))
-        self.cache = AddressCache()
+        self.now = 0.0
+        self.cache = AddressCache(Clock(lambda: self.now), SOON)
 
-    async def connect(self, seconds: float = PATIENCE) -> str:
+    def wait_for_first_address(self) -> None:
+        """From now on no other address is tried, unless the first one fails."""
+        self.cache.timings = NEVER
+
+    async def connect(self, seconds: float = LONG) -> str:
         """The address that answered; raises TimeoutError."""
         async with asyncio.timeout(seconds):
             stream = await self.cache.connect(("a.test", self.port), ADDRESSES, SocketBuffers())
@@ -42,51 +47,37 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    wait(monkeypatch, 0.01)
+def server() -> Iterator[Server]:
     with ExitStack() as stack:
         yield Server(stack)
 
 
-def wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """From now on the next address is tried after so long."""
-    monkeypatch.setattr(happy_eyeballs, "_NEXT_ADDRESS_AFTER", seconds)
-
-
-async def test_only_the_first_connection_waits_for_a_dead_address(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_the_first_connection_waits_for_a_dead_address(server: Server) -> None:
     assert await server.connect() == GOOD
-    wait(monkeypatch, NEVER)
+    server.wait_for_first_address()
     for _ in range(2):
         assert await server.connect() == GOOD
 
 
-async def test_on_another_network_nothing_is_known(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_on_another_network_nothing_is_remembered(server: Server) -> None:
     assert await server.connect() == GOOD
     server.cache.forget()
-    wait(monkeypatch, NEVER)
+    server.wait_for_first_address()
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
-async def test_after_a_while_the_first_address_gets_another_chance(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(happy_eyeballs, "_KEPT_SECONDS", -1.0)
+async def test_after_a_while_the_first_address_gets_another_chance(server: Server) -> None:
     assert await server.connect() == GOOD
-    wait(monkeypatch, NEVER)
+    server.now += SOON.kept + 1.0
+    server.wait_for_first_address()
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
-async def test_when_it_answers_no_more_another_takes_its_place(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_when_it_answers_no_more_another_takes_its_place(server: Server) -> None:
     assert await server.connect() == GOOD
     server.good.close()
     assert await server.connect() == OTHER
-    wait(monkeypatch, NEVER)
+    server.wait_for_first_address()
     assert await server.connect() == OTHER
