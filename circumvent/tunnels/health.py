@@ -1,9 +1,9 @@
-"""Health: who is suspected, who is probed, who is dead.
+"""Health: which tunnels are suspected and probed, and which are dead.
 
-A tunnel is suspected when a stream waits without an answer while nobody else on the same
-tunnel hears anything. A probe then decides: so a slow destination never fails a tunnel over. A
-verdict cuts all of a tunnel's streams, so what may be our own trouble is none: queues that we
-fill ourselves, turns that we wait for, a machine that stood still or lacks something.
+A tunnel is suspected when a stream waits for an answer while no other stream of the same tunnel
+receives anything. A probe then decides: so a slow destination never fails a tunnel over. Queues
+that we fill ourselves, turns that we wait for, a machine that stood still or lacks something: none
+of these is held against a tunnel.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _SILENCE = (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 
 @dataclass(slots=True)
 class _Trial:
-    """A probe under way, and whether others were heard when it began."""
+    """A probe that runs, and whether other tunnels received anything when it began."""
 
     patience: Patience
     started: float
@@ -49,8 +49,8 @@ class _Trial:
 class Health:
     """Watches the manager's tunnels.
 
-    ``identify`` names the current network, raw, and is empty where there is none; ``forget`` drops
-    what was learnt on the old one.
+    ``identify`` returns the raw name of the current network, empty where there is none; ``forget``
+    drops what was learnt on the old one.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class Health:
             await asyncio.gather(*self._checks, return_exceptions=True)
 
     def look_at_network(self) -> None:
-        """Find out where we are; a new network revalidates every tunnel at once.
+        """Find out which network this is; a new one revalidates every tunnel at once.
 
-        A name that only grew is that of the same network, and being nowhere may pass: when we are
-        back, the tunnels are probed, but nothing is forgotten.
+        A name that only became longer is that of the same network. To have no network may pass:
+        when it is back, the tunnels are probed, but nothing is forgotten.
         """
         here, before = self._identify(), self._seen
         self._seen = here
@@ -112,8 +112,8 @@ class Health:
             self.revalidate()
 
     def revalidate(self) -> None:
-        """Things changed: probe every tunnel now, and let who failed before try again."""
-        self._manager.fresh_start()
+        """The network changed: probe every tunnel now, and end every back-off."""
+        self._manager.forget_failures()
         for live in tuple(self._manager.tunnels):
             live.tunnel.revalidate()
             self.suspect(live)
@@ -129,7 +129,7 @@ class Health:
             return
         live.state = TunnelState.SUSPECTED
         if not self._manager.is_up():
-            self._manager.look_around()
+            self._manager.try_others()
         elif not live.tunnel.replies:
             live.give_up_openings()
         self._check(live)
@@ -143,7 +143,7 @@ class Health:
         check.add_done_callback(self._checks.discard)
 
     def _stood_still(self, now: float) -> None:
-        """The machine slept or was too busy for us: what came meanwhile is only heard now."""
+        """The machine slept or was busy: what came meanwhile is only read now."""
         self._stood_still_at = now
         for live in self._manager.tunnels:
             live.last_heard = now
@@ -154,7 +154,7 @@ class Health:
         slack = self._slack(now)
         for live, trial in tuple(self._trials.items()):
             trial.patience.allow(self._probe_seconds(live) + slack)
-            self._look_for_witnesses(live, trial, now)
+            self._compare_with_others(live, trial, now)
         for live in tuple(self._manager.tunnels):
             live.give_up_openings(longer_than=self._longest_opening(live) + slack)
             if live.state is TunnelState.UP and live.is_silent(now, slack):
@@ -168,7 +168,7 @@ class Health:
         if now > self._look_for_freezes_at:
             self._look_for_freezes_at = now + self._timings.look_for_freezes
             for live in tuple(self._manager.tunnels):
-                self._leave_frozen(live, now)
+                self._cut_frozen_streams(live, now)
 
     def _longest_opening(self, live: LiveTunnel) -> float:
         is_left = (
@@ -176,7 +176,7 @@ class Health:
         )
         return live.timings.patience if is_left else self._timings.open_seconds
 
-    def _look_for_witnesses(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
+    def _compare_with_others(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
         waited = now - trial.started
         if waited < self._probe.fair_within:
             trial.began_fair |= self._others_heard(live, live.silent_since or trial.started)
@@ -192,7 +192,7 @@ class Health:
         return any(other.last_heard > since for other in others)
 
     def _slack(self, now: float) -> float:
-        """Seconds that all answers take longer now; only asked for where somebody is doubted."""
+        """Seconds that all answers take longer now; looked up only where a tunnel is in doubt."""
         tunnels = self._manager.tunnels
         if not self._trials and not any(live.is_silent(now) for live in tunnels):
             return 0.0
@@ -202,7 +202,7 @@ class Health:
         queue = queueing(self._manager.tunnels, self._vitals)
         return PROBE_ROUND_TRIPS * min(queue, self._timings.longest_queue)
 
-    def _leave_frozen(self, live: LiveTunnel, now: float) -> None:
+    def _cut_frozen_streams(self, live: LiveTunnel, now: float) -> None:
         if now - live.last_heard > self._timings.works_for:
             live.works_since = math.inf
         else:
@@ -294,7 +294,7 @@ class Health:
         if self._manager.is_up():
             live.give_up_flights()
         else:
-            self._manager.look_around()
+            self._manager.try_others()
 
     def _others_heard_late(self, live: LiveTunnel, trial: _Trial) -> bool:
         return self._others_heard(live, trial.started + self._probe.fair_within)

@@ -1,4 +1,4 @@
-"""The tunnel manager: keeps several tunnels up, unlike each other, and replaces the dead."""
+"""The tunnel manager: keeps several unlike tunnels up, and replaces those that die."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class PoolOptions:
 class TunnelManager:
     """Owns the pool. ``network`` is the salted name of the network that scores belong to.
 
-    ``backoff`` may be shared with transports that greet servers by themselves.
+    ``backoff`` may be shared with transports that dial servers by themselves.
     ``expects_more`` tells whether candidates may turn up any moment, so that clients wait.
 
-    Candidates that hide less than the options demand are left out here, whoever made them: nothing
-    below can bring them back.
+    Candidates that hide less than the options demand are left out here, wherever they come from:
+    nothing below can bring them back.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TunnelManager:
         self.offer(candidates)
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
-        """Race these from now on; tunnels to others stay up until they fail."""
+        """Race these candidates from now on; tunnels to others stay up until they fail."""
         self._candidates = [each for each in candidates if each.privacy >= self._floor]
         self._need.set()
 
@@ -106,7 +106,7 @@ class TunnelManager:
     def lose(self, live: LiveTunnel, reason: str, *, users_failed: bool = False) -> None:
         """Give a tunnel up: cut its streams, and race for a replacement at once.
 
-        ``users_failed``: its probes pass, but not its users' traffic; that is scored apart.
+        ``users_failed``: its probes pass, but users' traffic does not; that is scored separately.
         """
         if live.state is TunnelState.DEAD:
             return
@@ -120,7 +120,7 @@ class TunnelManager:
             if self._clock.wall() - live.opened_at > self._timings.steady_after:
                 self.backoff.worked(live.candidate.id)
             if not self.is_up():
-                self.look_around()
+                self.try_others()
             self.backoff.failed(live.candidate.id, now)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
@@ -137,16 +137,16 @@ class TunnelManager:
         """Whether any tunnel is above suspicion."""
         return any(live.state is TunnelState.UP for live in self.tunnels)
 
-    def look_around(self) -> None:
-        """Let others race before the verdict, also in their back-off, if there is room for them."""
+    def try_others(self) -> None:
+        """Let other candidates race before the verdict, if there is room; back-off ends early."""
         now, taken = self._clock.now(), self._taken()
         for candidate in self._candidates:
             if candidate not in taken:
                 self.backoff.ask(now, candidate.id)
         self._need.set()
 
-    def fresh_start(self) -> None:
-        """The network changed: old failures say nothing any more."""
+    def forget_failures(self) -> None:
+        """The network changed: failures on the old one mean nothing here."""
         self.backoff.forget()
         self._need.set()
 
@@ -206,7 +206,7 @@ class TunnelManager:
             for candidate in self._candidates
             if candidate not in taken and self.backoff.ready_at(candidate.id) <= now
         ]
-        # A lower class is tried only when nobody above it can be.
+        # A lower privacy class is tried only when no candidate of a higher one can be.
         best = max((each.privacy for each in ready), default=None)
         return [candidate for candidate in ready if candidate.privacy is best]
 
@@ -214,7 +214,7 @@ class TunnelManager:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
 
     def _is_full(self) -> bool:
-        """Whether no more are wanted; as long as none gives an answer, one more is."""
+        """Whether enough tunnels are up; while none of them answers, one more is wanted."""
         return len(self.tunnels) >= self._wanted and not self._is_dark()
 
     def _is_dark(self) -> bool:
@@ -232,7 +232,7 @@ class TunnelManager:
             self._back_off(candidate, finish.error)
             return
         if not self.is_up():
-            self.backoff.ask(self._clock.now())  # the network lets something pass again
+            self.backoff.ask(self._clock.now())  # the network works again: others may too
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry
@@ -262,7 +262,7 @@ class TunnelManager:
             )
 
     def _pause(self) -> float | None:
-        """Seconds until somebody could race again; None while nothing is missing."""
+        """Seconds until a candidate may race again; None while no tunnel is missing."""
         if self._is_full():
             return None
         if self._is_crowded():
@@ -277,5 +277,5 @@ class TunnelManager:
 
 
 def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
-    """Least first: beyond doubt, then the better privacy class, then the cheaper."""
+    """The least is the best: not in doubt, then of a better privacy class, then cheaper."""
     return live.is_doubtful, -live.privacy, live.cost()

@@ -1,4 +1,4 @@
-"""The probe: one small HTTP request through a tunnel whose answer is known beforehand."""
+"""The probe: one small HTTP request through a tunnel, whose answer is known beforehand."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from circumvent.wire.host_port import parse_address
 HTTP_PORT = 80
 MAX_HEAD = 4096  # a 204 answer has no body and few header lines
 TARGETS_AT_ONCE = 2  # one target that is down must not condemn a tunnel
-# As long as what browsers say first through a tunnel, and one packet. Censors have taken random
-# bytes that begin with 160 to 700 of them for proxies.
+# As long as the first flight of a browser through a tunnel, and one packet. Censors have taken
+# connections for proxies that begin with 160 to 700 random bytes.
 REQUEST_SIZES = (750, 1250)
 _URL = re.compile(  # RFC 3986, without blanks and control characters
     r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#\s\x00-\x1f\x7f]*)"
@@ -70,13 +70,13 @@ class ProbeTarget:
         return cls(Destination(host, port), quote(target, safe=punctuation))
 
     def request(self) -> bytes:
-        """The request's bytes, not twice the same."""
+        """The request's bytes, different each time."""
         host = str(self.destination).removesuffix(f":{HTTP_PORT}")
         return page_request(host, self.path, REQUEST_SIZES)
 
 
 class Prober:
-    """Probes tunnels; begins with another target each time."""
+    """Probes tunnels; the target that comes first changes each time."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Prober:
     ) -> float:
         """Round-trip time in seconds, from a request to its answer.
 
-        The server of a tunnel that ``is_new`` may be blocked, and who greets it is counted: there
-        the second target has to wait until a stream to the first is open.
+        The server of a tunnel that ``is_new`` may be blocked, and censors count handshakes with
+        it: there the second target waits until a stream to the first is open.
 
         Takes no longer than ``patience``, which is entered here. Holds up to ``TARGETS_AT_ONCE``
         streams, which the caller has charged. Raises ProbeError when the answer is wrong or does

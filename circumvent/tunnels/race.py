@@ -1,4 +1,4 @@
-"""The race: candidates start one after the other, and who carried checked bytes first wins."""
+"""The race: candidates start one after the other; the first that carries checked bytes wins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_AT_ONCE = 64  # those that hang included
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What every attempt needs; ``learnt`` is the dialer to servers that others named."""
+    """What every attempt needs; ``learnt`` is the dialer to servers that the user did not name."""
 
     dialer: NetworkDialer
     learnt: NetworkDialer
@@ -39,7 +39,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How one entrant ended: with a tunnel, or with what failed."""
+    """How an attempt of a race ended: with a tunnel, or with the error."""
 
     candidate: Candidate
     live: LiveTunnel | None
@@ -47,7 +47,7 @@ class Finish:
 
 
 class Race:
-    """Runs races; remembers how long wins took, to start the next one's entrants in step.
+    """Runs races, and remembers how long wins took: that is the time between two starts.
 
     ``is_dark`` tells whether no tunnel gives an answer.
     """
@@ -63,7 +63,7 @@ class Race:
     async def run(
         self, next_entrant: Callable[[], Candidate | None]
     ) -> AsyncGenerator[Finish, None]:
-        """Finishes as they come; closing the iterator cancels whoever still runs.
+        """Finishes as they come; closing the iterator cancels the attempts that still run.
 
         ``next_entrant`` is asked at each start: a candidate whose back-off ended may join. The race
         ends when there is none and none runs.
@@ -96,10 +96,10 @@ class Race:
         return fresh < self._parallel and len(running) < MOST_AT_ONCE
 
     def _pause(self, running: Mapping[asyncio.Task[Finish], float]) -> float | None:
-        """Seconds until the next may start; None if that is only when one of these has ended."""
+        """Seconds until the next may start; None if one of the running ones must end first."""
         if not self._is_dark():
             return self._stagger() if len(running) < self._parallel else None
-        # The more hang, the less each of them is waited for.
+        # The more candidates hang, the sooner the next one starts.
         pause = self._stagger() * self._parallel / (self._parallel + len(running) - 1)
         return pause if self._has_room(running) else min(pause, self._timings.hanging_after)
 

@@ -1,8 +1,8 @@
-"""What the kernel tells of users' streams: queues that we fill ourselves, and paths that froze.
+"""What the kernel knows of users' streams: queues that we fill ourselves, and paths that froze.
 
-Silence alone is no evidence: a destination may have nothing to say for as long as it likes. But
-the *kernel* at the other end of a connection answers always, so what stays unanswered there is
-a dead path, and what is answered late waits in a queue.
+Silence alone is no evidence: a destination may send nothing for as long as it likes. But the
+*kernel* at the other end of a connection always answers. So a path is dead when that does not
+answer, and there is a queue when it answers late.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, TunnelState, UserStream
 from circumvent.tunnels.timings import VitalsTimings
 
-UNANSWERED = 3  # questions in vain: one may get lost
+UNANSWERED = 3  # questions without an answer: one may get lost
 
 
 def queueing(tunnels: Iterable[LiveTunnel], timings: VitalsTimings) -> float:
     """Seconds that a packet waits in queues on its way, as the flows in progress show.
 
-    A household's uplink is one for all tunnels, and one upload fills it.
+    All tunnels share the uplink of a household, and one upload fills it.
     """
     longest = max((_queue(live, timings.fresh) for live in tunnels), default=0.0)
     return longest if longest > timings.least_queue else 0.0
@@ -41,10 +41,10 @@ def _queue(live: LiveTunnel, fresh: float) -> float:
 def unanswered(
     live: LiveTunnel, now: float, timings: VitalsTimings
 ) -> Iterator[tuple[UserStream, Vitals]]:
-    """Streams whose paths may have died: asked for a sign, and none came yet.
+    """Streams whose paths may have died: asked for a sign of life, and none came yet.
 
-    Call it every second. In question is who waits for an answer and, while no stream of the tunnel
-    carried much, who just heard nothing more: some censors let the first few KiB pass.
+    Call it every second. It looks at streams that wait for an answer. While no stream of the tunnel
+    carried much, it looks at all silent ones: some censors let only the first few KiB pass.
     """
     for stream in tuple(live.streams):
         is_awaited = bool(stream.waiting_since) or not live.proven
@@ -63,11 +63,11 @@ def unanswered(
 
 
 def is_frozen(vitals: Vitals, asked_for: float, works_for: float, patience: float) -> bool:
-    """Whether a path died that was asked for so long, of a tunnel that works for so long.
+    """Whether a path died that was asked ``asked_for`` seconds, of a tunnel that works.
 
-    Who was silent before it was asked had nothing to say: that is no evidence. The kernel asks
-    again each time after twice as long (RFC 6298 §5.5). So after an outage a path may need as long
-    again to give a sign; what works for half of the silence was asked meanwhile.
+    Silence before it was asked is no evidence. The kernel asks again after twice as long each time
+    (RFC 6298 §5.5). So after an outage a path may need as long again to give a sign. Once the
+    tunnel ``works_for`` half of the silence, the path was asked meanwhile.
     ``patience``: seconds for which it is asked in vain at least.
     """
     is_asked = asked_for > patience and vitals.unanswered >= UNANSWERED

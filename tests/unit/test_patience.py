@@ -19,10 +19,13 @@ async def test_a_server_that_is_not_even_reached_is_waited_for_less_long() -> No
 
 
 async def test_once_reached_it_is_not_waited_for_without_end() -> None:
-    with pytest.raises(TimeoutError):
+    async def wait_too_long() -> None:
         async with Patience(1.0, once_reached=60.0):
             note_reached()
             await asyncio.sleep(61.0)
+
+    with pytest.raises(TimeoutError):
+        await wait_too_long()
 
 
 async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None:
@@ -38,11 +41,14 @@ async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None
 
 
 async def test_after_such_a_wait_the_deadline_goes_on() -> None:
-    with pytest.raises(TimeoutError):
+    async def wait_too_long() -> None:
         async with Patience(2.0):
             with own_wait():
                 await asyncio.sleep(5.0)
             await asyncio.sleep(3.0)
+
+    with pytest.raises(TimeoutError):
+        await wait_too_long()
 
 
 async def test_it_can_be_ended_even_while_it_stands_still() -> None:
