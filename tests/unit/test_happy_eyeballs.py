@@ -9,13 +9,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from circumvent.net.clock import Clock
-from circumvent.net.happy_eyeballs import AddressCache, AddressTimings
+from circumvent.net.happy_eyeballs import AddressCache
 from circumvent.net.sockets import SocketBuffers
 
 DEAD, GOOD, OTHER = ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
-LONG = 20.0  # seconds; far more than anything takes
-SOON, NEVER = AddressTimings(next_after=0.01), AddressTimings(next_after=3600.0)
+SOON = 10.0
+NEVER = 3600.0
 
 
 class Server:
@@ -27,17 +26,12 @@ class Server:
         stack.enter_context(socket.create_server((OTHER, self.port)))
         stack.enter_context(socket.create_server((DEAD, self.port), backlog=0))
         for _ in range(2):  # the queue is full then
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex((DEAD, self.port))
-        self.now = 0.0
-        self.cache = AddressCache(Clock(lambda: self.now), SOON)
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((DEAD, self.port))
+        self.cache = AddressCache(next_after=0.01)
 
-    def wait_for_first_address(self) -> None:
-        """From now on no other address is tried, unless the first one fails."""
-        self.cache.timings = NEVER
-
-    async def connect(self, seconds: float = LONG) -> str:
+    async def connect(self, seconds: float = SOON) -> str:
         """The address that answered; raises TimeoutError."""
         async with asyncio.timeout(seconds):
             stream = await self.cache.connect(("a.test", self.port), ADDRESSES, SocketBuffers())
@@ -54,30 +48,32 @@ def server() -> Iterator[Server]:
 
 async def test_only_the_first_connection_waits_for_a_dead_address(server: Server) -> None:
     assert await server.connect() == GOOD
-    server.wait_for_first_address()
+    server.cache.next_after = NEVER
     for _ in range(2):
         assert await server.connect() == GOOD
 
 
-async def test_on_another_network_nothing_is_remembered(server: Server) -> None:
+async def test_on_another_network_nothing_is_known(server: Server) -> None:
     assert await server.connect() == GOOD
     server.cache.forget()
-    server.wait_for_first_address()
+    server.cache.next_after = NEVER
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
 async def test_after_a_while_the_first_address_gets_another_chance(server: Server) -> None:
+    server.cache = AddressCache(next_after=0.01, kept_seconds=-1.0)
     assert await server.connect() == GOOD
-    server.now += SOON.kept + 1.0
-    server.wait_for_first_address()
+    server.cache.next_after = NEVER
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
-async def test_when_it_answers_no_more_another_takes_its_place(server: Server) -> None:
+async def test_when_the_known_address_stops_answering_another_takes_its_place(
+    server: Server,
+) -> None:
     assert await server.connect() == GOOD
     server.good.close()
     assert await server.connect() == OTHER
-    server.wait_for_first_address()
+    server.cache.next_after = NEVER
     assert await server.connect() == OTHER
