@@ -19,6 +19,7 @@ from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
     PROVEN_BYTES,
@@ -89,9 +90,7 @@ class Health:
                 if self._clock.wall() - before > self._timings.wall_clock_jump:
                     self.revalidate()
         finally:
-            for check in self._checks:
-                check.cancel()
-            await asyncio.gather(*self._checks, return_exceptions=True)
+            await dismiss(self._checks)
 
     def look_at_network(self) -> None:
         """Find out which network this is; a new one revalidates every tunnel at once.

@@ -54,7 +54,9 @@ async def test_a_fetch_goes_through_what_is_up(
         await client.free()
 
 
-async def test_without_a_tunnel_there_is_no_way(certificate: Certificate, tmp_path: Path) -> None:
+async def test_without_a_tunnel_nothing_is_reached(
+    certificate: Certificate, tmp_path: Path
+) -> None:
     async with running_client([], tmp_path) as client:
         with pytest.raises(NoTunnelError):
             await fetch(client, certificate, "http://plain.test/")
