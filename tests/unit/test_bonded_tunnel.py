@@ -17,7 +17,7 @@ from circumvent.api import (
 )
 from circumvent.memory import PAGE, Memory
 from circumvent.session.handshake import RefusedError
-from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
+from circumvent.testing.steps import read_all, read_exactly, read_once, write_all
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_plan import CARRIERS
 from circumvent.tunnels.timings import CarrierTimings
