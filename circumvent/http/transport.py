@@ -43,7 +43,7 @@ class StreamTransport(asyncio.Transport):
         try:
             await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and not receiving.exception():
-                self.close()  # the peer said its last word; ours goes out
+                self.close()  # the peer has ended; what waits is still sent
                 await asyncio.wait([sending])
         finally:
             self._closing = True

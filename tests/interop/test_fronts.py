@@ -64,7 +64,7 @@ async def fronted(
     certificate: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Fronted]:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(fronted_stream, "GREETING_SECONDS", 1.0)
     front, holds_back = request.param
     account = Memory(1 << 20).account("client")
     dialer = NetDialer(TlsClient(str(certificate.authority)))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 4096  # bytes; the longest manifest is a third of it
 UDP_PAYLOAD = 1232  # what no path fragments (DNS Flag Day 2020)
-PADDING = 128  # RFC 8467 §4.1; only where it is encrypted, elsewhere it would be a mark
+PADDING = 128  # RFC 8467 §4.1; only where questions are encrypted: in clear it would be conspicuous
 
 
 class AnswerKind(enum.Enum):
