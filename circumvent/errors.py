@@ -144,6 +144,19 @@ class Reason(enum.Enum):
     REFUSED = "connection refused"
     TIMED_OUT = "timed out"
 
+    @classmethod
+    def of_errno(cls, code: int | None) -> Reason:
+        """What the system's code tells; FAILURE where it tells nothing of the destination."""
+        return _REASON_OF_ERRNO.get(code or 0, cls.FAILURE)
+
+
+_REASON_OF_ERRNO = {
+    errno_codes.ECONNREFUSED: Reason.REFUSED,
+    errno_codes.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
+    errno_codes.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
+    errno_codes.ETIMEDOUT: Reason.TIMED_OUT,
+}
+
 
 class DestinationError(RemoteError):
     """The tunnel works, the destination does not."""
