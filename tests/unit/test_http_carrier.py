@@ -17,7 +17,7 @@ from circumvent.memory import Memory
 from circumvent.relay.carriers import http_requests
 from circumvent.relay.carriers import http_stream as relay_end
 from circumvent.relay.knocks import KnockVerifier
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
