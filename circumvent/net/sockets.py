@@ -126,7 +126,7 @@ class SocketStream(ByteStream):
         if self._room < _KNOWN_ROOM:
             try:
                 self._room = send_room(self._sock)
-            except OSError:  # closed under us: the write will say so
+            except OSError:  # closed meanwhile: the write will raise
                 return _KNOWN_ROOM
         return self._room
 
