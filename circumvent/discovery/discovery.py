@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -182,9 +181,11 @@ class Discovery:
         return find
 
     def _record(self, find: Find) -> None:
-        started = time.monotonic() - find.ms / 1000
+        started = self._clock.now() - find.ms / 1000
         peak = self._account.high_water
-        record = attempt_record("fetch", find.source.label, started, peak, find.error)
+        record = attempt_record(
+            "fetch", find.source.label, started, peak, find.error, clock=self._clock
+        )
         self._attempts.record(record)
 
     def _learn(self, origin_id: str, bundle: Bundle) -> bool:
