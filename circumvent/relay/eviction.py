@@ -30,7 +30,7 @@ class Evictable(Protocol):
 T = TypeVar("T", bound=Evictable)
 
 
-def first_to_leave(present: Iterable[T], network: str, room: int) -> T:
+def choose_evicted(present: Iterable[T], network: str, room: int) -> T:
     """Whose place somebody from ``network`` takes; ``present`` are in the order of their coming."""
     served: list[T] = []
     newcomers: list[T] = []

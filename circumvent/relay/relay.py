@@ -76,10 +76,10 @@ class Relay:
             self._open,
             self._may_begin,
         )
-        self._lobby = PendingCarriers(config.memory_bytes)
-        self._http = HttpCarrierTable(self._account, self._serve_inside)
-        self._doorkeeper = KnockVerifier(config.keys, expects=self._http.expects)
-        self._front: RelayListener | None = None
+        self._pending = PendingCarriers(config.memory_bytes)
+        self._http_carriers = HttpCarrierTable(self._account, self._serve_http_carrier)
+        self._verifier = KnockVerifier(config.keys, expects=self._http_carriers.expects)
+        self._listener: RelayListener | None = None
         self._listen = config.listen
         self._apply(home)
 
@@ -94,8 +94,8 @@ class Relay:
         Raises ConfigError.
         """
         async with AsyncExitStack() as stack:
-            self._front = await self._open_front(stack)
-            await self._offer_metrics(stack)
+            self._listener = await self._open_listener(stack)
+            await self._serve_metrics(stack)
             ready(self.status())
             parts: list[Coroutine[None, None, object]] = [
                 stop.wait(),
@@ -121,8 +121,8 @@ class Relay:
         context = self._web_context(home)
         tokens = {user.name: user.token for user in self._users.by_name.values()}
         self._apply(home)
-        if self._front is not None:
-            self._front.house.context = context
+        if self._listener is not None:
+            self._listener.context.tls = context
         for hosted in tuple(self._host.sessions.values()):
             user = self._users.by_name.get(hosted.user)
             if user is None or user.token != tokens[hosted.user]:
@@ -130,13 +130,13 @@ class Relay:
 
     def status(self) -> RelayStatus:
         """What ``relay status`` shows."""
-        memory, front = self._memory, self._front
+        memory, listener = self._memory, self._listener
         return RelayStatus(
             listen=self._listen,
             state="draining" if self._host.is_draining else "up",
-            visitors=len(front.visitors) if front else 0,
-            visits=front.visits if front else 0,
-            knocks=front.knocks if front else 0,
+            visitors=len(listener.visitors) if listener else 0,
+            visits=listener.visits if listener else 0,
+            knocks=listener.knocks if listener else 0,
             bytes_up=sum(meter.bytes_up for meter in self._users.meters),
             bytes_down=sum(meter.bytes_down for meter in self._users.meters),
             refused=dict(self._refused),
@@ -157,7 +157,7 @@ class Relay:
     def _apply(self, home: RelayHome) -> None:
         config = home.config
         self._identity = keys.inner_context(*home.identity)
-        self._outlet = EgressDialer(
+        self._egress = EgressDialer(
             EgressPolicy(
                 config.egress.refused,
                 allow_private=config.egress.allow_private,
@@ -167,7 +167,7 @@ class Relay:
             config.socket_buffers,
         )
         self._users.replace(home.users, config.limits)
-        self._doorkeeper.keys = config.keys
+        self._verifier.keys = config.keys
         self._home = home
 
     @staticmethod
@@ -176,23 +176,23 @@ class Relay:
             return None
         return keys.web_context(home.certificate, home.certificate_key)
 
-    async def _open_front(self, stack: AsyncExitStack) -> RelayListener:
+    async def _open_listener(self, stack: AsyncExitStack) -> RelayListener:
         config = self._home.config
         site = await stack.enter_async_context(open_site(self._home.site, config.socket_buffers))
         budget = self._memory.budget
         visitors = self._memory.account(
             "visitors", budget // VISITORS_SURE, budget // VISITORS_MOST
         )
-        front = RelayListener(
+        listener = RelayListener(
             RelayListenerOptions(config.listen_address, config.visitors, config.socket_buffers),
-            RelayContext(site, self._web_context(self._home), self._doorkeeper, visitors),
+            RelayContext(site, self._web_context(self._home), self._verifier, visitors),
             self._account,
-            self._welcome,
+            self._serve_knocked,
         )
-        self._listen = str(front.open())
-        return front
+        self._listen = str(listener.open())
+        return listener
 
-    async def _offer_metrics(self, stack: AsyncExitStack) -> None:
+    async def _serve_metrics(self, stack: AsyncExitStack) -> None:
         address = self._home.config.metrics_address
         if address is None:
             return
@@ -220,25 +220,25 @@ class Relay:
             task.cancel()
         await asyncio.wait(tasks)
         await self._host.aclose()
-        await self._http.aclose()
-        if self._front is not None:
-            await self._front.aclose()
+        await self._http_carriers.aclose()
+        if self._listener is not None:
+            await self._listener.aclose()
 
     # --- users and their streams ----------------------------------------------------------------
 
-    async def _welcome(self, arrival: KnockedConnection) -> None:
-        with self._lobby.waiting(arrival.network) as caller:
-            if arrival.admission.knock.kind in (KnockKind.DOWNLOAD, KnockKind.UPLOAD):
-                await self._http.welcome(arrival, caller)
+    async def _serve_knocked(self, knocked: KnockedConnection) -> None:
+        with self._pending.place(knocked.network) as place:
+            if knocked.admission.knock.kind in (KnockKind.DOWNLOAD, KnockKind.UPLOAD):
+                await self._http_carriers.serve(knocked, place)
                 return
-            async with carrier(arrival, self._identity, self._account) as link:
-                await self._host.serve_carrier(link.stream, link.binding, caller.move_on)
+            async with carrier(knocked, self._identity, self._account) as link:
+                await self._host.serve_carrier(link.stream, link.binding, place.release)
 
-    async def _serve_inside(self, end: HttpCarrierStream) -> None:
-        with self._lobby.waiting(end.network) as caller:
-            end.when_known(caller.move_on)
+    async def _serve_http_carrier(self, end: HttpCarrierStream) -> None:
+        with self._pending.place(end.network) as place:
+            end.on_authenticated(place.release)
             link = await inside(end, self._identity)
-            await self._host.serve_carrier(link.stream, link.binding, end.make_known)
+            await self._host.serve_carrier(link.stream, link.binding, end.authenticated)
 
     def _sessions_of(self, name: str) -> list[Hosted]:
         return [hosted for hosted in self._host.sessions.values() if hosted.user == name]
@@ -260,7 +260,7 @@ class Relay:
             raise BudgetError("the user has too many streams", stage="limit")
         user.meter.streams += 1  # before it is open: a user may ask faster than anybody answers
         try:
-            return MeteredStream(await self._outlet.open(destination, name), user.meter)
+            return MeteredStream(await self._egress.open(destination, name), user.meter)
         except DestinationError as error:
             self._refused[error.reason.name.lower()] += 1
             raise

@@ -42,8 +42,8 @@ class HttpRelay:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.account = Memory(1 << 22).account("relay")
-        self.carriers = HttpCarrierTable(self.account, self._serve)
-        self.lobby = PendingCarriers(1 << 26)
+        self.carriers = HttpCarrierTable(self.account, self._serve_carrier)
+        self.pending = PendingCarriers(1 << 26)
         self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
@@ -53,7 +53,7 @@ class HttpRelay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
-    async def _serve(self, end: ByteStream) -> None:
+    async def _serve_carrier(self, end: ByteStream) -> None:
         await self.ends.put(end)
         await self._over.wait()
 
@@ -61,11 +61,11 @@ class HttpRelay:
         loop = asyncio.get_running_loop()
         while True:
             sock, _ = await loop.sock_accept(listener)
-            task = loop.create_task(self._visit(sock, tls=tls))
+            task = loop.create_task(self._serve_connection(sock, tls=tls))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _visit(self, sock: socket.socket, *, tls: bool) -> None:
+    async def _serve_connection(self, sock: socket.socket, *, tls: bool) -> None:
         prepare(sock, SocketBuffers())
         stream: ByteStream = TcpStream(sock)
         try:
@@ -100,8 +100,8 @@ class HttpRelay:
         assert knock is not None
         method = first.partition(b" ")[0]
         admission = Admission(knock, RequestHead(method, b"/", headers), early)
-        with self.lobby.waiting(HOST) as caller:
-            await self.carriers.welcome(KnockedConnection(stream, HOST, b"", admission), caller)
+        with self.pending.place(HOST) as place:
+            await self.carriers.serve(KnockedConnection(stream, HOST, b"", admission), place)
 
     def release(self) -> None:
         """Let go of all carriers."""

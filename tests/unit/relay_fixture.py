@@ -73,11 +73,11 @@ class Site:
 class RunningRelay:
     """``memory`` must be empty in the end; ``bindings`` are those of the carriers let in."""
 
-    front: RelayListener
+    listener: RelayListener
     address: Destination
     site: Site
     memory: Memory
-    doorkeeper: KnockVerifier
+    verifier: KnockVerifier
     link: RelayLink
     bindings: list[bytes] = field(default_factory=list)
 
@@ -94,7 +94,7 @@ class RunningRelay:
 
     @property
     def has_tls(self) -> bool:
-        return self.front.house.context is not None
+        return self.listener.context.tls is not None
 
 
 def careless() -> ssl.SSLContext:
@@ -105,13 +105,13 @@ def careless() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def house(
+async def running_listener(
     *, tls: bool = True, max_visitors: int = 100, now: Callable[[], float] = lambda: 1e9
 ) -> AsyncIterator[RunningRelay]:
     site = Site()
     memory = Memory(8 << 20, poison=True)
     account = memory.account("front")
-    doorkeeper = KnockVerifier((KEY,), now)
+    verifier = KnockVerifier((KEY,), now)
     context = keys.web_context(*identity()) if tls else None
     inner = keys.inner_context(*identity())
     async with await asyncio.start_server(site.talk, LOOPBACK, 0) as server:
@@ -122,16 +122,16 @@ async def house(
                 made.bindings.append(link.binding)
                 await echo(link.stream)
 
-        meets = RelayContext(site_at(place, SocketBuffers()), context, doorkeeper, account)
+        meets = RelayContext(site_at(place, SocketBuffers()), context, verifier, account)
         options = RelayListenerOptions(Destination(LOOPBACK, 0), max_visitors)
-        front = RelayListener(options, meets, account, welcome)
-        address = front.open()
+        listener = RelayListener(options, meets, account, welcome)
+        address = listener.open()
         link = RelayLink(address.host, address.port, KEY, TOKEN, (keys.pin(identity()[0]),))
-        made = RunningRelay(front, address, site, memory, doorkeeper, link)
+        made = RunningRelay(listener, address, site, memory, verifier, link)
         try:
             yield made
         finally:
-            await front.aclose()
+            await listener.aclose()
             for writer in site.writers:
                 writer.transport.abort()
     assert memory.leased == memory.charged == 0

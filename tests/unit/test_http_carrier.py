@@ -245,15 +245,15 @@ class TestRepetition:
         assert (KnockVerifier([key]).admit(head, b"") is not None) is admitted
 
     def test_a_download_begins_once_and_a_front_may_repeat_an_upload(self, key: bytes) -> None:
-        doorkeeper = KnockVerifier([key])
+        verifier = KnockVerifier([key])
         for kind, method, again in (
             (KnockKind.DOWNLOAD, b"GET", False),
             (KnockKind.UPLOAD, b"POST", True),
         ):
             cookie = seal_knock(key, self.knock(kind, bytes(16))).encode()
             head = RequestHead(method, b"/", {b"cookie": cookie})
-            assert doorkeeper.admit(head, b"") is not None
-            assert (doorkeeper.admit(head, b"") is not None) is again
+            assert verifier.admit(head, b"") is not None
+            assert (verifier.admit(head, b"") is not None) is again
 
 
 def test_notes_come_back_and_nonsense_is_refused() -> None:

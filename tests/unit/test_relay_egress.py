@@ -206,13 +206,13 @@ async def listening(*addresses: str) -> AsyncIterator[int]:
             yield port
 
 
-def outlet(policy: EgressPolicy, resolver: NameResolver) -> EgressDialer:
+def egress_dialer(policy: EgressPolicy, resolver: NameResolver) -> EgressDialer:
     return EgressDialer(policy, resolver, SocketBuffers())
 
 
-async def refusal(way_out: EgressDialer, host: str, port: int) -> Reason:
+async def refusal(dialer: EgressDialer, host: str, port: int) -> Reason:
     with pytest.raises(DestinationError) as caught:
-        await way_out.open(Destination(host, port), "anna")
+        await dialer.open(Destination(host, port), "anna")
     assert host not in str(caught.value)
     return caught.value.reason
 
@@ -220,7 +220,9 @@ async def refusal(way_out: EgressDialer, host: str, port: int) -> Reason:
 async def test_what_was_looked_at_is_what_is_connected_to() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         policy, names = Only("127.0.0.2"), Names(("127.0.0.2",), ("127.0.0.1",))
-        stream = await outlet(policy, names).open(Destination("rebinding.test", port), "anna")
+        stream = await egress_dialer(policy, names).open(
+            Destination("rebinding.test", port), "anna"
+        )
         assert stream.peer == "127.0.0.2"
         assert policy.asked == ["127.0.0.2"]
         assert len(names.answers) == 1
@@ -230,8 +232,8 @@ async def test_what_was_looked_at_is_what_is_connected_to() -> None:
 async def test_only_allowed_addresses_of_a_name_are_tried() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         names = Names(("127.0.0.1", "127.0.0.2", "::1"))
-        way_out = outlet(Only("127.0.0.2"), names)
-        stream = await way_out.open(Destination("mixed.test", port), "anna")
+        dialer = egress_dialer(Only("127.0.0.2"), names)
+        stream = await dialer.open(Destination("mixed.test", port), "anna")
         assert stream.peer == "127.0.0.2"
         stream.abort()
 
@@ -240,23 +242,29 @@ async def test_only_allowed_addresses_of_a_name_are_tried() -> None:
     "host", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "169.254.169.254", "10.0.0.1"]
 )
 async def test_private_addresses_are_forbidden(host: str) -> None:
-    way_out = outlet(EgressPolicy((), allow_private=False), Names(("127.0.0.1",)))
-    assert await refusal(way_out, host, 80) is Reason.FORBIDDEN
+    dialer = egress_dialer(EgressPolicy((), allow_private=False), Names(("127.0.0.1",)))
+    assert await refusal(dialer, host, 80) is Reason.FORBIDDEN
 
 
 async def test_a_name_for_a_private_address_is_forbidden() -> None:
-    way_out = outlet(EgressPolicy((), allow_private=False), Names(("10.0.0.1", "::1")))
-    assert await refusal(way_out, "inside.test", 80) is Reason.FORBIDDEN
+    dialer = egress_dialer(EgressPolicy((), allow_private=False), Names(("10.0.0.1", "::1")))
+    assert await refusal(dialer, "inside.test", 80) is Reason.FORBIDDEN
 
 
 async def test_ports_are_refused_by_rule() -> None:
-    assert await refusal(outlet(Only("127.0.0.1"), Names()), "127.0.0.1", 25) is Reason.FORBIDDEN
+    assert (
+        await refusal(egress_dialer(Only("127.0.0.1"), Names()), "127.0.0.1", 25)
+        is Reason.FORBIDDEN
+    )
 
 
 async def test_a_closed_port_refuses() -> None:
     async with listening("127.0.0.1", "127.0.0.2") as port:
         pass
-    assert await refusal(outlet(Only("127.0.0.1"), Names()), "127.0.0.1", port) is Reason.REFUSED
+    assert (
+        await refusal(egress_dialer(Only("127.0.0.1"), Names()), "127.0.0.1", port)
+        is Reason.REFUSED
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from circumvent.relay.eviction import SHARE, first_to_leave
+from circumvent.relay.eviction import SHARE, choose_evicted
 from tests.unit.far_side import until
-from tests.unit.relay_fixture import LOOPBACK, PAGE, RunningRelay, house
+from tests.unit.relay_fixture import LOOPBACK, PAGE, RunningRelay, running_listener
 
 ROOM = 32
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -30,7 +30,7 @@ class Room:
 
     def enter(self, network: str, served_at: float = 0.0) -> Somebody:
         if len(self.present) == ROOM:
-            self.present.remove(first_to_leave(self.present, network, ROOM))
+            self.present.remove(choose_evicted(self.present, network, ROOM))
         self.present.append(comer := Somebody(network, served_at))
         return comer
 
@@ -85,13 +85,13 @@ async def silent(relay: RunningRelay, number: int) -> list[asyncio.StreamWriter]
     connections = [
         await asyncio.open_connection(LOOPBACK, relay.address.port) for _ in range(number)
     ]
-    await until(lambda: relay.front.visits >= number)
+    await until(lambda: relay.listener.visits >= number)
     return [writer for _, writer in connections]
 
 
 async def test_who_only_sits_there_keeps_nobody_out() -> None:
     """Not even one who is still shaking hands while others come."""
-    async with house(max_visitors=8) as relay:
+    async with running_listener(max_visitors=8) as relay:
         idle = await silent(relay, 8)
         for _ in range(6):
             reader, writer = await relay.visit()
@@ -104,14 +104,14 @@ async def test_who_only_sits_there_keeps_nobody_out() -> None:
 
 
 async def test_dripping_bytes_keeps_no_place() -> None:
-    async with house(tls=False, max_visitors=2) as relay:
+    async with running_listener(tls=False, max_visitors=2) as relay:
         dripping, drip = await relay.visit()
         await until(lambda: len(relay.site.heard) == 1)
         reader, writer = await relay.visit()
         drip.write(b"G")
         await until(lambda: bytes(relay.site.heard[0]) == b"G")
         (other,) = await silent(relay, 1)
-        await until(lambda: relay.front.visits == 3)
+        await until(lambda: relay.listener.visits == 3)
         with contextlib.suppress(ConnectionResetError):
             assert await dripping.read() == b""
         writer.write(GET)
@@ -121,7 +121,7 @@ async def test_dripping_bytes_keeps_no_place() -> None:
 
 
 async def test_where_memory_is_short_somebody_leaves_too() -> None:
-    async with house(tls=False) as relay:
+    async with running_listener(tls=False) as relay:
         idle = await silent(relay, 1)
         await until(lambda: bool(relay.site.heard))
         account = relay.memory.account("sessions")

@@ -13,7 +13,7 @@ import pytest
 from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
 from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
-from circumvent.relay import connection as guest
+from circumvent.relay import connection
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.tls_carrier import TlsCarrier
@@ -23,11 +23,11 @@ from tests.unit.relay_fixture import (
     PAGE,
     RunningRelay,
     dialer,
-    house,
     identity,
     is_echoed,
     joined,
     knock_request,
+    running_listener,
 )
 
 ODDITIES = [
@@ -55,7 +55,7 @@ def is_heard(relay: RunningRelay, data: bytes) -> bool:
 
 
 async def test_an_invited_client_is_let_in_and_the_site_hears_nothing_of_it() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         binding = await connect(relay)
         assert relay.bindings == [binding]
         assert joined(relay.site.heard) == b""
@@ -64,7 +64,7 @@ async def test_an_invited_client_is_let_in_and_the_site_hears_nothing_of_it() ->
 @pytest.mark.parametrize("tls", [True, False])
 @pytest.mark.parametrize("request_bytes", ODDITIES)
 async def test_the_site_hears_every_byte_and_answers(request_bytes: bytes, *, tls: bool) -> None:
-    async with house(tls=tls) as relay:
+    async with running_listener(tls=tls) as relay:
         reader, writer = await relay.visit()
         writer.write(request_bytes)
         assert await reader.readexactly(len(PAGE)) == PAGE
@@ -73,7 +73,7 @@ async def test_the_site_hears_every_byte_and_answers(request_bytes: bytes, *, tl
 
 
 async def test_half_a_head_passes_as_it_comes() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         _, writer = await relay.visit()
         begun = knock_request()[:-4]
         for at in range(0, len(begun), 50):
@@ -83,7 +83,7 @@ async def test_half_a_head_passes_as_it_comes() -> None:
 
 
 async def test_a_knock_in_pieces_is_right_when_it_is_complete() -> None:
-    async with house(tls=False) as relay:
+    async with running_listener(tls=False) as relay:
         reader, writer = await relay.visit()
         for byte in knock_request():
             writer.write(bytes((byte,)))
@@ -95,7 +95,7 @@ async def test_a_knock_in_pieces_is_right_when_it_is_complete() -> None:
 
 async def test_a_knock_on_a_kept_connection_is_right_too() -> None:
     """As web servers and CDNs do that keep connections to what is behind them."""
-    async with house(tls=False) as relay:
+    async with running_listener(tls=False) as relay:
         reader, writer = await relay.visit()
         earlier = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n\r\n\r\n"
         writer.write(earlier)
@@ -119,7 +119,7 @@ async def test_a_knock_on_a_kept_connection_is_right_too() -> None:
     ],
 )
 async def test_a_wrong_knock_is_a_request_like_any_other(wrong: bytes) -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await relay.visit()
         writer.write(wrong)
         assert await reader.readexactly(len(PAGE)) == PAGE
@@ -130,7 +130,7 @@ async def test_a_wrong_knock_is_a_request_like_any_other(wrong: bytes) -> None:
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_recorded_knock_is_worth_nothing(*, tls: bool) -> None:
-    async with house(tls=tls) as relay:
+    async with running_listener(tls=tls) as relay:
         request = knock_request()
         reader, writer = await relay.visit()
         writer.write(request)
@@ -143,7 +143,7 @@ async def test_a_recorded_knock_is_worth_nothing(*, tls: bool) -> None:
 
 
 async def test_a_knock_for_one_channel_is_worth_nothing_on_another() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         stream = await dialer().tls(
             await dialer().tcp(relay.address.host, relay.address.port),
             TlsOptions("site.test", verify=False, only_tls13=True),
@@ -157,14 +157,14 @@ async def test_a_knock_for_one_channel_is_worth_nothing_on_another() -> None:
 
 
 async def test_a_stranger_with_a_link_of_another_relay_reads_why() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         relay.link = dataclasses.replace(relay.link, knock_key=bytes(16))
         with pytest.raises(HandshakeError, match="answered with status 200"):
             await connect(relay)
 
 
 async def test_another_relays_key_is_no_key() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         relay.link = dataclasses.replace(relay.link, pins=(bytes(32),))
         with pytest.raises(HandshakeError, match="not the pinned one"):
             await connect(relay)
@@ -172,7 +172,7 @@ async def test_another_relays_key_is_no_key() -> None:
 
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_websocket_carries_tls_to_the_relays_own_key(*, tls: bool) -> None:
-    async with house(tls=tls) as relay:
+    async with running_listener(tls=tls) as relay:
         stream: object = await dialer().tcp(relay.address.host, relay.address.port)
         if tls:
             stream = await dialer().tls(stream, TlsOptions("site.test", verify=False))  # type: ignore[arg-type]
@@ -189,7 +189,7 @@ async def test_a_websocket_carries_tls_to_the_relays_own_key(*, tls: bool) -> No
 
 async def test_inside_only_the_relays_own_key_counts() -> None:
     """A front may hold the key of the web certificate, which invites pin as well."""
-    async with house(tls=False) as relay:
+    async with running_listener(tls=False) as relay:
         (own,) = relay.link.pins
         for pins, is_good in (((own, bytes(32)), True), ((bytes(32), own), False)):
             link = dataclasses.replace(relay.link, pins=pins)
@@ -207,22 +207,22 @@ async def test_inside_only_the_relays_own_key_counts() -> None:
 
 
 async def test_outside_the_key_of_the_web_certificate_counts_too() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         relay.link = dataclasses.replace(relay.link, pins=(bytes(32), *relay.link.pins))
         await connect(relay)
 
 
 async def test_old_keys_count_until_they_are_replaced() -> None:
-    async with house() as relay:
-        relay.doorkeeper.keys = (bytes(16), KEY)
+    async with running_listener() as relay:
+        relay.verifier.keys = (bytes(16), KEY)
         await connect(relay)
-        relay.doorkeeper.keys = (bytes(16),)
+        relay.verifier.keys = (bytes(16),)
         with pytest.raises(HandshakeError):
             await connect(relay)
 
 
 async def test_the_site_closes_the_visitors_connection() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await relay.visit()
         await until(lambda: bool(relay.site.writers))
         relay.site.writers[0].write(b"bye")
@@ -232,27 +232,27 @@ async def test_the_site_closes_the_visitors_connection() -> None:
 
 
 async def test_the_visitor_leaves_and_the_site_hears_it() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         _, writer = await relay.visit()
         await until(lambda: bool(relay.site.writers))
         writer.close()
         await until(relay.site.writers[0].is_closing)
-        await until(lambda: not relay.front.visitors)
+        await until(lambda: not relay.listener.visitors)
 
 
 async def test_a_site_that_breaks_off_has_ended() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await relay.visit()
         await until(lambda: bool(relay.site.writers))
         break_off(relay.site.writers[0])
         assert await reader.read() == b""
         writer.close()
-        await until(lambda: not relay.front.visitors)
+        await until(lambda: not relay.listener.visitors)
 
 
 @pytest.mark.parametrize("request_bytes", [b"x" * 99, b"\r\n\r\n" + b"x" * 200_000])
 async def test_a_site_may_answer_before_it_has_heard_all(request_bytes: bytes) -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await relay.visit()
         await until(lambda: bool(relay.site.writers))
         relay.site.writers[0].write(b"enough")
@@ -264,7 +264,7 @@ async def test_a_site_may_answer_before_it_has_heard_all(request_bytes: bytes) -
 
 
 async def test_one_visitor_too_many_replaces_the_idlest() -> None:
-    async with house(tls=False, max_visitors=2) as relay:
+    async with running_listener(tls=False, max_visitors=2) as relay:
         idle, idle_writer = await relay.visit()
         await until(lambda: len(relay.site.writers) == 1)
         busy, writer = await relay.visit()
@@ -281,10 +281,10 @@ async def test_one_visitor_too_many_replaces_the_idlest() -> None:
 
 
 async def test_carriers_take_no_visitors_place() -> None:
-    async with house(max_visitors=1) as relay:
+    async with running_listener(max_visitors=1) as relay:
         account = Memory(4 << 20).account("client")
         link = await TlsCarrier().connect(relay.entry, dialer(), account)
-        await until(lambda: bool(relay.front.carriers))
+        await until(lambda: bool(relay.listener.carriers))
         reader, writer = await relay.visit()
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
         assert await reader.readexactly(len(PAGE)) == PAGE
@@ -294,8 +294,8 @@ async def test_carriers_take_no_visitors_place() -> None:
 
 
 async def test_who_never_finishes_tls_is_seen_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guest, "HANDSHAKE_SECONDS", 0.05)
-    async with house() as relay:
+    monkeypatch.setattr(connection, "HANDSHAKE_SECONDS", 0.05)
+    async with running_listener() as relay:
         reader, writer = await asyncio.open_connection(relay.address.host, relay.address.port)
         writer.write(b"\x16\x03\x01")
         with contextlib.suppress(ConnectionResetError):
@@ -304,7 +304,7 @@ async def test_who_never_finishes_tls_is_seen_off(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_client_that_does_not_wait_for_the_answer_is_cut() -> None:
-    async with house() as relay:
+    async with running_listener() as relay:
         stream = await dialer().tls(
             await dialer().tcp(relay.address.host, relay.address.port),
             TlsOptions("site.test", verify=False, only_tls13=True),
@@ -312,7 +312,7 @@ async def test_a_client_that_does_not_wait_for_the_answer_is_cut() -> None:
         hasty = knock_request(KnockKind.TLS, binding=stream.channel_binding()) + b"hello"
         block = memoryview(bytearray(hasty))
         stream.write(block, 0, len(block))
-        await until(lambda: not relay.front.carriers and not relay.front.visitors)
+        await until(lambda: not relay.listener.carriers and not relay.listener.visitors)
         assert relay.bindings == []
         stream.abort()
 
@@ -323,15 +323,15 @@ def test_a_relays_certificate_is_its_own() -> None:
 
 async def test_who_puts_hundreds_of_heads_into_one_packet_keeps_nobody_waiting() -> None:
     heads = b" / HTTP/1.1\r\n\r\n" * 250
-    async with house(tls=False) as relay:
-        seen, right = 0, relay.doorkeeper.admit
+    async with running_listener(tls=False) as relay:
+        seen, right = 0, relay.verifier.admit
 
         def admit(head: RequestHead, binding: bytes) -> Knock | None:
             nonlocal seen
             seen += 1
             return right(head, binding)
 
-        relay.front.house.doorkeeper.admit = admit  # type: ignore[method-assign]
+        relay.listener.context.verifier.admit = admit  # type: ignore[method-assign]
         (_, stranger), (reader, writer) = await relay.visit(), await relay.visit()
         writer.write(ODDITIES[0])
         await reader.readexactly(len(PAGE))

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.unit.relay_fixture import LOOPBACK, RunningRelay, Site, house
+from tests.unit.relay_fixture import LOOPBACK, RunningRelay, Site, running_listener
 
 ANSWER = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
 PLAIN = b"400 The plain HTTP request was sent to HTTPS port"
@@ -59,7 +59,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Talk], None]:
 
 async def test_http_without_tls_is_told_so(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx/1.22.1"))
-    async with house() as relay:
+    async with running_listener() as relay:
         answer = await said_to(relay, GET)
     head, _, page = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nDate: now\r\n")
@@ -70,13 +70,13 @@ async def test_http_without_tls_is_told_so(talk: Callable[[Talk], None]) -> None
 
 async def test_what_the_site_cannot_read_it_says_itself(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx", b"400 Bad Request"))
-    async with house() as relay:
+    async with running_listener() as relay:
         assert await said_to(relay, GET) == ANSWER % (b"400 Bad Request", b"nginx")
 
 
 async def test_no_protocol_of_nginx_is_an_alert(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx"))
-    async with house() as relay:
+    async with running_listener() as relay:
         assert await said_to(relay, hello("h2", "h3")) == ALERT
         for one_of_many in (hello("h2", "http/1.1"), hello("http/1.0"), hello()):
             assert (await said_to(relay, one_of_many)).startswith(b"\x16\x03\x03")
@@ -84,7 +84,7 @@ async def test_no_protocol_of_nginx_is_an_alert(talk: Callable[[Talk], None]) ->
 
 async def test_a_hello_may_come_in_pieces(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx"))
-    async with house() as relay:
+    async with running_listener() as relay:
         for words, begin in ((hello("h2"), ALERT), (hello("http/1.1"), b"\x16\x03\x03")):
             reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
             for at in range(0, len(words), 100):
@@ -96,7 +96,7 @@ async def test_a_hello_may_come_in_pieces(talk: Callable[[Talk], None]) -> None:
 
 async def test_elsewhere_it_is_as_openssl_has_it(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"Apache"))
-    async with house() as relay:
+    async with running_listener() as relay:
         assert await said_to(relay, GET) == b""
         assert (await said_to(relay, hello("h2"))).startswith(b"\x16\x03\x03")
 
@@ -120,7 +120,7 @@ async def test_however_a_hello_is_cut_its_protocols_are_seen(
     talk: Callable[[Talk], None], size: int, padding: int
 ) -> None:
     talk(site_of(b"nginx"))
-    async with house() as relay:
+    async with running_listener() as relay:
         assert await said_to(relay, in_records(hello("h2"), size, padding)) == ALERT
         fitting = await said_to(relay, in_records(hello("http/1.1"), size, padding))
         assert fitting.startswith(SERVER_HELLO)
@@ -129,7 +129,7 @@ async def test_however_a_hello_is_cut_its_protocols_are_seen(
 async def test_a_long_hello_that_comes_in_pieces_is_answered(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx"))
     data = in_records(hello("http/1.1"), 16_000, 20_000)
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
         for start in range(0, len(data), 4000):
             writer.write(data[start : start + 4000])
@@ -141,5 +141,5 @@ async def test_a_long_hello_that_comes_in_pieces_is_answered(talk: Callable[[Tal
 async def test_what_else_is_wrong_with_a_hello_is_told_first(talk: Callable[[Talk], None]) -> None:
     talk(site_of(b"nginx"))
     of_no_version = hello("h2").replace(b"\x03\x03", b"\x02\x00", 1)
-    async with house() as relay:
+    async with running_listener() as relay:
         assert (await said_to(relay, of_no_version))[-1:] == b"\x46"  # protocol_version

@@ -46,11 +46,11 @@ class World:
 
     @property
     def room(self) -> int:
-        return self.relay._lobby.room  # noqa: SLF001 - the promise is about what it holds
+        return self.relay._pending.room  # noqa: SLF001 - the promise is about what it holds
 
     @property
-    def callers(self) -> int:
-        return len(self.relay._lobby.callers)  # noqa: SLF001
+    def pending(self) -> int:
+        return len(self.relay._pending.carriers)  # noqa: SLF001
 
     async def knock(self, kind: KnockKind) -> ByteStream:
         """As somebody whose token is not good any more; says nothing after the knock."""
@@ -103,12 +103,12 @@ async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
 ) -> None:
     async with world(tmp_path) as here:
         early = await here.join()
-        assert here.callers == 0
+        assert here.pending == 0
         crowd: list[ByteStream] = []
         for number in range(CROWD):
             crowd.append(await here.knock(kind))
             await until(lambda: here.relay.status().knocks == number + 2)  # noqa: B023
-        assert 0 < here.callers <= here.room < CROWD
+        assert 0 < here.pending <= here.room < CROWD
         memory = here.relay.status().memory
         assert memory.charged < (here.room + 4) * COST
         late = await here.join()
@@ -121,6 +121,6 @@ async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
 async def test_who_was_let_in_takes_no_place(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         links = [await here.join() for _ in range(3)]
-        assert here.callers == 0
+        assert here.pending == 0
         for link in links:
             link.stream.abort()

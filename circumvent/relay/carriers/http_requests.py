@@ -67,7 +67,7 @@ class UploadRequest:
 class DownloadRequest:
     """An answer under way; ``short`` ones end by themselves, when nothing is unsent."""
 
-    __slots__ = ("_loop", "_said", "_timer", "done", "is_over", "short", "stream")
+    __slots__ = ("_loop", "_sent", "_timer", "done", "is_over", "short", "stream")
 
     def __init__(self, stream: ByteStream, *, short: bool) -> None:
         self._loop = asyncio.get_running_loop()
@@ -75,19 +75,19 @@ class DownloadRequest:
         self.short = short
         self.is_over = False
         self.done = self._loop.create_future()
-        self._said = 0
+        self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
         if short:
             self._timer = self._loop.call_later(SHORT_HOLD, self.end)
 
-    def said(self, count: int) -> None:
+    def add_sent(self, count: int) -> None:
         """So many bytes more were written."""
-        self._said += count
+        self._sent += count
         if not self.short or self.is_over:
             return
         if self._timer is not None:
             self._timer.cancel()
-        if self._said >= SHORT_LIMIT:
+        if self._sent >= SHORT_LIMIT:
             self.end()
         else:
             self._timer = self._loop.call_later(SHORT_PAUSE, self.end)

@@ -38,28 +38,28 @@ class HttpCarrierStream(ByteStream):
         self._is_broken = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._loneliness: asyncio.TimerHandle | None = None
-        self._when_known: list[Callable[[], None]] | None = []
-        self._look_around()
+        self._silence_timer: asyncio.TimerHandle | None = None
+        self._on_authenticated: list[Callable[[], None]] | None = []
+        self._watch_silence()
 
     # --- whose it is ----------------------------------------------------------------------------
 
-    def when_known(self, call: Callable[[], None]) -> None:
+    def on_authenticated(self, call: Callable[[], None]) -> None:
         """Call back once it is known whose carrier this is, at once if it is."""
-        if self._when_known is None:
+        if self._on_authenticated is None:
             call()
         else:
-            self._when_known.append(call)
+            self._on_authenticated.append(call)
 
-    def make_known(self) -> None:
+    def authenticated(self) -> None:
         """Its user was let in."""
-        calls, self._when_known = self._when_known or [], None
+        calls, self._on_authenticated = self._on_authenticated or [], None
         for call in calls:
             call()
 
     # --- requests -------------------------------------------------------------------------------
 
-    async def take(self, upload: UploadRequest, *, is_last: bool) -> bool:
+    async def receive(self, upload: UploadRequest, *, is_last: bool) -> bool:
         """Wait until all of ``upload`` was read; False when it never will be."""
         if self._is_broken or len(self._uploads) >= MAX_WAITING:
             return False
@@ -72,39 +72,39 @@ class HttpCarrierStream(ByteStream):
         if upload.end <= self.received:
             return True
         self._uploads.append(upload)
-        self._look_around()
+        self._watch_silence()
         try:
             return bool(await upload.done)
         finally:
             self._uploads.remove(upload)
-            self._look_around()
+            self._watch_silence()
 
-    async def answer(self, download: DownloadRequest, offset: int) -> bool:
+    async def send(self, download: DownloadRequest, offset: int) -> bool:
         """Write to ``download`` until it is over; False when its client lost something."""
         if self._is_broken or self._is_over or offset != self.sent:
             return False
         if self._download is not None:
             self._download.finish()
         self._download = download
-        self._look_around()
+        self._watch_silence()
         _wake(self._writer)
         try:
             await download.done
         finally:
             if self._download is download:
                 self._download = None
-                self._look_around()
+                self._watch_silence()
         return True
 
-    def _look_around(self) -> None:
+    def _watch_silence(self) -> None:
         """A carrier that has no request for long is over."""
         is_alone = self._download is None and not self._uploads and not self._is_broken
-        if self._loneliness is not None and not is_alone:
-            self._loneliness.cancel()
-            self._loneliness = None
-        elif self._loneliness is None and is_alone:
+        if self._silence_timer is not None and not is_alone:
+            self._silence_timer.cancel()
+            self._silence_timer = None
+        elif self._silence_timer is None and is_alone:
             loop = asyncio.get_running_loop()
-            self._loneliness = loop.call_later(SILENCE_SECONDS, self.abort)
+            self._silence_timer = loop.call_later(SILENCE_SECONDS, self.abort)
 
     @property
     def is_over(self) -> bool:
@@ -113,7 +113,7 @@ class HttpCarrierStream(ByteStream):
 
     # --- the client's bytes ---------------------------------------------------------------------
 
-    def _turn(self) -> UploadRequest | None:
+    def _next_upload(self) -> UploadRequest | None:
         """The upload that has the next byte."""
         for upload in self._uploads:
             if not upload.done.done() and upload.offset <= self.received < upload.end:
@@ -127,7 +127,7 @@ class HttpCarrierStream(ByteStream):
     def wait_readable(self) -> Awaitable[None]:
         if self._is_broken or self._has_all:
             return NOW
-        upload = self._turn()
+        upload = self._next_upload()
         if upload is not None:
             return upload.wait_readable()
         self._reader = asyncio.get_running_loop().create_future()
@@ -137,7 +137,7 @@ class HttpCarrierStream(ByteStream):
         self._check()
         if self._has_all:
             return 0
-        upload = self._turn()
+        upload = self._next_upload()
         if upload is None:
             return None
         count = self._read(upload, buffer)
@@ -186,7 +186,7 @@ class HttpCarrierStream(ByteStream):
             return 0
         count = download.stream.write(block, start, end)
         self.sent += count
-        download.said(count)
+        download.add_sent(count)
         return count
 
     @property
@@ -220,7 +220,7 @@ class HttpCarrierStream(ByteStream):
 
     def abort(self) -> None:
         self._is_broken = self._is_over = True
-        self._look_around()
+        self._watch_silence()
         for upload in self._uploads:
             upload.finish(taken=self._has_all)
         if self._download is not None:

@@ -60,20 +60,20 @@ class HttpCarrierTable:
         """Either kind of request may overtake the other."""
         return not note.offset and note.carrier not in self._ended
 
-    async def welcome(self, arrival: KnockedConnection, caller: PendingCarrier) -> None:
-        """One request, and ``caller`` until it is known whose it is.
+    async def serve(self, knocked: KnockedConnection, place: PendingCarrier) -> None:
+        """One request, and ``place`` until it is known whose it is.
 
         Owns the connection. Raises RemoteError, BudgetError when there is no room for another
         carrier.
         """
-        note = parse_note(arrival.admission.knock.note)
-        end = self._find(note, arrival.network)
+        note = parse_note(knocked.admission.knock.note)
+        end = self._find(note, knocked.network)
         if end is not None:
-            end.when_known(caller.move_on)
-        if arrival.admission.knock.kind is KnockKind.DOWNLOAD:
-            await self._download(end, arrival.stream, note)
+            end.on_authenticated(place.release)
+        if knocked.admission.knock.kind is KnockKind.DOWNLOAD:
+            await self._download(end, knocked.stream, note)
         else:
-            await self._upload(end, arrival, note)
+            await self._upload(end, knocked, note)
 
     async def aclose(self) -> None:
         """End all carriers."""
@@ -95,7 +95,7 @@ class HttpCarrierTable:
         download = DownloadRequest(stream, short=Flags.SHORT in note.flags)
         watching = asyncio.ensure_future(self._watch(download))
         try:
-            if await end.answer(download, note.offset):
+            if await end.send(download, note.offset):
                 await stream.aclose()
         finally:
             watching.cancel()
@@ -108,16 +108,16 @@ class HttpCarrierTable:
         download.finish()
 
     async def _upload(
-        self, end: HttpCarrierStream | None, arrival: KnockedConnection, note: Note
+        self, end: HttpCarrierStream | None, knocked: KnockedConnection, note: Note
     ) -> None:
-        stream, length = arrival.stream, arrival.admission.head.length
+        stream, length = knocked.stream, knocked.admission.head.length
         if end is None or not 0 <= length <= MAX_UPLOAD:
             await self._close_with(stream, GONE)
             return
-        upload = UploadRequest(stream, arrival.admission.early, length, note.offset)
+        upload = UploadRequest(stream, knocked.admission.early, length, note.offset)
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
-                taken = await end.take(upload, is_last=Flags.LAST in note.flags)
+                taken = await end.receive(upload, is_last=Flags.LAST in note.flags)
                 if taken and await self._drained(stream, upload):
                     await self._close_with(stream, TAKEN)
         except TimeoutError:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from circumvent.layers.costs import INNER_TLS_COST, TLS_COST
-from circumvent.relay.eviction import first_to_leave
+from circumvent.relay.eviction import choose_evicted
 
 MOST = 4  # part of the memory that they get
 COST = TLS_COST.stream + INNER_TLS_COST.dial  # of each, at most
@@ -21,38 +21,38 @@ COST = TLS_COST.stream + INNER_TLS_COST.dial  # of each, at most
 class PendingCarrier:
     """One connection, or one carrier that requests make; ``task`` is what is cut."""
 
-    __slots__ = ("_lobby", "network", "task")
+    __slots__ = ("_table", "network", "task")
 
-    served_at = 0.0  # whoever was given something is no caller any more
+    served_at = 0.0  # whoever was given something is not pending any more
 
-    def __init__(self, lobby: PendingCarriers, network: str) -> None:
-        self._lobby = lobby
+    def __init__(self, table: PendingCarriers, network: str) -> None:
+        self._table = table
         self.network = network
         self.task = asyncio.current_task()
 
-    def move_on(self) -> None:
+    def release(self) -> None:
         """It is known who this is, or it has left."""
-        self._lobby.callers.pop(self, None)
+        self._table.carriers.pop(self, None)
 
 
 class PendingCarriers:
-    """``callers`` are in the order of their coming, ``room`` at most."""
+    """``carriers`` are in the order of their coming, ``room`` at most."""
 
     def __init__(self, memory: int) -> None:
         self.room = max(memory // MOST // COST, 1)
-        self.callers: dict[PendingCarrier, None] = {}
+        self.carriers: dict[PendingCarrier, None] = {}
 
     @contextmanager
-    def waiting(self, network: str) -> Iterator[PendingCarrier]:
+    def place(self, network: str) -> Iterator[PendingCarrier]:
         """The current task's place while the context lasts; who has to leave for it is cut."""
-        if len(self.callers) >= self.room:
-            leaving = first_to_leave(self.callers, network, self.room)
-            leaving.move_on()
-            if leaving.task is not None:
-                leaving.task.cancel()
-        caller = PendingCarrier(self, network)
-        self.callers[caller] = None
+        if len(self.carriers) >= self.room:
+            evicted = choose_evicted(self.carriers, network, self.room)
+            evicted.release()
+            if evicted.task is not None:
+                evicted.task.cancel()
+        place = PendingCarrier(self, network)
+        self.carriers[place] = None
         try:
-            yield caller
+            yield place
         finally:
-            caller.move_on()
+            place.release()

@@ -24,34 +24,34 @@ INNER_SECONDS = 30.0  # for TLS through a CDN, from a slow network
 
 @asynccontextmanager
 async def carrier(
-    arrival: KnockedConnection, identity: ssl.SSLContext, account: Account
+    knocked: KnockedConnection, identity: ssl.SSLContext, account: Account
 ) -> AsyncIterator[CarrierPipe]:
     """Answer the knock; the pipe, and what it costs while the context lasts.
 
     Raises CircumventError.
     """
-    if arrival.admission.knock.kind is KnockKind.TLS:
-        yield await _straight(arrival)
+    if knocked.admission.knock.kind is KnockKind.TLS:
+        yield await _straight(knocked)
         return
     account.charge(INNER_TLS_COST.stream)
     try:
-        yield await _inside_websocket(arrival, identity)
+        yield await _inside_websocket(knocked, identity)
     finally:
         account.discharge(INNER_TLS_COST.stream)
 
 
-async def _straight(arrival: KnockedConnection) -> CarrierPipe:
+async def _straight(knocked: KnockedConnection) -> CarrierPipe:
     """TLS from the client ends here: there is nothing to put inside."""
-    if arrival.admission.early:
+    if knocked.admission.early:
         raise ProtocolError("a client did not wait for the answer to its knock", stage="knock")
-    await say(arrival.stream, upgrade_answer(upgrade_key(arrival.admission.head.headers.items())))
-    return CarrierPipe(arrival.stream, arrival.binding)
+    await say(knocked.stream, upgrade_answer(upgrade_key(knocked.admission.head.headers.items())))
+    return CarrierPipe(knocked.stream, knocked.binding)
 
 
-async def _inside_websocket(arrival: KnockedConnection, identity: ssl.SSLContext) -> CarrierPipe:
-    admission = arrival.admission
+async def _inside_websocket(knocked: KnockedConnection, identity: ssl.SSLContext) -> CarrierPipe:
+    admission = knocked.admission
     key = upgrade_key(admission.head.headers.items())
-    return await inside(await accept_websocket(arrival.stream, key, admission.early), identity)
+    return await inside(await accept_websocket(knocked.stream, key, admission.early), identity)
 
 
 async def inside(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierPipe:

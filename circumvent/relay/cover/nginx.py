@@ -52,48 +52,48 @@ _PADDED_FOR = (b"Chrome/", b"MSIE ")
 _PADDING = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n" * 6
 
 
-async def first_words(stream: TcpStream, account: Account) -> tuple[bytes, Sequence[bytes]]:
+async def peek_hello(stream: TcpStream, account: Account) -> tuple[bytes, Sequence[bytes]]:
     """What is there, a ClientHello as a whole, and the protocols that it offers.
 
     All of it stays in the kernel. Raises StreamResetError.
     """
     limit, seen, offer = _MOST_OF_A_HELLO, 0, Offer()
-    words = await peek(stream, account, limit)
+    data = await peek(stream, account, limit)
     offered: Sequence[bytes] | None = None
-    while words[:1] == _TLS and len(words) > seen and (offered := offer.read(words)) is None:
-        if len(words) == _MOST_OF_A_HELLO == limit:
+    while data[:1] == _TLS and len(data) > seen and (offered := offer.read(data)) is None:
+        if len(data) == _MOST_OF_A_HELLO == limit:
             limit = LARGEST
         else:
-            seen = len(words)
+            seen = len(data)
             stream.expect(seen + 1)
-        words = await peek(stream, account, limit)
+        data = await peek(stream, account, limit)
     if seen:
         stream.expect(1)
-    return words, offered or ()
+    return data, offered or ()
 
 
-def is_tls(words: bytes) -> bool:
+def is_tls(data: bytes) -> bool:
     """Whether TLS may begin so; also what is nothing at all."""
-    return not words or words[0] == HANDSHAKE_RECORD or words[0] >= _SSL2
+    return not data or data[0] == HANDSHAKE_RECORD or data[0] >= _SSL2
 
 
-def is_for_another(offered: Sequence[bytes]) -> bool:
+def asks_other_protocols(offered: Sequence[bytes]) -> bool:
     """Whether it asks for protocols, and for none of nginx's."""
     return bool(offered) and not _KNOWN.intersection(offered)
 
 
 async def refuse_protocol(
-    stream: TcpStream, account: Account, words: bytes, context: ssl.SSLContext
+    stream: TcpStream, account: Account, data: bytes, context: ssl.SSLContext
 ) -> None:
     """Break the handshake off; raises StreamResetError."""
-    stream.discard(len(words))
-    await send(stream, account, _refusal(words, context))
+    stream.discard(len(data))
+    await send(stream, account, _refusal(data, context))
 
 
-def _refusal(words: bytes, context: ssl.SSLContext) -> bytes:
+def _refusal(data: bytes, context: ssl.SSLContext) -> bytes:
     """An alert; protocols are looked at last, so what is wrong besides is told instead."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    incoming.write(words)
+    incoming.write(data)
     with contextlib.suppress(ssl.SSLError):
         context.wrap_bio(incoming, outgoing, server_side=True).do_handshake()
     said = outgoing.read()
@@ -108,15 +108,15 @@ async def answer_plain(
     What it cannot read, and when it loses patience, it says itself; owns ``site``. Raises
     StreamResetError.
     """
-    heard = bytearray()
-    asking = asyncio.ensure_future(_ask(visitor, site, account, heard))
+    request = bytearray()
+    asking = asyncio.ensure_future(_pass_on(visitor, site, account, request))
     try:
         answer = await _begin_of_answer(site, account)
-        if _is_its_own(answer, bytes(heard)):
+        if _says_so_anyway(answer, bytes(request)):
             await send(visitor, account, answer)
             await transfer(site, visitor, account, lambda _: None)
         elif answer:
-            await send(visitor, account, _page(answer, bytes(heard), server))
+            await send(visitor, account, _page(answer, bytes(request), server))
         visitor.write_eof()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
@@ -129,10 +129,12 @@ async def answer_plain(
         site.abort()
 
 
-async def _ask(visitor: ByteStream, site: ByteStream, account: Account, heard: bytearray) -> None:
-    with contextlib.suppress(StreamResetError):  # the site has heard enough
+async def _pass_on(
+    visitor: ByteStream, site: ByteStream, account: Account, request: bytearray
+) -> None:
+    with contextlib.suppress(StreamResetError):  # the site may answer before it has read all
         while data := await receive(visitor, account):
-            heard += data[: _MOST_OF_A_HEAD - len(heard)]
+            request += data[: _MOST_OF_A_HEAD - len(request)]
             await send(site, account, data)
         site.write_eof()
 
@@ -151,22 +153,22 @@ async def _begin_of_answer(site: ByteStream, account: Account) -> bytes:
     return answer
 
 
-def _is_its_own(answer: bytes, heard: bytes) -> bool:
+def _says_so_anyway(answer: bytes, request: bytes) -> bool:
     """Whether nginx says that on every port."""
     status = _STATUS.match(answer)
     if status is None:
         return False
     return status[1] in _UNREADABLE or (
-        status[1] == _NOT_ALLOWED and heard.lstrip().startswith(_NEVER_ALLOWED)
+        status[1] == _NOT_ALLOWED and request.lstrip().startswith(_NEVER_ALLOWED)
     )
 
 
-def _page(answer: bytes, heard: bytes, server: bytes) -> bytes:
+def _page(answer: bytes, request: bytes, server: bytes) -> bytes:
     page = _PAGE % server
-    if any(name in heard for name in _PADDED_FOR):
+    if any(name in request for name in _PADDED_FOR):
         page += _PADDING
     date = _DATE.search(answer)
     if date is None:  # HTTP/0.9 knows no heads
         return page
     head = _ANSWER % (server, date[1], len(page))
-    return head if heard.lstrip().startswith(b"HEAD ") else head + page
+    return head if request.lstrip().startswith(b"HEAD ") else head + page

@@ -38,7 +38,7 @@ class CoverSite:
     cost: int = 0
 
 
-async def name_of(site: CoverSite, account: Account) -> bytes:
+async def server_name(site: CoverSite, account: Account) -> bytes:
     """What the site calls itself (its Server header); nothing where it does not say."""
     try:
         async with asyncio.timeout(NAME_SECONDS):
