@@ -144,6 +144,19 @@ class Reason(enum.Enum):
     REFUSED = "connection refused"
     TIMED_OUT = "timed out"
 
+    @classmethod
+    def from_errno(cls, errno: int | None) -> Reason | None:
+        """The reason that the system's code of a failed connection tells; None if it tells none."""
+        return _REASONS.get(errno or 0)
+
+
+_REASONS = {
+    errno_codes.ECONNREFUSED: Reason.REFUSED,
+    errno_codes.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
+    errno_codes.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
+    errno_codes.ETIMEDOUT: Reason.TIMED_OUT,
+}
+
 
 class DestinationError(RemoteError):
     """The tunnel works, the destination does not."""

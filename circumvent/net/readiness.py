@@ -40,6 +40,12 @@ class _Now:
 NOW = _Now()
 
 
+def wake(waiter: asyncio.Future[None] | None) -> None:
+    """Let whoever awaits ``waiter`` go on; nothing happens if there is none or it is done."""
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
+
+
 class Watch(ABC):
     """The readiness of one socket. At most one task waits per direction."""
 
@@ -79,8 +85,8 @@ class Watch(ABC):
             self._forget()
             self._fd = -1
         self.readable = True
-        self._wake(self._reader)
-        self._wake(self._writer)
+        wake(self._reader)
+        wake(self._writer)
 
     @abstractmethod
     def _arm_reader(self) -> None:
@@ -93,11 +99,6 @@ class Watch(ABC):
     @abstractmethod
     def _forget(self) -> None:
         """Stop watching."""
-
-    @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None) -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class EdgeWatch(Watch):
@@ -119,17 +120,17 @@ class EdgeWatch(Watch):
             self.ended = True
         if events & (select.EPOLLIN | _ENDED):
             self.readable = True
-            self._wake(self._reader)
+            wake(self._reader)
         if events & (select.EPOLLOUT | _BROKEN):
-            self._wake(self._writer)
+            wake(self._writer)
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
-            self._wake(self._reader)
+            wake(self._reader)
 
     def _arm_writer(self) -> None:
         if self._fd < 0:
-            self._wake(self._writer)
+            wake(self._writer)
         elif not self._fresh:  # ask anew: an edge comes now if writable, else when it becomes so
             self._poller.epoll.modify(self._fd, _EDGES)
 
@@ -170,24 +171,24 @@ class LevelWatch(Watch):
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
-            self._wake(self._reader)
+            wake(self._reader)
         else:
             self._loop.add_reader(self._fd, self._on_readable)
 
     def _arm_writer(self) -> None:
         if self._fd < 0:
-            self._wake(self._writer)
+            wake(self._writer)
         else:
             self._loop.add_writer(self._fd, self._on_writable)
 
     def _on_readable(self) -> None:
         self._loop.remove_reader(self._fd)
         self.readable = True
-        self._wake(self._reader)
+        wake(self._reader)
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self._fd)
-        self._wake(self._writer)
+        wake(self._writer)
 
     def _forget(self) -> None:
         self._loop.remove_reader(self._fd)

@@ -16,7 +16,7 @@ from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.http_table import HttpCarrierTable
 from circumvent.relay.carriers.pending import PendingCarriers
-from circumvent.relay.carriers.pipes import carrier, inside
+from circumvent.relay.carriers.pipes import accept_inner_tls, open_carrier
 from circumvent.relay.config import RelayConfig
 from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import open_site
@@ -231,14 +231,14 @@ class Relay:
             if knocked.admission.knock.kind in (KnockKind.DOWNLOAD, KnockKind.UPLOAD):
                 await self._http_carriers.serve(knocked, place)
                 return
-            async with carrier(knocked, self._identity, self._account) as link:
+            async with open_carrier(knocked, self._identity, self._account) as link:
                 await self._host.serve_carrier(link.stream, link.binding, place.release)
 
-    async def _serve_http_carrier(self, end: HttpCarrierStream) -> None:
-        with self._pending.place(end.network) as place:
-            end.on_authenticated(place.release)
-            link = await inside(end, self._identity)
-            await self._host.serve_carrier(link.stream, link.binding, end.authenticated)
+    async def _serve_http_carrier(self, carrier: HttpCarrierStream) -> None:
+        with self._pending.place(carrier.network) as place:
+            carrier.on_authenticated(place.release)
+            link = await accept_inner_tls(carrier, self._identity)
+            await self._host.serve_carrier(link.stream, link.binding, carrier.set_authenticated)
 
     def _sessions_of(self, name: str) -> list[Hosted]:
         return [hosted for hosted in self._host.sessions.values() if hosted.user == name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from circumvent.api import (
@@ -23,12 +22,6 @@ from circumvent.api import (
 from circumvent.wire.address import Destination
 
 LINK = "direct://"
-_REASONS = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
-    errno.ETIMEDOUT: Reason.TIMED_OUT,
-}
 
 
 class Direct(Transport):
@@ -72,7 +65,7 @@ class DirectTunnel(Tunnel):
         try:
             return await self._dialer.tcp(destination.host, destination.port)
         except DialError as error:
-            reason = _REASONS.get(error.errno or 0)
+            reason = Reason.from_errno(error.errno)
             if reason is None:
                 raise
             raise DestinationError(reason, errno=error.errno) from None

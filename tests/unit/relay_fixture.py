@@ -20,7 +20,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import keys
 from circumvent.relay.admission import KnockedConnection
-from circumvent.relay.carriers.pipes import carrier
+from circumvent.relay.carriers.pipes import open_carrier
 from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import site_at
 from circumvent.relay.knocks import KnockVerifier
@@ -118,7 +118,7 @@ async def running_listener(
         place = Destination(LOOPBACK, server.sockets[0].getsockname()[1])
 
         async def welcome(arrival: KnockedConnection) -> None:
-            async with carrier(arrival, inner, account) as link:
+            async with open_carrier(arrival, inner, account) as link:
                 made.bindings.append(link.binding)
                 await echo(link.stream)
 
