@@ -178,7 +178,7 @@ def _find(home: RelayHome, name: str | None) -> UserEntry:
 
 
 def _warn(home: RelayHome) -> None:
-    from circumvent.relay.relay import warnings  # noqa: PLC0415
+    from circumvent.relay.warnings import warnings  # noqa: PLC0415
 
     for warning in warnings(home.config):
         click.secho(f"WARNING: {warning}", err=True, bold=True)

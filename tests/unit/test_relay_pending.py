@@ -46,11 +46,11 @@ class World:
 
     @property
     def room(self) -> int:
-        return self.relay._pending.room  # noqa: SLF001 - the promise is about what it holds
+        return self.relay._carriers.pending.room  # noqa: SLF001 - the promise is about what it holds
 
     @property
     def pending(self) -> int:
-        return len(self.relay._pending.carriers)  # noqa: SLF001
+        return len(self.relay._carriers.pending.carriers)  # noqa: SLF001
 
     async def knock(self, kind: KnockKind) -> ByteStream:
         """As somebody whose token is not good any more; says nothing after the knock."""

@@ -15,8 +15,9 @@ from circumvent.errors import ConfigError
 from circumvent.links.relay import parse_relay_link
 from circumvent.relay import keys, setup
 from circumvent.relay.home import RelayHome
-from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
+from circumvent.relay.relay import Relay
 from circumvent.relay.status import RelayStatus, UserStatus
+from circumvent.relay.warnings import METRICS_WARNING, PRIVATE_WARNING
 from circumvent.status.snapshot import MemoryStatus
 from circumvent.wire.address import Destination
 from circumvent.wire.keys import KeyKind, generate

@@ -68,7 +68,7 @@ class World:
     @property
     def known(self) -> int:
         """Streams that one of the session's ends has not forgotten."""
-        (hosted,) = self.relay._host.sessions.values()  # noqa: SLF001
+        (hosted,) = self.relay._sessions.host.sessions.values()  # noqa: SLF001
         return self.client.engine.streams + hosted.session.engine.streams
 
     @property
@@ -85,10 +85,10 @@ async def world(folder: Path) -> AsyncIterator[World]:
         home, config=msgspec.structs.replace(home.config, limits=RelayLimits(streams=LIMIT))
     )
     relay, egress = Relay(limited), Never()
-    relay._egress = egress  # noqa: SLF001 - where the relay ends
+    relay._sessions.egress = egress  # noqa: SLF001 - where the relay ends
     near, far = connected(small=BUFFER, receive=BUFFER)
     far.setblocking(False)
-    host = relay._host  # noqa: SLF001 - without the front, which is no part of this
+    host = relay._sessions.host  # noqa: SLF001 - without the front, which is no part of this
     serving = asyncio.ensure_future(host.serve_carrier(TcpStream(far), BINDING))
     account, stream = Memory(8 << 20).account("client"), TcpStream(near)
     credential = make_credential(home.users[0].raw_token, BINDING)

@@ -17,15 +17,6 @@ LOOK_SECONDS = 10.0  # between two looks at the routes: a look costs as much as 
 _UP, _GATEWAY, _REJECT = 0x1, 0x2, 0x200  # linux/route.h
 
 
-def is_closed(host: str) -> bool:
-    """Whether what listens on ``host`` cannot be reached from the Internet, as far as it says."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return address.is_private and not address.is_unspecified
-
-
 def networks_on_link() -> Iterator[IPv4Network | IPv6Network]:
     """The networks that this machine is on (proc(5)); none where the kernel does not tell.
 
