@@ -1,4 +1,4 @@
-"""One connection to the relay's port, from the first byte until it is admitted or has left."""
+"""One connection to the relay's port: a visitor of the cover site until it has knocked."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ from circumvent.relay.cover.proxy import CoverProxy
 from circumvent.relay.cover.site import CoverSite, server_name
 from circumvent.relay.knocks import KnockVerifier
 
-HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
+HANDSHAKE_SECONDS = 60.0  # for TLS; as long as asyncio's own and nginx wait
 
 
 @dataclass(slots=True)
 class RelayContext:
-    """What visitors meet. ``tls`` is None where a web server in front of us ends TLS."""
+    """What new connections are served with.
+
+    ``tls`` is None where a web server in front of the relay ends TLS. ``account`` pays for
+    visitors.
+    """
 
     site: CoverSite
     tls: ssl.SSLContext | None
@@ -33,12 +37,12 @@ class RelayContext:
 
 
 def visitor_cost(site: CoverSite) -> int:
-    """The most that a visitor costs outside of the arena."""
+    """The most bytes that a visitor costs outside of the arena."""
     return max(TLS_COST.dial, TLS_COST.stream + site.cost)
 
 
 class RelayConnection:
-    """``task`` is the one in which ``serve`` runs, ``network`` that of its other end."""
+    """Serves one connection; ``task`` runs ``serve``, ``network`` is that of the other end."""
 
     __slots__ = ("_account", "_charged", "_context", "_proxy", "_stream", "_tcp", "network", "task")
 
@@ -55,23 +59,26 @@ class RelayConnection:
 
     @property
     def served_at(self) -> float:
-        """When the cover site said something last, 0 while it has not: to drip bytes is nothing."""
+        """When the cover site last sent it anything; 0 before that, whatever the visitor sent."""
         return 0.0 if self._proxy is None else self._proxy.served_at
 
     def try_charge(self) -> bool:
-        """Whether there is memory for it; it is charged then."""
+        """Charge the cost of a visitor; False when there is no memory for one."""
         cost = visitor_cost(self._context.site)
         if self._account.try_charge(cost):
             self._charged = cost
         return bool(self._charged)
 
     def evict(self) -> None:
-        """Its place and its memory are somebody else's from now on."""
-        self._charge(0)
+        """Give back its memory at once, and end its task."""
+        self._set_charge(0)
         self.task.cancel()
 
     async def serve(self) -> KnockedConnection | None:
-        """Show the cover site; raises CircumventError."""
+        """Show the cover site until a right knock; None when the connection ended without one.
+
+        Raises CircumventError.
+        """
         context = self._context
         if context.tls is not None and not await self._accept_tls(context.tls):
             await self._stream.aclose()
@@ -90,17 +97,17 @@ class RelayConnection:
         return KnockedConnection(self._stream, self.network, binding, admission)
 
     def charge_to(self, account: Account) -> None:
-        """It is no visitor any more: ``account`` pays for its connection; raises BudgetError."""
-        self._charge(0)
+        """Let ``account`` pay from now on: this is no visitor any more; raises BudgetError."""
+        self._set_charge(0)
         self._account = account
-        self._charge(TLS_COST.stream)
+        self._set_charge(TLS_COST.stream)
 
     def abort(self) -> None:
-        """Cut what is still open, and give back what was charged."""
+        """Cut the connection if it is still open, and give back what was charged."""
         self._stream.abort()
-        self._charge(0)
+        self._set_charge(0)
 
-    def _charge(self, size: int) -> None:
+    def _set_charge(self, size: int) -> None:
         self._account.discharge(self._charged)
         self._charged = 0
         if size:
@@ -108,7 +115,7 @@ class RelayConnection:
             self._charged = size
 
     async def _accept_tls(self, tls: ssl.SSLContext) -> bool:
-        """Whether there is TLS now; the site has answered whoever wanted something else."""
+        """Whether there is TLS now; False when what came was answered without it, as nginx does."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 data, offered = await nginx.peek_hello(self._tcp, self._account)

@@ -1,4 +1,4 @@
-"""The relay's one port: who comes in is a visitor of the cover site until the right knock."""
+"""The relay's one port: every connection is a visitor of the cover site until it has knocked."""
 
 from __future__ import annotations
 
@@ -14,22 +14,18 @@ from circumvent.net.listener import Listener, listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
 from circumvent.relay.admission import KnockedConnection
-from circumvent.relay.connection import (
-    RelayConnection,
-    RelayContext,
-    visitor_cost,
-)
+from circumvent.relay.connection import RelayConnection, RelayContext, visitor_cost
 from circumvent.relay.eviction import choose_evicted
 from circumvent.wire.address import Destination
 
-MAX_VISITORS = 500  # with the cover site; carriers do not count
+MAX_VISITORS = 500  # at the cover site at a time; carriers do not count
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RelayListenerOptions:
-    """Where to listen, and how many may be at the cover site."""
+    """Where to listen, and how many visitors there may be at a time."""
 
     address: Destination
     max_visitors: int = MAX_VISITORS
@@ -37,10 +33,11 @@ class RelayListenerOptions:
 
 
 class RelayListener:
-    """Owns one task for each connection; ``serve_knocked`` serves those that knocked, to their end.
+    """Owns one task for each connection.
 
-    ``context`` is what visitors meet; it may be changed for those who come later. ``carriers`` pays
-    for who was let in.
+    ``context`` serves visitors, and may be changed for the connections that come later.
+    ``serve_knocked`` serves those that have knocked, until they end; the account ``carriers``
+    pays for them.
     """
 
     def __init__(
@@ -54,14 +51,14 @@ class RelayListener:
         self._options = options
         self._account = carriers
         self._serve_knocked = serve_knocked
-        self.visitors: dict[RelayConnection, None] = {}  # in the order of their coming
+        self.visitors: dict[RelayConnection, None] = {}  # in the order of arrival
         self.carriers: set[RelayConnection] = set()
         self._listener: Listener | None = None
-        self.visits = 0  # so far, and how many of them knocked
-        self.knocks = 0
+        self.visits = 0  # connections so far
+        self.knocks = 0  # how many of them have knocked
 
     def open(self) -> Destination:
-        """Listen; the address, with the port that was had. Raises ConfigError."""
+        """Listen; returns the address with the port that was bound. Raises ConfigError."""
         wanted = self._options.address
         sock = listen(wanted.host, wanted.port, self._options.buffers)
         self._listener = Listener([sock], self._accept, lambda: True)
@@ -69,12 +66,12 @@ class RelayListener:
         return Destination(wanted.host, sock.getsockname()[1])
 
     def stop_accepting(self) -> None:
-        """Nobody else comes in; those inside stay."""
+        """Accept no more connections; those that are open stay open."""
         if self._listener is not None:
             self._listener.close()
 
     async def aclose(self) -> None:
-        """Close at once."""
+        """Stop accepting, and cut all connections."""
         self.stop_accepting()
         tasks = [connection.task for connection in (*self.visitors, *self.carriers)]
         for task in tasks:
@@ -99,7 +96,7 @@ class RelayListener:
 
     @property
     def _visitor_limit(self) -> int:
-        """Visitors, at most: what was said, or what memory allows."""
+        """How many visitors the options and the memory allow."""
         affordable = self.context.account.limit // visitor_cost(self.context.site)
         return max(min(self._options.max_visitors, affordable), 1)
 
@@ -114,7 +111,7 @@ class RelayListener:
                 await self._serve_knocked(knocked)
         except CircumventError as error:
             log.debug("a connection ends: %s", type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - one visitor must not end the others
+        except Exception as error:  # noqa: BLE001 - one connection must not end the others
             log.error("a connection failed with %s", type(error).__name__)  # noqa: TRY400 - no values
 
     def _remove(self, connection: RelayConnection) -> None:

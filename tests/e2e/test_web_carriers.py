@@ -22,7 +22,7 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.relay.home import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
-from circumvent.relay.setup import NewRelay, create, invite
+from circumvent.relay.setup import NewRelay, create, make_invite
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import introduce
 from circumvent.session.session import Session
@@ -107,7 +107,7 @@ async def world(front: str, folder: Path, certificate: Certificate) -> AsyncIter
             await ready.wait()
             port: int = echoing.sockets[0].getsockname()[1]
             dialer = NetDialer(TlsClient(str(certificate.authority)))
-            yield World(invite(home, home.users[0]), dialer, Destination(HOST, port))
+            yield World(make_invite(home, home.users[0]), dialer, Destination(HOST, port))
             stop.set()
             await running
 

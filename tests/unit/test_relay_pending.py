@@ -91,7 +91,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     running = asyncio.ensure_future(relay.run(stop, asyncio.Event(), lambda _: ready.set()))
     await ready.wait()
     try:
-        yield World(relay, setup.invite(home, home.users[0]))
+        yield World(relay, setup.make_invite(home, home.users[0]))
     finally:
         stop.set()
         await running

@@ -169,7 +169,7 @@ async def test_a_question_ends_when_its_last_asker_leaves() -> None:
 async def test_one_users_silent_names_hold_up_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resolver, "MAX_QUESTIONS", 8)
+    monkeypatch.setattr(resolver, "MAX_QUERIES", 8)
     monkeypatch.setattr(resolver, "TURN_SECONDS", 60.0)
 
     def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
@@ -275,6 +275,6 @@ def test_nameservers_are_addresses() -> None:
 def test_the_systems_nameservers(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
     file.write_bytes(b"# Bl\xfccher's\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n")
-    of_the_system = resolver._of_the_system  # noqa: SLF001
+    of_the_system = resolver._system_nameservers  # noqa: SLF001
     assert [each.host for each in of_the_system(file)] == ["192.0.2.1", "2001:db8::1"]
     assert [each.host for each in of_the_system(tmp_path / "none")] == ["127.0.0.1"]

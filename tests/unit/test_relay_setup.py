@@ -54,7 +54,7 @@ def test_everything_is_for_the_owner_alone(home: RelayHome) -> None:
 
 
 def test_the_invite_leads_to_the_relay_and_to_its_key(home: RelayHome) -> None:
-    link = setup.invite(home, home.users[0])
+    link = setup.make_invite(home, home.users[0])
     assert (link.host, link.port) == ("relay.example", 443)
     assert link.knock_key == home.config.keys[0]
     assert link.token == home.users[0].raw_token
@@ -75,7 +75,7 @@ def test_with_a_certificate_both_keys_are_pinned(tmp_path: Path) -> None:
     )
     home = setup.create(tmp_path / "relay", wanted)
     assert home.certificate == files.chain
-    assert setup.invite(home, home.users[0]).pins == (
+    assert setup.make_invite(home, home.users[0]).pins == (
         keys.pin(home.identity[0]),
         keys.pin(files.chain),
     )
@@ -84,7 +84,7 @@ def test_with_a_certificate_both_keys_are_pinned(tmp_path: Path) -> None:
 def test_web_settings_are_in_the_invite(home: RelayHome) -> None:
     with (home.directory / "relay.toml").open("a") as file:
         file.write('[web]\naddress = "cdn.example:443"\nhost = "hidden.example"\npath = "/live"\n')
-    link = setup.invite(RelayHome.load(home.directory), home.users[0])
+    link = setup.make_invite(RelayHome.load(home.directory), home.users[0])
     assert link.web == Destination("cdn.example", 443)
     assert (link.web_host, link.path) == ("hidden.example", "/live")
 
@@ -172,12 +172,12 @@ def test_everywhere_is_no_address_for_users(tmp_path: Path) -> None:
         ("relay.toml", "carriers =", "colour =", "relay.toml: unknown key colour"),
         ("relay.toml", '"127.0.0.1:443"', '"127.0.0.1"', "relay.toml: cannot listen"),
         ("relay.toml", '"relay.example:443"', '"relay.example"', "relay.toml: public: port"),
-        ("relay.toml", "knock_keys = [", 'knock_keys = ["AAAA", ', "knock_keys: is of 3 bytes"),
+        ("relay.toml", "knock_keys = [", 'knock_keys = ["AAAA", ', "knock_keys: has 3 bytes"),
         ("relay.toml", "listen = ", "listen = 1 #", "relay.toml: listen: Expected `str`"),
         ("relay.toml", "listen = ", "listen ", "relay.toml: Expected '='"),
         ("relay.toml", "cover =", "memory = '1 KiB'\ncover =", "memory: 1 KiB is too little"),
         ("users.toml", "name =", "nick =", "users.toml: unknown key users[0].nick"),
-        ("users.toml", "token = ", 'token = "AAAA" # ', "token: is of 3 bytes"),
+        ("users.toml", "token = ", 'token = "AAAA" # ', "token: has 3 bytes"),
     ],
 )
 def test_what_is_wrong_is_named(home: RelayHome, file: str, old: str, new: str, words: str) -> None:
@@ -226,7 +226,7 @@ def test_secrets_that_others_can_read_are_refused(home: RelayHome, name: str) ->
 
 def test_a_cover_site_must_be_there(home: RelayHome) -> None:
     edit(home.directory / "relay.toml", '"site"', '"elsewhere"')
-    with pytest.raises(ConfigError, match="elsewhere is no directory"):
+    with pytest.raises(ConfigError, match="elsewhere is not a directory"):
         _ = RelayHome.load(home.directory).site
 
 
@@ -247,9 +247,9 @@ def test_a_cover_site_may_be_elsewhere(home: RelayHome, cover: str, place: Desti
 def test_a_certificate_without_its_key_is_refused(
     home: RelayHome, load: Callable[[Path, Path], object]
 ) -> None:
-    with pytest.raises(ConfigError, match="no certificate with its key"):
+    with pytest.raises(ConfigError, match="not a certificate with its key"):
         load(home.identity[0], home.identity[0])
-    with pytest.raises(ConfigError, match="is not a certificate"):
+    with pytest.raises(ConfigError, match="is not a certificate in PEM"):
         keys.pin(home.identity[1])
 
 

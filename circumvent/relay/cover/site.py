@@ -20,8 +20,8 @@ from circumvent.relay.cover.pipe import CoverSitePipe
 from circumvent.wire.address import Destination
 from circumvent.wire.request_watch import MAX_HEAD
 
-# A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
-# on the way, not taken).
+# The most bytes that a visitor of a directory costs: a head of 40 lines, and three pieces of a file
+# (read from disk, in the pipe, not yet taken).
 DIRECTORY_COST = 256 * 1024
 NAME_SECONDS = 5.0
 _SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
@@ -29,9 +29,9 @@ _SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class CoverSite:
-    """How to connect to it, and what a visitor costs outside of the arena.
+    """``connect`` opens a connection to the site, and raises DialError.
 
-    ``connect`` raises DialError.
+    ``cost`` is what a visitor costs in bytes, outside of the arena.
     """
 
     connect: Callable[[], Awaitable[ByteStream]]
@@ -39,7 +39,7 @@ class CoverSite:
 
 
 async def server_name(site: CoverSite, account: Account) -> bytes:
-    """What the site calls itself (its Server header); nothing where it does not say."""
+    """The site's Server header; empty when it sends none or does not answer."""
     try:
         async with asyncio.timeout(NAME_SECONDS):
             pipe = await site.connect()
@@ -60,7 +60,7 @@ async def server_name(site: CoverSite, account: Account) -> bytes:
 
 @asynccontextmanager
 async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[CoverSite]:
-    """The site at ``place``; a directory is served while the context lasts."""
+    """Open the site at ``place``; a directory is served while the context lasts."""
     if isinstance(place, Path):
         async with serve_directory(place) as served:
             yield served
@@ -69,7 +69,7 @@ async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncI
 
 
 def site_at(place: Destination, buffers: SocketBuffers) -> CoverSite:
-    """A web server at an address."""
+    """The site that a web server at ``place`` serves."""
     resolver = Resolver()
 
     async def connect() -> ByteStream:

@@ -1,8 +1,8 @@
-"""Names that users visit: asked of the relay's nameservers, kept as long as their owners say.
+"""Resolves the names that users visit, by the relay's nameservers, and keeps answers for their TTL.
 
-Not by the system's resolver: that blocks a thread for each name that nobody answers for, and
-reads odd spellings of loopback addresses as such. ``dnspython`` is the codec (RFC 1035), the
-questions travel over our own sockets, each from a port of its own.
+The system's resolver is not used: it blocks a thread for each name that nobody answers for, and it
+accepts odd spellings of loopback addresses. ``dnspython`` is the codec (RFC 1035). Each query has a
+socket, and so a port, of its own.
 """
 
 from __future__ import annotations
@@ -28,31 +28,30 @@ if TYPE_CHECKING:
 
 DNS_PORT = 53
 MAX_NAMES = 4096  # kept answers; 2 MB
-SHORTEST, LONGEST = 10, 600  # seconds that an answer is kept, whatever its owner says
-NEGATIVE = 15.0  # seconds: who asks again and again for nothing is answered by us
-TRIES = (1.0, 2.0, 3.0)  # seconds for each; nameservers take turns
-MAX_QUESTIONS = 256  # at a time, each with a socket for A and one for AAAA
-USER_SHARE = 4  # part of them for one user: names that nobody answers for cost only who asks
-TURN_SECONDS = 2.0  # to wait for one's turn; browsers would rather know
+SHORTEST, LONGEST = 10, 600  # seconds: the bounds of an answer's TTL
+NEGATIVE = 15.0  # seconds that the absence of a name is kept
+TRIES = (1.0, 2.0, 3.0)  # seconds to wait in each try; nameservers take turns
+MAX_QUERIES = 256  # at a time, each with a socket for A and one for AAAA
+USER_SHARE = 4  # one part in so many is for one user, so that silent names delay no other user
+TURN_SECONDS = 2.0  # to wait for a turn; a browser prefers an early error
 _PAYLOAD = 1232  # RFC 9715: fits every path unfragmented, and 40 addresses fit it
 _LOOPBACK = ("127.0.0.1", "::1")
 
-Answer = tuple[float, Sequence[str]]  # until when it is good; nothing when there is no such name
+Answer = tuple[float, Sequence[str]]  # (expiry, addresses); no addresses: there is no such name
 
 
 @dataclass(slots=True)
-class _Question:
-    """Goes on while somebody waits for the answer."""
+class _Query:
+    """A query under way; it goes on while anybody waits for its answer."""
 
     task: asyncio.Task[Answer]
-    askers: int = 0
+    waiting: int = 0
 
 
 class NameResolver:
-    """Asks ``nameservers``; one question at a time for each name and user.
+    """Asks ``nameservers``; one query at a time for each name and user.
 
-    Nothing is shared between users. What one of them asked for would be there sooner for another,
-    who could tell by that who visits what; and a question may be in line behind many.
+    Users share no answers: a user could tell by a faster answer what another user visits.
     """
 
     def __init__(
@@ -61,10 +60,10 @@ class NameResolver:
         self._nameservers = nameservers
         self._now = now
         self._kept: OrderedDict[tuple[str, str], Answer] = OrderedDict()
-        self._asking: dict[tuple[str, str], _Question] = {}
-        self._turns = asyncio.Semaphore(MAX_QUESTIONS)
-        self._shares: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(MAX_QUESTIONS // USER_SHARE)
+        self._queries: dict[tuple[str, str], _Query] = {}
+        self._all_turns = asyncio.Semaphore(MAX_QUERIES)
+        self._user_turns: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(MAX_QUERIES // USER_SHARE)
         )
 
     async def resolve(self, name: str, user: str) -> Sequence[str]:
@@ -74,25 +73,25 @@ class NameResolver:
             return _LOOPBACK
         until, addresses = self._kept.get((user, name), (0.0, ()))
         if until <= self._now():
-            _, addresses = await self._share_question(user, name)
+            _, addresses = await self._join_query(user, name)
         if not addresses:
             raise DestinationError(Reason.HOST_UNREACHABLE)
         return addresses
 
-    async def _share_question(self, user: str, name: str) -> Answer:
-        """It goes on when one of its askers gives up, and ends when the last one does."""
-        question = self._asking.get((user, name))
-        if question is None:
+    async def _join_query(self, user: str, name: str) -> Answer:
+        """Wait for a query that others may wait for too; it ends when the last of them gives up."""
+        query = self._queries.get((user, name))
+        if query is None:
             task = asyncio.ensure_future(self._ask(user, name))
-            question = self._asking[user, name] = _Question(task)
-        question.askers += 1
+            query = self._queries[user, name] = _Query(task)
+        query.waiting += 1
         try:
-            return await asyncio.shield(question.task)
+            return await asyncio.shield(query.task)
         finally:
-            question.askers -= 1
-            if not question.askers:
-                del self._asking[user, name]
-                question.task.cancel()
+            query.waiting -= 1
+            if not query.waiting:
+                del self._queries[user, name]
+                query.task.cancel()
 
     def _keep(self, user: str, name: str, answer: Answer) -> None:
         self._kept[user, name] = answer
@@ -114,12 +113,12 @@ class NameResolver:
 
     @asynccontextmanager
     async def _turn(self, user: str) -> AsyncIterator[None]:
-        """First among the user's own questions, then among everybody's."""
+        """Wait for a turn among the user's own queries, then among all queries."""
         async with AsyncExitStack() as turns:
             try:
                 async with asyncio.timeout(TURN_SECONDS):
-                    await turns.enter_async_context(self._shares[user])
-                    await turns.enter_async_context(self._turns)
+                    await turns.enter_async_context(self._user_turns[user])
+                    await turns.enter_async_context(self._all_turns)
             except TimeoutError:
                 raise DestinationError(Reason.TIMED_OUT) from None
             yield
@@ -127,7 +126,7 @@ class NameResolver:
     async def _ask_one(
         self, nameserver: Destination, name: str, kind: str, seconds: float
     ) -> Answer | None:
-        """Seconds to keep it, and addresses; None when no answer came, or a refusal."""
+        """(seconds to keep it, addresses); None when no answer came or it was a refusal."""
         import dns.exception  # noqa: PLC0415 - 14 MB, on the relay only
         import dns.message  # noqa: PLC0415
 
@@ -142,7 +141,7 @@ class NameResolver:
 
 
 async def _matching(query: Message, endpoint: Datagrams, seconds: float) -> Message:
-    """The answer to ``query``; what only looks like one is passed over."""
+    """The answer to ``query``; forged and broken answers are ignored."""
     import dns.exception  # noqa: PLC0415
     import dns.message  # noqa: PLC0415
 
@@ -157,7 +156,7 @@ async def _matching(query: Message, endpoint: Datagrams, seconds: float) -> Mess
 
 
 def _joined(found: Sequence[Answer], now: float) -> Answer:
-    """IPv4 and IPv6 together, kept as long as the shorter of those that there are."""
+    """IPv4 and IPv6 addresses together, kept for the shorter TTL of those that exist."""
     given = [part for part in found if part[1]] or found
     return now + min(ttl for ttl, _ in given), [each for part in given for each in part[1]]
 
@@ -178,7 +177,7 @@ def _read(answer: Message) -> Answer | None:
 
 
 def _normal(name: str) -> str:
-    """Lower case, ASCII, without the last dot; raises DestinationError."""
+    """``name`` in lower case and ASCII, without a last dot; raises DestinationError."""
     try:
         return encode_name(name).decode().lower().rstrip(".")
     except ValueError:
@@ -186,11 +185,11 @@ def _normal(name: str) -> str:
 
 
 def parse_nameservers(texts: Sequence[str]) -> tuple[Destination, ...]:
-    """``ADDRESS`` or ``ADDRESS:PORT``, or the system's when there are none.
+    """Parse ``ADDRESS`` or ``ADDRESS:PORT``; without any, use the system's nameservers.
 
     Raises ConfigError.
     """
-    return tuple(map(_parse_nameserver, texts)) or _of_the_system()
+    return tuple(map(_parse_nameserver, texts)) or _system_nameservers()
 
 
 def _parse_nameserver(text: str) -> Destination:
@@ -202,12 +201,12 @@ def _parse_nameserver(text: str) -> Destination:
         host, port = parse_address(text)
         return Destination(str(ipaddress.ip_address(host)), port)
     except (LinkError, ValueError):
-        message = f"egress.nameservers: {text!r} is no IP address, with or without a port"
+        message = f"egress.nameservers: {text!r} is not an IP address with or without a port"
         raise ConfigError(message, stage="config") from None
 
 
-def _of_the_system(file: Path = Path("/etc/resolv.conf")) -> tuple[Destination, ...]:
-    """As resolv.conf(5) says, which falls back to this machine as well."""
+def _system_nameservers(file: Path = Path("/etc/resolv.conf")) -> tuple[Destination, ...]:
+    """The nameservers of resolv.conf(5), which falls back to this machine too."""
     try:
         lines = [line.split() for line in file.read_text(errors="replace").splitlines()]
     except OSError:
