@@ -220,7 +220,7 @@ def _set_up_relays(
         if isinstance(transport, RelayTransport):
             through = partial(_open_through_others, dispatcher, manager, transport.name)
             transport.through = TunnelDialer(through, tls())
-            transport.rests = manager.rests
+            transport.backoff = manager.backoff
 
 
 async def _open_through_others(
@@ -239,7 +239,7 @@ def _describe(live: LiveTunnel) -> TunnelStatus:
         name=entry.name,
         state=live.state.value,
         rtt_ms=round(live.rtt * _MS, 1),
-        streams=len(live.relays),
+        streams=len(live.streams),
         bytes_up=live.bytes_up,
         bytes_down=live.bytes_down,
         opened_at=live.opened_at,

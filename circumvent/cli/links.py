@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Privacy, ServerEntry
+from circumvent.api import Privacy, ServerEntry
 from circumvent.client import parse_link
 from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin

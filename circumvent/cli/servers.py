@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from circumvent.api.contracts import Channel, Dialer, Fetch
+from circumvent.api import Channel, Dialer, Fetch
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
 from circumvent.discovery.origins import Origin
 from circumvent.errors import CircumventError, LinkError

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from circumvent.api.contracts import Cost, Dialer, TlsOptions
+from circumvent.api import Cost, Dialer, TlsOptions
 from circumvent.errors import ProtocolError
 from circumvent.http.limits import MAX_HEAD, MAX_UNSENT, READ_BUFFER
 from circumvent.layers.costs import INNER_TLS_COST

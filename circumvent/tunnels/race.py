@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from circumvent.api.contracts import NetworkDialer
+from circumvent.api import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
 from circumvent.net.patience import Patience

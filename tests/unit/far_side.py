@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from circumvent.api.contracts import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
+from circumvent.api import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream, HeaderStream
 from circumvent.errors import CircumventError
 from circumvent.layers.tls.client import TlsClient
@@ -311,7 +311,7 @@ class House:
         async def serve() -> None:
             client = TcpStream(near)
             try:
-                await self.dispatcher.relay(client, Destination(host, port), accept)
+                await self.dispatcher.carry(client, Destination(host, port), accept)
             finally:
                 await client.aclose()
 

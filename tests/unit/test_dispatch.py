@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.layers.exchange import receive, send
@@ -77,7 +77,7 @@ async def ask_frozen_session(home: House, node: Node, words: bytes) -> Browser:
     node.freeze()
     browser = await home.visit(SITE)
     await browser.say(words)
-    await until(lambda: bool(home.through(node).relays))
+    await until(lambda: bool(home.through(node).streams))
     home.through(node).tunnel.resumes = True
     return browser
 
@@ -503,7 +503,7 @@ class TestCuts:
             pass
 
         client, destination = TcpStream(near), Destination(SITE, 80)
-        carrying = asyncio.ensure_future(home.dispatcher.relay(client, destination, accept))
+        carrying = asyncio.ensure_future(home.dispatcher.carry(client, destination, accept))
         await asyncio.get_running_loop().sock_sendall(far, POST)
         await until(lambda: bool(opened))
         await opened[0].was_cut.wait()
@@ -646,11 +646,11 @@ class TestOpen:
             assert home.memory.charged > tunnel.charged
             await send(stream, tunnel.account, b"hello")
             assert await receive(stream, tunnel.account) == b"hello"
-            assert (tunnel.bytes_up, tunnel.bytes_down, len(tunnel.relays)) == (5, 5, 1)
+            assert (tunnel.bytes_up, tunnel.bytes_down, len(tunnel.streams)) == (5, 5, 1)
             await stream.aclose()
             stream.abort()
             await home.free()
-            assert not tunnel.relays
+            assert not tunnel.streams
 
     async def test_a_frozen_server_is_noticed_there_as_well(self, tmp_path: Path) -> None:
         async with nodes(1, {SITE: echo}) as (node,), house([candidate(node)], tmp_path) as home:

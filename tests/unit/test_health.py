@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import DialError
 from circumvent.memory import Account
@@ -335,10 +335,10 @@ class TestUsersTraffic:
                 await browser.say(POST)
                 await browser.hear(1)
                 await browser.say(POST)
-            streams = {relay.stream for relay in tunnel.relays}
+            streams = {stream.stream for stream in tunnel.streams}
             await asyncio.sleep(0.6)  # twice as long as a path may give no sign
             assert home.manager.tunnels == [tunnel]
-            assert {relay.stream for relay in tunnel.relays} == streams
+            assert {stream.stream for stream in tunnel.streams} == streams
 
 
 def freeze_after(size: int) -> Talk:
@@ -370,7 +370,7 @@ class TestOwnTrouble:
                     await upload.say(b"u" * 2000)
                 await asyncio.sleep(0.05)
             assert home.manager.tunnels == [tunnel]
-            assert len(tunnel.relays) == len(uploads)
+            assert len(tunnel.streams) == len(uploads)
 
     @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOBUFS, errno.ENETUNREACH])
     async def test_what_this_machine_lacks_is_no_evidence(
