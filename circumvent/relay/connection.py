@@ -19,7 +19,7 @@ from circumvent.relay.cover.proxy import CoverProxy
 from circumvent.relay.cover.site import CoverSite, server_name
 from circumvent.relay.knocks import KnockVerifier
 
-HANDSHAKE_SECONDS = 60.0  # for TLS; as long as asyncio's own and nginx wait
+HANDSHAKE_SECONDS = 60.0  # as long as asyncio's own TLS and nginx wait
 
 
 @dataclass(slots=True)
@@ -27,13 +27,14 @@ class RelayContext:
     """What new connections are served with.
 
     ``tls`` is None where a web server in front of the relay ends TLS. ``account`` pays for
-    visitors.
+    visitors. ``handshake_seconds`` is how long a visitor may take for TLS.
     """
 
     site: CoverSite
     tls: ssl.SSLContext | None
     verifier: KnockVerifier
     account: Account
+    handshake_seconds: float = HANDSHAKE_SECONDS
 
 
 def visitor_cost(site: CoverSite) -> int:
@@ -117,7 +118,7 @@ class RelayConnection:
     async def _accept_tls(self, tls: ssl.SSLContext) -> bool:
         """Whether there is TLS now; False when what came was answered without it, as nginx does."""
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
+            async with asyncio.timeout(self._context.handshake_seconds):
                 data, offered = await nginx.peek_hello(self._tcp, self._account)
                 if nginx.is_tls(data) and not nginx.asks_other_protocols(offered):
                     self._stream = await accept_tls(self._tcp, tls)

@@ -14,8 +14,9 @@ from circumvent.relay.carriers.server import CarrierServer
 from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import open_site
 from circumvent.relay.egress.dialer import EgressDialer
+from circumvent.relay.egress.nameservers import parse_nameservers
 from circumvent.relay.egress.policy import EgressPolicy
-from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
+from circumvent.relay.egress.resolver import NameResolver
 from circumvent.relay.home import RelayHome
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions

@@ -22,8 +22,6 @@ from circumvent.wire.http_carrier import (
     Note,
 )
 
-UPLOAD_SECONDS = 60.0  # for a body, and for those before it in the carrier
-
 
 async def answer_download(
     carrier: HttpCarrierStream | None, stream: ByteStream, note: Note, account: Account
@@ -38,7 +36,7 @@ async def answer_download(
         await _close_with(stream, account, GONE)
         return
     await send(stream, account, DOWNLOAD_HEAD + GREETING)
-    download = DownloadRequest(stream, short=Flags.SHORT in note.flags)
+    download = DownloadRequest(stream, carrier.timings, short=Flags.SHORT in note.flags)
     watching = asyncio.ensure_future(_finish_when_left(download, account))
     try:
         if await carrier.send(download, note.offset):
@@ -68,7 +66,7 @@ async def answer_upload(
         return
     upload = UploadRequest(stream, knocked.admission.early, length, note.offset)
     try:
-        async with asyncio.timeout(UPLOAD_SECONDS):
+        async with asyncio.timeout(carrier.timings.upload):
             taken = await carrier.receive(upload, is_last=Flags.LAST in note.flags)
             if taken and await _drain(stream, upload, account):
                 await _close_with(stream, account, TAKEN)

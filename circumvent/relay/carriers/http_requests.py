@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
 from circumvent.api.streams import ByteStream
 from circumvent.net.readiness import NOW
 
 SHORT_LIMIT = 256 * 1024  # bytes after which a short download ends
-SHORT_PAUSE = 0.02  # seconds without another byte after which a short download ends
-SHORT_HOLD = 20.0  # seconds that a short download may stay empty; fronts wait a minute
+
+
+@dataclass(frozen=True, slots=True)
+class HttpTimings:
+    """In seconds. ``silence``: how long a carrier may have no request; a client always has one.
+
+    ``upload``: for a body, and those before it in the carrier. ``short_pause``: without another
+    byte, after which a short download ends. ``short_hold``: how long a short download may stay
+    empty; fronts wait a minute.
+    """
+
+    silence: float = 30.0
+    upload: float = 60.0
+    short_pause: float = 0.02
+    short_hold: float = 20.0
 
 
 class UploadRequest:
@@ -76,10 +90,11 @@ class DownloadRequest:
     A ``short`` one ends by itself, soon after its first bytes. ``done`` is set by ``finish``.
     """
 
-    __slots__ = ("_loop", "_sent", "_timer", "done", "is_over", "short", "stream")
+    __slots__ = ("_loop", "_pause", "_sent", "_timer", "done", "is_over", "short", "stream")
 
-    def __init__(self, stream: ByteStream, *, short: bool) -> None:
+    def __init__(self, stream: ByteStream, timings: HttpTimings, *, short: bool) -> None:
         self._loop = asyncio.get_running_loop()
+        self._pause = timings.short_pause
         self.stream = stream
         self.short = short
         self.is_over = False  # nothing more is written
@@ -87,7 +102,7 @@ class DownloadRequest:
         self._sent = 0
         self._timer: asyncio.TimerHandle | None = None
         if short:
-            self._timer = self._loop.call_later(SHORT_HOLD, self.end)
+            self._timer = self._loop.call_later(timings.short_hold, self.end)
 
     def add_sent(self, count: int) -> None:
         """Count bytes that were written, and decide when a short download ends."""
@@ -99,7 +114,7 @@ class DownloadRequest:
         if self._sent >= SHORT_LIMIT:
             self.end()
         else:
-            self._timer = self._loop.call_later(SHORT_PAUSE, self.end)
+            self._timer = self._loop.call_later(self._pause, self.end)
 
     def end(self) -> None:
         """Write nothing more, and finish once nothing is unsent."""

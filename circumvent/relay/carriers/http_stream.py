@@ -13,11 +13,10 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.layers.tls.context import RECORD
 from circumvent.net.readiness import NOW, wake
-from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
+from circumvent.relay.carriers.http_requests import DownloadRequest, HttpTimings, UploadRequest
 from circumvent.wire.http_carrier import UPLOADS_AT_ONCE
 
 MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave up on
-SILENCE_SECONDS = 30.0  # without any request; a client always has one open
 
 
 class HttpCarrierStream(ByteStream):
@@ -27,8 +26,9 @@ class HttpCarrierStream(ByteStream):
     the network that its first request came from.
     """
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, timings: HttpTimings) -> None:
         self.network = network
+        self.timings = timings
         self.record = RECORD  # the smallest buffer that the TLS of a request's connection can use
         self.received = 0
         self.sent = 0
@@ -101,14 +101,14 @@ class HttpCarrierStream(ByteStream):
         return True
 
     def _watch_silence(self) -> None:
-        """Abort the carrier when no request is open for ``SILENCE_SECONDS``."""
+        """Abort the carrier when no request is open for too long."""
         is_silent = self._download is None and not self._uploads and not self._is_broken
         if self._silence is not None and not is_silent:
             self._silence.cancel()
             self._silence = None
         elif self._silence is None and is_silent:
             loop = asyncio.get_running_loop()
-            self._silence = loop.call_later(SILENCE_SECONDS, self.abort)
+            self._silence = loop.call_later(self.timings.silence, self.abort)
 
     @property
     def is_over(self) -> bool:

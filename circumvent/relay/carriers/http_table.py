@@ -11,6 +11,7 @@ from circumvent.layers.costs import INNER_TLS_COST
 from circumvent.memory import Account
 from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.carriers.http_answers import answer_download, answer_upload
+from circumvent.relay.carriers.http_requests import HttpTimings
 from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.pending import PendingCarrier
 from circumvent.wire.http_carrier import Note, parse_note
@@ -26,7 +27,10 @@ ServeCarrier = Callable[[HttpCarrierStream], Awaitable[None]]
 class HttpCarrierTable:
     """``serve_carrier`` is called once for each new carrier, and owns it until it returns."""
 
-    def __init__(self, account: Account, serve_carrier: ServeCarrier) -> None:
+    def __init__(
+        self, account: Account, serve_carrier: ServeCarrier, timings: HttpTimings | None = None
+    ) -> None:
+        self._timings = timings or HttpTimings()
         self._account = account
         self._serve_carrier = serve_carrier
         self._carriers: dict[bytes, HttpCarrierStream] = {}
@@ -80,7 +84,7 @@ class HttpCarrierTable:
 
     def _begin(self, name: bytes, network: str) -> HttpCarrierStream:
         self._account.charge(INNER_TLS_COST.dial)
-        carrier = self._carriers[name] = HttpCarrierStream(network)
+        carrier = self._carriers[name] = HttpCarrierStream(network, self._timings)
         task = asyncio.get_running_loop().create_task(self._run(carrier))
         self._tasks[task] = carrier
         task.add_done_callback(lambda _: self._forget(task, name))

@@ -9,7 +9,6 @@ from typing import IO, Any
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-HEAD_SECONDS = 60.0  # for a request's head (nginx's default), and between requests
 MAX_FIELD, MAX_FIELDS = 4096, 40  # bytes; nginx refuses more than 32 KiB in all
 PIECE = 32 * 1024  # bytes of a file that are held for each visitor
 _INDEX = "index.html"
@@ -20,7 +19,7 @@ _ENDINGS = (
 )  # aiohttp also sends the compressed file beside the one that was asked for
 
 
-def make_runner(directory: Path) -> web.AppRunner:
+def make_runner(directory: Path, head_seconds: float) -> web.AppRunner:
     """The site's server, not bound to any address."""
     root = directory.resolve()
 
@@ -37,7 +36,7 @@ def make_runner(directory: Path) -> web.AppRunner:
         access_log=None,
         logger=_silent_logger(),
         handle_signals=False,
-        keepalive_timeout=HEAD_SECONDS,
+        keepalive_timeout=head_seconds,
         max_line_size=MAX_FIELD,
         max_field_size=MAX_FIELD,
         max_headers=MAX_FIELDS,

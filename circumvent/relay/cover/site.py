@@ -23,7 +23,8 @@ from circumvent.wire.request_watch import MAX_HEAD
 # The most bytes that a visitor of a directory costs: a head of 40 lines, and three pieces of a file
 # (read from disk, in the pipe, not yet taken).
 DIRECTORY_COST = 256 * 1024
-NAME_SECONDS = 5.0
+NAME_SECONDS = 5.0  # to ask the site for its name
+HEAD_SECONDS = 60.0  # nginx's default for a request's head
 _SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
 
 
@@ -79,11 +80,16 @@ def site_at(place: Destination, buffers: SocketBuffers) -> CoverSite:
 
 
 @asynccontextmanager
-async def serve_directory(directory: Path) -> AsyncIterator[CoverSite]:
-    """Serve the files in ``directory`` while the context lasts."""
+async def serve_directory(
+    directory: Path, head_seconds: float = HEAD_SECONDS
+) -> AsyncIterator[CoverSite]:
+    """Serve the files in ``directory`` while the context lasts.
+
+    A visitor has ``head_seconds`` for a request's head, and as long until the next one.
+    """
     from circumvent.relay.cover.files import make_runner  # noqa: PLC0415 - imports aiohttp
 
-    runner = make_runner(directory)
+    runner = make_runner(directory, head_seconds)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - for the checker
