@@ -19,7 +19,7 @@ from circumvent.errors import (
     NoTunnelError,
 )
 from circumvent.net.patience import Patience
-from circumvent.state.attempts import attempt_record
+from circumvent.state.attempts import AttemptTable, attempt_record
 from circumvent.tunnels.carry import carry_client
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
@@ -35,9 +35,10 @@ MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may 
 class Dispatcher:
     """Carries clients over the manager's tunnels."""
 
-    def __init__(self, manager: TunnelManager, health: Health) -> None:
+    def __init__(self, manager: TunnelManager, health: Health, attempts: AttemptTable) -> None:
         self._manager = manager
         self._health = health
+        self._attempts = attempts
 
     async def carry(
         self,
@@ -167,7 +168,7 @@ class Dispatcher:
         record = attempt_record(
             "stream", live.candidate.id, started, live.account.high_water, error
         )
-        self._manager.track.store.record(record)
+        self._attempts.record(record)
 
 
 async def _pay(live: LiveTunnel) -> None:

@@ -20,6 +20,7 @@ from time import time as wall_clock
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
+from circumvent.state.store import Store
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
     FIRST_PATIENCE,
@@ -78,10 +79,12 @@ class Health:
     def __init__(
         self,
         manager: TunnelManager,
+        store: Store,
         identify: Callable[[], bytes],
         forget: Callable[[], None],
     ) -> None:
         self._manager = manager
+        self._store = store
         self._identify = identify
         self._forget = forget
         self._here = b""
@@ -121,7 +124,7 @@ class Health:
             return
         moved = not here.startswith(self._here)
         self._here = here
-        self._manager.network = self._manager.track.store.network_id(here)
+        self._manager.network = self._store.scores.network_id(here)
         if moved:
             self._forget()
         if moved or before == b"":
@@ -291,7 +294,7 @@ class Health:
         record = attempt_record(
             "probe", live.candidate.id, started, live.account.high_water, failure
         )
-        self._manager.track.store.record(record)
+        self._store.attempts.record(record)
 
 
 def _probe_seconds(live: LiveTunnel) -> float:

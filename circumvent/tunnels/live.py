@@ -10,11 +10,12 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from circumvent.api import Privacy, ServerEntry, Transport, Tunnel
+from circumvent.api import Privacy, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
 from circumvent.net.patience import Patience
+from circumvent.tunnels.candidate import Candidate
 from circumvent.wire.address import Destination
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
@@ -29,25 +30,6 @@ class TunnelState(enum.Enum):
     UP = "up"
     SUSPECTED = "suspected"
     DEAD = "dead"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A server that can be tried, and how; ``is_learnt``: not from the user, but from a list."""
-
-    entry: ServerEntry
-    transport: Transport
-    is_learnt: bool = False
-
-    @property
-    def id(self) -> str:
-        """The entry's id."""
-        return self.entry.id
-
-    @property
-    def privacy(self) -> Privacy:
-        """What a watcher of the connection to this server can see."""
-        return self.transport.privacy(self.entry)
 
 
 @dataclass(eq=False, slots=True)

@@ -14,7 +14,8 @@ from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.live import Candidate, LiveTunnel, TunnelState
+from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
@@ -194,7 +195,7 @@ class TunnelManager:
             self._events(NoneUp(failures, last, self._pause() or 0.0))
 
     def _next_entrant(self) -> Candidate | None:
-        scores = self.track.store.scores(self.network)
+        scores = self.track.store.scores.on(self.network)
         entrant = least_alike(rank(self._entrants(), scores), self._taken())
         if entrant is not None:
             self._racing.append(entrant)
@@ -243,7 +244,7 @@ class TunnelManager:
         self._came_up.set()
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
-        self.track.store.remember(
+        self.track.store.scores.remember(
             self.network,
             live.candidate.id,
             ok=ok,
@@ -260,7 +261,9 @@ class TunnelManager:
         may_pass = error is not None and is_own_trouble and error.errno != socket.EAI_NONAME
         self.backoff.failed(candidate.id, now, is_own_trouble=may_pass)
         if not is_own_trouble:
-            self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
+            self.track.store.scores.remember(
+                self.network, candidate.id, ok=False, ms=0.0, user_bytes=0
+            )
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""

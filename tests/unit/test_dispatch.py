@@ -93,7 +93,7 @@ class TestFailover:
             assert await browser.hear(len(POST)) == POST
             assert browser.accepted == [True]
             await until(lambda: len(home.manager.tunnels) == 1)
-            failed = home.store.attempts(9, failures=True)
+            failed = home.store.attempts.newest(9, failures=True)
             stream = next(attempt for attempt in failed if attempt.what == "stream")
             assert (stream.stage, stream.errno_name) == ("tcp", "ECONNREFUSED")
             assert SITE not in str(failed)
@@ -273,7 +273,7 @@ class TestFailover:
                 browser = await home.visit(SITE)
                 await browser.say(b"hello")
                 assert await browser.hear(5) == b"hello"
-                stream = home.store.attempts(9, servers[0].id, failures=True)[0]
+                stream = home.store.attempts.newest(9, servers[0].id, failures=True)[0]
                 assert (stream.what, stream.stage) == ("stream", "plugin")
 
 
@@ -414,7 +414,9 @@ class TestBytes:
                 await browser.say(b"last words")
                 await asyncio.sleep(0.2)
                 assert tunnel.state is TunnelState.UP
-                assert not [probe for probe in home.store.attempts(9) if probe.what == "probe"]
+                assert not [
+                    probe for probe in home.store.attempts.newest(9) if probe.what == "probe"
+                ]
                 browser.writer.close()
                 await browser.served
                 assert node.visits_to(SITE)[0].heard == b"last words"
@@ -619,7 +621,7 @@ class TestLeaving:
             await browser.served
             await home.free()
             assert tunnel.state is TunnelState.UP
-            assert not home.store.attempts(9, failures=True)
+            assert not home.store.attempts.newest(9, failures=True)
 
     @pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05])
     async def test_a_front_door_that_closes_leaves_nothing(
