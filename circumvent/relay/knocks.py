@@ -30,7 +30,8 @@ class KnockVerifier:
     """Verifies knocks that were made with one of ``keys``.
 
     The first key is in new invites, the others are still accepted. ``now`` gives Unix time in
-    seconds. ``expects`` tells whether a knock can belong to a carrier.
+    seconds. ``expects`` tells whether a knock can belong to a carrier. The last ``max_seen`` knocks
+    are remembered, so that none of them is accepted again.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class KnockVerifier:
         keys: Sequence[bytes],
         now: Callable[[], float] = time.time,
         expects: Callable[[Knock], bool] = _expect_anything,
+        max_seen: int = MAX_SEEN,
     ) -> None:
         self.keys = tuple(keys)
         self._now = now
         self._expects = expects
+        self._max_seen = max_seen
         self._seen: OrderedDict[bytes, int] = OrderedDict()
 
     def admit(self, head: RequestHead, binding: bytes) -> Knock | None:
@@ -71,7 +74,7 @@ class KnockVerifier:
     def _remember(self, knock: Knock) -> None:
         now = int(self._now())
         self._seen[knock.nonce] = now + 2 * CLOCK_TOLERANCE
-        while len(self._seen) > MAX_SEEN or next(iter(self._seen.values())) < now:
+        while len(self._seen) > self._max_seen or next(iter(self._seen.values())) < now:
             self._seen.popitem(last=False)
 
 

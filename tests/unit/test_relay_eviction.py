@@ -106,10 +106,10 @@ async def test_who_only_sits_there_keeps_nobody_out() -> None:
 async def test_dripping_bytes_keeps_no_place() -> None:
     async with running_listener(tls=False, max_visitors=2) as relay:
         dripping, drip = await relay.visit()
-        await until(lambda: len(relay.site.heard) == 1)
+        await until(lambda: len(relay.site.received) == 1)
         reader, writer = await relay.visit()
         drip.write(b"G")
-        await until(lambda: bytes(relay.site.heard[0]) == b"G")
+        await until(lambda: bytes(relay.site.received[0]) == b"G")
         (other,) = await silent(relay, 1)
         await until(lambda: relay.listener.visits == 3)
         with contextlib.suppress(ConnectionResetError):
@@ -123,7 +123,7 @@ async def test_dripping_bytes_keeps_no_place() -> None:
 async def test_where_memory_is_short_somebody_leaves_too() -> None:
     async with running_listener(tls=False) as relay:
         idle = await silent(relay, 1)
-        await until(lambda: bool(relay.site.heard))
+        await until(lambda: bool(relay.site.received))
         account = relay.memory.account("sessions")
         sessions = 0
         while account.try_charge(1 << 14):
