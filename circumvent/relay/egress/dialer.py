@@ -26,18 +26,23 @@ class EgressDialer:
     """
 
     def __init__(
-        self, policy: EgressPolicy, resolver: NameResolver, buffers: SocketBuffers
+        self,
+        policy: EgressPolicy,
+        resolver: NameResolver,
+        buffers: SocketBuffers,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._buffers = buffers
+        self._connect_seconds = connect_seconds
 
     async def open(self, destination: Destination, user: str) -> TcpStream:
         """Connect for ``user``; raises DestinationError."""
         if not self._policy.allows_port(destination.port):
             raise DestinationError(Reason.FORBIDDEN)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(self._connect_seconds):
                 addresses = await self._allowed_addresses(destination.host, user)
                 return await connect_any(addresses, destination.port, self._buffers)
         except TimeoutError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 
@@ -54,16 +55,25 @@ def _ipv6_route(fields: list[str]) -> IPv6Network | None:
 
 
 class EgressPolicy:
-    """Decides on ports (``refused``) and addresses; ``allow_private`` is for labs."""
+    """Decides on ports (``refused``) and addresses; ``allow_private`` is for labs.
+
+    ``now`` is a clock in seconds.
+    """
 
     def __init__(
-        self, refused: Iterable[range], *, allow_private: bool, allow_neighbours: bool = False
+        self,
+        refused: Iterable[range],
+        *,
+        allow_private: bool,
+        allow_neighbours: bool = False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._refused = tuple(refused)
         self._allow_private = allow_private
         self._allow_neighbours = allow_neighbours
         self._on_link: tuple[IPv4Network | IPv6Network, ...] = ()
-        self._read_at = -ROUTES_SECONDS
+        self._now = now
+        self._read_at = -math.inf
 
     def allows_port(self, port: int) -> bool:
         """Whether users may reach ``port``."""
@@ -82,7 +92,7 @@ class EgressPolicy:
 
         Services there may trust the network that they share with the relay.
         """
-        now = time.monotonic()
+        now = self._now()
         if now - self._read_at >= ROUTES_SECONDS:
             self._read_at, self._on_link = now, tuple(networks_on_link())
         inner = embedded(address)
