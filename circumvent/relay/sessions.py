@@ -46,7 +46,7 @@ class UserSessions:
     @property
     def has_streams(self) -> bool:
         """Whether any stream of any user is open."""
-        return any(each.session.engine.streams for each in self.host.sessions.values())
+        return any(each.session.open_streams for each in self.host.sessions.values())
 
     def describe(self) -> tuple[UserStatus, ...]:
         """What ``relay status`` shows of each user."""
@@ -57,7 +57,7 @@ class UserSessions:
         return UserStatus(
             name=user.name,
             sessions=len(sessions),
-            carriers=sum(len(each.session.links) for each in sessions),
+            carriers=sum(len(each.session.carriers) for each in sessions),
             streams=user.meter.streams,
             bytes_up=user.meter.bytes_up,
             bytes_down=user.meter.bytes_down,
@@ -72,7 +72,7 @@ class UserSessions:
         if len(sessions) < user.limits.sessions:
             return True
         for hosted in sessions:
-            if not hosted.session.links:
+            if not hosted.session.carriers:
                 hosted.session.close(CloseReason.DONE)
                 return True
         return False

@@ -54,7 +54,7 @@ class Course:
     @property
     def repeated(self) -> int:
         """Bytes that came twice."""
-        return self.tunnel._session.engine.repeated  # noqa: SLF001
+        return self.tunnel._session.engine.state.repeated  # noqa: SLF001
 
     def order(self, line: str) -> None:
         assert self.shaper.stdin is not None

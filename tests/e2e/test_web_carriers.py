@@ -24,7 +24,7 @@ from circumvent.relay.home import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.setup import NewRelay, create, make_invite
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
@@ -144,7 +144,7 @@ async def begin_session(carrier: CarrierPipe, link: RelayLink, memory: Memory) -
     account = memory.account("session")
     name, secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
     hello = Create(1, name, secret, make_credential(link.token, carrier.binding))
-    _, leftover = await introduce(carrier.stream, account, hello)
+    _, leftover = await send_hello(carrier.stream, account, hello)
     session = Session(account, SessionLimits(send=MIB, receive=2 * MIB), is_client=True)
     session.attach(1, carrier.stream, 0.05, leftover)
     return session

@@ -29,7 +29,7 @@ from circumvent.api import (
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
@@ -221,7 +221,7 @@ async def test_a_session_without_carriers_is_kept_and_then_forgotten(
     monkeypatch.setattr("circumvent.session.host.KEPT_SECONDS", 0.1)
     async with running_relay() as relay, tunnel_to(relay):
         (hosted,) = relay.host.sessions.values()
-        for link in tuple(hosted.session.links.values()):
+        for link in tuple(hosted.session.carriers.values()):
             link.cut()
         relay.is_open = False
         await until(lambda: not relay.host.sessions)
@@ -347,7 +347,7 @@ class TestHello:
         if isinstance(hello, Create):
             hello = replace(hello, credential=CREDENTIAL + pipe.binding)
         try:
-            await introduce(pipe.stream, account, hello)
+            await send_hello(pipe.stream, account, hello)
         finally:
             pipe.stream.abort()
 

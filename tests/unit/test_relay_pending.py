@@ -20,7 +20,7 @@ from circumvent.relay import setup
 from circumvent.relay.carriers.pending import COST
 from circumvent.relay.home import RelayHome
 from circumvent.relay.relay import Relay
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.http_carrier import Note, pack_note
@@ -76,7 +76,7 @@ class World:
         link = await TlsCarrier().connect(entry, dialer(), self.account)
         credential = make_credential(self.link.token, link.binding)
         hello = Create(1, os.urandom(16), os.urandom(32), credential)
-        await introduce(link.stream, self.account, hello)
+        await send_hello(link.stream, self.account, hello)
         return link
 
 
