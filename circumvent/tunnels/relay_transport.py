@@ -1,6 +1,6 @@
-"""Links to relays: a transport made of whatever carriers the plugins offer.
+"""The transport to relays, over whatever carriers the plugins offer.
 
-What only a user of relays needs is imported by the first link to one.
+Modules that only users of relays need are imported with the first link to a relay.
 """
 
 from __future__ import annotations
@@ -21,23 +21,29 @@ from circumvent.api import (
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
 from circumvent.tunnels.backoff import Backoff, BackoffError
+from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes
 
 
 class RelayTransport(Transport):
-    """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels.
+    """Makes bonded tunnels.
 
-    ``backoff``, once set, is that of the tunnel manager.
+    ``carriers`` are keyed by name. ``through`` dials further carriers over other tunnels; None:
+    there are no others. ``backoff`` counts the handshakes with each relay, and is the tunnel
+    manager's where there is one.
     """
 
     name = "relay"
     schemes = ("relay",)
-    cost = Cost(dial=0, stream=1024)  # carriers pay for themselves
 
-    def __init__(self, carriers: Mapping[str, Carrier]) -> None:
-        self.through: Dialer | None = None
-        self.backoff = Backoff()
-        self._names: dict[tuple[str, str], str] = {}
+    def __init__(
+        self,
+        carriers: Mapping[str, Carrier],
+        through: Dialer | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._carriers = carriers
+        self._through = through
+        self._history = RouteHistory(backoff or Backoff())
 
     def parse(self, link: str) -> ServerEntry:
         from circumvent.links.relay import (  # noqa: PLC0415
@@ -62,19 +68,21 @@ class RelayTransport(Transport):
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - the relay's key is pinned
         return Privacy.ENCRYPTED
 
+    def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - carriers pay for themselves
+        return Cost(dial=0, stream=1024)
+
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.links.relay import RelayLink  # noqa: PLC0415
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
-        from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
 
         settings = entry.settings
         if not isinstance(settings, RelayLink):
             raise TypeError("not an entry of the relay transport")
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
-        routes = await find_routes(carriers, entry.host, dialer, self.through)
+        routes = await find_routes(carriers, entry.host, dialer, self._through)
         token = settings.token
-        chooser = CarrierRoutes(routes, RouteHistory(self.backoff, self._names), entry.id)
+        chooser = CarrierRoutes(routes, self._history, entry.id)
         seconds = chooser.may_begin_at() - time.monotonic()
         if seconds > 0.0:
             raise BackoffError(seconds)

@@ -25,6 +25,7 @@ from circumvent.net.sockets import SocketBuffers
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof
@@ -32,7 +33,6 @@ from circumvent.wire.opening import format_opening
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.bench.measures import spending
 from tests.bench.proc import dirty_kib
-from tests.conformance.byte_stream import read_exactly, write_all
 from tests.peers.relay import RunningRelay, configure, make_relay, running_relay
 
 HOST = "127.0.0.1"

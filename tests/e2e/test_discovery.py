@@ -24,6 +24,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.plugins import load_plugins
 from circumvent.state.store import Store
 from circumvent.status.events import DiscoveryFailed, Event
+from circumvent.tunnels.candidate import Candidate
 from tests.bench.contenders import Contender, own_files, started_origin
 from tests.bench.load import Load, LoadError, Through
 from tests.e2e.world import CHANNELS, World, listeners_that_never_answer, sign, world
@@ -72,31 +73,37 @@ class Hunter:
 
     def __init__(self, certificate: Certificate, state: Path) -> None:
         self.store = Store(state)
-        self.straight = NetDialer(TlsClient(str(certificate.authority)))
+        self.direct = NetDialer(TlsClient(str(certificate.authority)))
         self.memory = Memory(16 * MIB)
         self.events: list[Event] = []
-        self.entries: Sequence[str] = ()
+        self.links: Sequence[str] = ()
         self.done = asyncio.Event()
         self.ends_with_a_failure = True
         self.awaited = ""
 
-    def offer(self, entries: Sequence[str]) -> None:
-        self.entries = entries
-        if self.awaited in entries if self.awaited else entries:
+    def offer(self, found: Sequence[Candidate]) -> None:
+        self.links = [candidate.entry.link for candidate in found]
+        if self.awaited in self.links if self.awaited else self.links:
             self.done.set()
 
-    def hear(self, event: Event) -> None:
+    def note(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, DiscoveryFailed) and self.ends_with_a_failure:
             self.done.set()
 
     async def hunt(self, links: Sequence[str]) -> float:
         """Seconds until servers were found or all had failed."""
-        ways = Dialers(lambda _: self.straight, self.straight, lambda: False)
-        equipment = DiscoveryResources(load_plugins().channels, ways, self.memory, self.store)
-        found = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
+        plugins = load_plugins()
+        resources = DiscoveryResources(
+            plugins.channels,
+            plugins.transports,
+            Dialers(lambda _: self.direct, self.direct, lambda: False),
+            self.memory,
+            self.store,
+        )
+        discovery = Discovery(resources, self.note, self.offer)
         started = time.monotonic()
-        task = asyncio.ensure_future(found.run())
+        task = asyncio.ensure_future(discovery.run(map(parse_origin, links)))
         try:
             async with asyncio.timeout(HUNT_SECONDS + 1):
                 await self.done.wait()
@@ -115,7 +122,7 @@ async def test_any_channel_that_still_works_is_enough(
     # A subscription is an origin of its own: its failure must not end the wait for the others.
     hunter.ends_with_a_failure = False
     seconds = await hunter.hunt(operated.links(alive))
-    assert list(hunter.entries) == [server.endpoint.link]
+    assert list(hunter.links) == [server.endpoint.link]
     assert seconds < HUNT_SECONDS
 
 
@@ -135,7 +142,7 @@ async def test_who_replays_an_old_list_by_dns_keeps_no_newer_one_away(
         sources = [operated.sources[name] for name in ("dns", "https")]
         seconds = await hunter.hunt([operated.invite(sources)])
     print(f"\nthe newer list came after {seconds:.1f} s")
-    assert list(hunter.entries) == [new]
+    assert list(hunter.links) == [new]
 
 
 async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
@@ -179,7 +186,7 @@ async def test_how_long_each_channel_takes_alone_and_raced(
         hunter = Hunter(certificate, tmp_path / f"{name}.db")
         known = CHANNELS[:3] if name == "raced" else (name,)
         times[name] = await hunter.hunt(operated.links(known, known))
-        assert hunter.entries
+        assert hunter.links
     print(
         "\nfrom start to a verified list: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items())
     )

@@ -26,15 +26,15 @@ from circumvent.relay.setup import NewRelay, create, make_invite
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
 from circumvent.wire.opening import format_opening
-from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_carrier import FrontedCarrier
+from circumvent_plugins.fronted_carrier import stream as fronted_stream
 from circumvent_plugins.websocket_carrier import WebSocketCarrier
-from tests.conformance.byte_stream import read_exactly, write_all
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import HOLDS_BACK, SITE, nginx

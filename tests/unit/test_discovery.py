@@ -14,7 +14,20 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from circumvent.api import Channel, ChannelError, Cost, Dialer, Fetch, Verdict
+from circumvent.api import (
+    Account,
+    Channel,
+    ChannelError,
+    Cost,
+    Dialer,
+    Fetch,
+    NetworkDialer,
+    Privacy,
+    ServerEntry,
+    Transport,
+    Tunnel,
+    Verdict,
+)
 from circumvent.discovery import discovery as room
 from circumvent.discovery import hunt as race
 from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
@@ -25,6 +38,7 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Event, Warned
+from circumvent.tunnels.candidate import Candidate
 from circumvent.wire.bundle import Bundle, Trust
 from tests.unit.test_bundle import BUCKET_PUBLIC, KEYS, LINKS, signed
 
@@ -87,6 +101,24 @@ class Told(Channel):
             self.running -= 1
 
 
+class AnyTransport(Transport):
+    """Takes every link; nothing is dialled here."""
+
+    name = "any"
+
+    def parse(self, link: str) -> ServerEntry:
+        return ServerEntry(self.name, "192.0.2.1", 1, "", link, None)
+
+    def privacy(self, entry: ServerEntry) -> Privacy:
+        raise NotImplementedError
+
+    def cost(self, entry: ServerEntry) -> Cost:
+        raise NotImplementedError
+
+    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
+        raise NotImplementedError
+
+
 @dataclass
 class Scene:
     """A discovery at work, and what came of it."""
@@ -141,18 +173,24 @@ def begin(tmp_path: Path) -> Iterable[Callable[..., Scene]]:
     ) -> Scene:
         store = Store(tmp_path / "state.db")
         stores.append(store)
-        straight = NetDialer(TlsClient())
+        direct = NetDialer(TlsClient())
         events: list[Event] = []
         offers: list[Sequence[str]] = []
-        equipment = DiscoveryResources(
+        resources = DiscoveryResources(
             {channel.name: channel for channel in channels},
-            Dialers(lambda _: straight, tunnels or straight, up),
+            dict.fromkeys(("ss", "trojan"), AnyTransport()),
+            Dialers(lambda _: direct, tunnels or direct, up),
             memory or Memory(16 * MIB),
             store,
         )
-        chosen = origin or invited(*channels)
-        discovery = Discovery([chosen], equipment, events.append, offers.append)
-        tasks.append(asyncio.ensure_future(discovery.run()))
+
+        def offer(found: Sequence[Candidate]) -> None:
+            assert all(candidate.is_learnt for candidate in found)
+            offers.append(tuple(candidate.entry.link for candidate in found))
+
+        discovery = Discovery(resources, events.append, offer)
+        running = discovery.run([origin or invited(*channels)])
+        tasks.append(asyncio.ensure_future(running))
         return Scene(discovery, store, events, offers)
 
     yield start
@@ -451,6 +489,16 @@ async def test_a_clock_that_is_behind_is_told(begin: Begin) -> None:
     scene = begin(Told("one", [signed(Bundle(7, now + 7200, now + 86400, LINKS))]))
     (warned,) = await scene.until(Warned)
     assert "120 minutes behind" in str(warned)
+    assert scene.offers[-1] == LINKS
+
+
+async def test_servers_of_unknown_kinds_are_counted_and_the_others_are_offered(
+    begin: Begin,
+) -> None:
+    links = (*LINKS, "later://x@192.0.2.1:1", "later://y@192.0.2.1:1")
+    scene = begin(Told("one", [signed(fresh(entries=links))]))
+    (warned,) = await scene.until(Warned)
+    assert "2 of the servers found are of kinds that this version lacks" in str(warned)
     assert scene.offers[-1] == LINKS
 
 

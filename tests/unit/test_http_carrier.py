@@ -13,8 +13,8 @@ import pytest
 from circumvent.api import Account, ByteStream, StreamResetError
 from circumvent.memory import Memory
 from circumvent.relay.carriers.http_requests import HttpTimings
-from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
-from tests.conformance.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
 from tests.peers.certificates import Certificate
 from tests.unit.http_relay import HttpRelay, http_relay, link_to, open_stream
 

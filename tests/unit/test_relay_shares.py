@@ -22,12 +22,12 @@ from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.testing.byte_stream import read_once
+from circumvent.testing.far_end import connected
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.opening import format_opening
-from tests.conformance.byte_stream import read_once
-from tests.conformance.far_end import connected
 
 LIMIT = 8
 BINDING = b"a channel"

@@ -24,10 +24,7 @@ from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import CLOSE_SECONDS, Session
-from circumvent.wire.frames import PAD, CloseReason, ResetReason
-from circumvent.wire.hello import Create, parse_hello
-from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
-from tests.conformance.byte_stream import (
+from circumvent.testing.byte_stream import (
     ByteStreamContract,
     Pair,
     both,
@@ -36,7 +33,10 @@ from tests.conformance.byte_stream import (
     read_once,
     write_all,
 )
-from tests.conformance.far_end import Codec, FarEnd, connected
+from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.wire.frames import PAD, CloseReason, ResetReason
+from circumvent.wire.hello import Create, parse_hello
+from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
 
 RESET = struct.pack("ii", 1, 0)
 

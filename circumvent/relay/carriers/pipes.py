@@ -11,7 +11,7 @@ from circumvent.api import CarrierPipe
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
-from circumvent.layers.greeting import say
+from circumvent.layers.exchange import send_flight
 from circumvent.layers.tls.client import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
@@ -44,7 +44,8 @@ async def _open_direct(knocked: KnockedConnection) -> CarrierPipe:
     """The client's TLS ends at this relay, so no second TLS is needed inside of it."""
     if knocked.admission.early:
         raise ProtocolError("a client did not wait for the answer to its knock", stage="knock")
-    await say(knocked.stream, upgrade_answer(upgrade_key(knocked.admission.head.headers.items())))
+    key = upgrade_key(knocked.admission.head.headers.items())
+    await send_flight(knocked.stream, upgrade_answer(key))
     return CarrierPipe(knocked.stream, knocked.binding)
 
 

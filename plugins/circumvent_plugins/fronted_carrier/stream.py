@@ -15,7 +15,7 @@ from functools import partial
 
 from circumvent.api import ByteStream, StreamResetError
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
-from circumvent_plugins.fronted_requests import FrontError, Requests
+from circumvent_plugins.fronted_carrier.requests import FrontError, Requests
 
 WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not answered for
 MAX_FAILURES = 3  # in a row; the session has other carriers
