@@ -44,8 +44,7 @@ class Tunnel(ABC):
 
         Raises UnsupportedError where the protocol, or this version, carries none.
         """
-        message = "this tunnel carries no packets"
-        raise UnsupportedError(message, stage="udp")
+        raise UnsupportedError("this tunnel carries no packets", stage="udp")
 
     @property
     def carriers(self) -> Sequence[CarrierStatus]:

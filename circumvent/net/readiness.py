@@ -1,4 +1,4 @@
-"""Who may read or write now; where operating systems differ most.
+"""Which sockets can be read or written now; where operating systems differ most.
 
 Linux: one edge-triggered epoll for all sockets, itself watched by the asyncio loop. A socket
 is registered once for life: waiting costs no system call, an idle socket no loop handle.
@@ -30,7 +30,7 @@ _UNKNOWN_ROOM = 64 * 1024  # where the kernel does not tell: an ordinary send bu
 
 
 class _Now:
-    """Nothing to wait for."""
+    """An awaitable that does not wait."""
 
     def __await__(self) -> Generator[None]:
         return
@@ -60,7 +60,7 @@ class Watch(ABC):
         self._writer: asyncio.Future[None] | None = None
 
     def drained(self) -> None:
-        """A read found nothing more; unless the end is near, wait for the next edge."""
+        """Note that a read found nothing more: wait for the next event, unless the end was seen."""
         self.readable = self.ended
 
     # Futures, not coroutines: thousands of idle streams wait here.
@@ -80,7 +80,7 @@ class Watch(ABC):
         return waiter
 
     def close(self) -> None:
-        """Forget the socket, before its descriptor is closed, and wake whoever waits."""
+        """Forget the socket, before its descriptor is closed, and wake all waiters."""
         if self._fd >= 0:
             self._forget()
             self._fd = -1
@@ -94,7 +94,7 @@ class Watch(ABC):
 
     @abstractmethod
     def _arm_writer(self) -> None:
-        """Let ``_writer`` be woken when there is room, also if there is now."""
+        """Let ``_writer`` be woken when there is room, or at once if there is."""
 
     @abstractmethod
     def _forget(self) -> None:
@@ -114,7 +114,7 @@ class EdgeWatch(Watch):
         self._poller.epoll.register(fd, _EDGES)
 
     def fire(self, events: int) -> None:
-        """Take note of what epoll reported."""
+        """Note what epoll reported, and wake the waiters."""
         self._fresh = False
         if events & _ENDED:
             self.ended = True
@@ -165,7 +165,7 @@ def _poller(loop: asyncio.AbstractEventLoop) -> _Poller:
 
 
 class LevelWatch(Watch):
-    """Level-triggered, over the loop's own selector; portable. Never knows of an end ahead."""
+    """Level-triggered, over the loop's own selector; portable. Does not see an end ahead."""
 
     __slots__ = ()
 

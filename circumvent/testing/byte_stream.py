@@ -1,7 +1,7 @@
 """What every ByteStream promises. Inherit from ``ByteStreamContract`` and provide ``pair``.
 
-Where the protocol has records inherit from ``RecordContract`` too, and from ``GoodbyeContract``
-where it says goodbye.
+Where the protocol has records inherit from ``RecordContract`` too, and where it announces its end
+from ``AnnouncedEndContract``.
 """
 
 from __future__ import annotations
@@ -187,16 +187,16 @@ class ByteStreamContract:
         assert await pair.far.receive(5) == b"after"
 
     async def test_we_end_and_the_peer_goes_on(self, pair: Pair) -> None:
-        await write_all(pair.near, b"last words")
+        await write_all(pair.near, b"the last bytes")
         await self.end(pair.near)
-        assert await pair.far.receive_all() == b"last words"
+        assert await pair.far.receive_all() == b"the last bytes"
         data = os.urandom(LARGEST)
         _, read = await both(self.send_and_end(pair.far, data), read_all(pair.near))
         assert read == data
 
     async def test_the_peer_ends_and_we_go_on(self, pair: Pair) -> None:
-        await self.send_and_end(pair.far, b"last words")
-        assert await read_all(pair.near) == b"last words"
+        await self.send_and_end(pair.far, b"the last bytes")
+        assert await read_all(pair.near) == b"the last bytes"
         data = os.urandom(LARGEST)
         await both(self.write_and_end(pair.near, data), self.expect(pair.far, data))
 
@@ -252,7 +252,7 @@ class ByteStreamContract:
         assert await pair.far.receive_all() == data
 
     async def test_closing_in_order_is_no_reset_though_something_came(self, pair: Pair) -> None:
-        await pair.far.send(b"nobody reads it")
+        await pair.far.send(b"never read")
         await pair.near.wait_readable()
         await pair.near.aclose()
         assert await pair.far.receive_all() == b""
@@ -263,7 +263,7 @@ class ByteStreamContract:
         with pytest.raises(ConnectionResetError):
             await pair.far.receive_all()
 
-    async def test_an_abort_wakes_who_waits(self, pair: Pair) -> None:
+    async def test_an_abort_wakes_those_who_wait(self, pair: Pair) -> None:
         await self.drain_what_the_handshake_left(pair.near)
         await fill(pair.near)
         reader = await blocked(pair.near.wait_readable())
@@ -354,7 +354,7 @@ class ByteStreamContract:
 
 
 class RecordContract:
-    """Whoever knows where a record ends can tell when somebody on the way cuts it."""
+    """A stream that knows where a record ends can tell when somebody on the path cuts it."""
 
     async def test_an_end_inside_a_record_is_a_cut(self, pair: Pair) -> None:
         await pair.far.send(b"whole")
@@ -371,10 +371,10 @@ class RecordContract:
         await read_until_cut(pair.near)
 
 
-class GoodbyeContract(RecordContract):
-    """Whoever is told goodbye can tell every cut."""
+class AnnouncedEndContract(RecordContract):
+    """A stream whose end is announced can tell every cut."""
 
-    async def test_an_end_without_a_goodbye_is_a_cut(self, pair: Pair) -> None:
+    async def test_an_end_that_was_not_announced_is_a_cut(self, pair: Pair) -> None:
         data = os.urandom(3 * PAGE)
         await pair.far.send(data)
         pair.far.cut()

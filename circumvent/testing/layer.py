@@ -22,7 +22,7 @@ class LayerContract(ByteStreamContract):
 
     Provide ``layer``, a fixture with the layer under test, and ``codec``, one with the other end
     of it. Where the protocol has records inherit from ``RecordContract`` too, and from
-    ``GoodbyeContract`` where it announces its end.
+    ``AnnouncedEndContract`` where it announces its end.
     """
 
     def below(self, sock: socket.socket) -> ByteStream:

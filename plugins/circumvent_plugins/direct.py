@@ -1,4 +1,4 @@
-"""No tunnel at all: straight to the destination. For tests; the race never falls down to it."""
+"""No tunnel at all: straight to the destination. For tests; the race never falls back to it."""
 
 from __future__ import annotations
 
@@ -75,5 +75,5 @@ class DirectTunnel(Tunnel):
 
 @hookimpl
 def circumvent_transports() -> Sequence[Transport]:
-    """Offer going direct, to who asks for it by name."""
+    """Offer going direct, for users who ask for it by name."""
     return (Direct(),)

@@ -160,7 +160,7 @@ async def test_a_session_goes_through(
     certificate: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(fronted_stream, "GREETING_SECONDS", 1.0)
     memory = Memory(16 * MIB)
     account = memory.account("carrier")
     data = os.urandom(4 * MIB)

@@ -3,16 +3,23 @@
 import contextlib
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-from circumvent.state.file import BUSY_SECONDS, Need, Warn
-from circumvent.state.store import Store
-from tests.peers.certificates import Certificate, make_certificate
+# To compile all modules anew, with their asserts rewritten, takes as long as half of the tests;
+# workers and programs that tests start read what is kept as well.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+from circumvent.state.file import BUSY_SECONDS, Need, Warn  # noqa: E402
+from circumvent.state.store import Store  # noqa: E402
+from tests.peers.certificates import Certificate, make_certificate  # noqa: E402
 
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
 # would time a busy machine and late imports.

@@ -19,15 +19,15 @@ from circumvent.net import readiness
 from circumvent.net.replay import ReplayStream
 from circumvent.net.tcp import TcpStream
 from circumvent.testing.byte_stream import (
+    AnnouncedEndContract,
     ByteStreamContract,
-    GoodbyeContract,
     Pair,
     RecordContract,
 )
 from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent_plugins.shadowsocks import AeadLayer
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
-from circumvent_plugins.vless import ResponseStream
+from circumvent_plugins.vless.response import ResponseStream
 from tests.conformance.codecs import (
     HeadedCodec,
     NestedCodec,
@@ -201,7 +201,7 @@ RECORDS = (
     "shadowsocks over a layer",
     "header over shadowsocks",
 )
-GOODBYES = (
+ANNOUNCED_ENDS = (
     "tls 1.2",
     "tls 1.3",
     "vless response over tls",
@@ -251,10 +251,10 @@ class TestRecords(RecordContract):
             yield pair
 
 
-class TestGoodbyes(GoodbyeContract):
+class TestAnnouncedEnds(AnnouncedEndContract):
     """What can tell every cut."""
 
-    @pytest.fixture(params=GOODBYES)
+    @pytest.fixture(params=ANNOUNCED_ENDS)
     async def pair(
         self, request: pytest.FixtureRequest, certificate: Certificate
     ) -> AsyncIterator[Pair]:

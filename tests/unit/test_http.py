@@ -360,7 +360,7 @@ class TestTls:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n%b\r\nbody" % length)
             await writer.drain()
-            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)  # without TLS's goodbye
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)  # without close_notify
             await reader.read()
 
         async with (

@@ -456,7 +456,7 @@ class TestEnds:
             with pytest.raises(ProtocolError, match="TLS"):
                 await read_all(pair.near)
 
-    async def test_a_goodbye_waits_until_the_kernel_has_room(
+    async def test_a_close_notify_waits_until_the_kernel_has_room(
         self, server: Server, client: TlsClient
     ) -> None:
         pair, written = await choked(server, client)
@@ -485,7 +485,7 @@ class TestEnds:
         async with asyncio.timeout(PATIENCE):
             await pair.near.aclose()
 
-    async def test_a_goodbye_for_which_descriptors_are_short_leaks_none(
+    async def test_a_close_notify_without_free_descriptors_leaks_none(
         self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
@@ -501,7 +501,7 @@ class TestEnds:
 
 
 async def choked(server: Server, client: TlsClient) -> tuple[Pair, bytes]:
-    """A connection whose kernel takes nothing more, not even a goodbye; and what it took."""
+    """A connection whose kernel takes nothing more, not even close_notify; and what it took."""
     near, far = socket.socketpair()  # tells exactly when it is full
     near.setblocking(False)
     descriptor = near.fileno()

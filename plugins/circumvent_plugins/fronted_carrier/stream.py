@@ -1,8 +1,8 @@
-"""A stream made of HTTP requests: one answer that goes on and on, and uploads one after the other.
+"""A stream made of HTTP requests: one long answer, and uploads one after the other.
 
-See ``circumvent.wire.http_carrier``. What is written waits here until the relay has answered for
-it, so a request that failed is sent again; what the front loses of an answer ends the stream. The
-end is whatever the front says it is: whether something is missing, the TLS inside knows.
+See ``circumvent.wire.http_carrier``. What is written waits here until the relay has confirmed it,
+so a request that failed is sent again; the stream ends when the front loses a part of an answer. An
+end is taken as the front shows it: the TLS inside detects what is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from circumvent.api import ByteStream, StreamResetError
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
 from circumvent_plugins.fronted_carrier.requests import FrontError, Requests
 
-WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not answered for
+WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not confirmed
 MAX_FAILURES = 3  # in a row; the session has other carriers
 
 Connect = Callable[[], AbstractAsyncContextManager[Requests]]
@@ -25,7 +25,7 @@ Connect = Callable[[], AbstractAsyncContextManager[Requests]]
 
 @dataclass(frozen=True, slots=True)
 class FrontTimings:
-    """In seconds. ``answer``: without a greeting, connecting included; then answers are held back.
+    """In seconds. ``answer``: without the first bytes, from the dial on; then the front holds back.
 
     ``retry``: after the first failure, and twice that after the next. ``close``: for what was
     written to be taken.
@@ -37,7 +37,10 @@ class FrontTimings:
 
 
 class FrontedStream(ByteStream):
-    """Owns one task, in which all its requests run. ``is_short`` says how answers come."""
+    """Owns one task, in which all its requests run.
+
+    ``is_short``: answers are short, because the front holds back those that go on.
+    """
 
     def __init__(
         self, connect: Connect, *, is_short: bool, timings: FrontTimings | None = None
@@ -46,16 +49,16 @@ class FrontedStream(ByteStream):
         self._timings = timings or FrontTimings()
         self.is_short = is_short
         self._waiting = bytearray()  # written, in no request yet
-        self._asked = 0  # bytes of the stream that are in requests, or were
+        self._asked = 0  # bytes of the stream that are or were in requests
         self._under_way = 0
         self._is_ended = self._is_last_said = False
         self._has_work = asyncio.Event()
-        self._is_known = asyncio.Event()  # the relay has seen the first upload: others may follow
+        self._is_known = asyncio.Event()  # the relay has the first upload: others may follow
         self._piece = memoryview(b"")  # received, not read yet
         self._received = 0
         self._is_over = False
-        self._is_hungry = asyncio.Event()
-        self._patience: asyncio.Timeout | None = None
+        self._was_read = asyncio.Event()
+        self._deadline: asyncio.Timeout | None = None
         self._opened: asyncio.Future[None] = loop.create_future()
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -97,7 +100,7 @@ class FrontedStream(ByteStream):
             _wake(waiter)
 
     async def _upload(self, requests: Requests) -> None:
-        """Take what waits, as much as there is; return when all was taken."""
+        """Send what waits, until the last byte was taken."""
         while not self._is_last_said:
             await self._has_work.wait()
             if self._asked:
@@ -124,13 +127,13 @@ class FrontedStream(ByteStream):
     async def _download(self, requests: Requests) -> None:
         if not self.is_short:
             try:
-                async with asyncio.timeout(self._timings.answer) as self._patience:
+                async with asyncio.timeout(self._timings.answer) as self._deadline:
                     await self._receive_all(requests)
                     return
             except TimeoutError:
                 self.is_short = True
-                requests.begin_anew()  # the relay may still write to the answer that is held back
-        self._patience = None
+                requests.start_over()  # the relay may still write to the answer that is held back
+        self._deadline = None
         _wake(self._opened)  # such an answer comes only when the relay has something to say
         await self._receive_all(requests)
 
@@ -142,32 +145,32 @@ class FrontedStream(ByteStream):
     async def _receive(self, requests: Requests) -> None:
         """One answer, to its end; raises FrontError only when it brought nothing."""
         flags = Flags.SHORT if self.is_short else Flags.NONE
-        is_greeted, before = False, self._received
+        has_begun, before = False, self._received
         try:
             async with requests.download(self._received, flags) as pieces:
                 async for piece in pieces:
-                    is_greeted = True
-                    self._greet()
+                    has_begun = True
+                    self._note_first_bytes()
                     if piece:
                         await self._deliver(piece)
-                self._is_over = not is_greeted
+                self._is_over = not has_begun
         except FrontError:
             if self._received == before:
                 raise
 
-    def _greet(self) -> None:
-        if self._patience is not None:
-            self._patience.reschedule(None)
-            self._patience = None
+    def _note_first_bytes(self) -> None:
+        if self._deadline is not None:
+            self._deadline.reschedule(None)
+            self._deadline = None
         _wake(self._opened)
 
     async def _deliver(self, piece: bytes) -> None:
         """Hand over ``piece``; return when it was read."""
         self._received += len(piece)
         self._piece = memoryview(piece)
-        self._is_hungry.clear()
+        self._was_read.clear()
         _wake(self._reader)
-        await self._is_hungry.wait()
+        await self._was_read.wait()
 
     # --- the stream -----------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class FrontedStream(ByteStream):
         if size:
             buffer[:size], self._piece = self._piece[:size], self._piece[size:]
             if not self._piece:
-                self._is_hungry.set()
+                self._was_read.set()
             return size
         if self._is_over:
             return 0
@@ -216,7 +219,7 @@ class FrontedStream(ByteStream):
 
     @unsent.setter
     def unsent(self, view: memoryview | None) -> None:
-        """Nothing stays in a block: what is taken is copied."""
+        """Nothing stays in a block: taken bytes are copied."""
 
     def flush(self) -> bool:
         self._check()
