@@ -24,6 +24,7 @@ from circumvent.plugins import Plugins
 from circumvent.state.store import Store
 from circumvent.status.events import Events, Listening, Warned
 from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
+from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
@@ -171,9 +172,7 @@ class Client:
 
     async def _stop(self, tasks: Sequence[asyncio.Task[object]]) -> None:
         await self._inbound.aclose()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await dismiss(tasks)
 
     async def _maintain(self) -> None:
         while True:

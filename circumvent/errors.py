@@ -145,12 +145,12 @@ class Reason(enum.Enum):
     TIMED_OUT = "timed out"
 
     @classmethod
-    def from_errno(cls, errno: int | None) -> Reason | None:
-        """The reason that the system's code of a failed connection tells; None if it tells none."""
-        return _REASONS.get(errno or 0)
+    def of_errno(cls, code: int | None) -> Reason:
+        """What the system's code tells; FAILURE where it tells nothing of the destination."""
+        return _REASON_OF_ERRNO.get(code or 0, cls.FAILURE)
 
 
-_REASONS = {
+_REASON_OF_ERRNO = {
     errno_codes.ECONNREFUSED: Reason.REFUSED,
     errno_codes.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
     errno_codes.EHOSTUNREACH: Reason.HOST_UNREACHABLE,

@@ -11,6 +11,7 @@ from circumvent.cli.views import View
 from circumvent.client import Client, Servers
 from circumvent.status import control
 from circumvent.status.events import Draining, Warned
+from circumvent.tasks import dismiss
 
 DRAIN_SECONDS = 10.0  # a page or a short download can end, and nobody waits for long
 
@@ -34,6 +35,5 @@ async def run_until_signalled(
             try:
                 await client.run(servers, stopper.stop, stopper.drain)
             finally:
-                follower.cancel()
-                await asyncio.wait((follower,))
+                await dismiss((follower,))
     return stopper.exit_code

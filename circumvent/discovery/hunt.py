@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from circumvent.api import Channel, Fetch
 from circumvent.errors import ChannelError, CircumventError, Verdict
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 
@@ -107,9 +108,7 @@ async def hunt(
         for source in waiting:
             yield Find(source, None, ChannelError(Verdict.NOT_ASKED))
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await dismiss(running)
 
 
 def _pause(waiting: Sequence[DiscoverySource], tier: int) -> float:

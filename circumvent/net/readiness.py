@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator
 from weakref import WeakKeyDictionary
 
+from circumvent.tasks import wake
+
 _EDGES = 0
 if sys.platform == "linux":
     _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -38,12 +40,6 @@ class _Now:
 
 
 NOW = _Now()
-
-
-def wake(waiter: asyncio.Future[None] | None) -> None:
-    """Let whoever awaits ``waiter`` go on; nothing happens if there is none or it is done."""
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
 
 
 class Watch(ABC):

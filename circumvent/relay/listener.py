@@ -16,6 +16,7 @@ from circumvent.net.tcp import TcpStream
 from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.connection import RelayConnection, RelayContext, visitor_cost
 from circumvent.relay.eviction import choose_evicted
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 
 MAX_VISITORS = 500  # at the cover site at a time; carriers do not count
@@ -74,10 +75,7 @@ class RelayListener:
         """Stop accepting, and cut all connections."""
         self.stop_accepting()
         tasks = [connection.task for connection in (*self.visitors, *self.carriers)]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await dismiss(tasks)
 
     def _accept(self, sock: socket.socket) -> None:
         sock.setblocking(False)

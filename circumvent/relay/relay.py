@@ -26,6 +26,7 @@ from circumvent.relay.status import RelayStatus, metrics
 from circumvent.relay.warnings import warnings
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.status.snapshot import MemoryStatus
+from circumvent.tasks import dismiss
 
 # One part in so many of the memory budget: kept for visitors, and the most that they get.
 VISITORS_SURE, VISITORS_MOST = 16, 4
@@ -168,9 +169,7 @@ class Relay:
             self._memory.trim()
 
     async def _close(self, tasks: Sequence[asyncio.Task[object]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await dismiss(tasks)
         await self._sessions.host.aclose()
         await self._carriers.aclose()
         if self._listener is not None:

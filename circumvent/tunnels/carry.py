@@ -13,6 +13,7 @@ from circumvent.api.streams import ReplayableStream
 from circumvent.errors import CircumventError
 from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.net.sockets import delivered
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import UserStream
 from circumvent.wire.client_hello import is_complete_client_hello
@@ -55,8 +56,7 @@ async def carry_client(user_stream: UserStream, client: ReplayableStream, port: 
         raise
     finally:
         if not up.done():
-            up.cancel()
-            await asyncio.wait([up])
+            await dismiss((up,))
     if not answered:
         client.expect(1)
     return answered

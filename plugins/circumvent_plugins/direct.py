@@ -67,8 +67,8 @@ class DirectTunnel(Tunnel):
         try:
             return await self._dialer.tcp(destination.host, destination.port)
         except DialError as error:
-            reason = Reason.from_errno(error.errno)
-            if reason is None:
+            reason = Reason.of_errno(error.errno)
+            if reason is Reason.FAILURE:  # of this machine, perhaps
                 raise
             raise DestinationError(reason, errno=error.errno) from None
 

@@ -33,7 +33,7 @@ from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
 from circumvent.wire.opening import format_opening
 from circumvent_plugins.fronted_carrier import FrontedCarrier
-from circumvent_plugins.fronted_carrier import stream as fronted_stream
+from circumvent_plugins.fronted_carrier.stream import FrontTimings
 from circumvent_plugins.websocket_carrier import WebSocketCarrier
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.haproxy import haproxy
@@ -158,14 +158,13 @@ async def test_a_session_goes_through(
     front: str,
     tmp_path: Path,
     certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fronted_stream, "GREETING_SECONDS", 1.0)
+    makes = partial(FrontedCarrier, FrontTimings(answer=1.0)) if kind is FrontedCarrier else kind
     memory = Memory(16 * MIB)
     account = memory.account("carrier")
     data = os.urandom(4 * MIB)
     async with world(front, tmp_path, certificate) as made:
-        carrier = await kind().connect(made.entry, made.dialer, account)
+        carrier = await makes().connect(made.entry, made.dialer, account)
         session = await begin_session(carrier, made.link, memory)
         stream = session.open(format_opening(made.echo))
         async with asyncio.TaskGroup() as group:

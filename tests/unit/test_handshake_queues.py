@@ -89,7 +89,7 @@ async def test_a_few_at_once_per_network_and_the_rest_in_turn(
         assert all(isinstance(result, HandshakeError) for result in (*results[:4], results[5]))
 
 
-async def test_whoever_comes_first_is_served_first() -> None:
+async def test_turns_are_given_in_order() -> None:
     queues = HandshakeQueues()
     order = []
 

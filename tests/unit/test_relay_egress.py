@@ -144,9 +144,9 @@ async def test_a_name_that_takes_too_long_times_out() -> None:
         (errno.ENETUNREACH, Reason.NETWORK_UNREACHABLE),
         (errno.EHOSTUNREACH, Reason.HOST_UNREACHABLE),
         (errno.ETIMEDOUT, Reason.TIMED_OUT),
-        (errno.EACCES, None),
-        (None, None),
+        (errno.EACCES, Reason.FAILURE),
+        (None, Reason.FAILURE),
     ],
 )
-def test_the_systems_code_tells_the_reason(code: int | None, reason: Reason | None) -> None:
-    assert Reason.from_errno(code) is reason
+def test_the_systems_code_tells_the_reason(code: int | None, reason: Reason) -> None:
+    assert Reason.of_errno(code) is reason

@@ -156,7 +156,7 @@ class TestSplits:
         stream.abort()
         peer.close()
 
-    async def test_without_memory_for_half_a_record_it_waits_for_some(self) -> None:
+    async def test_without_memory_for_half_a_record_the_stream_waits(self) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
         memory = Memory(1 << 20)
         stream = AeadOverSocket(TcpStream(near), AES, KEY, memory.account("stream"))

@@ -224,7 +224,7 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="speaks no TLS"):
             await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
 
-    def test_but_its_greeting_is_that_of_everybody_else(self) -> None:
+    def test_its_client_hello_is_the_same_with_and_without_tls_13_only(self) -> None:
         lengths = {
             len(greeting(TlsOptions(SERVER_NAME, only_tls13=only)))
             for only in (False, True)
@@ -243,7 +243,7 @@ def greeting(options: TlsOptions) -> bytes:
 
 
 class TestChannelBinding:
-    async def test_both_ends_know_it_and_no_other_channel_has_it(
+    async def test_both_ends_have_the_same_binding_and_no_other_channel_has_it(
         self, server: Server, client: TlsClient
     ) -> None:
         seen = set()

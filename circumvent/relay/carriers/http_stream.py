@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.layers.tls.context import RECORD
-from circumvent.net.readiness import NOW, wake
+from circumvent.net.readiness import NOW
 from circumvent.relay.carriers.http_requests import DownloadRequest, HttpTimings, UploadRequest
+from circumvent.tasks import wake
 from circumvent.wire.http_carrier import UPLOADS_AT_ONCE
 
 MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave up on

@@ -14,6 +14,7 @@ from circumvent.relay.carriers.http_answers import answer_download, answer_uploa
 from circumvent.relay.carriers.http_requests import HttpTimings
 from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.pending import PendingCarrier
+from circumvent.tasks import dismiss
 from circumvent.wire.http_carrier import Note, parse_note
 from circumvent.wire.knock import Knock, KnockKind
 
@@ -71,11 +72,9 @@ class HttpCarrierTable:
 
     async def aclose(self) -> None:
         """End all carriers."""
-        for task, carrier in tuple(self._tasks.items()):
+        for carrier in tuple(self._tasks.values()):
             carrier.abort()
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await dismiss(self._tasks)
 
     def _find(self, note: Note, network: str) -> HttpCarrierStream | None:
         if note.carrier not in self._carriers and self._may_begin(note):

@@ -9,7 +9,8 @@ from typing import Any
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
-from circumvent.net.readiness import NOW, wake
+from circumvent.net.readiness import NOW
+from circumvent.tasks import wake
 
 HIGH_WATER = 32 * 1024  # waiting bytes above which the server is told to pause
 _ROOM = 16 * 1024  # the most that the server is given at once

@@ -48,8 +48,7 @@ class EgressDialer:
         except TimeoutError:
             raise DestinationError(Reason.TIMED_OUT) from None
         except DialError as error:
-            reason = Reason.from_errno(error.errno) or Reason.FAILURE
-            raise DestinationError(reason, errno=error.errno) from None
+            raise DestinationError(Reason.of_errno(error.errno), errno=error.errno) from None
 
     async def _allowed_addresses(self, host: str, user: str) -> Sequence[str]:
         try:

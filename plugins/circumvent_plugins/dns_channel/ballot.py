@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from circumvent.api import CircumventError, Verdict
+from circumvent.tasks import dismiss
 from circumvent.wire.dns_chunks import MANIFEST, Manifest, parse_manifest
 from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
 from circumvent_plugins.dns_channel.messages import DnsAnswer
@@ -51,8 +52,7 @@ class Ballot:
         try:
             yield
         finally:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+            await dismiss((self._polling,))
 
     def voters(self, manifest: Manifest) -> Sequence[DnsResolver]:
         """The resolvers that gave it, those with TLS first."""

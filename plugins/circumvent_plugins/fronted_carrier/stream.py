@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from circumvent.api import ByteStream, StreamResetError
+from circumvent.tasks import wake
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
 from circumvent_plugins.fronted_carrier.requests import FrontError, Requests
 
@@ -86,7 +87,7 @@ class FrontedStream(ByteStream):
                 ]
                 group.create_task(self._download(requests))
                 await asyncio.wait(uploads)
-                _wake(self._uploading)
+                wake(self._uploading)
         except Exception as broken:  # noqa: BLE001 - whatever a library raises breaks the stream
             error = _first(broken)
         finally:
@@ -97,7 +98,7 @@ class FrontedStream(ByteStream):
             error = StreamResetError(f"the front: {error}", stage="carrier")
         self._error = self._error or error
         for waiter in (self._reader, self._writer, self._uploading):
-            _wake(waiter)
+            wake(waiter)
 
     async def _upload(self, requests: Requests) -> None:
         """Send what waits, until the last byte was taken."""
@@ -110,7 +111,7 @@ class FrontedStream(ByteStream):
                 await self._retried(partial(requests.upload, body, offset, flags))
                 self._is_known.set()
                 self._under_way -= len(body)
-                _wake(self._writer)
+                wake(self._writer)
 
     def _next_body(self) -> tuple[bytes, int, Flags]:
         body = bytes(self._waiting[:MAX_UPLOAD])
@@ -134,13 +135,13 @@ class FrontedStream(ByteStream):
                 self.is_short = True
                 requests.start_over()  # the relay may still write to the answer that is held back
         self._deadline = None
-        _wake(self._opened)  # such an answer comes only when the relay has something to say
+        wake(self._opened)  # such an answer comes only when the relay has something to say
         await self._receive_all(requests)
 
     async def _receive_all(self, requests: Requests) -> None:
         while not self._is_over:
             await self._retried(lambda: self._receive(requests))
-        _wake(self._reader)
+        wake(self._reader)
 
     async def _receive(self, requests: Requests) -> None:
         """One answer, to its end; raises FrontError only when it brought nothing."""
@@ -162,14 +163,14 @@ class FrontedStream(ByteStream):
         if self._deadline is not None:
             self._deadline.reschedule(None)
             self._deadline = None
-        _wake(self._opened)
+        wake(self._opened)
 
     async def _deliver(self, piece: bytes) -> None:
         """Hand over ``piece``; return when it was read."""
         self._received += len(piece)
         self._piece = memoryview(piece)
         self._was_read.clear()
-        _wake(self._reader)
+        wake(self._reader)
         await self._was_read.wait()
 
     # --- the stream -----------------------------------------------------------------------------
@@ -181,7 +182,7 @@ class FrontedStream(ByteStream):
     def wait_readable(self) -> Awaitable[None]:
         self._reader = asyncio.get_running_loop().create_future()
         if self._piece or self._is_over or self._error is not None:
-            _wake(self._reader)
+            wake(self._reader)
         return self._reader
 
     def read_into(self, buffer: memoryview) -> int | None:
@@ -202,7 +203,7 @@ class FrontedStream(ByteStream):
     def wait_writable(self) -> Awaitable[None]:
         self._writer = asyncio.get_running_loop().create_future()
         if self.room() > 0:
-            _wake(self._writer)
+            wake(self._writer)
         return self._writer
 
     def write(self, block: memoryview, start: int, end: int) -> int:
@@ -249,11 +250,6 @@ class FrontedStream(ByteStream):
             else:
                 return
         await attempt()
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)
 
 
 def _first(error: Exception) -> Exception:
