@@ -14,23 +14,20 @@ from circumvent.api import Channel, Dialer, Fetch, Transport
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
 from circumvent.discovery.origins import Origin, keep, recall
 from circumvent.discovery.sources import discovery_account, usable_sources
+from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.memory import Memory
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.wire.bundle import Bundle
 
-REFRESH_SHARE = (0.4, 0.7)  # of a bundle's life; drawn anew each time, so that no clock is seen
-SOONEST, LATEST = 3600.0, 24 * 3600.0  # seconds until a refresh
-RETRY = (10.0, 300.0)  # seconds after a hunt without success, doubled each time
-RETRY_JITTER = (0.75, 1.25)
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
 THOROUGH_SHARE = 1 / 3
-DARK_AFTER = 15.0  # seconds without any tunnel: the known servers may be blocked by now
-LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
+DEFAULTS = DiscoveryTimings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,8 @@ class DiscoveryResources:
     dialers: Dialers
     memory: Memory
     store: Store
+    clock: Clock = SYSTEM_CLOCK
+    timings: DiscoveryTimings = DEFAULTS
 
 
 class Discovery:
@@ -75,6 +74,8 @@ class Discovery:
         self._channels = resources.channels
         self._transports = resources.transports
         self._dialers = resources.dialers
+        self._clock = resources.clock
+        self._timings = resources.timings
         self._attempts = resources.store.attempts
         self._table = resources.store.origins
         self._account = discovery_account(resources.memory, resources.channels)
@@ -131,29 +132,33 @@ class Discovery:
                 await self._ask(origin_id, source)
 
     def _is_missing(self, origin_id: str) -> bool:
-        return not self._origins[origin_id].entries(time.time())
+        return not self._origins[origin_id].entries(self._clock.wall())
 
     async def _until_due(self, origin_id: str, failures: int) -> None:
         """Wait for the next refresh; less after a failure, or while no tunnel is up."""
-        refresh = time.time() + self._refresh_in(self._origins[origin_id], failures)
-        dark_since = time.monotonic()
-        longest = min(DARK_AFTER * 2.0**failures, RETRY[1])
-        while time.time() < refresh:
-            await asyncio.sleep(LOOK_EVERY)
+        clock, timings = self._clock, self._timings
+        refresh = clock.wall() + self._refresh_in(self._origins[origin_id], failures)
+        longest = min(timings.dark_after * 2.0**failures, timings.retry[1])
+        dark_since = clock.now()
+        while clock.wall() < refresh:
+            await asyncio.sleep(timings.look_every)
             if self._dialers.is_up():
-                dark_since = time.monotonic()
-            elif time.monotonic() - dark_since > longest:
+                dark_since = clock.now()
+            elif clock.now() - dark_since > longest:
                 return
 
     def _refresh_in(self, origin: Origin, failures: int) -> float:
-        jitter = random.uniform(*RETRY_JITTER)  # noqa: S311 - no secret
+        timings = self._timings
+        jitter = random.uniform(*timings.retry_jitter)  # noqa: S311 - no secret
         if failures:
-            return min(RETRY[0] * 2.0 ** (failures - 1), RETRY[1]) * jitter
+            first, last = timings.retry
+            return min(first * 2.0 ** (failures - 1), last) * jitter
         if origin.bundle is None:
             return 0.0
-        share = random.uniform(*REFRESH_SHARE)  # noqa: S311 - as above
+        share = random.uniform(*timings.refresh_share)  # noqa: S311 - as above
         due = origin.fetched + share * (origin.bundle.expires - origin.fetched)
-        return min(max(due - time.time(), SOONEST * jitter), LATEST * jitter)
+        least, most = timings.refresh
+        return min(max(due - self._clock.wall(), least * jitter), most * jitter)
 
     async def _hunt(self, origin_id: str, sources: Sequence[DiscoverySource]) -> bool:
         """Ask the sources; whether the hunt brought what was looked for.
@@ -173,7 +178,7 @@ class Discovery:
 
         try:
             ask = partial(self._ask, origin_id)
-            async for find in hunt(sources, ask, settles):
+            async for find in hunt(sources, ask, settles, self._timings.hunt):
                 self._record(find)
                 finds.append(find)
         finally:
@@ -196,14 +201,15 @@ class Discovery:
 
         def judge(data: bytes) -> Bundle:
             # Another source may have brought new keys meanwhile.
-            bundle = self._origins[origin_id].examine(data, time.time())
+            bundle = self._origins[origin_id].examine(data, self._clock.wall())
             if self._learn(origin_id, bundle):
                 news.append(bundle)
             return bundle
 
         dialer = self._dialers.choose(origin.typed_host)
         request = Fetch(source.url, dialer, self._account, notes)
-        find = await fetch(source, request, judge, self._version(origin_id))
+        known, seconds = self._version(origin_id), self._timings.hunt.fetch
+        find = await fetch(source, request, judge, known, seconds)
         for bundle in news:
             told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
             self._events(told)
@@ -221,10 +227,10 @@ class Discovery:
         """Use a bundle if it is newer than the known one; whether it is."""
         if bundle.version <= self._version(origin_id):
             return False
-        origin = self._origins[origin_id].learn(bundle, time.time())
+        origin = self._origins[origin_id].learn(bundle, self._clock.wall())
         self._use(origin)
         keep(self._table, origin)
-        behind = bundle.clock_behind(time.time())
+        behind = bundle.clock_behind(self._clock.wall())
         if behind > 0:
             text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"
             self._events(Warned(text))
@@ -232,7 +238,7 @@ class Discovery:
         return True
 
     def _offer_all(self) -> None:
-        now = time.time()
+        now = self._clock.wall()
         valid = (each.id for each in self._origins.values() if each.entries(now))
         self._offer(tuple(chain.from_iterable(self._servers[origin_id] for origin_id in valid)))
 

@@ -21,7 +21,6 @@ from circumvent.api import (
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes
 
 
 class RelayTransport(Transport):
@@ -43,7 +42,8 @@ class RelayTransport(Transport):
     ) -> None:
         self._carriers = carriers
         self._through = through
-        self._history = RouteHistory(backoff or Backoff())
+        self._backoff = backoff or Backoff()
+        self._names: dict[tuple[str, str], str] = {}
 
     def parse(self, link: str) -> ServerEntry:
         from circumvent.links.relay import (  # noqa: PLC0415
@@ -74,6 +74,7 @@ class RelayTransport(Transport):
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.links.relay import RelayLink  # noqa: PLC0415
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
+        from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
 
         settings = entry.settings
@@ -82,7 +83,7 @@ class RelayTransport(Transport):
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
         routes = await find_routes(carriers, entry.host, dialer, self._through)
         token = settings.token
-        chooser = CarrierRoutes(routes, self._history, entry.id)
+        chooser = CarrierRoutes(routes, RouteHistory(self._backoff, self._names), entry.id)
         seconds = chooser.may_begin_at() - time.monotonic()
         if seconds > 0.0:
             raise BackoffError(seconds)
