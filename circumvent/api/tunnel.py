@@ -52,7 +52,7 @@ class Tunnel(ABC):
         return ()
 
     def revalidate(self) -> None:  # noqa: B027 - most tunnels hold nothing between streams
-        """The network changed: what is connected may be dead without a sign."""
+        """The network changed: connections may be dead although nothing shows it."""
 
     async def aclose(self) -> None:  # noqa: B027 - as above
-        """Let go of what the tunnel itself holds; open streams are not touched."""
+        """Release what the tunnel itself holds; open streams are not touched."""

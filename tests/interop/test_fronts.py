@@ -16,7 +16,7 @@ from circumvent.api import ByteStream
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent_plugins.fronted_carrier import connect_front
 from circumvent_plugins.fronted_carrier.stream import FrontedStream, FrontTimings

@@ -18,13 +18,9 @@ from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.replay import ReplayStream
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import (
-    AnnouncedEndContract,
-    ByteStreamContract,
-    Pair,
-    RecordContract,
-)
+from circumvent.testing.byte_stream import AnnouncedEndContract, ByteStreamContract, RecordContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair
 from circumvent_plugins.shadowsocks import AeadLayer
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
 from circumvent_plugins.vless.response import ResponseStream

@@ -13,7 +13,7 @@ import pytest
 from circumvent.api import Account, ByteStream, StreamResetError
 from circumvent.memory import Memory
 from circumvent.relay.carriers.http_requests import HttpTimings
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
 from tests.peers.certificates import Certificate
 from tests.unit.http_relay import HttpRelay, http_relay, link_to, open_stream

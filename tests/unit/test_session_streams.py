@@ -24,16 +24,9 @@ from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import CLOSE_SECONDS, Session
-from circumvent.testing.byte_stream import (
-    ByteStreamContract,
-    Pair,
-    both,
-    read_all,
-    read_exactly,
-    read_once,
-    write_all,
-)
+from circumvent.testing.byte_stream import ByteStreamContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair, both, read_all, read_exactly, read_once, write_all
 from circumvent.wire.frames import PAD, CloseReason, ResetReason
 from circumvent.wire.hello import Create, parse_hello
 from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond

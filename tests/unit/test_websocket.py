@@ -13,8 +13,8 @@ from circumvent.api import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.exchange import receive_flight
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import Pair, fill, read_all, read_exactly, write_all
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair, fill, read_all, read_exactly, write_all
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 from tests.conformance.codecs import WebSocketCodec
 

@@ -41,10 +41,7 @@ class FrontedCarrier(Carrier):
     """Remembers which fronts hold answers back until they are complete."""
 
     name = "fronted"
-    cost = Cost(
-        dial=http_cost(CONNECTIONS).dial + _BODIES + INNER_TLS_COST.dial,
-        stream=http_cost(CONNECTIONS).stream + _BODIES + INNER_TLS_COST.stream,
-    )
+    cost = http_cost(CONNECTIONS) + Cost(_BODIES, _BODIES) + INNER_TLS_COST
 
     def __init__(self, timings: FrontTimings | None = None) -> None:
         self._timings = timings or FrontTimings()

@@ -37,7 +37,7 @@ from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
 from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
 
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.
-STREAM = 6 * 1024
+AEAD_COST = Cost(dial=6 * 1024, stream=6 * 1024)
 
 METHODS = {
     "aes-128-gcm": "aes-128-gcm",
@@ -83,7 +83,7 @@ class Shadowsocks(Transport):
         return Privacy.ENCRYPTED
 
     def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - as above
-        return Cost(dial=STREAM, stream=STREAM)
+        return AEAD_COST
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         settings = _settings(entry)
@@ -100,6 +100,10 @@ class AeadLayer(StreamLayer):
     cipher: Cipher
     key: bytes = field(repr=False)
     account: Account
+
+    @property
+    def cost(self) -> Cost:
+        return AEAD_COST
 
     async def start(self, stream: ByteStream) -> AeadStream:
         if isinstance(stream, PeekStream):
