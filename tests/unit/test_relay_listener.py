@@ -12,7 +12,7 @@ from circumvent.memory import Memory
 from circumvent.wire.knock import Knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.tls_carrier import TlsCarrier
-from tests.unit.far_side import break_off, until
+from tests.unit.local_sockets import break_off, until
 from tests.unit.relay_fixture import (
     PAGE,
     RunningRelay,

@@ -13,7 +13,7 @@ import pytest
 from circumvent.errors import DialError
 from circumvent.net.patience import Patience
 from circumvent.net.resolver import Resolver
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 
 SOON = 5.0  # seconds that nothing here takes
 
@@ -122,7 +122,7 @@ async def test_on_another_network_a_name_that_hangs_is_asked_for_anew(
 HANGING = """
 import asyncio, time
 from circumvent.net.resolver import Resolver
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 
 async def main():
     asking = asyncio.ensure_future(Resolver(lambda name: time.sleep(600)).resolve("hangs.example"))
