@@ -1,4 +1,4 @@
-"""What one user asks for costs no more than that user's limits, and nothing of the others'."""
+"""A user's streams stay within the user's limits, and take nothing from other users."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BUFFER = 128 * 1024
 
 
 class Never(EgressDialer):
-    """Whoever asks waits; ``pending`` do, ``most`` did at a time, ``asked`` did in all."""
+    """Never connects; ``pending`` attempts wait, ``most`` did at a time, ``asked`` in all."""
 
     def __init__(self) -> None:
         self.pending = self.most = self.asked = 0
@@ -117,7 +117,7 @@ async def refused(stream: SessionStream) -> bool:
     return True
 
 
-async def test_what_is_about_to_be_open_counts(tmp_path: Path) -> None:
+async def test_streams_that_are_being_opened_count(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         streams = here.open(2 * LIMIT)
         await until(lambda: here.egress.pending == LIMIT)
@@ -145,7 +145,7 @@ async def test_rapid_resets_leave_nothing_behind(tmp_path: Path) -> None:
         await until(lambda: here.egress.pending == 1)
 
 
-async def test_a_destination_is_given_up_when_nobody_will_read_or_write(tmp_path: Path) -> None:
+async def test_a_destination_is_given_up_when_its_stream_is_closed(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         (stream,) = here.open(1)
         await until(lambda: here.egress.pending == 1)
@@ -153,17 +153,17 @@ async def test_a_destination_is_given_up_when_nobody_will_read_or_write(tmp_path
         await until(lambda: here.egress.pending == here.counted == 0)
 
 
-async def test_what_was_written_is_delivered_although_the_writer_left(tmp_path: Path) -> None:
+async def test_a_destination_is_still_opened_for_bytes_that_were_written(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         (stream,) = here.open(1)
-        stream.write(memoryview(b"last words"), 0, 10)
+        stream.write(memoryview(b"last bytes"), 0, 10)
         await until(lambda: here.egress.pending == 1)
         await stream.aclose()
         await asyncio.sleep(0.1)
         assert here.egress.pending == 1
 
 
-async def test_nothing_is_opened_any_more_for_a_session_that_ended(tmp_path: Path) -> None:
+async def test_nothing_is_opened_for_a_session_that_ended(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.open(LIMIT)
         await until(lambda: here.egress.pending == LIMIT)
