@@ -15,7 +15,7 @@ from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent_plugins.tls_carrier import TlsCarrier
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 from tests.unit.relay_fixture import (
     KEY,
     PAGE,

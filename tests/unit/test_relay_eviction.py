@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from circumvent.relay.eviction import SHARE, choose_evicted
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 from tests.unit.relay_fixture import LOOPBACK, PAGE, RunningRelay, running_listener
 
 ROOM = 32

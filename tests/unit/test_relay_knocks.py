@@ -16,8 +16,8 @@ from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
 from tests.peers.certificates import Certificate
-from tests.unit.far_side import until
 from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream
+from tests.unit.local_sockets import until
 
 
 @pytest.fixture
