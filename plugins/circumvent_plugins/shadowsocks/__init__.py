@@ -25,8 +25,8 @@ from circumvent.api import (
 )
 from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.entry import link_entry
-from circumvent.links.query import LinkQuery
-from circumvent.links.stream_settings import take_carriage
+from circumvent.links.query import LinkQuery, lacking
+from circumvent.links.stream_settings import take_stream_settings
 from circumvent.links.uri import ShareLink, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
@@ -57,7 +57,9 @@ KNOWN_ELSEWHERE = re.compile(
     re.VERBOSE,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-KNOWN_PLUGINS = frozenset({"obfs-local", "simple-obfs", "v2ray-plugin", "xray-plugin", "kcptun"})
+KNOWN_PLUGINS = frozenset(
+    {"obfs", "obfs-local", "simple-obfs", "v2ray-plugin", "xray-plugin", "kcptun"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,6 @@ def _read_link(text: str) -> ShareLink:
         parts = replace(parse_link(f"ss://{user.replace('/', '%2F')}@{tail}"), name=name)
     else:
         parts = _read_legacy(rest, name)
-    if parts.path.strip("/"):
-        raise LinkError("path: a Shadowsocks link has none; remove what follows the port")
     _check_query(parts)
     return parts
 
@@ -139,15 +139,16 @@ def _read_legacy(body: str, name: str) -> ShareLink:
 
 def _check_query(parts: ShareLink) -> None:
     query = LinkQuery(parts)
-    take_carriage(query)
-    query.choose("security", "none")
-    query.choose("encryption", "none")
+    query.take("encryption", "flow")  # of VLESS
     plugin = query.take("plugin")
     if plugin:
         name = plugin.partition(";")[0]
         shown = name if name in KNOWN_PLUGINS else "another"
         raise UnsupportedError(f"plugin={shown} is not supported; ask for a link without plugin")
-    query.finish()
+    stream = take_stream_settings(query, parts.host)
+    if stream.layers():
+        raise lacking(*(*stream.carriage.query(), *stream.security.query(parts.host))[0])
+    query.finish_leniently()
 
 
 def _parse_user(user: str) -> ShadowsocksSettings:
