@@ -91,21 +91,70 @@ class WebSocketCarriage:
         return ("type", "ws"), ("host", self.host), ("path", self.path), *early
 
 
-def _take_tcp(query: LinkQuery, host: str) -> Carriage:  # noqa: ARG001 - as the others
-    header = query.take("headerType").strip().lower()
-    if header == "http":
-        raise lacking("headerType", header)
+@dataclass(frozen=True, slots=True)
+class HttpUpgradeCarriage:
+    """Bare bytes after an upgrade; with ``early`` data follows the request at once."""
+
+    host: str
+    path: str = "/"
+    early: int = 0
+    alpn: tuple[str, ...] = HTTP_1
+
+    def layers(self) -> tuple[Layer, ...]:
+        """One layer."""
+        from circumvent.layers.http_opening import HttpUpgradeLayer  # noqa: PLC0415 - for few
+
+        return (HttpUpgradeLayer(self.host, self.path, waits=not self.early),)
+
+    def query(self) -> Parameters:
+        """``type``, ``host``, ``path`` and ``ed``."""
+        early = (("ed", str(self.early)),) if self.early else ()
+        return ("type", "httpupgrade"), ("host", self.host), ("path", self.path), *early
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHeaderCarriage:
+    """Bare bytes after the head of a request, and after the head of its answer."""
+
+    host: str
+    path: str = "/"
+    alpn: tuple[str, ...] = ()
+
+    def layers(self) -> tuple[Layer, ...]:
+        """One layer."""
+        from circumvent.layers.http_opening import HttpHeaderLayer  # noqa: PLC0415 - for few
+
+        return (HttpHeaderLayer(self.host, self.path),)
+
+    def query(self) -> Parameters:
+        """``type``, ``headerType``, ``host`` and ``path``."""
+        return ("headerType", "http"), ("host", self.host), ("path", self.path)
+
+
+def _take_tcp(query: LinkQuery, host: str) -> Carriage:
+    if find_word(query.take("headerType"), ("http",)):
+        path = query.take("path").split(",")[0]
+        return HttpHeaderCarriage(take_host(query, host), format_target(path))
     return TcpCarriage()
 
 
 def _take_websocket(query: LinkQuery, host: str) -> Carriage:
-    written = query.take("path", "wspath")
-    path, early = split_early_size(written)
-    early = early or _parse_early_size(query.take("ed"))
+    path, early = _take_path(query)
     header = query.take("eh") or EARLY_HEADER
     if not _TOKEN.fullmatch(header):
         raise lacking("eh", "")
-    return WebSocketCarriage(take_host(query, host), format_target(path), early, header)
+    return WebSocketCarriage(take_host(query, host), path, early, header)
+
+
+def _take_http_upgrade(query: LinkQuery, host: str) -> Carriage:
+    path, early = _take_path(query)
+    return HttpUpgradeCarriage(take_host(query, host), path, early)
+
+
+def _take_path(query: LinkQuery) -> tuple[str, int]:
+    """The target, and how many bytes may go out early."""
+    path, early = split_early_size(query.take("path", "wspath"))
+    return format_target(path), early or _parse_early_size(query.take("ed"))
 
 
 CARRIAGES: Mapping[str, TakeCarriage] = {
@@ -114,6 +163,7 @@ CARRIAGES: Mapping[str, TakeCarriage] = {
     "original": _take_tcp,
     "ws": _take_websocket,
     "websocket": _take_websocket,
+    "httpupgrade": _take_http_upgrade,
 }
 
 

@@ -18,6 +18,7 @@ from circumvent.api import (
     UnsupportedError,
 )
 from circumvent.layers.costs import TLS_COST
+from circumvent.layers.http_opening import HttpHeaderLayer, HttpUpgradeLayer
 from circumvent.layers.stack import stack_cost, stacked
 from circumvent.layers.tls.layer import TlsLayer
 from circumvent.layers.websocket import WebSocketLayer
@@ -73,6 +74,10 @@ def read(query: str) -> StreamSettings:
     settings = take_stream_settings(taken, parts.host, carriages=WITH_NAMED)
     taken.finish_leniently()
     return settings
+
+
+def read_again(settings: StreamSettings) -> StreamSettings:
+    return read("&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST)))
 
 
 async def test_a_stack_is_dialled_from_below() -> None:
@@ -190,8 +195,30 @@ def test_carriages_are_read_as_others_read_them(query: str, layer: WebSocketLaye
     assert [(each.host, each.path) for each in found] == (
         [(layer.host, layer.path)] if layer else []
     )
-    again = "&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST))
-    assert read(again) == settings
+    assert read_again(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("query", "layer"),
+    [
+        ("type=httpupgrade%F0%9F%9A%80", HttpUpgradeLayer(HOST, "/")),
+        (
+            "type=httpupgrade&path=/p?ed=9&host=b.test",
+            HttpUpgradeLayer("b.test", "/p", waits=False),
+        ),
+        ("type=tcp&headerType=http", HttpHeaderLayer(HOST, "/")),
+        (
+            "type=zxrsi&headerType=HTTP&path=a,/b&host=b.test,c.test",
+            HttpHeaderLayer("b.test", "/a"),
+        ),
+    ],
+)
+def test_one_request_may_open_a_stream(query: str, layer: Layer) -> None:
+    settings = read(query)
+    assert settings.carriage.layers() == (layer,)
+    assert (
+        read("&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST))) == settings
+    )
 
 
 def test_over_a_websocket_tls_offers_what_websockets_speak() -> None:
@@ -262,7 +289,7 @@ def test_what_is_lacking_or_broken_is_refused_by_name(
 def test_what_is_not_read_as_it_is_written_is_said(query: str, note: str) -> None:
     settings = read(query)
     assert [warning.startswith(note) for warning in settings.warnings].count(True) == 1
-    again = read("&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST)))
+    again = read_again(settings)
     assert again == settings
     assert not again.notes or "sni" in note
 

@@ -238,6 +238,8 @@ class TestShadowsocksLinks:
             ("ss://aes-128-gcm:@h:1", "user: is not 'method:password'"),
             (f"ss://{encode('s3cret')}@h:1", "user: is not 'method:password'"),
             ("ss://aes-128-gcm:s3cret@h:99999", "port: "),
+            ("ss://aes-128-gcm:s3cret@h:1?prefix=s3cret%E2%82%AC", "prefix: holds a character"),
+            ("ss://aes-128-gcm:s3cret@h:1?prefix=s3creturl", "prefix: is longer than 8"),
         ],
     )
     def test_a_wrong_link_names_the_part(self, link: str, message: str) -> None:
@@ -252,7 +254,8 @@ class TestShadowsocksLinks:
             ("ss://none:s3cret@h:1", "method none"),
             ("ss://aes-128-gcm:s3cret@h:1/?plugin=v2ray-plugin%3Bpath%3Ds3cret", "v2ray-plugin"),
             ("ss://aes-128-gcm:s3cret@h:1/?plugin=s3cret", "plugin="),
-            ("ss://aes-128-gcm:s3cret@h:1/?prefix=s3cret", "prefix"),
+            ("ss://aes-128-gcm:s3cret@h:1?headerType=http", "headerType=http"),
+            ("ss://aes-128-gcm:s3cret@h:1?security=tls&type=httpupgrade", "type=httpupgrade"),
             ("ss://aes-128-gcm:s3cret@h:1?type=ws", "type=ws"),
             ("ss://aes-128-gcm:s3cret@h:1?security=tls", "security=tls"),
             ("ss://aes-128-gcm:s3cret@h:1?fm=s3cret", "fm"),
@@ -285,6 +288,16 @@ class TestShadowsocksLinks:
             f"ss://{encode_base64url(user.encode())}@h:1",
         ):
             assert assert_survives(SHADOWSOCKS, link).settings == plain
+
+    @pytest.mark.parametrize(
+        ("written", "prefix"),
+        [("POST%20", b"POST "), ("%16%03%01%00%C2%A8%01%01", b"\x16\x03\x01\0\xa8\x01\x01")],
+    )
+    def test_a_prefix_is_bytes_by_their_code_points(self, written: str, prefix: bytes) -> None:
+        entry = assert_survives(
+            SHADOWSOCKS, f"ss://aes-256-gcm:test@h:1?outline=1&prefix={written}"
+        )
+        assert entry.settings == shadowsocks.ShadowsocksSettings("aes-256-gcm", "test", prefix)
 
     def test_an_old_link_may_be_decorated_too(self) -> None:
         plain = SHADOWSOCKS.parse("ss://aes-128-gcm:test@h:1#a")
