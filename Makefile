@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint prove fuzz bench peers clean
+.PHONY: help demo test unit lint prove fuzz mutants bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -40,6 +40,10 @@ prove: $(READY) ## the long proofs: memory cgroup, failover, container
 
 fuzz: $(READY) ## parsers of what strangers send, a million inputs guided by coverage
 	$(PYTHON) -m tests.fuzz
+
+mutants: $(READY) ## do the unit tests find small faults? a sample, about ten minutes
+	$(PYTHON) -m pip install --quiet --editable '.[mutants]'
+	$(PYTHON) -m tests.mutants
 
 bench: $(READY) ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench

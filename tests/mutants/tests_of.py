@@ -1,0 +1,80 @@
+"""Which unit tests have to find a fault in a module: those of its own name, or those named here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOMS = ("wire", "memory", "net", "session", "tunnels", "discovery")
+
+_SESSION = ("session_engine", "session_violations", "session_streams", "session_chaos")
+
+# The longest beginning of a module's path counts.
+_TESTS = {
+    "discovery/": ("discovery",),
+    "memory/": ("memory", "memory_properties"),
+    "net/addresses": ("relay_egress",),
+    "net/dialer": ("udp", "http", "guard"),
+    "net/listener": ("inbound_limits", "relay_listener"),
+    "net/neighbourhood": ("handshake_queues",),
+    "net/readiness": ("byte_streams", "udp"),
+    "net/sockets": ("byte_streams", "happy_eyeballs", "departures", "relay_egress"),
+    "net/stagger": ("happy_eyeballs", "probe"),
+    "net/tcp": ("byte_streams", "pump"),
+    "net/tcp_info": ("departures", "dispatch"),
+    "session/": ("session_streams", "bonded_tunnel", "relay_shares", "relay_pending"),
+    "session/engine/": _SESSION,
+    "tunnels/bonded": ("bonded_tunnel",),
+    "tunnels/carrier_routes": ("bonded_tunnel",),
+    "tunnels/carry": ("dispatch",),
+    "tunnels/dialer": ("tunnel_dialer",),
+    "tunnels/faults": ("dispatch", "health", "pool"),
+    "tunnels/live": ("dispatch", "health", "pool", "relief"),
+    "tunnels/manager": ("pool",),
+    "tunnels/order": ("pool",),
+    "tunnels/race": ("pool",),
+    "tunnels/relay_transport": ("bonded_tunnel",),
+    "tunnels/vitals": ("health",),
+    "wire/base64url": ("links", "keys"),
+    "wire/browser": ("websocket_codec",),
+    "wire/canonical_json": ("bundle",),
+    "wire/credential": ("knock", "session_protocol"),
+    "wire/dsse": ("bundle",),
+    "wire/frames": ("session_protocol",),
+    "wire/hello": ("session_protocol",),
+    "wire/host_port": ("address", "links"),
+    "wire/link_text": ("links", "pasted"),
+    "wire/opening": ("session_protocol",),
+    "wire/request_header": ("transport_tunnels",),
+    "wire/requested": ("address", "socks5"),
+    "wire/websocket": ("websocket_codec",),
+    "wire/websocket_handshake": ("websocket_codec", "websocket"),
+}
+
+
+def modules(root: Path, wanted: list[str]) -> list[str]:
+    """Return the modules of the wanted rooms or files, as in ``wire`` and ``net/pump``."""
+    package = root / "circumvent"
+    paths = sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))
+    names = [str(path.relative_to(package).with_suffix("")) for path in paths]
+    names = [name for name in names if not name.endswith("__init__")]
+    return [name for name in names if any(_within(name, each) for each in wanted)]
+
+
+def tests_of(root: Path, module: str) -> tuple[str, ...]:
+    """Return the test files of a module, relative to the root.
+
+    Raises:
+        FileNotFoundError: The table and the files do not agree.
+    """
+    own = module.rpartition("/")[2]
+    named = [key for key in _TESTS if module.startswith(key)]
+    names = _TESTS[max(named, key=len)] if named else (own,)
+    paths = [f"tests/unit/test_{name}.py" for name in names]
+    for path in paths:
+        if not (root / path).exists():
+            raise FileNotFoundError(f"{path}, which tests {module}: see tests/mutants/tests_of.py")
+    return tuple(paths)
+
+
+def _within(module: str, wanted: str) -> bool:
+    return module == wanted or module.startswith(wanted.rstrip("/") + "/")
