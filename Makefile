@@ -3,7 +3,8 @@
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-READY := $(VENV)/.ready
+# Each target installs only what it needs: a file named after the extra says that it is there.
+EXTRA = $(VENV)/.with-
 # Many fast tests wait for real timers, so more of them than cores can run at a time. Those of one
 # file stay together, for what they share is made once in each process.
 UNIT := -m pytest -n 3 --dist worksteal tests/unit
@@ -13,42 +14,41 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
-$(READY): pyproject.toml
-	python3 -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --editable '.[test,fuzz,lint]'
+$(EXTRA)%: pyproject.toml
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --editable '.[$*]'
 	touch $@
 
-demo: $(READY) ## a relay and real servers on loopback; carriers are cut and a server killed meanwhile
+demo: $(EXTRA)peers,unit ## a relay and real servers on loopback; carriers are cut and a server killed meanwhile
 	$(PYTHON) -m tests.demo
 
-test: lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
+test: $(EXTRA)test lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
 	$(PYTHON) $(UNIT)
 	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit
 
-unit: $(READY) ## the fast tests only
+unit: $(EXTRA)unit ## the fast tests only; no root, no test servers, no fuzzer
 	$(PYTHON) $(UNIT)
 
-lint: $(READY) ## style, types, import contracts
+lint: $(EXTRA)lint,unit ## style, types, import contracts
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
 
-prove: $(READY) ## the long proofs: memory cgroup, failover, container
+prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc openssh-server
 	$(PYTHON) -m pytest -m prove -rP
 
-fuzz: $(READY) ## parsers of what strangers send, a million inputs guided by coverage
+fuzz: $(EXTRA)test ## parsers of what strangers send, a million inputs guided by coverage
 	$(PYTHON) -m tests.fuzz
 
-mutants: $(READY) ## do the unit tests find small faults? a sample, about ten minutes
-	$(PYTHON) -m pip install --quiet --editable '.[mutants]'
+mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about ten minutes
 	$(PYTHON) -m tests.mutants
 
-bench: $(READY) ## our client beside the sing-box client, ratios printed
+bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench
 
-peers: $(READY)
+peers: ## install from Debian what the tests talk to; needs root
 	.ci/peers
 
 clean: ## remove what the targets above made

@@ -25,10 +25,11 @@ from circumvent.plugins import Plugins
 from circumvent.state.store import Store
 from circumvent.status.events import Events, Listening, Warned
 from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
@@ -63,8 +64,8 @@ class Client:
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
-        self._health = Health(self._manager, current_network, dialer.forget)
-        dispatcher = Dispatcher(self._manager, self._health)
+        self._health = Health(self._manager, self._store, current_network, dialer.forget)
+        dispatcher = Dispatcher(self._manager, self._health, self._store.attempts)
         _set_up_relays(dispatcher, self._manager, plugins, tls)
         ways = Dialers(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
@@ -220,7 +221,7 @@ def _set_up_relays(
         if isinstance(transport, RelayTransport):
             through = partial(_open_through_others, dispatcher, manager, transport.name)
             transport.through = TunnelDialer(through, tls())
-            transport.rests = manager.rests
+            transport.backoff = manager.backoff
 
 
 async def _open_through_others(
@@ -239,7 +240,7 @@ def _describe(live: LiveTunnel) -> TunnelStatus:
         name=entry.name,
         state=live.state.value,
         rtt_ms=round(live.rtt * _MS, 1),
-        streams=len(live.relays),
+        streams=len(live.streams),
         bytes_up=live.bytes_up,
         bytes_down=live.bytes_down,
         opened_at=live.opened_at,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.errors import ConfigError
 from circumvent.inbound.options import (
     DEFAULT_HOST,

@@ -1,23 +1,14 @@
 """All that a plugin may import: contracts, streams, helpers, hooks and errors."""
 
-from circumvent.api.contracts import (
-    Carrier,
-    CarrierPipe,
-    Channel,
-    Cost,
-    Dialer,
-    Fetch,
-    NetworkDialer,
-    Privacy,
-    ServerEntry,
-    TlsOptions,
-    Transport,
-    Tunnel,
-    WebSocketOptions,
-)
-from circumvent.api.datagrams import Datagrams
+from circumvent.api.carrier import Carrier, CarrierPipe
+from circumvent.api.channel import Channel, Fetch
+from circumvent.api.cost import Cost
+from circumvent.api.dialer import Dialer, NetworkDialer, TlsOptions, WebSocketOptions
 from circumvent.api.hooks import hookimpl
+from circumvent.api.packets import Datagrams
 from circumvent.api.streams import ByteStream, HeaderStream, LayerStream, PeekStream, SecureStream
+from circumvent.api.transport import Privacy, ServerEntry, Transport
+from circumvent.api.tunnel import CarrierStatus, Tunnel
 from circumvent.errors import (
     ChannelError,
     CircumventError,
@@ -39,6 +30,7 @@ __all__ = [
     "ByteStream",
     "Carrier",
     "CarrierPipe",
+    "CarrierStatus",
     "Channel",
     "ChannelError",
     "CircumventError",

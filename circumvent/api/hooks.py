@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import pluggy
 
-from circumvent.api.contracts import Carrier, Channel, Transport
+from circumvent.api.carrier import Carrier
+from circumvent.api.channel import Channel
+from circumvent.api.transport import Transport
 
 NAMESPACE = "circumvent"
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from circumvent.api.contracts import Fetch
+from circumvent.api import Fetch
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE

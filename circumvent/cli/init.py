@@ -11,10 +11,10 @@ import msgspec
 
 from circumvent.cli.links import FROM_STDIN
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
-from circumvent.discovery.origins import Origin, parse_origin
+from circumvent.discovery.origins import Origin, keep, parse_origin, recall, saved_origins
 from circumvent.errors import LocalError
 from circumvent.plugins import load_plugins
-from circumvent.state.database import Need
+from circumvent.state.file import Need
 from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
@@ -55,15 +55,14 @@ def init(
     config = load_config(config_file, **options)
     need = Need.READING if as_list else Need.WRITING
     with closing(Store(config.state_file, need=need)) as store:
-        shelf = OriginTable(store)
         if invite is not None:
-            shown = [_save(shelf, read_stdin() if invite == FROM_STDIN else invite)]
+            shown = [_save(store.origins, read_stdin() if invite == FROM_STDIN else invite)]
             warn_of_sources(shown[0], config.plugins.allow)
         elif forget is not None:
-            _forget(shelf, forget)
+            _forget(store.origins, forget)
             shown = []
         else:
-            shown = shelf.saved()
+            shown = saved_origins(store.origins)
     if as_json:
         click.echo(msgspec.json.encode([_public(origin) for origin in shown]))
     elif shown:
@@ -81,14 +80,14 @@ def warn_of_sources(origin: Origin, allow: tuple[str, ...]) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def _save(shelf: OriginTable, text: str) -> Origin:
-    origin = replace(shelf.recall(parse_origin(text)), saved=True)
-    shelf.keep(origin)
+def _save(table: OriginTable, text: str) -> Origin:
+    origin = replace(recall(table, parse_origin(text)), saved=True)
+    keep(table, origin)
     return origin
 
 
-def _forget(shelf: OriginTable, origin_id: str) -> None:
-    if not shelf.forget(origin_id):
+def _forget(table: OriginTable, origin_id: str) -> None:
+    if not table.forget(origin_id):
         raise LocalError(f"not kept: {origin_id}; see: circumvent init --list")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Privacy, ServerEntry
+from circumvent.api import Privacy, ServerEntry
 from circumvent.client import parse_link
 from circumvent.config import Config
 from circumvent.discovery.origins import is_origin, parse_origin
@@ -14,11 +14,10 @@ from circumvent.errors import ConfigError, LinkError, NoTunnelError, Unsupported
 from circumvent.links.pasted import number_links, split_links, unpack
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
-from circumvent.state.database import Need
-from circumvent.state.origins import OriginTable
+from circumvent.state.file import Need
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
-from circumvent.tunnels.live import Candidate
+from circumvent.tunnels.candidate import Candidate
 
 FROM_STDIN = "-"
 MAX_REASONS = 4  # lines in which to say what was not used, and why
@@ -84,8 +83,8 @@ def known_links(config: Config) -> tuple[str, ...]:
     configured = config.links()
     try:
         with closing(Store(config.state_file, need=Need.READING)) as store:
-            saved = tuple(server.link for server in store.servers())
-            invited = tuple(origin.link for origin in OriginTable(store).saved())
+            saved = tuple(server.link for server in store.servers.all())
+            invited = tuple(store.origins.saved_links())
     except ConfigError:
         if not configured:
             raise

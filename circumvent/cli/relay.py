@@ -14,7 +14,8 @@ from circumvent.cli.options import json_option
 from circumvent.cli.output import never_wait
 from circumvent.cli.qr import qr_code
 from circumvent.errors import ConfigError
-from circumvent.relay.config import RelayHome, UserEntry
+from circumvent.relay.config import UserEntry
+from circumvent.relay.home import RelayHome
 from circumvent.relay.status import RelayStatus
 from circumvent.status.control import inquire
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
@@ -26,9 +26,10 @@ from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
 from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import Plugins, load_plugins
-from circumvent.state.database import Need
-from circumvent.state.store import SavedServer, Store
-from circumvent.tunnels.live import Candidate
+from circumvent.state.file import Need
+from circumvent.state.servers import SavedServer
+from circumvent.state.store import Store
+from circumvent.tunnels.candidate import Candidate
 
 HEADER = ("SERVER", "TRANSPORT", "NAME")
 
@@ -57,7 +58,7 @@ def servers() -> None:
 def list_servers(*, config_file: Path | None, as_json: bool, **options: object) -> None:
     """List saved servers, without their secrets."""
     with _store(config_file, options, Need.READING) as store:
-        saved = store.servers()
+        saved = store.servers.all()
     if as_json:
         click.echo(msgspec.json.encode([_public(server) for server in saved]))
     elif saved:
@@ -85,7 +86,7 @@ def add(
         raise LinkError("no link was given: each stands on a line of its own", stage="link")
     entries = [server.entry for server in parsed]
     with _store(config_file, options, Need.WRITING) as store:
-        store.add_servers(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
+        store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
     _warn(understood.complaints())
     if as_json:
         click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
@@ -104,7 +105,7 @@ def remove(
 ) -> None:
     """Forget servers."""
     with _store(config_file, options, Need.WRITING) as store:
-        gone = store.remove_servers(ids)
+        gone = store.servers.remove(ids)
     if as_json:
         click.echo(msgspec.json.encode(gone))
     unknown = [server_id for server_id, was_there in gone.items() if not was_there]

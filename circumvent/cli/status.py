@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from circumvent.api.contracts import CarrierStatus
+from circumvent.api import CarrierStatus
 from circumvent.cli import text
 from circumvent.cli.options import (
     ENVIRONMENT,

@@ -10,7 +10,7 @@ from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.state.store import Store
-from circumvent.tunnels.live import Candidate
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track, attempt
 

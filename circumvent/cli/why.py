@@ -14,7 +14,7 @@ import msgspec
 from circumvent.cli import text
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
 from circumvent.state.attempts import Attempt
-from circumvent.state.database import Need
+from circumvent.state.file import Need
 from circumvent.state.store import Store
 
 HEADER = ("WHEN", "WHAT", "SERVER", "RESULT", "ERRNO", "TOOK", "MEMORY", "WHY")
@@ -58,7 +58,7 @@ def why(
     """Read the store; the help is ``HELP``."""
     config = load_config(config_file, **options)
     with closing(Store(config.state_file, need=Need.READING)) as store:
-        attempts = store.attempts(limit, server, failures=failures)
+        attempts = store.attempts.newest(limit, server, failures=failures)
     if as_json:
         click.echo(msgspec.json.encode([_as_fields(attempt) for attempt in attempts]))
     elif attempts:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from circumvent.api.contracts import Channel, Dialer, Fetch
+from circumvent.api import Channel, Dialer, Fetch
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
-from circumvent.discovery.origins import Origin
+from circumvent.discovery.origins import Origin, keep, recall
 from circumvent.errors import CircumventError, LinkError
 from circumvent.memory import Account, Memory
 from circumvent.state.attempts import attempt_record
-from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.wire.bundle import Bundle
@@ -74,11 +73,10 @@ class Discovery:
         self._channels = equipment.channels
         self._ways = equipment.ways
         self._store = equipment.store
-        self._shelf = OriginTable(equipment.store)
         self._account = discovery_account(equipment.memory, equipment.channels)
         self._events = events
         self._offer = offer
-        self._origins = {origin.id: self._shelf.recall(origin) for origin in origins}
+        self._origins = {origin.id: recall(self._store.origins, origin) for origin in origins}
         self._hunting = 0
         self._told: set[str] = set()
 
@@ -175,7 +173,9 @@ class Discovery:
     async def _ask(self, origin_id: str, source: DiscoverySource) -> Find:
         origin = self._origins[origin_id]
         # Without valid entries, "nothing newer" would be no answer.
-        notes = {} if self._is_missing(origin_id) else self._shelf.notes(origin, source.url)
+        notes = (
+            {} if self._is_missing(origin_id) else self._store.origins.notes(origin_id, source.url)
+        )
         before = dict(notes)
         news: list[Bundle] = []
 
@@ -193,14 +193,14 @@ class Discovery:
             told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
             self._events(told)
         if notes != before:
-            self._shelf.note(origin, source.url, notes)
+            self._store.origins.note(origin_id, source.url, notes)
         return find
 
     def _record(self, find: Find) -> None:
         started = time.monotonic() - find.ms / 1000
         peak = self._account.high_water
         record = attempt_record("fetch", find.source.label, started, peak, find.error)
-        self._store.record(record)
+        self._store.attempts.record(record)
 
     def _learn(self, origin_id: str, bundle: Bundle) -> bool:
         """Use a bundle if it is newer than what is known; whether it is."""
@@ -208,7 +208,7 @@ class Discovery:
             return False
         origin = self._origins[origin_id].learn(bundle, time.time())
         self._origins[origin_id] = origin
-        self._shelf.keep(origin)
+        keep(self._store.origins, origin)
         behind = bundle.clock_behind(time.time())
         if behind > 0:
             text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Seque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from circumvent.api.contracts import Channel, Fetch
+from circumvent.api import Channel, Fetch
 from circumvent.errors import ChannelError, CircumventError, Verdict
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle

@@ -7,6 +7,7 @@ named it, and never learns other places to ask.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -14,12 +15,15 @@ from circumvent.errors import LinkError
 from circumvent.links.invite import is_invite, parse_invite
 from circumvent.links.pasted import unwrap
 from circumvent.links.subscription import parse_subscription
+from circumvent.state.origins import OriginRow, OriginTable
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
 
 SUBSCRIPTION = "sub+https://"
 SUBSCRIPTION_DAYS = 7  # how long its links are used when nothing newer comes
 LOCAL = "file:"
 _DAY = 24 * 3600
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +95,36 @@ def parse_origin(text: str) -> Origin:
         raise LinkError(f'origin: is neither an invite nor a subscription ("{SUBSCRIPTION}...")')
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     return Origin(digest, text, None, (text,))
+
+
+def saved_origins(table: OriginTable) -> list[Origin]:
+    """The origins that the user saved, with the newest that they said."""
+    origins = []
+    for link in table.saved_links():
+        try:
+            origins.append(recall(table, parse_origin(link)))
+        except LinkError as error:
+            _log.warning("a saved invite cannot be read any more: %s", error)
+    return origins
+
+
+def recall(table: OriginTable, origin: Origin) -> Origin:
+    """The origin with all that is remembered of it."""
+    row = table.find(origin.id)
+    if row is None:
+        return origin
+    return replace(origin, saved=row.saved, trust=row.trust, bundle=row.bundle, fetched=row.fetched)
+
+
+def keep(table: OriginTable, origin: Origin) -> None:
+    """Remember the origin as it is."""
+    table.keep(
+        OriginRow(
+            id=origin.id,
+            link=origin.link,
+            saved=origin.saved,
+            trust=origin.trust,
+            bundle=origin.bundle,
+            fetched=origin.fetched,
+        )
+    )

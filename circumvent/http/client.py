@@ -10,18 +10,15 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from circumvent.api.contracts import Cost, Dialer, TlsOptions
+from circumvent.api import Cost, Dialer, TlsOptions
 from circumvent.errors import ProtocolError
-from circumvent.http.transport import MAX_UNSENT
+from circumvent.http.limits import MAX_HEAD, MAX_UNSENT, READ_BUFFER
 from circumvent.layers.costs import INNER_TLS_COST
 from circumvent.memory import Account
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
-READ_BUFFER = 16 * 1024  # per response; aiohttp stops reading at twice that
-MAX_HEAD = 64 * 1024  # the head of a response, or what else brings no byte of its body
-MAX_HEADERS = 64
 # A session, and for each of its connections: TLS, twice the read buffer and what one more read
 # brings, a head, what waits to be written. (Measured, session and connection with TLS on a socket
 # whose answer nobody reads: 116 KiB.)

@@ -22,10 +22,10 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
 from yarl import URL
 
-from circumvent.api.contracts import Dialer, TlsOptions
+from circumvent.api import Dialer, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.errors import UnsupportedError
-from circumvent.http.client import MAX_HEAD, MAX_HEADERS, READ_BUFFER
+from circumvent.http.limits import MAX_HEAD, MAX_HEADERS, READ_BUFFER
 from circumvent.http.transport import StreamTransport
 from circumvent.memory import Account
 

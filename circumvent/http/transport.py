@@ -9,13 +9,12 @@ from typing import Any
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, CircumventError
+from circumvent.http.limits import MAX_UNSENT
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 
 READ = 16 * 1024  # what one read brings, about
 HIGH_WATER = 32 * 1024  # waiting bytes at which the writer is told to pause
-# aiohttp looks at that every 64 KiB only; who writes on without looking is stopped.
-MAX_UNSENT = 128 * 1024
 LINGER_SECONDS = 5.0  # for a peer that does not take our last bytes
 
 

@@ -33,7 +33,7 @@ T = TypeVar("T")
 class Outbound(Protocol):
     """What the front door needs from the tunnels."""
 
-    async def relay(
+    async def carry(
         self,
         client: PeekStream,
         destination: Destination,
@@ -47,12 +47,12 @@ class Outbound(Protocol):
         """
 
     async def open(self, destination: Destination) -> ByteStream:
-        """A stream to ``destination``; raises as ``relay``."""
+        """A stream to ``destination``; raises as ``carry``."""
 
 
 @dataclass(slots=True)
 class InboundContext:
-    """What all visits share.
+    """What all connections share.
 
     One ``scratch`` block serves all handshakes: it is filled and emptied in one turn of the loop.
     """
@@ -92,14 +92,14 @@ class ClientConnection:
         "_sock",
         "_unread",
         "_watch",
-        "house",
+        "context",
+        "is_between_messages",
         "is_tunnel",
-        "resting",
         "stream",
         "task",
     )
 
-    def __init__(self, sock: socket.socket, house: InboundContext) -> None:
+    def __init__(self, sock: socket.socket, context: InboundContext) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._watch = watch(sock.fileno())
@@ -107,16 +107,16 @@ class ClientConnection:
         self.is_tunnel = False
         self._unread = -1
         self._moved_at = 0.0
-        self.house = house
+        self.context = context
         self.stream = _ClientStream(sock, self._watch)
         self.task: asyncio.Task[None] | None = None
-        self.resting = False
+        self.is_between_messages = False
 
-    def hurry(self, seconds: float) -> None:
-        """Let ``is_late`` say so in ``seconds``, unless ``relax`` is called before."""
+    def set_deadline(self, seconds: float) -> None:
+        """Let ``is_late`` say so in ``seconds``, unless ``clear_deadline`` is called before."""
         self._deadline = time.monotonic() + seconds
 
-    def relax(self) -> None:
+    def clear_deadline(self) -> None:
         """Drop the deadline."""
         self._deadline = math.inf
 
@@ -124,8 +124,8 @@ class ClientConnection:
         """Whether the deadline has passed."""
         return now > self._deadline
 
-    def cut(self) -> None:
-        """End the visit; the client sees a reset."""
+    def cancel(self) -> None:
+        """End the connection; the client sees a reset."""
         if self.task is not None:
             self.task.cancel()
 
@@ -154,19 +154,19 @@ class ClientConnection:
             self._unread, self._moved_at = unread, now
         return now - self._moved_at > DELIVERY_SECONDS
 
-    async def rest(self) -> None:
+    async def wait_for_message(self) -> None:
         """Wait for the client's next message, without deadline; ``drain`` may cut a rest.
 
         Empty lines are none: some clients send one behind the body of a POST (RFC 9112 §2.2).
         """
-        self.relax()
-        self.resting = True
+        self.clear_deadline()
+        self.is_between_messages = True
         while (come := await self._peek(PAGE)) and not come.strip(b"\r\n"):
             self.stream.discard(len(come))
-        self.resting = False
-        self.hurry(self.house.options.handshake_seconds)
+        self.is_between_messages = False
+        self.set_deadline(self.context.options.handshake_seconds)
 
-    async def take(self, parse: Callable[[bytes], tuple[T, int] | None], limit: int) -> T:
+    async def read_message(self, parse: Callable[[bytes], tuple[T, int] | None], limit: int) -> T:
         """Read one message of at most ``limit`` bytes, and not a byte more.
 
         As long as a part is missing the rest of it stays in the kernel. Raises ProtocolError when
@@ -185,7 +185,7 @@ class ClientConnection:
                 raise ProtocolError("the client's message never ends", stage="handshake")
             self._watch.drained()  # until more is there
 
-    async def say(self, reply: bytes) -> None:
+    async def send(self, reply: bytes) -> None:
         """Send ``reply``; raises StreamResetError.
 
         What the kernel does not take at once waits in ``reply`` itself: no block is needed.
@@ -194,49 +194,49 @@ class ClientConnection:
         while not self.stream.flush():
             await self.stream.wait_writable()
 
-    async def farewell(self, reply: bytes) -> None:
+    async def close_with(self, reply: bytes) -> None:
         """Send the last ``reply`` and close so that it arrives.
 
         A socket that is closed with unread bytes sends a reset, which may overtake the reply.
         """
-        self.hurry(LINGER_SECONDS)
+        self.set_deadline(LINGER_SECONDS)
         try:
             if reply:
-                await self.say(reply)
+                await self.send(reply)
             self.stream.write_eof()
-            while await receive(self.stream, self.house.account, PAGE):
+            while await receive(self.stream, self.context.account, PAGE):
                 pass
         except StreamResetError:
             pass  # the client did not wait for it
 
     async def _peek(self, limit: int) -> bytes:
         """What came so far, left unread in the kernel; empty at the end of file."""
-        scratch = self.house.scratch
+        scratch = self.context.scratch
         while True:
             await self.stream.wait_readable()
             count = self.stream.peek_into(scratch[:limit])
             if count is not None:
                 return bytes(scratch[:count])
 
-    async def relay(
+    async def carry(
         self,
         destination: Destination,
         granted: bytes,
         refusal: Callable[[CircumventError], bytes],
     ) -> None:
         """Carry the client to ``destination``, or tell it why not."""
-        self.relax()
+        self.clear_deadline()
         self.is_tunnel = True
         accepted = False
 
         async def accept() -> None:
             nonlocal accepted
             accepted = True
-            await self.say(granted)
+            await self.send(granted)
 
         try:
-            await self.house.dispatcher.relay(self.stream, destination, accept)
+            await self.context.dispatcher.carry(self.stream, destination, accept)
         except CircumventError as error:
             if accepted:
                 raise
-            await self.farewell(refusal(error))
+            await self.close_with(refusal(error))

@@ -45,6 +45,7 @@ class Exchange:
     __slots__ = (
         "_account",
         "_begun",
+        "_connection",
         "_head",
         "_is_head",
         "_is_old",
@@ -53,14 +54,13 @@ class Exchange:
         "_request",
         "_size",
         "_upgrades",
-        "_visit",
         "destination",
         "is_answered",
     )
 
-    def __init__(self, visit: ClientConnection, request: HttpRequest, target: Target) -> None:
-        self._visit = visit
-        self._account = visit.house.account
+    def __init__(self, connection: ClientConnection, request: HttpRequest, target: Target) -> None:
+        self._connection = connection
+        self._account = connection.context.account
         self._head = _for_origin(request, target)
         self._request = request.body
         self._is_head = request.method == b"HEAD"
@@ -93,10 +93,10 @@ class Exchange:
         finally:
             origin.abort()
             self._forget_begun()
-        return self._keeps_alive and self._request.is_over and not self._visit.house.closing
+        return self._keeps_alive and self._request.is_over and not self._connection.context.closing
 
     async def _both_ways(self, origin: ByteStream, tasks: asyncio.TaskGroup) -> None:
-        client, account = self._visit.stream, self._account
+        client, account = self._connection.stream, self._account
         upload: asyncio.Task[None] | None = None
         if not self._request.is_over:
             upload = tasks.create_task(self._upload(origin))
@@ -127,7 +127,7 @@ class Exchange:
     async def _upload(self, origin: ByteStream) -> None:
         """The request's body. Where the origin takes no more it may have answered already."""
         try:
-            body = _ClientBody(self._visit.stream, self._request)
+            body = _ClientBody(self._connection.stream, self._request)
             await transfer(body, origin, self._account, _uncounted)
         except StreamResetError:
             return
@@ -135,13 +135,13 @@ class Exchange:
 
     async def _upload_anything(self, origin: ByteStream) -> None:
         """Raw bytes, after a switch (RFC 9110 §7.8)."""
-        self._visit.is_tunnel, self._is_sent = True, False
-        await pump(self._visit.stream, origin, self._account, _uncounted)
+        self._connection.is_tunnel, self._is_sent = True, False
+        await pump(self._connection.stream, origin, self._account, _uncounted)
         self._is_sent = True
 
     async def _pass_heads(self, origin: ByteStream) -> HttpResponse:
         """Up to the final head, and what came with it of the body."""
-        client = self._visit.stream
+        client = self._connection.stream
         deadline: float | None = None
         while True:
             await _speaks(origin, deadline)
@@ -224,7 +224,7 @@ class Exchange:
         if self._is_old and isinstance(answer.body, Chunked):  # it knows no chunks
             answer.body.unwraps = True
             headers = without(headers, b"transfer-encoding")
-        if self._visit.house.closing or isinstance(answer.body, UntilClose):
+        if self._connection.context.closing or isinstance(answer.body, UntilClose):
             self._keeps_alive = False
         return _format(answer, headers if self._keeps_alive else [*headers, _CLOSE])
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from circumvent.errors import BudgetError, CircumventError, ConfigError, ProtocolError
 from circumvent.inbound.connection import ClientConnection, InboundContext, Outbound
-from circumvent.inbound.kernel import speak_first
+from circumvent.inbound.kernel import defer_accept
 from circumvent.inbound.options import InboundOptions
 from circumvent.inbound.socks import serve_socks4, serve_socks5
 from circumvent.memory import Account
@@ -36,8 +36,8 @@ class Inbound:
         self._scratch = account.try_hold(options.max_head)
         if self._scratch is None:
             raise BudgetError("memory budget: no room for the front door", stage="memory")
-        self._house = InboundContext(dispatcher, account, options, self._scratch.view)
-        self._visits: set[ClientConnection] = set()
+        self._context = InboundContext(dispatcher, account, options, self._scratch.view)
+        self._connections: set[ClientConnection] = set()
         self._listener: Listener | None = None
         self._check: asyncio.TimerHandle | None = None
         self._next_idle_check = 0.0
@@ -46,30 +46,30 @@ class Inbound:
     @property
     def clients(self) -> int:
         """How many clients are inside."""
-        return len(self._visits)
+        return len(self._connections)
 
     def start(self) -> None:
         """Open the door; raises ConfigError when an address cannot be had."""
-        sockets = _listen(self._house.options)
+        sockets = _listen(self._context.options)
         self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
-        self._listener = Listener(sockets, self._welcome, self._has_room)
+        self._listener = Listener(sockets, self._on_client, self._has_room)
         self._listener.resume()
         self._plan_check()
 
     async def drain(self) -> None:
         """Accept no more clients and wait until those inside are done."""
-        self._house.closing = True
+        self._context.closing = True
         self._accept_no_more()
-        for visit in self._visits:
-            if visit.resting:
-                visit.cut()
+        for connection in self._connections:
+            if connection.is_between_messages:
+                connection.cancel()
         await self._everybody_left()
 
     async def aclose(self) -> None:
         """Close at once; clients see a reset."""
         self._accept_no_more()
-        for visit in self._visits:
-            visit.cut()
+        for connection in self._connections:
+            connection.cancel()
         await self._everybody_left()
         if self._check is not None:
             self._check.cancel()
@@ -82,69 +82,69 @@ class Inbound:
             self._listener.close()
 
     async def _everybody_left(self) -> None:
-        tasks = [visit.task for visit in self._visits if visit.task is not None]
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
         if tasks:
             await asyncio.wait(tasks)
 
     def _has_room(self) -> bool:
-        return len(self._visits) < self._house.options.max_clients
+        return len(self._connections) < self._context.options.max_clients
 
-    def _welcome(self, sock: socket.socket) -> None:
-        visit = ClientConnection(sock, self._house)
-        visit.task = asyncio.get_running_loop().create_task(_serve(visit))
-        visit.task.add_done_callback(lambda task: self._see_off(visit, task))
-        self._visits.add(visit)
+    def _on_client(self, sock: socket.socket) -> None:
+        connection = ClientConnection(sock, self._context)
+        connection.task = asyncio.get_running_loop().create_task(_serve(connection))
+        connection.task.add_done_callback(lambda task: self._on_done(connection, task))
+        self._connections.add(connection)
 
-    def _see_off(self, visit: ClientConnection, task: asyncio.Task[None]) -> None:
-        self._visits.discard(visit)
+    def _on_done(self, connection: ClientConnection, task: asyncio.Task[None]) -> None:
+        self._connections.discard(connection)
         if self._listener is not None:
             self._listener.resume()
         if task.cancelled():
-            visit.stream.abort()
+            connection.stream.abort()
         elif (error := task.exception()) is not None:
-            visit.stream.abort()
-            log.error("front door: a visit failed with %s", type(error).__name__)
+            connection.stream.abort()
+            log.error("front door: a connection failed with %s", type(error).__name__)
 
     def _plan_check(self) -> None:
-        loop, options = asyncio.get_running_loop(), self._house.options
+        loop, options = asyncio.get_running_loop(), self._context.options
         delay = min(LOOK_SECONDS, options.handshake_seconds / CHECKS, options.idle_seconds / CHECKS)
         self._check = loop.call_later(delay, self._cut_late_and_absent)
 
     def _cut_late_and_absent(self) -> None:
-        now, longest = time.monotonic(), self._house.options.idle_seconds
+        now, longest = time.monotonic(), self._context.options.idle_seconds
         counts_idle = now >= self._next_idle_check
         if counts_idle:
             self._next_idle_check = now + longest / CHECKS
-        for visit in self._visits:
-            is_idle = counts_idle and visit.idle_seconds() > longest
-            if is_idle or visit.is_late(now) or visit.has_left(now):
-                visit.cut()
+        for connection in self._connections:
+            is_idle = counts_idle and connection.idle_seconds() > longest
+            if is_idle or connection.is_late(now) or connection.has_left(now):
+                connection.cancel()
         self._plan_check()
 
 
-async def _serve(visit: ClientConnection) -> None:
-    visit.hurry(visit.house.options.handshake_seconds)
+async def _serve(connection: ClientConnection) -> None:
+    connection.set_deadline(connection.context.options.handshake_seconds)
     try:
-        await (await _handler(visit))
+        await (await _handler(connection))
     except CircumventError as error:  # too late or too strange for a reply: the client is reset
         log.debug("front door: a client is cut: %s", type(error).__name__)
-        await delivered(visit.stream)
-        visit.stream.abort()
+        await delivered(connection.stream)
+        connection.stream.abort()
     else:
-        await visit.stream.aclose()
+        await connection.stream.aclose()
 
 
-async def _handler(visit: ClientConnection) -> Coroutine[None, None, None]:
+async def _handler(connection: ClientConnection) -> Coroutine[None, None, None]:
     """What serves this client; handed back, so that no frame of this one stays behind."""
-    opening = await visit.take(_parse_opening, socks5.MAX_MESSAGE)
+    opening = await connection.read_message(_parse_opening, socks5.MAX_MESSAGE)
     if isinstance(opening, socks5.Greeting):
-        return serve_socks5(visit, opening)
+        return serve_socks5(connection, opening)
     if opening == socks4.VERSION:
-        return serve_socks4(visit)
+        return serve_socks4(connection)
     # Imported late: it costs memory that SOCKS clients never need.
     from circumvent.inbound.web import serve_http  # noqa: PLC0415
 
-    return serve_http(visit)
+    return serve_http(connection)
 
 
 def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
@@ -174,7 +174,7 @@ def _listen(options: InboundOptions) -> list[socket.socket]:
                 lacking = error
                 continue
             with suppress(OSError):  # it only saves work, and not every system knows it
-                speak_first(sockets[-1])
+                defer_accept(sockets[-1])
             port = sockets[0].getsockname()[1]
         if lacking is not None and not sockets:
             raise lacking

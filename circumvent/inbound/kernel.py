@@ -56,7 +56,7 @@ def most_clients() -> int:
     return max((raise_descriptor_limit() - _SPARE_DESCRIPTORS) // _DESCRIPTORS, 1)
 
 
-def speak_first(sock: socket.socket) -> None:
+def defer_accept(sock: socket.socket) -> None:
     """Clients of a listening socket speak first: wake up when there is what to read."""
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)

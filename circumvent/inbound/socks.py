@@ -18,53 +18,53 @@ _REASONS = {
 }
 
 
-async def serve_socks5(visit: ClientConnection, greeting: socks5.Greeting) -> None:
+async def serve_socks5(connection: ClientConnection, greeting: socks5.Greeting) -> None:
     """RFC 1928 from the greeting on."""
-    if not await _log_in(visit, greeting):
+    if not await _log_in(connection, greeting):
         return
     try:
-        request = await visit.take(socks5.parse_request, socks5.MAX_MESSAGE)
+        request = await connection.read_message(socks5.parse_request, socks5.MAX_MESSAGE)
     except ProtocolError:
-        await visit.farewell(REPLIES[Reply.GENERAL_FAILURE])
+        await connection.close_with(REPLIES[Reply.GENERAL_FAILURE])
         return
     if request.destination is not None:
-        await visit.relay(request.destination, REPLIES[Reply.SUCCEEDED], _socks5_refusal)
+        await connection.carry(request.destination, REPLIES[Reply.SUCCEEDED], _socks5_refusal)
     elif request.command != socks5.CONNECT:
-        await visit.farewell(REPLIES[Reply.COMMAND_UNSUPPORTED])
+        await connection.close_with(REPLIES[Reply.COMMAND_UNSUPPORTED])
     else:
-        await visit.farewell(REPLIES[Reply.ADDRESS_UNSUPPORTED])
+        await connection.close_with(REPLIES[Reply.ADDRESS_UNSUPPORTED])
 
 
-async def _log_in(visit: ClientConnection, greeting: socks5.Greeting) -> bool:
+async def _log_in(connection: ClientConnection, greeting: socks5.Greeting) -> bool:
     """Choose a method and check the password, if one is configured (RFC 1929)."""
-    credentials = visit.house.options.credentials
+    credentials = connection.context.options.credentials
     method = socks5.NO_LOGIN if credentials is None else socks5.USER_PASSWORD
     if method not in greeting.methods:
-        await visit.farewell(socks5.NO_ACCEPTABLE_METHOD)
+        await connection.close_with(socks5.NO_ACCEPTABLE_METHOD)
         return False
     if credentials is None:
-        await visit.say(socks5.CHOOSE_NO_LOGIN)
+        await connection.send(socks5.CHOOSE_NO_LOGIN)
         return True
-    await visit.say(socks5.CHOOSE_USER_PASSWORD)
-    login = await visit.take(socks5.parse_login, socks5.MAX_MESSAGE)
+    await connection.send(socks5.CHOOSE_USER_PASSWORD)
+    login = await connection.read_message(socks5.parse_login, socks5.MAX_MESSAGE)
     if not credentials.match(login.username, login.password):
-        await visit.farewell(socks5.LOGIN_REFUSED)
+        await connection.close_with(socks5.LOGIN_REFUSED)
         return False
-    await visit.say(socks5.LOGIN_ACCEPTED)
+    await connection.send(socks5.LOGIN_ACCEPTED)
     return True
 
 
-async def serve_socks4(visit: ClientConnection) -> None:
+async def serve_socks4(connection: ClientConnection) -> None:
     """SOCKS4 and SOCKS4a; refused where a password is configured, for they carry none."""
     try:
-        request = await visit.take(socks4.parse_request, socks4.MAX_MESSAGE)
+        request = await connection.read_message(socks4.parse_request, socks4.MAX_MESSAGE)
     except ProtocolError:
-        await visit.farewell(socks4.REJECTED)
+        await connection.close_with(socks4.REJECTED)
         return
-    if request.destination is None or visit.house.options.credentials is not None:
-        await visit.farewell(socks4.REJECTED)
+    if request.destination is None or connection.context.options.credentials is not None:
+        await connection.close_with(socks4.REJECTED)
     else:
-        await visit.relay(request.destination, socks4.GRANTED, lambda _: socks4.REJECTED)
+        await connection.carry(request.destination, socks4.GRANTED, lambda _: socks4.REJECTED)
 
 
 def _socks5_refusal(error: CircumventError) -> bytes:

@@ -33,10 +33,10 @@ from circumvent.wire.http_proxy import (
 _CHALLENGE = (b"Proxy-Authenticate", b'Basic realm="circumvent", charset="UTF-8"')
 _ALLOW = (b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT")
 _STATUS = {
-    400: b"400 Bad HttpRequest",
+    400: b"400 Bad Request",
     405: b"405 Method Not Allowed",
     407: b"407 Proxy Authentication Required",
-    431: b"431 HttpRequest Header Fields Too Large",
+    431: b"431 Request Header Fields Too Large",
     501: b"501 Not Implemented",
     502: b"502 Bad Gateway",
     503: b"503 Service Unavailable",
@@ -59,46 +59,46 @@ class _RefusedError(ProtocolError):
         self.response = plain_response(_STATUS[status], text, *headers)
 
 
-async def serve_http(visit: ClientConnection) -> None:
+async def serve_http(connection: ClientConnection) -> None:
     """Answer requests until the client leaves or asks for a tunnel."""
     try:
-        destination = await _serve_requests(visit)
+        destination = await _serve_requests(connection)
     except _RefusedError as refused:
-        await visit.farewell(refused.response)
+        await connection.close_with(refused.response)
         return
     if destination is None:
-        await visit.farewell(b"")
+        await connection.close_with(b"")
     else:
-        await visit.relay(destination, CONNECTION_ESTABLISHED, _refusal)
+        await connection.carry(destination, CONNECTION_ESTABLISHED, _refusal)
 
 
-async def _serve_requests(visit: ClientConnection) -> Destination | None:
+async def _serve_requests(connection: ClientConnection) -> Destination | None:
     """Serve plain requests; the destination once one is a CONNECT, None when all is over."""
     while True:
         # Of a request nothing is kept but this, however long the answer takes.
-        wanted = await _next_wish(visit)
+        wanted = await _next_request(connection)
         if not isinstance(wanted, Exchange):
             return wanted
-        if not await _forward(visit, wanted):
+        if not await _forward(connection, wanted):
             return None
-        await visit.rest()
+        await connection.wait_for_message()
 
 
-async def _next_wish(visit: ClientConnection) -> Exchange | Destination | None:
+async def _next_request(connection: ClientConnection) -> Exchange | Destination | None:
     """What the next request asks for; None when the client left."""
-    limit = visit.house.options.max_head
+    limit = connection.context.options.max_head
     try:
-        request = await visit.take(partial(_parse_head, limit=limit), limit)
+        request = await connection.read_message(partial(_parse_head, limit=limit), limit)
     except _RefusedError:
         raise
     except ProtocolError:
         return None
-    visit.relax()
-    _check_credentials(visit.house.options.credentials, request)
+    connection.clear_deadline()
+    _check_credentials(connection.context.options.credentials, request)
     try:
         if request.method == b"CONNECT":
             return _tunnel_destination(request)
-        return Exchange(visit, request, _target(request))
+        return Exchange(connection, request, _target(request))
     except ProtocolError as error:
         raise _as_refusal(error) from error
 
@@ -138,10 +138,10 @@ def _target(request: HttpRequest) -> Target:
     return parse_absolute(request.target, request.method)
 
 
-async def _forward(visit: ClientConnection, exchange: Exchange) -> bool:
+async def _forward(connection: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client may ask again; raises _RefusedError only while nothing was answered."""
     try:
-        return await exchange.run(await visit.house.dispatcher.open(exchange.destination))
+        return await exchange.run(await connection.context.dispatcher.open(exchange.destination))
     except CircumventError as error:
         if exchange.is_answered:
             raise

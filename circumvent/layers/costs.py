@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circumvent.api.contracts import Cost
+from circumvent.api import Cost
 
 # One OpenSSL connection on a socket: in its handshake, and open; idle ones were measured at
 # 25 KiB.

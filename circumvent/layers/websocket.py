@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Awaitable
 
-from circumvent.api.contracts import WebSocketOptions
+from circumvent.api import WebSocketOptions
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog

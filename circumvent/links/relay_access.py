@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 
-from circumvent.api.contracts import CarrierPipe, Dialer, ServerEntry, TlsOptions
+from circumvent.api import CarrierPipe, Dialer, ServerEntry, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.links.relay import RelayLink
 from circumvent.wire.address import Destination

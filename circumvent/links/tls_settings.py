@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import TlsOptions
 from circumvent.errors import LinkError
 from circumvent.links.query import LinkQuery
 from circumvent.wire.host_port import parse_host

@@ -6,8 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Self
 
-from circumvent.api.contracts import TlsOptions, WebSocketOptions
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Datagrams, TlsOptions, WebSocketOptions
 from circumvent.api.streams import ByteStream, PeekStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.layers.tls.client import TlsClient

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from circumvent.api.threads import in_thread
 from circumvent.errors import DialError
 from circumvent.net.patience import own_wait
+from circumvent.threads import in_thread
 
 _SERVERS = 256  # of which it is remembered whether they are addresses, and what they resolve to
 _KEPT_SECONDS = 300.0  # a server that moves is found again, and no stream waits for a look-up

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Datagrams
 from circumvent.errors import DialError
 from circumvent.net.readiness import watch
 from circumvent.net.sockets import reset_error

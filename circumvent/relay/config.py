@@ -1,32 +1,21 @@
-"""The relay's typed configuration; ``relay.toml`` and ``users.toml`` lie in its directory."""
+"""The typed contents of ``relay.toml`` and ``users.toml``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from circumvent.errors import ConfigError, LinkError
 from circumvent.inbound.options import parse_listen
 from circumvent.net.sockets import SocketBuffers
-from circumvent.relay.cover.secrets import check_files, check_places
 from circumvent.relay.values import parse_key, parse_place, parse_ports
-from circumvent.typed_toml import check_private, convert, parse_size, read_table
+from circumvent.typed_toml import parse_size
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import TOKEN_SIZE
-from circumvent.wire.host_port import parse_address
 from circumvent.wire.knock import KNOCK_KEY_SIZE
 
-RELAY_FILE, USERS_FILE = "relay.toml", "users.toml"
-IDENTITY_KEY, IDENTITY_CERTIFICATE = "identity.key", "identity.pem"
-CONTROL_SOCKET = "control.sock"
 MAX_KEYS = 4  # knock keys in use: each costs every request some microseconds
 LEAST_RATE = 16 * 1024  # bytes per second: a page still loads
-HTTP_PORT = 80
-ELSEWHERE = "http://"  # how a cover site begins that another server serves
-ANY, LOOPBACK, LOCALHOST = ("0.0.0.0", "::"), ("127.0.0.1", "::1"), "localhost"  # noqa: S104
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -180,94 +169,3 @@ class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
         tokens = [user.token for user in self.users]
         if len(set(names)) < len(names) or len(set(tokens)) < len(tokens):
             raise ValueError("users: two have the same name or token; change one")
-
-
-@dataclass(frozen=True, slots=True)
-class RelayHome:
-    """A relay's directory, as it was read; paths in ``relay.toml`` are relative to it."""
-
-    directory: Path
-    config: RelayConfig
-    users: tuple[UserEntry, ...]
-
-    @classmethod
-    def load(cls, directory: Path) -> Self:
-        """Read both files; raises ConfigError, which names the file, the place and the remedy."""
-        config_file, users_file = directory / RELAY_FILE, directory / USERS_FILE
-        if not config_file.exists():
-            remedy = f"make one with: circumvent relay init {directory} --listen HOST:PORT"
-            raise ConfigError(f"{directory} is no relay's directory; {remedy}", stage="config")
-        for path in (config_file, users_file, directory / IDENTITY_KEY):
-            check_private(path)
-        config = convert(read_table(config_file), RelayConfig, str(config_file))
-        users = convert(read_table(users_file), UsersFile, str(users_file))
-        home = cls(directory, config, users.users)
-        if home._cover_directory is not None:
-            check_places(home._cover_directory, home.private)
-        return home
-
-    @property
-    def private(self) -> tuple[Path, ...]:
-        """What nobody else may see."""
-        files = (RELAY_FILE, USERS_FILE, IDENTITY_KEY)
-        keys = (self.directory / name for name in files)
-        return self.directory, *keys, self.certificate_key
-
-    @property
-    def certificate(self) -> Path:
-        """Of TLS on the port."""
-        return self.directory / (self.config.tls.certificate or IDENTITY_CERTIFICATE)
-
-    @property
-    def certificate_key(self) -> Path:
-        """Of TLS on the port."""
-        return self.directory / (self.config.tls.key or IDENTITY_KEY)
-
-    @property
-    def identity(self) -> tuple[Path, Path]:
-        """Certificate and key of TLS that ends at the relay whoever carries it."""
-        return self.directory / IDENTITY_CERTIFICATE, self.directory / IDENTITY_KEY
-
-    @property
-    def control_socket(self) -> Path:
-        """Where ``relay status`` asks."""
-        return self.directory / CONTROL_SOCKET
-
-    @property
-    def site(self) -> Destination | Path:
-        """The cover site: a web server's address or a directory; raises ConfigError."""
-        directory = self._cover_directory
-        if directory is None:
-            return self._site_elsewhere()
-        if not directory.is_dir():
-            message = f"cover: {directory} is no directory; make it, or give http://HOST:PORT"
-            raise ConfigError(message, stage="config")
-        check_files(directory, self.private)
-        return directory
-
-    @property
-    def _cover_directory(self) -> Path | None:
-        """Where the site's files are, if it is one of files."""
-        cover = self.config.cover
-        return None if cover.startswith(ELSEWHERE) else self.directory / cover
-
-    def _site_elsewhere(self) -> Destination:
-        try:
-            place = self.config.cover.removeprefix(ELSEWHERE).rstrip("/")
-            site = Destination(*parse_address(place if ":" in place else f"{place}:{HTTP_PORT}"))
-        except LinkError as error:
-            raise ConfigError(f"cover: {error}", stage="config") from error
-        for key, own in (
-            ("listen", self.config.listen_address),
-            ("metrics", self.config.metrics_address),
-        ):
-            if own is not None and _is_same(site, own):
-                message = f"cover: {site} is the relay's own ({key}); name a web server's address"
-                raise ConfigError(message, stage="config")
-        return site
-
-
-def _is_same(site: Destination, own: Destination) -> bool:
-    """Whether whoever connects to ``site`` meets what listens on ``own``, as far as names say."""
-    here = (own.host, LOCALHOST, *LOOPBACK) if own.host in ANY else (own.host,)
-    return site.port == own.port and site.host in here

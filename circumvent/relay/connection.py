@@ -13,8 +13,9 @@ from circumvent.layers.tls.client import accept_tls
 from circumvent.memory import Account
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream
+from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.cover import nginx
-from circumvent.relay.cover.proxy import Admission, CoverProxy
+from circumvent.relay.cover.proxy import CoverProxy
 from circumvent.relay.cover.site import CoverSite, name_of
 from circumvent.relay.knocks import KnockVerifier
 
@@ -29,16 +30,6 @@ class RelayContext:
     context: ssl.SSLContext | None
     doorkeeper: KnockVerifier
     account: Account
-
-
-@dataclass(frozen=True, slots=True)
-class KnockedConnection:
-    """A connection whose other end knocked; ``binding`` is empty where TLS ended before us."""
-
-    stream: ByteStream
-    network: str
-    binding: bytes
-    admission: Admission
 
 
 def visitor_cost(site: CoverSite) -> int:

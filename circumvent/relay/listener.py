@@ -13,8 +13,8 @@ from circumvent.memory import Account
 from circumvent.net.listener import Listener, listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
+from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.connection import (
-    KnockedConnection,
     RelayConnection,
     RelayContext,
     visitor_cost,

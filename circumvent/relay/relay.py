@@ -12,16 +12,18 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import BudgetError, ConfigError, DestinationError
 from circumvent.memory import Memory
 from circumvent.relay import keys
-from circumvent.relay.carriers.http_end import HttpCarrierEnd
+from circumvent.relay.admission import KnockedConnection
+from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.http_table import HttpCarrierTable
 from circumvent.relay.carriers.pending import PendingCarriers
 from circumvent.relay.carriers.pipes import carrier, inside
-from circumvent.relay.config import RelayConfig, RelayHome
-from circumvent.relay.connection import KnockedConnection, RelayContext
+from circumvent.relay.config import RelayConfig
+from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import open_site
 from circumvent.relay.egress.dialer import EgressDialer
 from circumvent.relay.egress.policy import EgressPolicy, is_closed
 from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
+from circumvent.relay.home import RelayHome
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions
 from circumvent.relay.metrics import serve_metrics
@@ -232,7 +234,7 @@ class Relay:
             async with carrier(arrival, self._identity, self._account) as link:
                 await self._host.serve_carrier(link.stream, link.binding, caller.move_on)
 
-    async def _serve_inside(self, end: HttpCarrierEnd) -> None:
+    async def _serve_inside(self, end: HttpCarrierStream) -> None:
         with self._lobby.waiting(end.network) as caller:
             end.when_known(caller.move_on)
             link = await inside(end, self._identity)

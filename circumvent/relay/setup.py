@@ -11,17 +11,16 @@ from pathlib import Path
 from circumvent.errors import ConfigError
 from circumvent.links.relay import RelayLink
 from circumvent.relay import keys
-from circumvent.relay.config import (
+from circumvent.relay.config import RelayConfig, UserEntry
+from circumvent.relay.cover.secrets import check_places
+from circumvent.relay.home import (
     ELSEWHERE,
     IDENTITY_CERTIFICATE,
     IDENTITY_KEY,
     RELAY_FILE,
     USERS_FILE,
-    RelayConfig,
     RelayHome,
-    UserEntry,
 )
-from circumvent.relay.cover.secrets import check_places
 from circumvent.typed_toml import SECRET_MODE, convert
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import TOKEN_SIZE

@@ -1,1 +1,1 @@
-"""One SQLite file that outlives the process: attempts, scores, servers and origins."""
+"""One SQLite file that survives the process: attempts, scores, servers and origins."""

@@ -1,98 +1,112 @@
-"""What is remembered of origins between runs, in the state file.
+"""Origins: what each authority and subscription said last, and the notes of their sources.
 
-Versions and trusted keys must outlive a restart: else an old bundle could be replayed to a
-client that has just been started.
+Versions and trusted keys must survive a restart: else a censor could replay an old bundle to a
+client that has just started.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field
 
 import msgspec
 
-from circumvent.discovery.origins import Origin, parse_origin
-from circumvent.errors import LinkError
-from circumvent.state.store import Store
+from circumvent.state.database import Database
 from circumvent.wire.bundle import Bundle, Trust
 
-_log = logging.getLogger("circumvent.store")
+MAX_NOTES = 2048  # bytes of one source's notes: an ETag and the like
 
-MAX_NOTES = 2048  # bytes of one source's notes; an ETag and the like
+SCHEMA = """
+CREATE TABLE origins (
+    id TEXT PRIMARY KEY, link TEXT NOT NULL, saved INTEGER NOT NULL, trust BLOB NOT NULL,
+    version INTEGER NOT NULL, bundle BLOB NOT NULL, fetched REAL NOT NULL
+) STRICT;
+CREATE TABLE notes (
+    origin TEXT NOT NULL, source TEXT NOT NULL, notes TEXT NOT NULL, PRIMARY KEY (origin, source)
+) STRICT;
+"""
+_SAVED = "SELECT link FROM origins WHERE saved ORDER BY rowid"
+_FIND = "SELECT link, saved, trust, bundle, fetched FROM origins WHERE id = ?"
+_KEEP = """
+INSERT INTO origins VALUES (:id, :link, :saved, :trust, :version, :bundle, :fetched)
+ON CONFLICT DO UPDATE SET (link, saved, trust, version, bundle, fetched) =
+    (:link, saved OR :saved, :trust, :version, :bundle, :fetched)
+WHERE :version >= version
+"""
+_FORGET = "DELETE FROM origins WHERE id = ?"
+_FORGET_NOTES = "DELETE FROM notes WHERE origin = ?"
+_NOTES = "SELECT notes FROM notes WHERE origin = ? AND source = ?"
+_NOTE = "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)"
+
+_log = logging.getLogger("circumvent.state")
+
+
+@dataclass(frozen=True, slots=True)
+class OriginRow:
+    """One origin as the file keeps it; ``link`` is secret and not in ``repr``.
+
+    ``saved``: the user wants it at every start. ``fetched`` is unix seconds, 0 for never.
+    """
+
+    id: str
+    link: str = field(repr=False)
+    saved: bool
+    trust: Trust | None
+    bundle: Bundle | None
+    fetched: float
 
 
 class OriginTable:
-    """Origins and notes in the store's file; what cannot be written is only told."""
+    """Origins and notes, written at once."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    def saved(self) -> list[Origin]:
-        """The origins that the user saved, with the newest that they said."""
-        rows = self._store.read("SELECT link FROM origins WHERE saved ORDER BY rowid")
-        origins = []
-        for (link,) in rows:
+    def saved_links(self) -> list[str]:
+        """The links of the saved origins, in the order in which they were saved."""
+        return [link for (link,) in self._database.read(_SAVED)]
+
+    def find(self, origin_id: str) -> OriginRow | None:
+        """What is remembered of an origin; None when that is nothing, or unreadable."""
+        for link, saved, trust, bundle, fetched in self._database.read(_FIND, (origin_id,)):
             try:
-                origins.append(self.recall(parse_origin(link)))
-            except LinkError as error:
-                _log.warning("a saved invite cannot be read any more: %s", error)
-        return origins
-
-    def recall(self, origin: Origin) -> Origin:
-        """The origin with all that is remembered of it."""
-        rows = self._store.read(
-            "SELECT saved, trust, bundle, fetched FROM origins WHERE id = ?", (origin.id,)
-        )
-        for saved, trust, bundle, fetched in rows:
-            try:
-                return replace(
-                    origin,
+                return OriginRow(
+                    id=origin_id,
+                    link=link,
                     saved=bool(saved),
                     trust=msgspec.json.decode(trust, type=Trust | None),
                     bundle=msgspec.json.decode(bundle, type=Bundle | None),
                     fetched=fetched,
                 )
             except ValueError:  # of msgspec, of JSON, or of the values themselves
-                _log.warning("what an invite brought cannot be read any more; it is asked anew")
-        return origin
+                _log.warning("a remembered list cannot be read any more; it is fetched again")
+        return None
 
-    def keep(self, origin: Origin) -> None:
-        """Remember the origin as it is; never an older version over a newer one."""
-        row = {
-            "id": origin.id,
-            "link": origin.link,
-            "saved": origin.saved,
-            "trust": msgspec.json.encode(origin.trust),
-            "version": origin.bundle.version if origin.bundle else 0,
-            "bundle": msgspec.json.encode(origin.bundle),
-            "fetched": origin.fetched,
+    def keep(self, row: OriginRow) -> None:
+        """Remember the origin; an older version never replaces a newer one."""
+        values = {
+            "id": row.id,
+            "link": row.link,
+            "saved": row.saved,
+            "trust": msgspec.json.encode(row.trust),
+            "version": row.bundle.version if row.bundle else 0,
+            "bundle": msgspec.json.encode(row.bundle),
+            "fetched": row.fetched,
         }
-        self._store.write(
-            "INSERT INTO origins VALUES (:id, :link, :saved, :trust, :version, :bundle, :fetched)"
-            " ON CONFLICT DO UPDATE SET (link, saved, trust, version, bundle, fetched) ="
-            " (:link, saved OR :saved, :trust, :version, :bundle, :fetched)"
-            " WHERE :version >= version",
-            row,
-        )
+        self._database.write((_KEEP, values))
 
     def forget(self, origin_id: str) -> bool:
         """Forget an origin and all that it said; False when there was none."""
-        known = bool(self._store.read("SELECT 1 FROM origins WHERE id = ?", (origin_id,)))
-        self._store.write("DELETE FROM origins WHERE id = ?", (origin_id,))
-        self._store.write("DELETE FROM notes WHERE origin = ?", (origin_id,))
-        return known
+        forgotten = self._database.write((_FORGET, (origin_id,)), (_FORGET_NOTES, (origin_id,)))
+        return bool(forgotten) and forgotten[0] > 0
 
-    def notes(self, origin: Origin, source: str) -> dict[str, str]:
+    def notes(self, origin_id: str, source: str) -> dict[str, str]:
         """What a channel noted of a source of this origin."""
-        rows = self._store.read(
-            "SELECT notes FROM notes WHERE origin = ? AND source = ?", (origin.id, source)
-        )
+        rows = self._database.read(_NOTES, (origin_id, source))
         return msgspec.json.decode(rows[0][0], type=dict[str, str]) if rows else {}
 
-    def note(self, origin: Origin, source: str, notes: dict[str, str]) -> None:
+    def note(self, origin_id: str, source: str, notes: dict[str, str]) -> None:
         """Keep a channel's notes, if they are small."""
         text = msgspec.json.encode(notes).decode()
         if len(text) <= MAX_NOTES:
-            self._store.write(
-                "INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (origin.id, source, text)
-            )
+            self._database.write((_NOTE, (origin_id, source, text)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from circumvent.api.contracts import CarrierStatus
+from circumvent.api import CarrierStatus
 
 
 @dataclass(frozen=True, slots=True)

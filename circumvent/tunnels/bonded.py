@@ -2,8 +2,8 @@
 
 A carrier that is suspected is replaced at once. While none is up, rounds of dials start ten times
 a second, later less often, however long the earlier ones hang; the session waits for them at the
-relay, and streams do not notice. Greetings of TLS are spared all the same (rests.py): a relay that
-is blocked is greeted a few times, then once a minute.
+relay, and streams do not notice. TLS handshakes stay few all the same (backoff.py): a relay that is
+blocked sees a few, then one a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from circumvent.api.contracts import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
+from circumvent.api import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import BudgetError, CircumventError, DialError
 from circumvent.memory import Account, Pressure
 from circumvent.session.carrier_io import CarrierIO
@@ -39,7 +39,7 @@ DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the
 DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
 REDIAL = (0.1, 2.0)  # seconds between rounds of dials: a twentieth of how long no carrier was up
 DIAL_SECONDS = 10.0
-LEAST_PAUSE = 0.2  # seconds, before a way that has rested is looked for again
+LEAST_PAUSE = 0.2  # seconds, before a route that has rested is looked for again
 LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
 STEADY_AFTER = 5.0  # seconds; who broke sooner failed
 LIVED_AFTER = 0.5  # seconds; a blocked connection is cut sooner, if it gets so far at all
@@ -51,7 +51,7 @@ _serial = itertools.count(1)  # a lost tunnel may still be closing
 class _CarrierSlot:
     """A dial, and the carrier that it became."""
 
-    way: CarrierRoute
+    route: CarrierRoute
     started: float
     task: asyncio.Task[None] | None = None
     link: CarrierIO | None = None
@@ -61,8 +61,8 @@ class _CarrierSlot:
         return self.link is not None and self.link.carrier.state is CarrierState.UP
 
 
-def _repeat(ways: Sequence[CarrierRoute]) -> bool:
-    return len(set(ways)) < len(ways)
+def _repeat(routes: Sequence[CarrierRoute]) -> bool:
+    return len(set(routes)) < len(routes)
 
 
 def _rtt(link: CarrierIO) -> float:
@@ -86,32 +86,32 @@ class BondedTunnel(Tunnel):
     def __init__(
         self,
         entry: ServerEntry,
-        roster: CarrierRoutes,
+        routes: CarrierRoutes,
         account: Account,
         credential: Callable[[bytes], bytes],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._entry = entry
-        self._roster = roster
+        self._routes = routes
         self._account = account
         self._credential = credential
         self._limits = SessionLimits.beside(account.memory.arena_size)
         self._frames = _open_account(account, self._limits)
-        self._stir = asyncio.Event()
+        self._changed = asyncio.Event()
         self._came_up = asyncio.Event()
-        self._legs: set[_CarrierSlot] = set()
+        self._slots: set[_CarrierSlot] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._reason: CircumventError | None = None  # why there is no first carrier yet
         self._redial_at = 0.0
         self._up_at = self._loop.time()
         self._reached = 0  # carriers at a time so far; more of them
         self._grow_at = 0.0  # not before
-        self._tending: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self._begin_session()
 
     async def start(self) -> None:
-        """Return when the first carrier is up; raises what failed when every way did."""
-        self._tending = self._loop.create_task(self._tend())
+        """Return when the first carrier is up; raises what failed when every route did."""
+        self._keeping = self._loop.create_task(self._keep_carriers())
         try:
             await self._first
         except BaseException:
@@ -132,22 +132,22 @@ class BondedTunnel(Tunnel):
         return self._session.open(format_opening(destination))
 
     def revalidate(self) -> None:
-        """Ask every carrier for a sign at once, and let every way be tried."""
-        self._roster.forgive()
+        """Ask every carrier for a sign at once, and let every route be tried."""
+        self._routes.forgive()
         self._session.doubt()
-        self._stir.set()
+        self._changed.set()
 
     async def aclose(self) -> None:
         """End the session and all its carriers."""
-        tasks = [leg.task for leg in self._legs if leg.task is not None and leg.link is None]
-        if self._tending is not None:
-            tasks.append(self._tending)
+        tasks = [slot.task for slot in self._slots if slot.task is not None and slot.link is None]
+        if self._keeping is not None:
+            tasks.append(self._keeping)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         await self._session.aclose()
-        carried = [leg.task for leg in self._legs if leg.task is not None]
+        carried = [slot.task for slot in self._slots if slot.task is not None]
         if carried:
             await asyncio.wait(carried)
         self._account.memory.close(self._frames)
@@ -155,23 +155,23 @@ class BondedTunnel(Tunnel):
     @property
     def carriers(self) -> tuple[CarrierStatus, ...]:
         """What ``status`` shows of each carrier."""
-        links = [(leg.way, leg.link.carrier) for leg in self._legs if leg.link is not None]
+        links = [(slot.route, slot.link.carrier) for slot in self._slots if slot.link is not None]
         return tuple(
             CarrierStatus(
-                kind=way.name,
+                kind=route.name,
                 state=carrier.state.value,
                 rtt_ms=round(carrier.estimate.srtt * _MS, 1),
                 bytes_up=carrier.bytes_out,
                 bytes_down=carrier.bytes_in,
             )
-            for way, carrier in links
+            for route, carrier in links
         )
 
     # --- keeping carriers up --------------------------------------------------------------------
 
-    async def _tend(self) -> None:
+    async def _keep_carriers(self) -> None:
         while True:
-            self._stir.clear()
+            self._changed.clear()
             if self._session.engine.closed is not None:
                 await self._session.aclose()
                 self._begin_session()
@@ -181,7 +181,7 @@ class BondedTunnel(Tunnel):
             self._drop_spare()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._stir.wait()
+                    await self._changed.wait()
 
     def _dial_missing(self) -> float:
         """Dial what is missing; returns seconds until there may be more to do."""
@@ -194,18 +194,18 @@ class BondedTunnel(Tunnel):
             if len(up) > self._reached:
                 self._reached = len(up)
                 self._grow_later(now)
-            used = [leg.way for leg in (*up, *dials)]
+            used = [slot.route for slot in (*up, *dials)]
             if len(dials) >= DIALS or not self._may_add(used):
                 return LOOK_AGAIN
             is_one_more = len(used) >= self._reached
             if is_one_more and now < self._grow_at:
                 return self._grow_at - now
-            way = self._roster.choose(used, now)
-            if len(used) >= self._wanted() and (way is None or way in used):
+            route = self._routes.choose(used, now)
+            if len(used) >= self._wanted() and (route is None or route in used):
                 return LOOK_AGAIN
-            if way is None:
-                return max(LEAST_PAUSE, self._roster.next_at() - now)
-            self._dial(way, now)
+            if route is None:
+                return max(LEAST_PAUSE, self._routes.next_at() - now)
+            self._dial(route, now)
             if is_one_more:
                 self._grow_later(now)
 
@@ -213,23 +213,23 @@ class BondedTunnel(Tunnel):
         self._grow_at = now + random.uniform(*GROW_AFTER)  # noqa: S311 - no secret
 
     def _may_add(self, used: list[CarrierRoute]) -> bool:
-        """Whether carriers are missing, or one of two by the same way might make room."""
+        """Whether carriers are missing, or one of two by the same route might make room."""
         return len(used) < self._wanted() or (len(used) == self._wanted() and _repeat(used))
 
     def _redial(self, dials: list[_CarrierSlot], now: float) -> float:
         """No carrier is up: a round of dials, when it is time; returns seconds until the next."""
         if now < self._redial_at:
             return self._redial_at - now
-        used = [leg.way for leg in dials]
+        used = [slot.route for slot in dials]
         is_cut_off = self._allowed and not self._session.links  # else one more will do
         for _ in range(self._wanted() if is_cut_off else 1):
-            way = self._roster.choose_alone(used, now)
-            if way is None or (way in used and len(used) > len(dials)):
+            route = self._routes.choose_alone(used, now)
+            if route is None or (route in used and len(used) > len(dials)):
                 break  # all rest, or were dialed; once a round also one that is in progress
             if not self._make_room(now):
                 break
-            self._dial(way, now)
-            used.append(way)
+            self._dial(route, now)
+            used.append(route)
         self._redial_at = now + self._redial_pause(now)
         return self._redial_at - now
 
@@ -238,7 +238,7 @@ class BondedTunnel(Tunnel):
         _, dials = self._split()
         if len(dials) < DIALS_ALONE:
             return True
-        oldest = min(dials, key=lambda leg: leg.started)
+        oldest = min(dials, key=lambda slot: slot.started)
         if now < oldest.started + DIAL_PATIENCE:
             return False
         self._give_up(oldest)
@@ -249,14 +249,14 @@ class BondedTunnel(Tunnel):
         return min(max((now - self._up_at) / 20, least), most)
 
     def _split(self) -> tuple[list[_CarrierSlot], list[_CarrierSlot]]:
-        """Legs that are up, and those that are still dialing."""
-        up = [leg for leg in self._legs if leg.is_up]
-        return up, [leg for leg in self._legs if leg.link is None]
+        """Slots that are up, and those that are still dialing."""
+        up = [slot for slot in self._slots if slot.is_up]
+        return up, [slot for slot in self._slots if slot.link is None]
 
     def _is_up(self) -> bool:
         """Whether the relay knows the session, and takes bytes for it."""
         is_open = self._session.engine.closed is None and self._allowed > 0
-        return is_open and any(leg.is_up for leg in self._legs)
+        return is_open and any(slot.is_up for slot in self._slots)
 
     def _wanted(self) -> int:
         memory = self._account.memory
@@ -266,85 +266,87 @@ class BondedTunnel(Tunnel):
     def _drop_spare(self) -> None:
         """Memory is short, or a suspect recovered after it was replaced: the slowest goes.
 
-        Those that share their way with another go first, for one by a way of its own.
+        Those that share their route with another go first, for one by a route of its own.
         """
         up, dials = self._split()
-        used, wanted = [leg.way for leg in up], self._wanted()
+        used, wanted = [slot.route for slot in up], self._wanted()
         if len(up) >= wanted:
-            for leg in dials:
-                if len(up) > wanted or leg.way in used or not _repeat(used):
-                    self._give_up(leg)
-        spare = [(used.count(leg.way) > 1, leg.link) for leg in up if leg.link is not None]
+            for slot in dials:
+                if len(up) > wanted or slot.route in used or not _repeat(used):
+                    self._give_up(slot)
+        spare = [(used.count(slot.route) > 1, slot.link) for slot in up if slot.link is not None]
         if len(spare) > wanted:
             self._session.drop(max(spare, key=lambda each: (each[0], _rtt(each[1])))[1])
 
-    def _give_up(self, leg: _CarrierSlot) -> None:
-        self._legs.discard(leg)
-        if leg.task is not None:
-            leg.task.cancel()
+    def _give_up(self, slot: _CarrierSlot) -> None:
+        self._slots.discard(slot)
+        if slot.task is not None:
+            slot.task.cancel()
 
-    def _dial(self, way: CarrierRoute, now: float) -> None:
-        leg = _CarrierSlot(way, now)
-        leg.task = self._loop.create_task(self._live(leg))
-        self._legs.add(leg)
+    def _dial(self, route: CarrierRoute, now: float) -> None:
+        slot = _CarrierSlot(route, now)
+        slot.task = self._loop.create_task(self._live(slot))
+        self._slots.add(slot)
 
-    async def _live(self, leg: _CarrierSlot) -> None:
+    async def _live(self, slot: _CarrierSlot) -> None:
         """A carrier's life, paid for from its dial to its end."""
-        cost = leg.way.carrier.cost
+        cost = slot.route.carrier.cost
         size = max(cost.dial, cost.stream)
         failure: CircumventError | None = None
         try:
             await self._account.reserve(size)
             try:
-                await self._carry(leg)
+                await self._carry(slot)
             finally:
                 self._account.discharge(size)
         except CircumventError as error:
             failure = error.bare()
-            self._roster.failed(leg.way, self._loop.time())
-            self._grow_at = 0.0  # it was no carrier: another way need not wait behind it
+            self._routes.failed(slot.route, self._loop.time())
+            self._grow_at = 0.0  # it was no carrier: another route need not wait behind it
             if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
-                self._roster.lived(leg.way)  # nobody blocks it: it was started anew
+                self._routes.lived(slot.route)  # nobody blocks it: it was started anew
         finally:
-            self._legs.discard(leg)
-            self._stir.set()
+            self._slots.discard(slot)
+            self._changed.set()
         if failure is not None:
-            self._note(leg.way, failure)
+            self._note(slot.route, failure)
 
-    async def _carry(self, leg: _CarrierSlot) -> None:
-        link = await self._connect(leg.way)
+    async def _carry(self, slot: _CarrierSlot) -> None:
+        link = await self._connect(slot.route)
         is_back = not self._is_up()
         joined = self._loop.time()
-        leg.link = link
-        self._roster.worked(leg.way)
+        slot.link = link
+        self._routes.worked(slot.route)
         if not self._first.done():
             self._first.set_result(None)
-        self._stir.set()
+        self._changed.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIVED_AFTER):
                 await link.wait_closed()
-                self._roster.failed(leg.way, self._loop.time())
+                self._routes.failed(slot.route, self._loop.time())
                 return
-        self._roster.lived(leg.way)
+        self._routes.lived(slot.route)
         if is_back:
-            self._roster.ask(self._loop.time())  # by other ways too, perhaps
-        self._stir.set()
+            self._routes.ask(self._loop.time())  # by other routes too, perhaps
+        self._changed.set()
         await link.wait_closed()
         now = self._loop.time()
-        self._roster.lived(leg.way, now - LIVED_AFTER)  # others may have greeted in vain meanwhile
+        self._routes.lived(
+            slot.route, now - LIVED_AFTER
+        )  # others may have greeted in vain meanwhile
         if now < joined + STEADY_AFTER:
-            self._roster.failed(leg.way, now)
+            self._routes.failed(slot.route, now)
 
-    def _note(self, way: CarrierRoute, failure: CircumventError) -> None:
+    def _note(self, route: CarrierRoute, failure: CircumventError) -> None:
         """Who waits for the first carrier hears what failed once nobody else can be tried.
 
-        Or what the relay said: another way leads to the same answer. That no other tunnel is up
+        Or what the relay said: another route leads to the same answer. That no other tunnel is up
         explains nothing where something failed on its own.
         """
-        if self._reason is None or not way.is_indirect:
+        if self._reason is None or not route.is_indirect:
             self._reason = failure
         now = self._loop.time()
-        is_hopeless = not self._legs and self._roster.choose((), now) is None
+        is_hopeless = not self._slots and self._routes.choose((), now) is None
         is_hopeless |= isinstance(failure, RefusedError)
         if is_hopeless and not self._first.done():
             self._first.set_exception(self._reason)
@@ -356,13 +358,15 @@ class BondedTunnel(Tunnel):
         self._numbers = itertools.count(1)
         self._reached = 0
         self._allowed = 0  # streams, once the relay welcomed a carrier
-        self._session = Session(self._frames, self._limits, is_client=True, changed=self._stir.set)
+        self._session = Session(
+            self._frames, self._limits, is_client=True, changed=self._changed.set
+        )
 
-    async def _connect(self, way: CarrierRoute) -> CarrierIO:
-        with plugin_faults(way.carrier.name):
+    async def _connect(self, route: CarrierRoute) -> CarrierIO:
+        with plugin_faults(route.carrier.name):
             async with asyncio.timeout(DIAL_SECONDS):
-                dialer = MeteredDialer(way, self._roster)
-                pipe = await way.carrier.connect(self._entry, dialer, self._account)
+                dialer = MeteredDialer(route, self._routes)
+                pipe = await route.carrier.connect(self._entry, dialer, self._account)
                 try:
                     return await self._join(pipe)
                 except BaseException:

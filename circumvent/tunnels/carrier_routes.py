@@ -1,4 +1,4 @@
-"""The ways to one relay: which kind of carrier, straight or through others, which family."""
+"""The routes to one relay: which kind of carrier, straight or through others, which family."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from circumvent.api.contracts import Carrier, Dialer, TlsOptions, WebSocketOptions
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Carrier, Datagrams, Dialer, TlsOptions, WebSocketOptions
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import DialError
 from circumvent.net.neighbourhood import network_of
@@ -23,9 +22,9 @@ _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 @dataclass(frozen=True, slots=True)
 class CarrierRoute:
-    """One way to reach the relay. ``network`` tells ways apart that one blow may end together.
+    """One route to reach the relay. ``network`` tells routes apart that one blow may end together.
 
-    ``is_indirect``: it goes through tunnels of others, and is no way to begin with.
+    ``is_indirect``: it goes through tunnels of others, and is no route to begin with.
     """
 
     carrier: Carrier
@@ -69,23 +68,23 @@ class OneFamilyDialer:
         return await self._dialer.resolve(name)
 
 
-async def find_ways(
+async def find_routes(
     carriers: Iterable[Carrier], host: str, dialer: Dialer, through: Dialer | None
 ) -> list[CarrierRoute]:
-    """All ways to a relay at ``host``, the preferred first."""
+    """All routes to a relay at ``host``, the preferred first."""
     carriers = list(carriers)
     families = await _families(host, dialer)
-    ways = [
+    routes = [
         CarrierRoute(carrier, OneFamilyDialer(dialer, version), _VERSIONS[version])
         for version in families
         for carrier in carriers
     ] or [CarrierRoute(carrier, dialer) for carrier in carriers]
     if through is not None:
-        ways += [
+        routes += [
             CarrierRoute(carrier, through, "through tunnels", is_indirect=True)
             for carrier in carriers
         ]
-    return ways
+    return routes
 
 
 async def _families(host: str, dialer: Dialer) -> list[int]:
@@ -155,79 +154,81 @@ class MeteredDialer:
 
 @dataclass(slots=True)
 class RouteHistory:
-    """What outlives a tunnel: who rests, and the names by which ways greet."""
+    """What outlives a tunnel: who rests, and the names by which routes greet."""
 
-    rests: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = field(default_factory=Backoff)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 class CarrierRoutes:
-    """Chooses the next way: one that rested, and as unlike those in use as there is.
+    """Chooses the next route: one that may be tried, and as unlike those in use as there is.
 
-    ``relay`` is whose ways these are. Failures are counted for each way, and apart from them its
-    greetings in vain, which outlive the tunnel; those also for the name that it greets by, which
-    other ways may share.
+    ``relay`` is whose routes these are. Failures are counted for each route. Handshakes in vain are
+    counted apart from them, and outlive the tunnel; those also for the server name that they show,
+    which other routes may share.
     """
 
     def __init__(
-        self, ways: Sequence[CarrierRoute], past: RouteHistory | None = None, relay: str = ""
+        self, routes: Sequence[CarrierRoute], past: RouteHistory | None = None, relay: str = ""
     ) -> None:
         past = past or RouteHistory()
-        self._ways = ways
+        self._routes = routes
         self._failures = Backoff()
-        self._greeted = past.rests
+        self._greeted = past.backoff
         self._names = past.names
         self._relay = relay
 
     def choose(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
-        """The next way beside those ``used``; None while all rest."""
-        rested = [way for way in self._ways if self._rested_at(way) <= now]
-        return min(rested, key=lambda way: _alike(way, used), default=None)
+        """The next route beside those ``used``; None while all rest."""
+        rested = [route for route in self._routes if self._rested_at(route) <= now]
+        return min(rested, key=lambda route: _alike(route, used), default=None)
 
     def choose_alone(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
         """While no carrier is up only greetings are spared; who failed longest ago is next.
 
-        The tunnels of others are tried when every direct way failed or does not answer.
+        The tunnels of others are tried when every direct route failed or does not answer.
         """
-        ready = [way for way in self._ways if self._may_greet_at(way) <= now]
-        direct = [way for way in ready if not way.is_indirect]
-        if all(way in used or self._failures.ready_at(way) > now for way in direct):
+        ready = [route for route in self._routes if self._may_greet_at(route) <= now]
+        direct = [route for route in ready if not route.is_indirect]
+        if all(route in used or self._failures.ready_at(route) > now for route in direct):
             direct = ready
-        return min(direct, key=lambda way: (*_alike(way, used), self._failed_at(way)), default=None)
+        return min(
+            direct, key=lambda route: (*_alike(route, used), self._failed_at(route)), default=None
+        )
 
     def next_at(self) -> float:
         """When somebody has rested."""
-        return min(map(self._rested_at, self._ways))
+        return min(map(self._rested_at, self._routes))
 
     def may_begin_at(self) -> float:
         """When a tunnel may be begun."""
-        return min(self._may_greet_at(way) for way in self._ways if not way.is_indirect)
+        return min(self._may_greet_at(route) for route in self._routes if not route.is_indirect)
 
-    async def greet(self, way: CarrierRoute, name: str) -> None:
+    async def greet(self, route: CarrierRoute, name: str) -> None:
         """Wait for a greeting's turn, and count it as one in vain until ``lived``.
 
         Raises DialError when that is too long: what waits with an open connection is seen too.
         """
-        self._names[self._key(way)] = name
-        while (wait := self._may_greet_at(way) - time.monotonic()) > 0.0:
+        self._names[self._key(route)] = name
+        while (wait := self._may_greet_at(route) - time.monotonic()) > 0.0:
             if wait > GREETING_PATIENCE:
                 raise DialError("the relay was greeted often enough", stage="carrier")
             await asyncio.sleep(wait)
         now = time.monotonic()
-        for key in self._greetings(way):
+        for key in self._greetings(route):
             self._greeted.failed(key, now)
 
-    def failed(self, way: CarrierRoute, now: float) -> None:
+    def failed(self, route: CarrierRoute, now: float) -> None:
         """A dial failed, or a carrier broke early."""
-        self._failures.failed(way, now)
+        self._failures.failed(route, now)
 
-    def worked(self, way: CarrierRoute) -> None:
+    def worked(self, route: CarrierRoute) -> None:
         """The relay answered."""
-        self._failures.worked(way)
+        self._failures.worked(route)
 
-    def lived(self, way: CarrierRoute, until: float = math.inf) -> None:
+    def lived(self, route: CarrierRoute, until: float = math.inf) -> None:
         """Its carrier was not cut at once: greetings before ``until`` were not in vain."""
-        for key in self._greetings(way):
+        for key in self._greetings(route):
             self._greeted.worked(key, until)
 
     def ask(self, now: float) -> None:
@@ -237,34 +238,34 @@ class CarrierRoutes:
 
     def forgive(self) -> None:
         """Things changed: old failures say nothing."""
-        for way in self._ways:
-            self.worked(way)
-            self.lived(way)
+        for route in self._routes:
+            self.worked(route)
+            self.lived(route)
 
-    def _key(self, way: CarrierRoute) -> tuple[str, str]:
-        return self._relay, way.name
+    def _key(self, route: CarrierRoute) -> tuple[str, str]:
+        return self._relay, route.name
 
-    def _greetings(self, way: CarrierRoute) -> Iterator[Hashable]:
-        key = self._key(way)
+    def _greetings(self, route: CarrierRoute) -> Iterator[Hashable]:
+        key = self._key(route)
         yield ("greeting", *key)
-        if not way.is_indirect and key in self._names:
+        if not route.is_indirect and key in self._names:
             yield "name", self._names[key]
 
-    def _may_greet_at(self, way: CarrierRoute) -> float:
-        return max(map(self._greeted.ready_at, self._greetings(way)))
+    def _may_greet_at(self, route: CarrierRoute) -> float:
+        return max(map(self._greeted.ready_at, self._greetings(route)))
 
-    def _rested_at(self, way: CarrierRoute) -> float:
-        return max(self._failures.ready_at(way), self._may_greet_at(way))
+    def _rested_at(self, route: CarrierRoute) -> float:
+        return max(self._failures.ready_at(route), self._may_greet_at(route))
 
-    def _failed_at(self, way: CarrierRoute) -> float:
-        greeted_at = self._greeted.failed_at(("greeting", *self._key(way)))
-        return max(self._failures.failed_at(way), greeted_at)
+    def _failed_at(self, route: CarrierRoute) -> float:
+        greeted_at = self._greeted.failed_at(("greeting", *self._key(route)))
+        return max(self._failures.failed_at(route), greeted_at)
 
 
-def _alike(way: CarrierRoute, used: Sequence[CarrierRoute]) -> tuple[int, int, int]:
-    """Least first: not the same way, not the same network, not the same kind."""
+def _alike(route: CarrierRoute, used: Sequence[CarrierRoute]) -> tuple[int, int, int]:
+    """Least first: not the same route, not the same network, not the same kind."""
     return (
-        used.count(way),
-        sum(other.network == way.network for other in used),
-        sum(other.carrier is way.carrier for other in used),
+        used.count(route),
+        sum(other.network == route.network for other in used),
+        sum(other.carrier is route.carrier for other in used),
     )

@@ -28,30 +28,30 @@ FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
 
 
-async def carry(relay: UserStream, client: PeekStream, port: int) -> bool:
-    """Both ways until both are done; what broke it is noted in the relay, and both sides cut.
+async def carry_client(user_stream: UserStream, client: PeekStream, port: int) -> bool:
+    """Both ways until both are done; what broke it is noted in the user_stream, and both sides cut.
 
     ``port`` of the destination tells who is likely to speak first.
     False: the tunnel failed, but the client's first flight is unread; another tunnel may try.
     """
-    transport = relay.live.candidate.transport.name
+    transport = user_stream.live.candidate.transport.name
     try:
         with plugin_faults(transport):
-            await _first_flight(relay, client, port)
+            await _first_flight(user_stream, client, port)
     except CircumventError as error:
-        relay.fail(error, is_clients_fault=error.stage == "read")
-        if relay.is_tunnels_fault:  # all that the client said is unread
+        user_stream.fail(error, is_clients_fault=error.stage == "read")
+        if user_stream.is_tunnels_fault:  # all that the client said is unread
             return False
-        relay.cut()
+        user_stream.cut()
         return True
-    up = asyncio.get_running_loop().create_task(_up(relay, client))
+    up = asyncio.get_running_loop().create_task(_up(user_stream, client))
     try:
-        answered = await _down(relay, client)
+        answered = await _down(user_stream, client)
         if answered:
             await up
     except asyncio.CancelledError:
-        if up.done() and not up.cancelled() and relay.error is None:
-            await relay.stream.aclose()  # all that the client said may be still on its way
+        if up.done() and not up.cancelled() and user_stream.error is None:
+            await user_stream.stream.aclose()  # all that the client said may be still on its way
         raise
     finally:
         if not up.done():
@@ -62,14 +62,14 @@ async def carry(relay: UserStream, client: PeekStream, port: int) -> bool:
     return answered
 
 
-async def _first_flight(relay: UserStream, client: PeekStream, port: int) -> None:
+async def _first_flight(user_stream: UserStream, client: PeekStream, port: int) -> None:
     """Send what may be sent twice and leave it unread.
 
     Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
     """
     least, most = CLIENT_SPEAKS_WITHIN[port in CLIENTS_SPEAK_FIRST]
     until = asyncio.get_running_loop().time() + random.uniform(least, most)  # noqa: S311
-    account, stream = relay.live.account, relay.stream
+    account, stream = user_stream.live.account, user_stream.stream
     start = stream.headroom
     size = start + FIRST_FLIGHT
     while True:
@@ -80,11 +80,11 @@ async def _first_flight(relay: UserStream, client: PeekStream, port: int) -> Non
             if count is None and not is_late:
                 continue
             if not count:
-                await _send(relay, lease.view, start, start)
+                await _send(user_stream, lease.view, start, start)
             elif flight[0] == _HANDSHAKE and is_complete_client_hello(flight[:count]):
-                await _send(relay, lease.view, start, start + count)
-                relay.flight = count
-                relay.sent(count)
+                await _send(user_stream, lease.view, start, start + count)
+                user_stream.flight = count
+                user_stream.sent(count)
             return
 
 
@@ -98,62 +98,62 @@ async def _speaks(client: PeekStream, until: float) -> bool:
     return True
 
 
-async def _send(relay: UserStream, block: memoryview, start: int, end: int) -> None:
-    start += relay.stream.write(block, start, end)
-    await finish(block, relay.stream, start, end)
+async def _send(user_stream: UserStream, block: memoryview, start: int, end: int) -> None:
+    start += user_stream.stream.write(block, start, end)
+    await finish(block, user_stream.stream, start, end)
 
 
-def _commit(relay: UserStream, client: PeekStream) -> None:
+def _commit(user_stream: UserStream, client: PeekStream) -> None:
     """From now on the first flight counts as read, and nobody else may send it."""
-    if relay.flight:
+    if user_stream.flight:
         client.expect(1)
-        client.discard(relay.flight)
-        relay.flight = 0
+        client.discard(user_stream.flight)
+        user_stream.flight = 0
 
 
-async def _up(relay: UserStream, client: PeekStream) -> None:
+async def _up(user_stream: UserStream, client: PeekStream) -> None:
     """From the client to the tunnel. A client that says more, or leaves, commits its flight."""
     try:
-        with plugin_faults(relay.live.candidate.transport.name):
-            if relay.flight:
-                client.expect(relay.flight + 1)
+        with plugin_faults(user_stream.live.candidate.transport.name):
+            if user_stream.flight:
+                client.expect(user_stream.flight + 1)
                 await client.wait_readable()
-                _commit(relay, client)
-            await transfer(client, relay.stream, relay.live.account, relay.sent)
-            if not relay.over:  # else both sides are through, and closing says it all
-                relay.stream.write_eof()
-                await settle(relay.stream)
+                _commit(user_stream, client)
+            await transfer(client, user_stream.stream, user_stream.live.account, user_stream.sent)
+            if not user_stream.over:  # else both sides are through, and closing says it all
+                user_stream.stream.write_eof()
+                await settle(user_stream.stream)
     except CircumventError as error:
-        relay.fail(error, is_clients_fault=error.stage == "read")
+        user_stream.fail(error, is_clients_fault=error.stage == "read")
         if error.stage != "write":  # else the far side hears no more, but may have answered
-            relay.cut()
+            user_stream.cut()
 
 
-async def _down(relay: UserStream, client: PeekStream) -> bool:
+async def _down(user_stream: UserStream, client: PeekStream) -> bool:
     """From the tunnel to the client; False when it ended without a word, unless committed.
 
     When it breaks, the client is reset once it has all that came before.
     """
-    account = relay.live.account
+    account = user_stream.live.account
     try:
-        with plugin_faults(relay.live.candidate.transport.name):
-            count = await move(relay.stream, client, account, FIRST_READ)
+        with plugin_faults(user_stream.live.candidate.transport.name):
+            count = await move(user_stream.stream, client, account, FIRST_READ)
             if count:
-                relay.heard(count)
-                _commit(relay, client)
-                await transfer(relay.stream, client, account, relay.heard)
-            elif relay.flight:
+                user_stream.heard(count)
+                _commit(user_stream, client)
+                await transfer(user_stream.stream, client, account, user_stream.heard)
+            elif user_stream.flight:
                 return False
-            if relay.error is None:  # else the end may be that of a connection that broke
+            if user_stream.error is None:  # else the end may be that of a connection that broke
                 client.write_eof()
-                relay.ended()
+                user_stream.ended()
                 return True
     except CircumventError as error:
-        relay.fail(error, is_clients_fault=error.stage == "write")
-        if relay.flight and relay.is_tunnels_fault:
+        user_stream.fail(error, is_clients_fault=error.stage == "write")
+        if user_stream.flight and user_stream.is_tunnels_fault:
             return False
-    relay.stream.abort()
-    if not relay.is_clients_fault:
+    user_stream.stream.abort()
+    if not user_stream.is_clients_fault:
         await delivered(client)
-    relay.cut()
+    user_stream.cut()
     return True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from circumvent.api.contracts import TlsOptions, WebSocketOptions
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Datagrams, TlsOptions, WebSocketOptions
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import UnsupportedError
 from circumvent.layers.tls.client import TlsClient

@@ -19,8 +19,8 @@ from circumvent.errors import (
     NoTunnelError,
 )
 from circumvent.net.patience import Patience
-from circumvent.state.attempts import attempt_record
-from circumvent.tunnels.carry import carry
+from circumvent.state.attempts import AttemptTable, attempt_record
+from circumvent.tunnels.carry import carry_client
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import LiveTunnel, TunnelState, UserStream
@@ -35,11 +35,12 @@ MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may 
 class Dispatcher:
     """Carries clients over the manager's tunnels."""
 
-    def __init__(self, manager: TunnelManager, health: Health) -> None:
+    def __init__(self, manager: TunnelManager, health: Health, attempts: AttemptTable) -> None:
         self._manager = manager
         self._health = health
+        self._attempts = attempts
 
-    async def relay(
+    async def carry(
         self,
         client: PeekStream,
         destination: Destination,
@@ -65,8 +66,8 @@ class Dispatcher:
                 await _pay(live)
                 stream = await self._open(live, destination, accept_once)
                 if stream is not None:
-                    relay = UserStream(live, stream, client)
-                    if await self._carry(relay, client, destination.port, accept_once):
+                    user_stream = UserStream(live, stream, client)
+                    if await self._carry_over(user_stream, client, destination.port, accept_once):
                         return
                 tried.note(live, opened=stream is not None)
         except CircumventError:
@@ -125,37 +126,37 @@ class Dispatcher:
             self._health.doubt(live)
             return None
 
-    async def _carry(
+    async def _carry_over(
         self,
-        relay: UserStream,
+        user_stream: UserStream,
         client: PeekStream,
         port: int,
         accept: Callable[[], Awaitable[None]],
     ) -> bool:
         """True when the stream is over; False when nothing was lost and another may try."""
-        live = relay.live
-        live.relays.add(relay)
+        live = user_stream.live
+        live.streams.add(user_stream)
         try:
             await accept()
-            is_over = await carry(relay, client, port)
-            if relay.error is None:
-                await relay.stream.aclose()
+            is_over = await carry_client(user_stream, client, port)
+            if user_stream.error is None:
+                await user_stream.stream.aclose()
         finally:
-            live.relays.discard(relay)
-            relay.stream.abort()
+            live.streams.discard(user_stream)
+            user_stream.stream.abort()
             live.account.discharge(live.candidate.transport.cost.stream)
-        self._learn_from(relay)
+        self._learn_from(user_stream)
         return is_over
 
-    def _learn_from(self, relay: UserStream) -> None:
-        live = relay.live
+    def _learn_from(self, user_stream: UserStream) -> None:
+        live = user_stream.live
         if live.state is TunnelState.DEAD:
             return
-        if relay.is_tunnels_fault:
-            self._note_failure(live, relay.started, relay.error)
-            is_doubtful = is_unanswered = not relay.heard_bytes
+        if user_stream.is_tunnels_fault:
+            self._note_failure(live, user_stream.started, user_stream.error)
+            is_doubtful = is_unanswered = not user_stream.heard_bytes
         else:
-            is_unanswered = relay.is_unanswered
+            is_unanswered = user_stream.is_unanswered
             is_doubtful = is_unanswered and live.unanswered % MAX_UNANSWERED == MAX_UNANSWERED - 1
         live.unanswered += is_unanswered
         if is_doubtful:
@@ -167,7 +168,7 @@ class Dispatcher:
         record = attempt_record(
             "stream", live.candidate.id, started, live.account.high_water, error
         )
-        self._manager.track.store.record(record)
+        self._attempts.record(record)
 
 
 async def _pay(live: LiveTunnel) -> None:
@@ -219,25 +220,25 @@ class _Tried:
 class _TrackedStream(LayerStream):
     """Tells health what it sends and hears, and gives its charge back when it closes."""
 
-    __slots__ = ("_relay",)
+    __slots__ = ("_user_stream",)
 
     def __init__(self, stream: ByteStream, live: LiveTunnel) -> None:
         super().__init__(stream)
-        self._relay = UserStream(live, stream, None)
-        live.relays.add(self._relay)
+        self._user_stream = UserStream(live, stream, None)
+        live.streams.add(self._user_stream)
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         count = super().write(block, start, end)
         if count:
-            self._relay.sent(count)
+            self._user_stream.sent(count)
         return count
 
     def read_into(self, buffer: memoryview) -> int | None:
         count = super().read_into(buffer)
         if count:
-            self._relay.heard(count)
+            self._user_stream.heard(count)
         elif count == 0:
-            self._relay.ended()
+            self._user_stream.ended()
         return count
 
     async def aclose(self) -> None:
@@ -249,7 +250,7 @@ class _TrackedStream(LayerStream):
         super().abort()
 
     def _release(self) -> None:
-        live = self._relay.live
-        if self._relay in live.relays:
-            live.relays.remove(self._relay)
+        live = self._user_stream.live
+        if self._user_stream in live.streams:
+            live.streams.remove(self._user_stream)
             live.account.discharge(live.candidate.transport.cost.stream)

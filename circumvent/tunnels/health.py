@@ -20,6 +20,7 @@ from time import time as wall_clock
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
+from circumvent.state.store import Store
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
     FIRST_PATIENCE,
@@ -78,10 +79,12 @@ class Health:
     def __init__(
         self,
         manager: TunnelManager,
+        store: Store,
         identify: Callable[[], bytes],
         forget: Callable[[], None],
     ) -> None:
         self._manager = manager
+        self._store = store
         self._identify = identify
         self._forget = forget
         self._here = b""
@@ -121,7 +124,7 @@ class Health:
             return
         moved = not here.startswith(self._here)
         self._here = here
-        self._manager.network = self._manager.track.store.network_id(here)
+        self._manager.network = self._store.scores.network_id(here)
         if moved:
             self._forget()
         if moved or before == b"":
@@ -225,16 +228,16 @@ class Health:
             live.works_since = math.inf
         else:
             live.works_since = min(live.works_since, live.last_heard)
-        for relay, vitals in unanswered(live, now):
+        for stream, vitals in unanswered(live, now):
             if vitals.unanswered and now - live.last_heard > WORKS_FOR / 2:
                 self._check(live)  # whether only some paths died
-            asked_for, works_for = now - relay.asked_at, now - live.works_since
+            asked_for, works_for = now - stream.asked_at, now - live.works_since
             if not is_frozen(vitals, asked_for, works_for, self._queues()):
                 continue
-            live.freezes += _froze_early(relay)
+            live.freezes += _froze_early(stream)
             message = "its path froze: the server's own system does not answer any more"
-            relay.fail(StreamResetError(message, stage="freeze"), is_clients_fault=False)
-            relay.stream.abort()
+            stream.fail(StreamResetError(message, stage="freeze"), is_clients_fault=False)
+            stream.stream.abort()
         if live.freezes >= MAX_FREEZES and not live.proven:
             reason = "probes pass, but users' traffic freezes"
             self._manager.lose(live, reason, users_failed=True)
@@ -291,7 +294,7 @@ class Health:
         record = attempt_record(
             "probe", live.candidate.id, started, live.account.high_water, failure
         )
-        self._manager.track.store.record(record)
+        self._store.attempts.record(record)
 
 
 def _probe_seconds(live: LiveTunnel) -> float:
@@ -304,8 +307,8 @@ def _is_silence(failure: CircumventError, patience: Patience) -> bool:
     return is_late or failure.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 
 
-def _froze_early(relay: UserStream) -> bool:
-    return relay.heard_bytes < PROVEN_BYTES and relay.moved_at - relay.started < EARLY
+def _froze_early(stream: UserStream) -> bool:
+    return stream.heard_bytes < PROVEN_BYTES and stream.moved_at - stream.started < EARLY
 
 
 def _acquit(live: LiveTunnel, rtt: float) -> None:
@@ -315,6 +318,6 @@ def _acquit(live: LiveTunnel, rtt: float) -> None:
         live.state = TunnelState.UP
     live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten
     live.last_heard = live.verified_at = time.monotonic()
-    for relay in live.relays:
-        if relay.waiting_since:
-            relay.patience = min(2 * relay.patience, LONGEST_PATIENCE)
+    for stream in live.streams:
+        if stream.waiting_since:
+            stream.patience = min(2 * stream.patience, LONGEST_PATIENCE)

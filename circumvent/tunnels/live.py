@@ -10,11 +10,12 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from circumvent.api.contracts import Privacy, ServerEntry, Transport, Tunnel
+from circumvent.api import Privacy, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
 from circumvent.net.patience import Patience
+from circumvent.tunnels.candidate import Candidate
 from circumvent.wire.address import Destination
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
@@ -29,25 +30,6 @@ class TunnelState(enum.Enum):
     UP = "up"
     SUSPECTED = "suspected"
     DEAD = "dead"
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A server that can be tried, and how; ``is_learnt``: not from the user, but from a list."""
-
-    entry: ServerEntry
-    transport: Transport
-    is_learnt: bool = False
-
-    @property
-    def id(self) -> str:
-        """The entry's id."""
-        return self.entry.id
-
-    @property
-    def privacy(self) -> Privacy:
-        """What a watcher of the connection to this server can see."""
-        return self.transport.privacy(self.entry)
 
 
 @dataclass(eq=False, slots=True)
@@ -81,7 +63,7 @@ class LiveTunnel:
     misses: int = 0
     silent_since: float = 0.0
     works_since: float = math.inf
-    relays: set[UserStream] = field(default_factory=set)
+    streams: set[UserStream] = field(default_factory=set)
     privacy: Privacy = field(init=False)
     _openings: set[Patience] = field(default_factory=set, init=False)
 
@@ -93,7 +75,7 @@ class LiveTunnel:
 
         A server that answers probes but not its users, several times in a row, is no bargain.
         """
-        load = (len(self.relays) + len(self._openings)) / 4
+        load = (len(self.streams) + len(self._openings)) / 4
         return (self.rtt + 0.005) * (1 + load + self.unanswered**2)
 
     @property
@@ -108,7 +90,7 @@ class LiveTunnel:
     @property
     def is_idle(self) -> bool:
         """Whether nobody uses it."""
-        return not (self.relays or self._openings)
+        return not (self.streams or self._openings)
 
     def is_silent(self, now: float, slack: float = 0.0) -> bool:
         """Whether somebody waits for it too long while nobody else is served.
@@ -118,7 +100,7 @@ class LiveTunnel:
         opening = max((patience.waited(now) for patience in self._openings), default=0.0)
         last_sign = max(self.last_opened, self.last_heard)
         return min(now - last_sign, opening) > FIRST_PATIENCE + slack or any(
-            relay.waits(now) > relay.patience + slack for relay in self.relays
+            stream.waits(now) > stream.patience + slack for stream in self.streams
         )
 
     async def open(self, destination: Destination, patience: Patience) -> ByteStream:
@@ -140,9 +122,9 @@ class LiveTunnel:
 
     def give_up_flights(self) -> None:
         """What may be sent twice goes to another tunnel at once."""
-        for relay in tuple(self.relays):
-            if relay.flight:
-                relay.stream.abort()
+        for stream in tuple(self.streams):
+            if stream.flight:
+                stream.stream.abort()
 
     def give_up_unanswered(self) -> None:
         """Another tunnel is up: streams that heard nothing need not wait for this one.
@@ -152,16 +134,16 @@ class LiveTunnel:
         """
         self.give_up_flights()
         now = time.monotonic()
-        for relay in tuple(self.relays):
-            waited = now - relay.moved_at if relay.waiting_since else 0.0
-            if not relay.heard_bytes and waited > UNANSWERED:
-                relay.stream.abort()
+        for stream in tuple(self.streams):
+            waited = now - stream.moved_at if stream.waiting_since else 0.0
+            if not stream.heard_bytes and waited > UNANSWERED:
+                stream.stream.abort()
 
     def abort_streams(self) -> None:
         """Cut every stream: their users notice at once and can try again."""
         self.give_up_openings()
-        for relay in tuple(self.relays):
-            relay.stream.abort()
+        for stream in tuple(self.streams):
+            stream.stream.abort()
 
     async def close(self) -> None:
         """Let go of everything; idempotent."""

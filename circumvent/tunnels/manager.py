@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.live import Candidate, LiveTunnel, TunnelState
+from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
@@ -38,7 +39,7 @@ class PoolOptions:
 class TunnelManager:
     """Owns the pool. ``network`` is the salted name of the network that scores belong to.
 
-    ``rests`` may be shared with transports that greet servers by themselves.
+    ``backoff`` may be shared with transports that greet servers by themselves.
     ``expects_more`` tells whether candidates may turn up any moment, so that clients wait.
 
     Candidates that hide less than the options demand are left out here, whoever made them: nothing
@@ -62,7 +63,7 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(track, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
-        self.rests = Backoff()
+        self.backoff = Backoff()
         self._graves: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
@@ -98,7 +99,7 @@ class TunnelManager:
         """
         best = self._best(avoid)
         if best.state is not TunnelState.UP if best else not self.tunnels:
-            self.rests.ask(time.monotonic())
+            self.backoff.ask(time.monotonic())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
@@ -118,13 +119,13 @@ class TunnelManager:
         now = time.monotonic()
         if users_failed:
             until = now + FROZEN_REST
-            self.rests.hold(live.candidate.id, now, until, is_useless=self.is_up())
+            self.backoff.hold(live.candidate.id, now, until, is_useless=self.is_up())
         else:
             if time.time() - live.opened_at > STEADY_AFTER:
-                self.rests.worked(live.candidate.id)
+                self.backoff.worked(live.candidate.id)
             if not self.is_up():
                 self.look_around()
-            self.rests.failed(live.candidate.id, now)
+            self.backoff.failed(live.candidate.id, now)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
         self._events(TunnelLost(entry.transport, entry.id, entry.name, reason))
@@ -145,12 +146,12 @@ class TunnelManager:
         now, taken = time.monotonic(), self._taken()
         for candidate in self._candidates:
             if candidate not in taken:
-                self.rests.ask(now, candidate.id)
+                self.backoff.ask(now, candidate.id)
         self._need.set()
 
     def fresh_start(self) -> None:
         """The network changed: old failures say nothing any more."""
-        self.rests.forgive()
+        self.backoff.forgive()
         self._need.set()
 
     def _remove(self, live: LiveTunnel) -> None:
@@ -194,7 +195,7 @@ class TunnelManager:
             self._events(NoneUp(failures, last, self._pause() or 0.0))
 
     def _next_entrant(self) -> Candidate | None:
-        scores = self.track.store.scores(self.network)
+        scores = self.track.store.scores.on(self.network)
         entrant = least_alike(rank(self._entrants(), scores), self._taken())
         if entrant is not None:
             self._racing.append(entrant)
@@ -207,7 +208,7 @@ class TunnelManager:
         rested = [
             candidate
             for candidate in self._candidates
-            if candidate not in taken and self.rests.ready_at(candidate.id) <= now
+            if candidate not in taken and self.backoff.ready_at(candidate.id) <= now
         ]
         # A lower class is tried only when nobody above it can be.
         best = max((each.privacy for each in rested), default=None)
@@ -235,7 +236,7 @@ class TunnelManager:
             self._rest(candidate, finish.error)
             return
         if not self.is_up():
-            self.rests.ask(time.monotonic())  # the network lets something pass again
+            self.backoff.ask(time.monotonic())  # the network lets something pass again
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry
@@ -243,7 +244,7 @@ class TunnelManager:
         self._came_up.set()
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
-        self.track.store.remember(
+        self.track.store.scores.remember(
             self.network,
             live.candidate.id,
             ok=ok,
@@ -254,13 +255,15 @@ class TunnelManager:
     def _rest(self, candidate: Candidate, error: CircumventError | None) -> None:
         now = time.monotonic()
         if isinstance(error, BackoffError):
-            self.rests.hold(candidate.id, now, now + error.seconds)
+            self.backoff.hold(candidate.id, now, now + error.seconds)
             return
         is_own_trouble = error is not None and error.is_own_trouble
         may_pass = error is not None and is_own_trouble and error.errno != socket.EAI_NONAME
-        self.rests.failed(candidate.id, now, is_own_trouble=may_pass)
+        self.backoff.failed(candidate.id, now, is_own_trouble=may_pass)
         if not is_own_trouble:
-            self.track.store.remember(self.network, candidate.id, ok=False, ms=0.0, user_bytes=0)
+            self.track.store.scores.remember(
+                self.network, candidate.id, ok=False, ms=0.0, user_bytes=0
+            )
 
     def _pause(self) -> float | None:
         """Seconds until somebody could race again; None while nothing is missing."""
@@ -269,7 +272,7 @@ class TunnelManager:
         if self._is_crowded():
             return _PRESSURE_RECHECK
         taken = self._taken()
-        ends = [self.rests.ready_at(each.id) for each in self._candidates if each not in taken]
+        ends = [self.backoff.ready_at(each.id) for each in self._candidates if each not in taken]
         return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     async def _bury(self) -> None:

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 
 from circumvent.net.neighbourhood import network_of
-from circumvent.state.store import Score
-from circumvent.tunnels.live import Candidate
+from circumvent.state.scores import Score
+from circumvent.tunnels.candidate import Candidate
 
 _UNKNOWN = Score(successes=0, failures=0, ms=0.0, user_failures=0, last_ok=0.0)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from string import punctuation
 from urllib.parse import quote
 
-from circumvent.api.contracts import Tunnel
+from circumvent.api import Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DestinationError, LinkError, ProbeError
 from circumvent.layers.exchange import receive, send

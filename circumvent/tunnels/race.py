@@ -8,14 +8,15 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from circumvent.api.contracts import NetworkDialer
+from circumvent.api import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.faults import plugin_faults
-from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
 
 FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
@@ -138,7 +139,9 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     started = time.monotonic()
 
     def record(error: BaseException | None = None) -> None:
-        track.store.record(attempt_record("race", candidate.id, started, account.high_water, error))
+        peak = account.high_water
+        record = attempt_record("race", candidate.id, started, peak, error)
+        track.store.attempts.record(record)
 
     try:
         await account.reserve(reserved)

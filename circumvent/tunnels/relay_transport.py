@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from circumvent.api.contracts import (
+from circumvent.api import (
     Carrier,
     Cost,
     Dialer,
@@ -26,7 +26,7 @@ from circumvent.tunnels.backoff import Backoff, BackoffError
 class RelayTransport(Transport):
     """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels.
 
-    ``rests``, once set, are those of the tunnel manager.
+    ``backoff``, once set, is that of the tunnel manager.
     """
 
     name = "relay"
@@ -35,7 +35,7 @@ class RelayTransport(Transport):
 
     def __init__(self, carriers: Mapping[str, Carrier]) -> None:
         self.through: Dialer | None = None
-        self.rests = Backoff()
+        self.backoff = Backoff()
         self._names: dict[tuple[str, str], str] = {}
         self._carriers = carriers
 
@@ -65,21 +65,21 @@ class RelayTransport(Transport):
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.links.relay import RelayLink  # noqa: PLC0415
         from circumvent.tunnels.bonded import BondedTunnel  # noqa: PLC0415
-        from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_ways  # noqa: PLC0415
+        from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes  # noqa: PLC0415
         from circumvent.wire.credential import make_credential  # noqa: PLC0415
 
         settings = entry.settings
         if not isinstance(settings, RelayLink):
             raise TypeError("not an entry of the relay transport")
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
-        ways = await find_ways(carriers, entry.host, dialer, self.through)
+        routes = await find_routes(carriers, entry.host, dialer, self.through)
         token = settings.token
-        roster = CarrierRoutes(ways, RouteHistory(self.rests, self._names), entry.id)
-        seconds = roster.may_begin_at() - time.monotonic()
+        chooser = CarrierRoutes(routes, RouteHistory(self.backoff, self._names), entry.id)
+        seconds = chooser.may_begin_at() - time.monotonic()
         if seconds > 0.0:
             raise BackoffError(seconds)
         tunnel = BondedTunnel(
-            entry, roster, account, lambda binding: make_credential(token, binding)
+            entry, chooser, account, lambda binding: make_credential(token, binding)
         )
         await tunnel.start()
         return tunnel

@@ -17,14 +17,14 @@ def relieve(manager: TunnelManager, now: float) -> None:
         return
     if any(manager.shed(live) for live in tuple(manager.tunnels)):
         return
-    relays = [relay for live in manager.tunnels for relay in live.relays]
-    victims = [relay for relay in relays if _is_stalled(relay, now)] or [
-        relay for relay in relays if now - relay.moved_at > IDLE_AFTER
+    streams = [stream for live in manager.tunnels for stream in live.streams]
+    victims = [stream for stream in streams if _is_stalled(stream, now)] or [
+        stream for stream in streams if now - stream.moved_at > IDLE_AFTER
     ]
     if victims:
-        min(victims, key=lambda relay: relay.moved_at).cut()
+        min(victims, key=lambda stream: stream.moved_at).cut()
 
 
-def _is_stalled(relay: UserStream, now: float) -> bool:
-    has_room = relay.client is None or relay.client.room()
-    return now - relay.moved_at > STALLED_AFTER and not has_room
+def _is_stalled(stream: UserStream, now: float) -> bool:
+    has_room = stream.client is None or stream.client.room()
+    return now - stream.moved_at > STALLED_AFTER and not has_room

@@ -32,8 +32,8 @@ def queueing(tunnels: Iterable[LiveTunnel]) -> float:
 
 def _queue(live: LiveTunnel) -> float:
     longest = 0.0
-    for relay in live.relays:
-        vitals = relay.stream.vitals()
+    for stream in live.streams:
+        vitals = stream.stream.vitals()
         if vitals is not None and vitals.silence < vitals.rtt + FRESH:
             longest = max(longest, vitals.queueing, vitals.rtt - live.rtt)
     for carrier in live.tunnel.carriers:
@@ -48,20 +48,20 @@ def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[UserStream, Vital
     Call it every second. In question is who waits for an answer and, while no stream of the tunnel
     carried much, who just heard nothing more: some censors let the first few KiB pass.
     """
-    for relay in tuple(live.relays):
-        is_awaited = bool(relay.waiting_since) or not live.proven
-        if now - relay.moved_at < ASK_AFTER or not is_awaited:
-            _stop_asking(relay)
-        elif not relay.asked_at:
-            if now > relay.ask_from:
-                relay.asked_at = now
-                relay.stream.ask_for_sign(wanted=True)
-        elif (vitals := relay.stream.vitals()) is not None:
-            if vitals.silence < now - relay.asked_at:
-                _stop_asking(relay)
-                relay.ask_from = now + random.uniform(*ASK_AGAIN)  # noqa: S311 - no secret
+    for stream in tuple(live.streams):
+        is_awaited = bool(stream.waiting_since) or not live.proven
+        if now - stream.moved_at < ASK_AFTER or not is_awaited:
+            _stop_asking(stream)
+        elif not stream.asked_at:
+            if now > stream.ask_from:
+                stream.asked_at = now
+                stream.stream.ask_for_sign(wanted=True)
+        elif (vitals := stream.stream.vitals()) is not None:
+            if vitals.silence < now - stream.asked_at:
+                _stop_asking(stream)
+                stream.ask_from = now + random.uniform(*ASK_AGAIN)  # noqa: S311 - no secret
             else:
-                yield relay, vitals
+                yield stream, vitals
 
 
 def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) -> bool:
@@ -76,7 +76,7 @@ def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) 
     return is_asked and works_for > vitals.silence / 2
 
 
-def _stop_asking(relay: UserStream) -> None:
-    if relay.asked_at:
-        relay.asked_at = 0.0
-        relay.stream.ask_for_sign(wanted=False)
+def _stop_asking(stream: UserStream) -> None:
+    if stream.asked_at:
+        stream.asked_at = 0.0
+        stream.stream.ask_for_sign(wanted=False)

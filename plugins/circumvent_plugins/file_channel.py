@@ -14,7 +14,7 @@ from typing import TypeVar, TypeVarTuple
 from urllib.parse import unquote
 
 from circumvent.api import Channel, ChannelError, Cost, Fetch, LinkError, Verdict, hookimpl
-from circumvent.api.threads import in_thread
+from circumvent.threads import in_thread
 from circumvent.wire.bundle import MAX_BUNDLE
 
 MAX_FILES = 8  # the newest of a directory that are tried

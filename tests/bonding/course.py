@@ -135,9 +135,9 @@ async def course(
         memory = Memory(32 << 20)
         account = memory.account("tunnel")
         dialer = NetDialer(TlsClient(str(certificate.authority)))
-        ways = [CarrierRoute(TlsCarrier(path, each), dialer) for path, each in enumerate(ports)]
+        routes = [CarrierRoute(TlsCarrier(path, each), dialer) for path, each in enumerate(ports)]
         entry = ServerEntry("relay", "127.0.0.1", port, "", "relay://x", None)
-        tunnel = BondedTunnel(entry, CarrierRoutes(ways), account, lambda _: b"")
+        tunnel = BondedTunnel(entry, CarrierRoutes(routes), account, lambda _: b"")
         try:
             await tunnel.start()
             while len(tunnel.carriers) < len(ports):  # noqa: ASYNC110 - nobody tells

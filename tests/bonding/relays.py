@@ -19,7 +19,7 @@ from circumvent.net.tcp import TcpStream
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import SessionHost
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_routes import CarrierRoutes, find_ways
+from circumvent.tunnels.carrier_routes import CarrierRoutes, find_routes
 from circumvent.wire.address import Destination
 from tests.conformance.far_end import Codec, FarEnd, connected
 
@@ -141,8 +141,12 @@ async def tunnel_to(
     memory = memory or Memory(8 << 20, poison=True)
     account = memory.account("tunnel")
     entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
-    ways = await find_ways(carriers or (ClearCarrier(),), entry.host, NetDialer(TlsClient()), None)
-    tunnel = BondedTunnel(entry, CarrierRoutes(ways), account, lambda binding: credential + binding)
+    routes = await find_routes(
+        carriers or (ClearCarrier(),), entry.host, NetDialer(TlsClient()), None
+    )
+    tunnel = BondedTunnel(
+        entry, CarrierRoutes(routes), account, lambda binding: credential + binding
+    )
     try:
         await tunnel.start()
         yield tunnel

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-from circumvent.api.contracts import CarrierStatus
+from circumvent.api import CarrierStatus
 from tests.bench.contenders import Running, circumvent_with, started, started_origin
 from tests.e2e.asking import status
 from tests.e2e.bonded import command

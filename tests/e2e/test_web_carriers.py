@@ -20,7 +20,7 @@ from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import outer_tls, web_name, web_place
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.relay.config import RELAY_FILE, RelayHome
+from circumvent.relay.home import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.setup import NewRelay, create, invite
 from circumvent.session.engine.limits import SessionLimits

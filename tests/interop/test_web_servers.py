@@ -15,8 +15,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from circumvent.api import Account, ByteStream, HandshakeError, WebSocketOptions
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions, WebSocketOptions
 from circumvent.http.client import http_client, limited_body
 from circumvent.layers.greeting import hear
 from circumvent.layers.tls.client import TlsClient

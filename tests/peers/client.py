@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from circumvent.api.contracts import CarrierStatus
+from circumvent.api import CarrierStatus
 from circumvent.status.snapshot import Status
 from tests.peers.process import Process, free_port
 

@@ -1,12 +1,17 @@
 """What makes the fast tests fast, and keeps what this machine has out of them."""
 
+import contextlib
 import gc
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from circumvent.state.file import BUSY_SECONDS, Need, Warn
+from circumvent.state.store import Store
 from tests.peers.certificates import Certificate, make_certificate
 
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
@@ -16,11 +21,31 @@ settings.register_profile(
 )
 settings.load_profile("fast")
 
+OpenStore = Callable[..., Store]
+
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """The servers'; whoever needs another one makes it."""
     return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture
+def opened() -> Iterator[OpenStore]:
+    """Opens stores that are closed when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def open_store(
+            path: Path,
+            warn: Warn = warnings.warn,
+            need: Need = Need.NOTHING,
+            busy_seconds: float = BUSY_SECONDS,
+        ) -> Store:
+            store = Store(path, warn, need, busy_seconds)
+            stack.callback(store.close)
+            return store
+
+        yield open_store
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from circumvent.api.contracts import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
+from circumvent.api import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
 from circumvent.api.streams import ByteStream, HeaderStream
 from circumvent.errors import CircumventError
 from circumvent.layers.tls.client import TlsClient
@@ -26,9 +26,10 @@ from circumvent.state.store import Store
 from circumvent.status.events import Event
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import health, live, manager, probe, race, relief, vitals
+from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import Candidate, LiveTunnel
+from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
@@ -311,7 +312,7 @@ class House:
         async def serve() -> None:
             client = TcpStream(near)
             try:
-                await self.dispatcher.relay(client, Destination(host, port), accept)
+                await self.dispatcher.carry(client, Destination(host, port), accept)
             finally:
                 await client.aclose()
 
@@ -426,9 +427,17 @@ async def house(  # noqa: PLR0913 - each has tests that change it alone
         forgotten.append(networks[-1])
         dialer.forget()
 
-    watch = Health(pool, lambda: networks[-1], forget)
+    watch = Health(pool, track.store, lambda: networks[-1], forget)
     watch.look_at_network()
-    home = House(pool, watch, Dispatcher(pool, watch), track, events, networks, forgotten)
+    home = House(
+        pool,
+        watch,
+        Dispatcher(pool, watch, track.store.attempts),
+        track,
+        events,
+        networks,
+        forgotten,
+    )
     parts = [asyncio.ensure_future(pool.run()), asyncio.ensure_future(watch.run())]
     try:
         yield home

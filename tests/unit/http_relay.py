@@ -21,10 +21,9 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream
+from circumvent.relay.admission import Admission, KnockedConnection
 from circumvent.relay.carriers.http_table import HttpCarrierTable
 from circumvent.relay.carriers.pending import PendingCarriers
-from circumvent.relay.connection import KnockedConnection
-from circumvent.relay.cover.proxy import Admission
 from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.request_watch import RequestHead

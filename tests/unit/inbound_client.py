@@ -44,7 +44,7 @@ class DirectDispatcher:
             refused = error.errno == errno.ECONNREFUSED
             raise DestinationError(Reason.REFUSED if refused else Reason.FAILURE) from error
 
-    async def relay(
+    async def carry(
         self,
         client: PeekStream,
         destination: Destination,

@@ -19,8 +19,9 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import keys
+from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.carriers.pipes import carrier
-from circumvent.relay.connection import KnockedConnection, RelayContext
+from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import site_at
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions

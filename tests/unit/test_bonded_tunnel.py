@@ -320,7 +320,7 @@ class TestGreetings:
             relay.cut_all()
             await until(lambda: door.greetings)
             door.is_blocked = False
-            past.rests.ask(time.monotonic())
+            past.backoff.ask(time.monotonic())
             await until(lambda: up(tunnel))
 
     async def test_carriers_that_lived_are_replaced_at_once_again_and_again(

@@ -236,9 +236,11 @@ def test_status_says_when_nothing_runs(run: Run, arguments: tuple[str, ...]) -> 
 
 
 def test_why_tells_in_words_what_happened(run: Run, store: Store) -> None:
-    store.record(Attempt(0.0, "race", "a1b2c3", "dial", "failed", 111, 12.0, 4096))
-    store.record(Attempt(1.0, "probe", "a1b2c3", "probe", "timeout", None, 5000.0, 0, "no answer"))
-    store.record(Attempt(2.0, "race", "d4e5f6", "probe", "ok", None, 34.0, 20480))
+    store.attempts.record(Attempt(0.0, "race", "a1b2c3", "dial", "failed", 111, 12.0, 4096))
+    store.attempts.record(
+        Attempt(1.0, "probe", "a1b2c3", "probe", "timeout", None, 5000.0, 0, "no answer")
+    )
+    store.attempts.record(Attempt(2.0, "race", "d4e5f6", "probe", "ok", None, 34.0, 20480))
     store.close()
     lines = run("why").output.splitlines()
     assert len(lines) == 4
@@ -251,7 +253,7 @@ def test_why_tells_in_words_what_happened(run: Run, store: Store) -> None:
 
 def test_why_can_be_asked_for_less(run: Run, store: Store) -> None:
     for number, outcome in enumerate(("ok", "failed", "failed")):
-        store.record(Attempt(number, "race", f"server{number}", "dial", outcome, 104))
+        store.attempts.record(Attempt(number, "race", f"server{number}", "dial", outcome, 104))
     store.close()
     assert len(json.loads(run("why", "--json", "--failures").output)) == 2
     assert len(json.loads(run("why", "--json", "--limit", "1").output)) == 1

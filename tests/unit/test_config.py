@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Privacy
+from circumvent.api import Privacy
 from circumvent.config import Config, load, parse_links
 from circumvent.errors import ConfigError
 from circumvent.inbound.options import Credentials

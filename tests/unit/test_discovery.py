@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,6 @@ from circumvent.layers.tls.client import TlsClient
 from circumvent.links.invite import Invite, format_invite
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.state.origins import OriginTable
 from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Event, Warned
 from circumvent.wire.bundle import Bundle, Trust
@@ -192,8 +193,8 @@ async def test_one_good_channel_among_failing_ones_suffices(begin: Begin) -> Non
     ]
     scene = begin(*bad, Told("good", [signed(fresh())], tier=2))
     await scene.until(Discovered)
-    await eventually(lambda: "good:here" in str(scene.store.attempts(10)))  # a moment later
-    records = {attempt.server: attempt for attempt in scene.store.attempts(10)}
+    await eventually(lambda: "good:here" in str(scene.store.attempts.newest(10)))  # a moment later
+    records = {attempt.server: attempt for attempt in scene.store.attempts.newest(10)}
     assert records["dead:here"].detail == "no server could be reached"
     assert records["broken:here"].detail == "plugin broken broke with ZeroDivisionError"
     assert records["forged:here"].detail == "nobody whom you trust has signed it"
@@ -264,7 +265,7 @@ async def test_costly_channels_wait_for_each_others_memory(
     assert sum(channel.running for channel in channels) == 1
     account = scene.store  # the record of its peak comes with the attempt
     await scene.until(DiscoveryFailed)
-    assert max(attempt.peak for attempt in account.attempts(9)) <= 8 * MIB
+    assert max(attempt.peak for attempt in account.attempts.newest(9)) <= 8 * MIB
 
 
 async def test_the_next_start_knows_the_servers_at_once(begin: Begin) -> None:
@@ -308,9 +309,8 @@ async def test_a_retired_key_is_worth_nothing_to_who_still_runs(begin: Begin) ->
 async def test_what_cannot_be_read_any_more_is_asked_anew(begin: Begin, tmp_path: Path) -> None:
     channel = Told("one", [signed(fresh())])
     await begin(channel).until(Discovered)
-    store = Store(tmp_path / "state.db")
-    store.write("UPDATE origins SET bundle = ?, version = 0", (b'{"later": "version"}',))
-    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as database, database:
+        database.execute("UPDATE origins SET bundle = ?, version = 0", (b'{"later": "version"}',))
     assert await begin(Told("one", [signed(fresh(9))])).until(Discovered)
 
 
@@ -430,12 +430,6 @@ async def test_sources_can_move(begin: Begin, pass_days: PassDays) -> None:
     assert new.asked
 
 
-def test_a_bundle_says_nothing_of_the_files_of_this_machine() -> None:
-    origin = invited(Told("one"))
-    learnt = origin.learn(fresh(sources=("file:/etc", "FILE:-", "https://m.test/b")), time.time())
-    assert learnt.sources == ("https://m.test/b", "one:here")
-
-
 async def test_a_subscription_goes_on_when_the_clock_was_set_back(
     begin: Begin, pass_days: PassDays
 ) -> None:
@@ -489,28 +483,3 @@ async def test_an_unknown_kind_of_source_is_told_once(begin: Begin) -> None:
     assert list(map(str, scene.all(Warned))) == [
         "warning: a source is left out: no channel reads carrot: sources"
     ]
-
-
-def test_saved_invites_come_back(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
-    shelf = OriginTable(store)
-    origin = replace(invited(Told("one")), saved=True)
-    shelf.keep(origin)
-    assert shelf.saved() == [origin]
-    assert shelf.forget(origin.id)
-    assert not shelf.forget(origin.id)
-    assert shelf.saved() == []
-    store.close()
-
-
-def test_an_older_version_never_replaces_a_newer_one(tmp_path: Path) -> None:
-    store = Store(tmp_path / "state.db")
-    shelf = OriginTable(store)
-    origin = invited(Told("one"))
-    newer = origin.learn(fresh(9), time.time())
-    shelf.keep(newer)
-    shelf.keep(origin.learn(fresh(8), time.time()))
-    recalled = shelf.recall(origin)
-    assert recalled.bundle is not None
-    assert recalled.bundle.version == 9
-    store.close()

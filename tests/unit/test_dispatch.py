@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, LayerStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.layers.exchange import receive, send
@@ -77,7 +77,7 @@ async def ask_frozen_session(home: House, node: Node, words: bytes) -> Browser:
     node.freeze()
     browser = await home.visit(SITE)
     await browser.say(words)
-    await until(lambda: bool(home.through(node).relays))
+    await until(lambda: bool(home.through(node).streams))
     home.through(node).tunnel.resumes = True
     return browser
 
@@ -93,7 +93,7 @@ class TestFailover:
             assert await browser.hear(len(POST)) == POST
             assert browser.accepted == [True]
             await until(lambda: len(home.manager.tunnels) == 1)
-            failed = home.store.attempts(9, failures=True)
+            failed = home.store.attempts.newest(9, failures=True)
             stream = next(attempt for attempt in failed if attempt.what == "stream")
             assert (stream.stage, stream.errno_name) == ("tcp", "ECONNREFUSED")
             assert SITE not in str(failed)
@@ -273,7 +273,7 @@ class TestFailover:
                 browser = await home.visit(SITE)
                 await browser.say(b"hello")
                 assert await browser.hear(5) == b"hello"
-                stream = home.store.attempts(9, servers[0].id, failures=True)[0]
+                stream = home.store.attempts.newest(9, servers[0].id, failures=True)[0]
                 assert (stream.what, stream.stage) == ("stream", "plugin")
 
 
@@ -414,7 +414,9 @@ class TestBytes:
                 await browser.say(b"last words")
                 await asyncio.sleep(0.2)
                 assert tunnel.state is TunnelState.UP
-                assert not [probe for probe in home.store.attempts(9) if probe.what == "probe"]
+                assert not [
+                    probe for probe in home.store.attempts.newest(9) if probe.what == "probe"
+                ]
                 browser.writer.close()
                 await browser.served
                 assert node.visits_to(SITE)[0].heard == b"last words"
@@ -503,7 +505,7 @@ class TestCuts:
             pass
 
         client, destination = TcpStream(near), Destination(SITE, 80)
-        carrying = asyncio.ensure_future(home.dispatcher.relay(client, destination, accept))
+        carrying = asyncio.ensure_future(home.dispatcher.carry(client, destination, accept))
         await asyncio.get_running_loop().sock_sendall(far, POST)
         await until(lambda: bool(opened))
         await opened[0].was_cut.wait()
@@ -619,7 +621,7 @@ class TestLeaving:
             await browser.served
             await home.free()
             assert tunnel.state is TunnelState.UP
-            assert not home.store.attempts(9, failures=True)
+            assert not home.store.attempts.newest(9, failures=True)
 
     @pytest.mark.parametrize("after", [0.0, 0.003, 0.01, 0.05])
     async def test_a_front_door_that_closes_leaves_nothing(
@@ -646,11 +648,11 @@ class TestOpen:
             assert home.memory.charged > tunnel.charged
             await send(stream, tunnel.account, b"hello")
             assert await receive(stream, tunnel.account) == b"hello"
-            assert (tunnel.bytes_up, tunnel.bytes_down, len(tunnel.relays)) == (5, 5, 1)
+            assert (tunnel.bytes_up, tunnel.bytes_down, len(tunnel.streams)) == (5, 5, 1)
             await stream.aclose()
             stream.abort()
             await home.free()
-            assert not tunnel.relays
+            assert not tunnel.streams
 
     async def test_a_frozen_server_is_noticed_there_as_well(self, tmp_path: Path) -> None:
         async with nodes(1, {SITE: echo}) as (node,), house([candidate(node)], tmp_path) as home:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import Carrier, Dialer, Transport, Tunnel, hooks, threads
+from circumvent import threads
+from circumvent.api import Carrier, Dialer, Transport, Tunnel, hooks
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import run
 from circumvent.layers import exchange
@@ -47,7 +48,7 @@ CONTRACTS = [*public(Transport), *public(Tunnel), *public(Carrier), *public(Dial
 HELPERS = [
     (f"circumvent.layers.exchange.{function.__name__}", function)
     for function in (exchange.send, exchange.receive, exchange.peek)
-] + [("circumvent.api.threads.in_thread", threads.in_thread)]
+] + [("circumvent.threads.in_thread", threads.in_thread)]
 
 
 @pytest.mark.parametrize(("name", "function"), [*HOOKS, *CONTRACTS, *HELPERS])

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import pytest
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import TlsOptions
 from circumvent.errors import HandshakeError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.net import neighbourhood

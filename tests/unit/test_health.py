@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, ServerEntry, Tunnel
+from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import DialError
 from circumvent.memory import Account
@@ -126,7 +126,7 @@ class TestFreeze:
             with pytest.raises(ConnectionResetError):
                 await browser.hear_out()
             assert tunnel.state is TunnelState.DEAD
-            failed = home.store.attempts(9, failures=True)
+            failed = home.store.attempts.newest(9, failures=True)
             assert [(attempt.what, attempt.stage) for attempt in failed][-1] == ("probe", "probe")
             assert all(attempt.what != "stream" for attempt in failed)
 
@@ -139,7 +139,7 @@ class TestFreeze:
             await other.kill()
             async with house(all_of([only, other]), tmp_path) as home:
                 (tunnel,) = await home.up(1)
-                await until(lambda: bool(home.store.attempts(9, failures=True)))
+                await until(lambda: bool(home.store.attempts.newest(9, failures=True)))
                 await other.start()
                 await asyncio.sleep(0.3)
                 only.freeze()
@@ -226,7 +226,7 @@ class TestFreeze:
                 assert await browser.hear(len(REPLY)) == REPLY
             assert home.manager.tunnels == tunnels
             assert sum(len(node.visits_to(SITE)) for node in made) == 4
-            probes = [probe for probe in home.store.attempts(99) if probe.what == "probe"]
+            probes = [probe for probe in home.store.attempts.newest(99) if probe.what == "probe"]
             assert 0 < len(probes) <= 8  # patience grows with each acquittal
 
     async def test_one_target_that_is_down_does_not_condemn(self, tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ class TestFreeze:
             tunnel.tunnel.open = break_down  # type: ignore[method-assign]
             home.health.suspect(tunnel)
             await until(lambda: tunnel.state is TunnelState.DEAD)
-            (failed,) = home.store.attempts(9, failures=True)
+            (failed,) = home.store.attempts.newest(9, failures=True)
             assert (failed.what, failed.stage) == ("probe", "plugin")
 
 
@@ -292,7 +292,7 @@ class TestUsersTraffic:
                     await browser.hear(16 << 10)
                     await browser.say(b"more, please")
                 await until(lambda: tunnel.state is TunnelState.DEAD)
-                score = home.store.scores(home.manager.network)[server.id]
+                score = home.store.scores.on(home.manager.network)[server.id]
                 assert (score.failures, score.user_failures) == (0, 1)
                 assert "users' traffic freezes" in str(home.events)
 
@@ -319,7 +319,7 @@ class TestUsersTraffic:
             await other.say(POST)
             assert await other.hear(len(POST)) == POST
             assert home.manager.tunnels == [tunnel]
-            frozen = home.store.attempts(9, failures=True)
+            frozen = home.store.attempts.newest(9, failures=True)
             assert {(attempt.what, attempt.stage) for attempt in frozen} == {("stream", "freeze")}
 
     async def test_silence_alone_is_no_freeze(self, tmp_path: Path) -> None:
@@ -335,10 +335,10 @@ class TestUsersTraffic:
                 await browser.say(POST)
                 await browser.hear(1)
                 await browser.say(POST)
-            streams = {relay.stream for relay in tunnel.relays}
+            streams = {stream.stream for stream in tunnel.streams}
             await asyncio.sleep(0.6)  # twice as long as a path may give no sign
             assert home.manager.tunnels == [tunnel]
-            assert {relay.stream for relay in tunnel.relays} == streams
+            assert {stream.stream for stream in tunnel.streams} == streams
 
 
 def freeze_after(size: int) -> Talk:
@@ -370,7 +370,7 @@ class TestOwnTrouble:
                     await upload.say(b"u" * 2000)
                 await asyncio.sleep(0.05)
             assert home.manager.tunnels == [tunnel]
-            assert len(tunnel.relays) == len(uploads)
+            assert len(tunnel.streams) == len(uploads)
 
     @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENOBUFS, errno.ENETUNREACH])
     async def test_what_this_machine_lacks_is_no_evidence(
@@ -392,7 +392,7 @@ class TestOwnTrouble:
                     await refused.hear_out()
                 home.health.suspect(tunnel)
                 probes = 3
-                await until(lambda: len(home.store.attempts(99, failures=True)) >= probes)
+                await until(lambda: len(home.store.attempts.newest(99, failures=True)) >= probes)
             await until(lambda: tunnel.state is TunnelState.UP)
             await browser.say(POST)
             assert await browser.hear(len(POST)) == POST

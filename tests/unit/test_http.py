@@ -14,14 +14,8 @@ import pytest
 from aiohttp import web
 
 from circumvent.api import Account, DialError, HandshakeError, ProtocolError, TlsOptions
-from circumvent.http.client import (
-    MAX_HEAD,
-    READ_BUFFER,
-    http_client,
-    limited_body,
-    web_tls,
-)
-from circumvent.http.transport import MAX_UNSENT
+from circumvent.http.client import http_client, limited_body, web_tls
+from circumvent.http.limits import MAX_HEAD, MAX_UNSENT, READ_BUFFER
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer

@@ -14,8 +14,8 @@ import pytest
 from circumvent.api import Account, ByteStream, StreamResetError
 from circumvent.errors import ProtocolError
 from circumvent.memory import Memory
-from circumvent.relay.carriers import http_end as relay_end
 from circumvent.relay.carriers import http_requests
+from circumvent.relay.carriers import http_stream as relay_end
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api.contracts import Dialer, Privacy, ServerEntry, Tunnel
+from circumvent.api import Dialer, Privacy, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import DialError, HandshakeError, NoTunnelError
 from circumvent.memory import Account
@@ -150,7 +150,7 @@ class TestRace:
                 (tunnel,) = await home.up(1)
                 await home.free()
                 assert home.memory.charged == tunnel.charged == DIAL
-                outcomes = {attempt.outcome for attempt in home.store.attempts(9)}
+                outcomes = {attempt.outcome for attempt in home.store.attempts.newest(9)}
                 assert outcomes <= {"ok", "cancelled"}
 
     @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ class TestRace:
             liar.talks[PROBE] = liar.talks[OTHER_PROBE] = answer(lie)
             async with house([candidate(liar), candidate(honest)], tmp_path, wanted=2) as home:
                 await home.up(1)
-                await until(lambda: len(home.store.attempts(9, failures=True)) >= 2)
+                await until(lambda: len(home.store.attempts.newest(9, failures=True)) >= 2)
                 assert home.manager.tunnels == [home.through(honest)]
 
     async def test_a_server_that_cannot_be_reached_is_greeted_once_for_each_try(
@@ -177,7 +177,7 @@ class TestRace:
         monkeypatch.setattr(rests, "RESTS", (60.0,))
         transport = Unreachable("unreachable")
         async with nodes(1) as (node,), house([candidate(node, transport)], tmp_path) as home:
-            await until(lambda: bool(home.store.attempts(9)))
+            await until(lambda: bool(home.store.attempts.newest(9)))
         assert transport.greeted == 1
 
     async def test_a_probe_target_that_is_down_condemns_nobody(self, tmp_path: Path) -> None:
@@ -186,15 +186,15 @@ class TestRace:
                 node.talks[PROBE] = never_answer
             async with house(all_of(made), tmp_path, wanted=2) as home:
                 await home.up(2)
-                assert not home.store.attempts(9, failures=True)
+                assert not home.store.attempts.newest(9, failures=True)
 
     async def test_a_plugin_with_a_bug_is_reported_and_the_others_win(self, tmp_path: Path) -> None:
         async with nodes(1) as (node,):
             broken = candidate(node, Broken("broken"))
             async with house([broken, candidate(node)], tmp_path, wanted=2) as home:
                 await home.up(1)
-                await until(lambda: bool(home.store.attempts(9, broken.id)))
-                attempt = home.store.attempts(1, broken.id)[0]
+                await until(lambda: bool(home.store.attempts.newest(9, broken.id)))
+                attempt = home.store.attempts.newest(1, broken.id)[0]
                 assert (attempt.what, attempt.stage) == ("race", "plugin")
                 assert attempt.detail == "plugin broken broke with ValueError"
 
@@ -204,10 +204,10 @@ class TestRace:
             servers = [candidate(good), candidate(gone)]
             async with house(servers, tmp_path, wanted=2) as home:
                 await home.up(1)
-                await until(lambda: len(home.store.attempts(9)) >= 2)
-                (worked,) = home.store.attempts(1, servers[0].id)
-                failed = home.store.attempts(9, servers[1].id)[-1]
-                everything = str(home.store.attempts(99))
+                await until(lambda: len(home.store.attempts.newest(9)) >= 2)
+                (worked,) = home.store.attempts.newest(1, servers[0].id)
+                failed = home.store.attempts.newest(9, servers[1].id)[-1]
+                everything = str(home.store.attempts.newest(99))
         assert (worked.what, worked.stage, worked.outcome) == ("race", "probe", "ok")
         assert worked.ms > 0
         assert worked.peak >= DIAL
@@ -233,7 +233,7 @@ class TestPrivacy:
                     await home.manager.pick(set())
                 home.health.revalidate()
                 await asyncio.sleep(0.1)
-                assert not home.store.attempts(9)
+                assert not home.store.attempts.newest(9)
             assert not node.visits
 
     async def test_who_was_asked_for_by_name_is_used(self, tmp_path: Path) -> None:
@@ -308,14 +308,14 @@ class TestPool:
                 await until(lambda: bool(hopeless.visits))
                 home.manager.lose(tunnel, "for the test")
                 await home.up(1)
-                assert not home.store.attempts(9, failures=True)  # the race still runs
+                assert not home.store.attempts.newest(9, failures=True)  # the race still runs
 
     async def test_who_keeps_failing_rests_longer_each_time(self, tmp_path: Path) -> None:
         async with nodes(1) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:
-                await until(lambda: len(home.store.attempts(9)) >= 4)
-                times = [attempt.at for attempt in reversed(home.store.attempts(9))]
+                await until(lambda: len(home.store.attempts.newest(9)) >= 4)
+                times = [attempt.at for attempt in reversed(home.store.attempts.newest(9))]
         rests = [later - earlier for earlier, later in pairwise(times)]
         assert rests[0] >= 0.045
         assert rests[1] >= 0.09
@@ -354,7 +354,7 @@ class TestPool:
             async with house(servers[:1], tmp_path, wanted=2) as home:
                 (tunnel,) = await home.up(1)
                 home.manager.offer(servers)
-                await until(lambda: bool(home.store.attempts(9, failures=True)))
+                await until(lambda: bool(home.store.attempts.newest(9, failures=True)))
                 await bad.start()
                 home.manager.lose(tunnel, "for the test")
                 await until(lambda: servers[1] in [up.candidate for up in home.manager.tunnels])
@@ -368,11 +368,11 @@ class TestPool:
         async with nodes(1, {"echo.test": echo}) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:
-                await until(lambda: bool(home.store.attempts(9)))
+                await until(lambda: bool(home.store.attempts.newest(9)))
                 for _ in range(3):
                     with pytest.raises(NoTunnelError):
                         await home.dispatcher.open(Destination("echo.test", 443))
-                assert len(home.store.attempts(9)) == 2
+                assert len(home.store.attempts.newest(9)) == 2
                 await node.start()
                 home.health.revalidate()
                 browser = await home.visit("echo.test")
@@ -387,7 +387,7 @@ class TestPool:
             await one.kill()
             servers = all_of([one, other])
             async with house(servers[:1], tmp_path, wanted=2) as home:
-                await until(lambda: bool(home.store.attempts(9)))
+                await until(lambda: bool(home.store.attempts.newest(9)))
                 await one.start()
                 home.manager.offer(servers)
                 await home.up(2)
@@ -404,12 +404,13 @@ class TestPool:
             nodes(1) as (node,),
             house([candidate(node, Nameless(code))], tmp_path) as home,
         ):
-            await until(lambda: len(home.store.attempts(9)) >= 2)
+            await until(lambda: len(home.store.attempts.newest(9)) >= 2)
             if is_soon:
                 await home.up(1)
             else:
-                (candidate_id,) = {attempt.server for attempt in home.store.attempts(9)}
-                assert home.manager.rests.ready_at(candidate_id) > time.monotonic() + 30
+                (candidate_id,) = {attempt.server for attempt in home.store.attempts.newest(9)}
+                ready_at = home.manager.backoff.ready_at
+                await until(lambda: ready_at(candidate_id) > time.monotonic() + 30)
 
     async def test_a_fresh_network_ends_every_rest(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -418,7 +419,7 @@ class TestPool:
         async with nodes(1) as (node,):
             await node.kill()
             async with house([candidate(node)], tmp_path) as home:
-                await until(lambda: bool(home.store.attempts(9)))
+                await until(lambda: bool(home.store.attempts.newest(9)))
                 await node.start()
                 home.networks.append(b"cafe")
                 home.health.look_at_network()
@@ -458,7 +459,7 @@ class TestMemory:
             await home.up(1)
             home.networks.append(b"cafe")
             home.health.look_at_network()
-            assert not home.store.scores(home.manager.network)
+            assert not home.store.scores.on(home.manager.network)
 
     async def test_a_lost_tunnel_is_scored_and_its_users_failures_apart(
         self, tmp_path: Path
@@ -472,7 +473,7 @@ class TestMemory:
                     users_failed = tunnel.candidate is servers[0]
                     home.manager.lose(tunnel, "for the test", users_failed=users_failed)
                     assert tunnel.state is TunnelState.DEAD
-                scores = home.store.scores(home.manager.network)
+                scores = home.store.scores.on(home.manager.network)
         by_users, by_probe = (scores[server.id] for server in servers)
         assert (by_users.failures, by_users.user_failures) == (0, 1)
         assert (by_probe.failures, by_probe.user_failures) == (1, 0)
@@ -482,12 +483,12 @@ class TestMemory:
     ) -> None:
         monkeypatch.setattr(race, "HANGING_AFTER", 60.0)
         store = Store(tmp_path / "state.db")
-        network = store.network_id(b"home")
+        network = store.scores.network_id(b"home")
         async with nodes(3) as made:
             servers = all_of(made)
             for bad in servers[:2]:
-                store.remember(network, bad.id, ok=False, ms=0.0, user_bytes=0)
-            store.remember(network, servers[2].id, ok=True, ms=5.0, user_bytes=0)
+                store.scores.remember(network, bad.id, ok=False, ms=0.0, user_bytes=0)
+            store.scores.remember(network, servers[2].id, ok=True, ms=5.0, user_bytes=0)
             store.close()
             async with house(servers, tmp_path, wanted=1, parallel=1) as home:
                 assert (await home.up(1))[0].candidate is servers[2]

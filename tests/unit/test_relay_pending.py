@@ -18,7 +18,7 @@ from circumvent.links.relay import RelayLink, format_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.relay import setup
 from circumvent.relay.carriers.pending import COST
-from circumvent.relay.config import RelayHome
+from circumvent.relay.home import RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.session.handshake import introduce
 from circumvent.wire.credential import make_credential

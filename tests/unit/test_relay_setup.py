@@ -14,7 +14,7 @@ from circumvent.cli.relay import describe
 from circumvent.errors import ConfigError
 from circumvent.links.relay import parse_relay_link
 from circumvent.relay import keys, setup
-from circumvent.relay.config import RelayHome
+from circumvent.relay.home import RelayHome
 from circumvent.relay.relay import METRICS_WARNING, PRIVATE_WARNING, Relay
 from circumvent.relay.status import RelayStatus, UserStatus
 from circumvent.status.snapshot import MemoryStatus

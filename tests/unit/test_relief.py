@@ -74,7 +74,7 @@ class TestRelief:
             browser = await home.visit(SITE)
             await browser.say(b"hello")
             await browser.hear(5)
-            (used,) = [tunnel for tunnel in home.manager.tunnels if tunnel.relays]
+            (used,) = [tunnel for tunnel in home.manager.tunnels if tunnel.streams]
             loosen(monkeypatch, home)
             account, size = fill(home, Pressure.CRITICAL + 2)
             await until(lambda: home.manager.tunnels == [used])
@@ -146,4 +146,4 @@ class TestRelief:
 
 def stands_still(tunnel: LiveTunnel, count: int) -> bool:
     """Whether so many clients take nothing more."""
-    return sum(not relay.client.room() for relay in tunnel.relays if relay.client) == count
+    return sum(not stream.client.room() for stream in tunnel.streams if stream.client) == count

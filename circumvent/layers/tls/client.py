@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import TlsOptions
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import BudgetError
 from circumvent.layers.tls.context import ClientRoles, TlsRole

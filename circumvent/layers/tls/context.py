@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import TlsOptions
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.tls.tickets import Tickets, TicketScope
 from circumvent.memory import Account

@@ -11,7 +11,7 @@ import ssl
 import time
 from typing import NamedTuple
 
-from circumvent.api.contracts import TlsOptions
+from circumvent.api import TlsOptions
 
 EACH = 4  # of one server: as many of the connections that begin together can resume
 MOST = 16  # of all servers with which the same terms are used; up to 14 KiB each, measured

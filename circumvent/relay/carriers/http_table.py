@@ -12,10 +12,10 @@ from circumvent.errors import CircumventError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
-from circumvent.relay.carriers.http_end import HttpCarrierEnd
+from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
+from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.pending import PendingCarrier
-from circumvent.relay.connection import KnockedConnection
 from circumvent.wire.http_carrier import (
     DOWNLOAD_HEAD,
     GONE,
@@ -33,7 +33,7 @@ UPLOAD_SECONDS = 60.0  # for a body, and those before it
 # than any relay has within the half hour that a knock is good for.
 MAX_ENDED = 20_000
 
-Serve = Callable[[HttpCarrierEnd], Awaitable[None]]
+Serve = Callable[[HttpCarrierStream], Awaitable[None]]
 
 
 class HttpCarrierTable:
@@ -42,9 +42,9 @@ class HttpCarrierTable:
     def __init__(self, account: Account, serve: Serve) -> None:
         self._account = account
         self._serve = serve
-        self._ends: dict[bytes, HttpCarrierEnd] = {}
+        self._ends: dict[bytes, HttpCarrierStream] = {}
         self._ended: OrderedDict[bytes, None] = OrderedDict()
-        self._tasks: dict[asyncio.Task[None], HttpCarrierEnd] = {}
+        self._tasks: dict[asyncio.Task[None], HttpCarrierStream] = {}
 
     def expects(self, knock: Knock) -> bool:
         """Whether a request can belong to a carrier; elsewhere it is somebody's who repeats it."""
@@ -83,7 +83,9 @@ class HttpCarrierTable:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _download(self, end: HttpCarrierEnd | None, stream: ByteStream, note: Note) -> None:
+    async def _download(
+        self, end: HttpCarrierStream | None, stream: ByteStream, note: Note
+    ) -> None:
         if end is None or end.is_over or note.offset != end.sent:
             if end is not None and not end.is_over:
                 end.abort()  # what it sent was lost on the way
@@ -106,7 +108,7 @@ class HttpCarrierTable:
         download.finish()
 
     async def _upload(
-        self, end: HttpCarrierEnd | None, arrival: KnockedConnection, note: Note
+        self, end: HttpCarrierStream | None, arrival: KnockedConnection, note: Note
     ) -> None:
         stream, length = arrival.stream, arrival.admission.head.length
         if end is None or not 0 <= length <= MAX_UPLOAD:
@@ -136,20 +138,20 @@ class HttpCarrierTable:
         await send(stream, self._account, answer)
         await stream.aclose()
 
-    def _find(self, note: Note, network: str) -> HttpCarrierEnd | None:
+    def _find(self, note: Note, network: str) -> HttpCarrierStream | None:
         if note.carrier not in self._ends and self._may_begin(note):
             return self._begin(note.carrier, network)
         return self._ends.get(note.carrier)
 
-    def _begin(self, carrier: bytes, network: str) -> HttpCarrierEnd:
+    def _begin(self, carrier: bytes, network: str) -> HttpCarrierStream:
         self._account.charge(INNER_TLS_COST.dial)
-        end = self._ends[carrier] = HttpCarrierEnd(network)
+        end = self._ends[carrier] = HttpCarrierStream(network)
         task = asyncio.get_running_loop().create_task(self._run(end))
         self._tasks[task] = end
         task.add_done_callback(lambda _: self._forget(task, carrier))
         return end
 
-    async def _run(self, end: HttpCarrierEnd) -> None:
+    async def _run(self, end: HttpCarrierStream) -> None:
         try:
             await self._serve(end)
         except CircumventError:

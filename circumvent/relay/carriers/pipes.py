@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from circumvent.api.contracts import CarrierPipe
+from circumvent.api import CarrierPipe
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
@@ -15,7 +15,7 @@ from circumvent.layers.greeting import say
 from circumvent.layers.tls.client import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
-from circumvent.relay.connection import KnockedConnection
+from circumvent.relay.admission import KnockedConnection
 from circumvent.wire.knock import KnockKind
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 

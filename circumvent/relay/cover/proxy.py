@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from circumvent.api.streams import ByteStream
@@ -19,19 +18,11 @@ from circumvent.errors import StreamResetError
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.net.pump import pump
+from circumvent.relay.admission import Admission
 from circumvent.wire.knock import Knock
 from circumvent.wire.request_watch import RequestHead, RequestWatch
 
 LINGER_SECONDS = 30.0  # for a visitor's last words after the site closed; as asyncio's own TLS
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Somebody knocked: how, with what request, and what came right behind it."""
-
-    knock: Knock
-    head: RequestHead
-    early: bytes
 
 
 class CoverProxy:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from circumvent.api.datagrams import Datagrams
+from circumvent.api import Datagrams
 from circumvent.errors import CircumventError, ConfigError, DestinationError, LinkError, Reason
 from circumvent.net import udp
 from circumvent.wire.address import Destination, encode_name

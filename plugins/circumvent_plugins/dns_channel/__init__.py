@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from circumvent.api import Channel, ChannelError, Cost, Fetch, Verdict, hookimpl
-from circumvent.api.threads import in_thread
 from circumvent.http.client import http_cost
+from circumvent.threads import in_thread
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.dns_chunks import Manifest
 from circumvent_plugins.dns_channel.asking import Net

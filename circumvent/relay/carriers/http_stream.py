@@ -20,7 +20,7 @@ MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave u
 SILENCE_SECONDS = 30.0  # without any request; clients always have one under way
 
 
-class HttpCarrierEnd(ByteStream):
+class HttpCarrierStream(ByteStream):
     """``received`` and ``sent``: bytes of the carrier so far, both ways.
 
     ``network`` is where its first request came from.
