@@ -14,11 +14,11 @@ from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResource
 from circumvent.discovery.origins import is_origin, parse_origin
 from circumvent.errors import LinkError, NoTunnelError, UnsupportedError
 from circumvent.inbound.inbound import Inbound
-from circumvent.inbound.kernel import most_clients
 from circumvent.inbound.options import InboundOptions
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.pasted import unwrap
 from circumvent.memory import Memory
+from circumvent.net.descriptors import most_clients
 from circumvent.net.dialer import NetDialer
 from circumvent.net.network import current_network
 from circumvent.plugins import Plugins
@@ -79,7 +79,7 @@ class Client:
             self._offer,
         )
         self._manager.expects_more = lambda: self._discovery.is_hunting
-        account = self._memory.account("front door")
+        account = self._memory.account("inbound")
         self._door = Inbound(dispatcher, account, self._door_options())
 
     async def run(self, stop: asyncio.Event, drain: asyncio.Event) -> None:

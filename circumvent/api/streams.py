@@ -113,12 +113,20 @@ class ByteStream(ABC):
         """How the connection below is; None where there is no single one, or nobody knows."""
         return None
 
+    def unacknowledged(self) -> int:
+        """Bytes sent that the other end's kernel does not have yet; 0 where nobody knows."""
+        return 0
+
     def ask_for_sign(self, *, wanted: bool) -> None:  # noqa: B027 - as ``vitals``
         """Let the kernel ask the other end's for a sign of life every second, or no more."""
 
 
-class PeekStream(ByteStream):
-    """A stream whose unread bytes can stay in the kernel: a TCP connection."""
+class ReplayableStream(ByteStream):
+    """A stream whose next bytes can be looked at, and read later.
+
+    So what a client sends first can go to one tunnel and, when that fails, to another. TCP leaves
+    the bytes in the kernel; ``circumvent.net.replay.ReplayStream`` holds those of any other stream.
+    """
 
     @abstractmethod
     def peek_into(self, buffer: memoryview) -> int | None:
@@ -137,6 +145,10 @@ class PeekStream(ByteStream):
     def ended(self) -> bool:
         """Whether the peer closed its side: the last ``peek_into`` showed all there will be."""
 
+
+class PeekStream(ReplayableStream):
+    """A stream whose unread bytes stay in the kernel: a TCP connection."""
+
     @property
     @abstractmethod
     def starved(self) -> bool:
@@ -144,10 +156,6 @@ class PeekStream(ByteStream):
 
         Then it is the end, or the kernel has no room left for the rest: take out what is there.
         """
-
-    @abstractmethod
-    def fileno(self) -> int:
-        """The descriptor of the socket."""
 
 
 class SecureStream(ByteStream):
@@ -211,6 +219,9 @@ class LayerStream(ByteStream):
 
     def vitals(self) -> Vitals | None:
         return self.base.vitals()
+
+    def unacknowledged(self) -> int:
+        return self.base.unacknowledged()
 
     def ask_for_sign(self, *, wanted: bool) -> None:
         self.base.ask_for_sign(wanted=wanted)

@@ -11,7 +11,7 @@ import msgspec
 
 from circumvent.cli.stopping import Stopper
 from circumvent.errors import CircumventError
-from circumvent.inbound.kernel import raise_descriptor_limit
+from circumvent.net.descriptors import raise_descriptor_limit
 from circumvent.relay.home import RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.status import RelayStatus

@@ -1,4 +1,4 @@
-"""The front door: SOCKS5, SOCKS4a and HTTP on one port, told apart by the first byte."""
+"""The inbound: SOCKS5, SOCKS4a and HTTP on one local port, told apart by the first byte."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from contextlib import suppress
 
 from circumvent.errors import BudgetError, CircumventError, ConfigError, ProtocolError
 from circumvent.inbound.connection import ClientConnection, InboundContext, Outbound
-from circumvent.inbound.kernel import defer_accept
 from circumvent.inbound.options import InboundOptions
+from circumvent.inbound.presence import SocketPresence
 from circumvent.inbound.socks import serve_socks4, serve_socks5
 from circumvent.memory import Account
-from circumvent.net.listener import NO_SUCH_ADDRESS, Listener, listen
+from circumvent.net.listener import NO_SUCH_ADDRESS, Listener, defer_accept, listen
+from circumvent.net.readiness import watch
 from circumvent.net.sockets import delivered
+from circumvent.net.tcp import TcpStream
 from circumvent.wire import socks4, socks5
 
 CHECKS = 4  # per limit: a client is cut at most a quarter late, and needs no timer of its own
-LOOK_SECONDS = 0.5  # how late it is noticed that a client left
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,11 @@ class Inbound:
     not even the block for handshakes fits.
     """
 
-    def __init__(self, dispatcher: Outbound, account: Account, options: InboundOptions) -> None:
+    def __init__(self, outbound: Outbound, account: Account, options: InboundOptions) -> None:
         self._scratch = account.try_hold(options.max_head)
         if self._scratch is None:
-            raise BudgetError("memory budget: no room for the front door", stage="memory")
-        self._context = InboundContext(dispatcher, account, options, self._scratch.view)
+            raise BudgetError("memory budget: no room for the local port", stage="memory")
+        self._context = InboundContext(outbound, account, options, self._scratch.view)
         self._connections: set[ClientConnection] = set()
         self._listener: Listener | None = None
         self._check: asyncio.TimerHandle | None = None
@@ -45,43 +46,45 @@ class Inbound:
 
     @property
     def clients(self) -> int:
-        """How many clients are inside."""
+        """How many clients are connected."""
         return len(self._connections)
 
     def start(self) -> None:
-        """Open the door; raises ConfigError when an address cannot be had."""
-        sockets = _listen(self._context.options)
+        """Listen and accept clients; raises ConfigError when an address cannot be had."""
+        options = self._context.options
+        sockets = _listen(options)
         self.addresses = tuple(sock.getsockname()[:2] for sock in sockets)
-        self._listener = Listener(sockets, self._on_client, self._has_room)
+        retry_seconds = options.timings.accept_again
+        self._listener = Listener(sockets, self._accept, self._has_room, retry_seconds)
         self._listener.resume()
         self._plan_check()
 
     async def drain(self) -> None:
-        """Accept no more clients and wait until those inside are done."""
-        self._context.closing = True
-        self._accept_no_more()
+        """Accept no more clients and wait until those that are connected are done."""
+        self._context.is_closing = True
+        self._stop_accepting()
         for connection in self._connections:
             if connection.is_between_messages:
                 connection.cancel()
-        await self._everybody_left()
+        await self._all_done()
 
     async def aclose(self) -> None:
         """Close at once; clients see a reset."""
-        self._accept_no_more()
+        self._stop_accepting()
         for connection in self._connections:
             connection.cancel()
-        await self._everybody_left()
+        await self._all_done()
         if self._check is not None:
             self._check.cancel()
         if self._scratch is not None:
             self._scratch.release()
             self._scratch = None
 
-    def _accept_no_more(self) -> None:
+    def _stop_accepting(self) -> None:
         if self._listener is not None:
             self._listener.close()
 
-    async def _everybody_left(self) -> None:
+    async def _all_done(self) -> None:
         tasks = [connection.task for connection in self._connections if connection.task is not None]
         if tasks:
             await asyncio.wait(tasks)
@@ -89,8 +92,8 @@ class Inbound:
     def _has_room(self) -> bool:
         return len(self._connections) < self._context.options.max_clients
 
-    def _on_client(self, sock: socket.socket) -> None:
-        connection = ClientConnection(sock, self._context)
+    def _accept(self, sock: socket.socket) -> None:
+        connection = _connection(sock, self._context)
         connection.task = asyncio.get_running_loop().create_task(_serve(connection))
         connection.task.add_done_callback(lambda task: self._on_done(connection, task))
         self._connections.add(connection)
@@ -103,11 +106,12 @@ class Inbound:
             connection.stream.abort()
         elif (error := task.exception()) is not None:
             connection.stream.abort()
-            log.error("front door: a connection failed with %s", type(error).__name__)
+            log.error("inbound: a connection failed with %s", type(error).__name__)
 
     def _plan_check(self) -> None:
         loop, options = asyncio.get_running_loop(), self._context.options
-        delay = min(LOOK_SECONDS, options.handshake_seconds / CHECKS, options.idle_seconds / CHECKS)
+        shortest = min(options.handshake_seconds, options.idle_seconds)
+        delay = min(options.timings.look, shortest / CHECKS)
         self._check = loop.call_later(delay, self._cut_late_and_absent)
 
     def _cut_late_and_absent(self) -> None:
@@ -122,12 +126,20 @@ class Inbound:
         self._plan_check()
 
 
+def _connection(sock: socket.socket, context: InboundContext) -> ClientConnection:
+    sock.setblocking(False)
+    ready = watch(sock.fileno())
+    stream = TcpStream(sock, ready)
+    presence = SocketPresence(sock, ready, stream, context.options.timings)
+    return ClientConnection(stream, presence, context)
+
+
 async def _serve(connection: ClientConnection) -> None:
     connection.set_deadline(connection.context.options.handshake_seconds)
     try:
         await (await _handler(connection))
     except CircumventError as error:  # too late or too strange for a reply: the client is reset
-        log.debug("front door: a client is cut: %s", type(error).__name__)
+        log.debug("inbound: a client is cut: %s", type(error).__name__)
         await delivered(connection.stream)
         connection.stream.abort()
     else:
@@ -135,7 +147,7 @@ async def _serve(connection: ClientConnection) -> None:
 
 
 async def _handler(connection: ClientConnection) -> Coroutine[None, None, None]:
-    """What serves this client; handed back, so that no frame of this one stays behind."""
+    """The coroutine that serves this client; returned, so that no frame of this one stays."""
     opening = await connection.read_message(_parse_opening, socks5.MAX_MESSAGE)
     if isinstance(opening, socks5.Greeting):
         return serve_socks5(connection, opening)
@@ -148,7 +160,7 @@ async def _handler(connection: ClientConnection) -> Coroutine[None, None, None]:
 
 
 def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
-    """The SOCKS5 greeting, or the first byte of anything else, left unread."""
+    """The SOCKS5 greeting, or the first byte of anything else, which stays unread."""
     if data[0] == socks5.VERSION:
         return socks5.parse_greeting(data)
     if data[0] != socks4.VERSION and not (data[:1].isalpha() or data[:1] in b"\r\n"):
@@ -159,7 +171,7 @@ def _parse_opening(data: bytes) -> tuple[socks5.Greeting | int, int] | None:
 def _listen(options: InboundOptions) -> list[socket.socket]:
     """All listening sockets, on one port; none stays open when one of them fails.
 
-    Of localhost, what this machine lacks is left out: IPv6 is often switched off.
+    For localhost, a family that this machine lacks is left out: IPv6 is often switched off.
     """
     sockets: list[socket.socket] = []
     lacking: ConfigError | None = None

@@ -1,4 +1,4 @@
-"""How the front door is set up, and what is refused before it opens."""
+"""How an inbound is set up, and what is refused before it listens."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from circumvent.errors import ConfigError
+from circumvent.net.listener import RETRY_SECONDS
 from circumvent.net.sockets import SocketBuffers
 from circumvent.wire.address import MAX_PORT
 
@@ -16,26 +17,47 @@ LOCALHOST = "localhost"
 
 # Two descriptors per client; where the system allows 1024, accepting pauses before that.
 MAX_CLIENTS = 1000
-# Loopback or a home network: a client that needs longer for some hundred bytes is none.
+# Loopback or a home network: whoever needs longer for a few hundred bytes is no client.
 HANDSHAKE_SECONDS = 10.0
 # Browsers send less than 8 KiB; IIS and Node.js draw the line here as well.
 MAX_HEAD = 16 * 1024
-# Waiting mail clients speak every 29 minutes (RFC 2177); hardly anything alive is quieter.
+# Waiting mail clients send something every 29 minutes (RFC 2177); little else is quieter.
 IDLE_SECONDS = 30 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client has to show."""
+    """The user name and password that a client must give."""
 
     username: str
     password: str = field(repr=False)
 
     def match(self, username: bytes, password: bytes) -> bool:
-        """Compare in constant time."""
+        """Whether these are the right ones; compares in constant time."""
         right_username = compare_digest(username, self.username.encode())
         right_password = compare_digest(password, self.password.encode())
         return right_username and right_password
+
+
+@dataclass(frozen=True, slots=True)
+class InboundTimings:
+    """How long an inbound waits for what; seconds.
+
+    ``look``: how late it notices that a client left. ``linger``: for the last reply to arrive; the
+    client has long got it or is gone. ``delivery``: some clients send a file and close; what they
+    sent goes on its way until it has not moved for so long. ``half_closed``: for a client on
+    another machine that ended its side and then sent nothing, which may mean that it is gone;
+    most servers and proxies give up an answer after one minute. ``answer_head``: for the rest of
+    an answer's head that has begun. ``accept_again``: until it accepts again when the process has
+    no descriptors left.
+    """
+
+    look: float = 0.5
+    linger: float = 2.0
+    delivery: float = 3.0
+    half_closed: float = 120.0
+    answer_head: float = 60.0
+    accept_again: float = RETRY_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +76,13 @@ class InboundOptions:
     max_head: int = MAX_HEAD
     idle_seconds: float = IDLE_SECONDS
     buffers: SocketBuffers = field(default_factory=SocketBuffers)
+    timings: InboundTimings = field(default_factory=InboundTimings)
 
     def __post_init__(self) -> None:
         if self.credentials is None and not all(map(_is_loopback, self.addresses)):
             raise ConfigError(
                 f"listening on {self.host} lets others in: set a user name and a password for"
-                f" the front door, or listen on {DEFAULT_HOST}",
+                f" the local port, or listen on {DEFAULT_HOST}",
                 stage="listen",
             )
 

@@ -141,7 +141,7 @@ def _target(request: HttpRequest) -> Target:
 async def _forward(connection: ClientConnection, exchange: Exchange) -> bool:
     """Whether the client may ask again; raises _RefusedError only while nothing was answered."""
     try:
-        return await exchange.run(await connection.context.dispatcher.open(exchange.destination))
+        return await exchange.run(await connection.context.outbound.open(exchange.destination))
     except CircumventError as error:
         if exchange.is_answered:
             raise

@@ -1,4 +1,4 @@
-"""Listening sockets, and accepting: in bursts, with a limit, patient when descriptors run out."""
+"""Listening sockets, and accepting: in bursts, with a limit, with a pause without descriptors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 
 from circumvent.errors import ConfigError
@@ -15,33 +16,36 @@ from circumvent.net.sockets import SocketBuffers, prepare
 BACKLOG = 1024  # a browser that restores its tabs must not meet a full queue
 ANY_IPV6, LOOPBACK_IPV6 = "::", "::1"
 NO_SUCH_ADDRESS = frozenset((errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT))  # as without IPv6
-ACCEPT_BURST = 64  # clients per turn of the loop, so that those inside get theirs
-RETRY_SECONDS = 0.5  # with no descriptors left, when to look again
+ACCEPT_BURST = 64  # clients per turn of the loop, so that those that are connected get theirs
+RETRY_SECONDS = 0.5  # after which to accept again when no descriptors were left
+_DEFER_SECONDS = 1  # the kernel's smallest
 _OUT_OF_RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """Hands accepted sockets to ``welcome`` while ``has_room`` says so.
+    """Hands accepted sockets to ``accepted`` while ``has_room`` says so.
 
-    Without room, clients wait in the kernel's queue: nobody is turned away. Call ``resume``
-    when somebody left.
+    Without room, clients wait in the kernel's queue: none is refused. Call ``resume`` when a
+    client has left. Without descriptors it tries again after ``retry_seconds``.
     """
 
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        welcome: Callable[[socket.socket], None],
+        accepted: Callable[[socket.socket], None],
         has_room: Callable[[], bool],
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sockets = list(sockets)
-        self._welcome = welcome
+        self._accepted = accepted
         self._has_room = has_room
+        self._retry_seconds = retry_seconds
         self._paused = True
         self._retry: asyncio.TimerHandle | None = None
-        self._complained = False
+        self._has_warned = False
 
     def resume(self) -> None:
         """Accept, if there is room; no effect while accepting or waiting for descriptors."""
@@ -69,15 +73,15 @@ class Listener:
             except (BlockingIOError, ConnectionAbortedError, InterruptedError):
                 return
             except OSError as error:
-                self._stumble(error)
+                self._pause_and_retry(error)
                 return
-            self._welcome(sock)
+            self._accepted(sock)
 
-    def _stumble(self, error: OSError) -> None:
+    def _pause_and_retry(self, error: OSError) -> None:
         self._pause()
-        self._retry = self._loop.call_later(RETRY_SECONDS, self._try_again)
-        if not self._complained:
-            self._complained = True
+        self._retry = self._loop.call_later(self._retry_seconds, self._try_again)
+        if not self._has_warned:
+            self._has_warned = True
             hint = " (raise `ulimit -n`)" if error.errno in _OUT_OF_RESOURCES else ""
             log.warning("accepting pauses: %s%s", error.strerror, hint)
 
@@ -111,6 +115,12 @@ def listen(address: str, port: int, buffers: SocketBuffers) -> socket.socket:
         sock.close()
         raise _cannot_listen(address, port, error) from error
     return sock
+
+
+def defer_accept(sock: socket.socket) -> None:
+    """Accept a client once it has sent something; only where all clients send first."""
+    if sys.platform == "linux":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
 
 
 def _cannot_listen(address: str, port: int, error: OSError) -> ConfigError:

@@ -71,19 +71,38 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
             is_strict = sink.is_strict or source.is_strict
             limit = most if is_strict else start + max(least, room + source.overhead)
             count = source.read_into(lease.view[start:limit])
+            end = start
             if count:
-                end = start + count
+                end += count
                 start += sink.write(lease.view, start, end)
-                if start < end or sink.unsent is not None:
-                    lease, start, end = keep(lease, sink, account, start, end)
-                    await finish(lease.view, sink, start, end)
         except BaseException:
             sink.unsent = None  # the block goes back: nobody may look at it again
+            lease.release()
             raise
-        finally:
+        if start < end or sink.unsent is not None:
+            await release_when_sent(lease, sink, account, start, end)
+        else:
             lease.release()
         if count is not None:
             return count
+
+
+async def release_when_sent(
+    lease: Lease, sink: ByteStream, account: Account, start: int, end: int
+) -> None:
+    """Wait until ``sink`` has taken ``block[start:end]`` and sent it; owns ``lease``, the block's.
+
+    What cannot be sent now waits in a hold lease of its size. Raises StreamResetError, BudgetError.
+    """
+    try:
+        if start < end or sink.unsent is not None:
+            lease, start, end = keep(lease, sink, account, start, end)
+            await finish(lease.view, sink, start, end)
+    except BaseException:
+        sink.unsent = None  # the block goes back: nobody may look at it again
+        raise
+    finally:
+        lease.release()
 
 
 def keep(

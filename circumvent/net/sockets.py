@@ -7,16 +7,15 @@ import contextlib
 import math
 import socket
 import struct
-import sys
 import time
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from circumvent.api.streams import ByteStream, PeekStream, Vitals
+from circumvent.api.streams import ByteStream, Vitals
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import Watch, send_room
-from circumvent.net.tcp_info import ask_for_sign, tcp_info
+from circumvent.net.tcp_info import ask_for_sign, tcp_info, unacknowledged
 
 # A server far away fills the receive buffer within one round trip: 1 MiB is 40 Mbit/s at
 # 200 ms. Whoever is given little memory gets little kernel memory as well.
@@ -27,7 +26,6 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 GOODBYE_SECONDS = 5.0  # for a full kernel to have room for it
 TAKEN_SECONDS = 2.0  # for a peer that takes none of our last bytes before it is reset
 _FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1  # seconds between two looks whether it took them
-_INT = struct.Struct("i")
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
 _LEFT = 64 * 1024  # who sends more than that to somebody who leaves may hear of it
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
@@ -65,32 +63,18 @@ async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
                 await stream.wait_writable()
 
 
-async def delivered(stream: PeekStream) -> None:
-    """Return when the peer's kernel has all that was sent, or takes nothing for a while.
+async def delivered(stream: ByteStream, patience: float = TAKEN_SECONDS) -> None:
+    """Return when the peer's kernel has all that was sent, or takes nothing for ``patience``.
 
-    Before a reset, which throws away what that has not; the rest the peer can still read.
+    Wait for this before a reset, which throws away what the peer's kernel does not have; the rest
+    the peer can still read.
     """
     pause, last, deadline = _FIRST_LOOK, -1, math.inf
-    while (left := _unacknowledged(stream)) and time.monotonic() < deadline:
+    while (left := stream.unacknowledged()) and time.monotonic() < deadline:
         if left != last:
-            last, deadline = left, time.monotonic() + TAKEN_SECONDS
+            last, deadline = left, time.monotonic() + patience
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LATER_LOOKS)
-
-
-def _unacknowledged(stream: PeekStream) -> int:
-    """Bytes; 0 where the kernel does not tell."""
-    if sys.platform != "linux":
-        return 0
-    import fcntl  # noqa: PLC0415 - these two do not exist everywhere
-    import termios  # noqa: PLC0415
-
-    count = bytearray(_INT.size)
-    try:
-        fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, count)
-    except (OSError, ValueError):  # closed under us
-        return 0
-    return int(_INT.unpack(count)[0])
 
 
 def _within(bounds: tuple[int, int], size: int) -> int:
@@ -191,6 +175,9 @@ class SocketStream(ByteStream):
             return None
         silence = min(info.since_received, info.since_acknowledged)
         return Vitals(silence, info.unanswered, info.rtt, max(info.rtt - info.least_rtt, 0.0))
+
+    def unacknowledged(self) -> int:
+        return unacknowledged(self._sock)
 
     def ask_for_sign(self, *, wanted: bool) -> None:
         ask_for_sign(self._sock, wanted=wanted)

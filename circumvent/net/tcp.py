@@ -24,20 +24,27 @@ _DEFAULT_BUFFERS = SocketBuffers()
 
 
 class TcpStream(SocketStream, PeekStream):
-    """A connected, non-blocking TCP socket, which it owns."""
+    """A connected, non-blocking TCP socket, which it owns.
 
-    __slots__ = ("_expected", "_short", "_starved")
+    ``is_read_to_end`` once ``read_into`` has returned the end of file.
+    """
+
+    __slots__ = ("_expected", "_short", "_starved", "is_read_to_end")
 
     def __init__(self, sock: socket.socket, ready: Watch | None = None) -> None:
         super().__init__(sock, ready or watch(sock.fileno()))
         self._expected = 1
         self._short = False
         self._starved = False
+        self.is_read_to_end = False
 
     def read_into(self, buffer: memoryview) -> int | None:
         count = self._receive(buffer, 0)
-        if count and self._short:
-            self._watch.drained()
+        if self._short:
+            if count:
+                self._watch.drained()
+            elif count == 0:
+                self.is_read_to_end = True
         return count
 
     def peek_into(self, buffer: memoryview) -> int | None:
@@ -94,9 +101,6 @@ class TcpStream(SocketStream, PeekStream):
     def write_eof(self) -> None:
         with contextlib.suppress(OSError):  # the peer may be gone already
             self._sock.shutdown(socket.SHUT_WR)
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
 
     def detach(self) -> tuple[socket.socket, Watch]:
         """Give socket and watch to a layer that drives the socket itself."""

@@ -18,6 +18,7 @@ _FIELDS = struct.Struct(
     "8x I 76x I"  # tcpi_rtt, tcpi_min_rtt
 )
 _MS, _US = 1e-3, 1e-6
+_INT = struct.Struct("i")
 
 
 class TcpInfo(NamedTuple):
@@ -51,6 +52,30 @@ def tcp_info(sock: socket.socket) -> TcpInfo | None:
             least * _US,
         )
     return None
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Bytes sent that the other end's kernel has not acknowledged; 0 where ours does not tell."""
+    return _count(sock, "TIOCOUTQ")
+
+
+def unread(sock: socket.socket) -> int:
+    """Bytes received that nobody has read yet; 0 where the kernel does not tell."""
+    return _count(sock, "FIONREAD")
+
+
+def _count(sock: socket.socket, request: str) -> int:
+    if sys.platform != "linux":
+        return 0
+    import fcntl  # noqa: PLC0415 - these two do not exist everywhere
+    import termios  # noqa: PLC0415
+
+    count = bytearray(_INT.size)
+    try:
+        fcntl.ioctl(sock, getattr(termios, request), count)
+    except (OSError, ValueError):  # closed under us
+        return 0
+    return int(_INT.unpack(count)[0])
 
 
 def ask_for_sign(sock: socket.socket, *, wanted: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 
-from circumvent.api.streams import PeekStream
+from circumvent.api.streams import ReplayableStream
 from circumvent.errors import CircumventError
 from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.net.sockets import delivered
@@ -28,7 +28,7 @@ FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
 
 
-async def carry_client(user_stream: UserStream, client: PeekStream, port: int) -> bool:
+async def carry_client(user_stream: UserStream, client: ReplayableStream, port: int) -> bool:
     """Both ways until both are done; what broke it is noted in the user_stream, and both sides cut.
 
     ``port`` of the destination tells who is likely to speak first.
@@ -62,7 +62,7 @@ async def carry_client(user_stream: UserStream, client: PeekStream, port: int) -
     return answered
 
 
-async def _first_flight(user_stream: UserStream, client: PeekStream, port: int) -> None:
+async def _first_flight(user_stream: UserStream, client: ReplayableStream, port: int) -> None:
     """Send what may be sent twice and leave it unread.
 
     Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
@@ -88,7 +88,7 @@ async def _first_flight(user_stream: UserStream, client: PeekStream, port: int) 
             return
 
 
-async def _speaks(client: PeekStream, until: float) -> bool:
+async def _speaks(client: ReplayableStream, until: float) -> bool:
     """Wait until ``client`` may have spoken; False when it is late."""
     try:
         async with asyncio.timeout_at(until):
@@ -103,7 +103,7 @@ async def _send(user_stream: UserStream, block: memoryview, start: int, end: int
     await finish(block, user_stream.stream, start, end)
 
 
-def _commit(user_stream: UserStream, client: PeekStream) -> None:
+def _commit(user_stream: UserStream, client: ReplayableStream) -> None:
     """From now on the first flight counts as read, and nobody else may send it."""
     if user_stream.flight:
         client.expect(1)
@@ -111,7 +111,7 @@ def _commit(user_stream: UserStream, client: PeekStream) -> None:
         user_stream.flight = 0
 
 
-async def _up(user_stream: UserStream, client: PeekStream) -> None:
+async def _up(user_stream: UserStream, client: ReplayableStream) -> None:
     """From the client to the tunnel. A client that says more, or leaves, commits its flight."""
     try:
         with plugin_faults(user_stream.live.candidate.transport.name):
@@ -129,7 +129,7 @@ async def _up(user_stream: UserStream, client: PeekStream) -> None:
             user_stream.cut()
 
 
-async def _down(user_stream: UserStream, client: PeekStream) -> bool:
+async def _down(user_stream: UserStream, client: ReplayableStream) -> bool:
     """From the tunnel to the client; False when it ended without a word, unless committed.
 
     When it breaks, the client is reset once it has all that came before.

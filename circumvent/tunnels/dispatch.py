@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from circumvent.api.streams import ByteStream, LayerStream, PeekStream
+from circumvent.api.streams import ByteStream, LayerStream, ReplayableStream
 from circumvent.errors import (
     BudgetError,
     CircumventError,
@@ -42,7 +42,7 @@ class Dispatcher:
 
     async def carry(
         self,
-        client: PeekStream,
+        client: ReplayableStream,
         destination: Destination,
         accept: Callable[[], Awaitable[None]],
     ) -> None:
@@ -129,7 +129,7 @@ class Dispatcher:
     async def _carry_over(
         self,
         user_stream: UserStream,
-        client: PeekStream,
+        client: ReplayableStream,
         port: int,
         accept: Callable[[], Awaitable[None]],
     ) -> bool:

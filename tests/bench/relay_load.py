@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.api import ServerEntry
-from circumvent.inbound.kernel import raise_descriptor_limit
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.relay import RelayLink, parse_relay_link
 from circumvent.memory import Account, Memory
+from circumvent.net.descriptors import raise_descriptor_limit
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.session.engine.limits import SessionLimits

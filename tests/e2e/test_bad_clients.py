@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.inbound.kernel import raise_descriptor_limit
+from circumvent.net.descriptors import raise_descriptor_limit
 from tests.bench.contenders import OURS, Running, fetches, started, started_origin
 from tests.e2e.asking import await_tunnels, status
 from tests.e2e.nodes import Node

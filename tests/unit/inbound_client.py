@@ -7,7 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.api.streams import ByteStream, ReplayableStream
 from circumvent.errors import CircumventError, DestinationError, DialError, Reason
 from circumvent.inbound.inbound import Inbound
 from circumvent.inbound.options import Credentials, InboundOptions
@@ -46,7 +46,7 @@ class DirectDispatcher:
 
     async def carry(
         self,
-        client: PeekStream,
+        client: ReplayableStream,
         destination: Destination,
         accept: Callable[[], Awaitable[None]],
     ) -> None:
@@ -122,7 +122,7 @@ async def home(options: InboundOptions | None = None) -> AsyncIterator[Home]:
     memory = Memory(BUDGET, poison=True)
     dispatcher = DirectDispatcher(memory.account("tunnels"))
     chosen = options or InboundOptions(port=0)
-    door = Inbound(dispatcher, memory.account("front door"), chosen)
+    door = Inbound(dispatcher, memory.account("inbound"), chosen)
     door.start()
     try:
         yield Home(door, dispatcher, memory)

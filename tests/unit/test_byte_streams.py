@@ -16,6 +16,7 @@ from circumvent.layers.tls.client import TlsClient, accept_tls
 from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import Memory
 from circumvent.net import readiness
+from circumvent.net.replay import ReplayStream
 from circumvent.net.tcp import TcpStream
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 from circumvent_plugins.vless import ResponseStream
@@ -52,6 +53,18 @@ def trusting(authority: Path) -> TlsClient:
 
 async def tcp(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
     return Pair(TcpStream(near), FarEnd(far, Codec()))
+
+
+class LooksFirst(ReplayStream):
+    """Reads only what it has looked at, so that all of it is held for a moment."""
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        return super().read_into(buffer) if self.peek_into(buffer) else 0 if self.ended else None
+
+
+async def replayed(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
+    account = Memory(4 << 20, poison=True).account("client")
+    return Pair(LooksFirst(LayerStream(TcpStream(near)), account), FarEnd(far, Codec()))
 
 
 def tls(below: Make, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Make:
@@ -174,6 +187,7 @@ STREAMS = {
     "tls over websocket over tls": tls(websocket(TLS_13, is_client=True)),
     "accepted tls": accepted_tls(tcp),
     "accepted websocket": websocket(tcp, is_client=False),
+    "replayed": replayed,
     "accepted tls over websocket": accepted_tls(websocket(tcp, is_client=False)),
 }
 RECORDS = ("shadowsocks aes-128-gcm", "header over shadowsocks")

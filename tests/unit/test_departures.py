@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from circumvent.inbound import connection as visit
-from circumvent.inbound import inbound as door
-from circumvent.inbound.options import InboundOptions
+from circumvent.inbound.options import InboundOptions, InboundTimings
 from circumvent.net.sockets import SocketBuffers
 from tests.unit.inbound_client import (
     CREDENTIALS,
@@ -30,13 +29,10 @@ from tests.unit.test_inbound_limits import no_descriptors_left
 
 LOOK = 0.02  # seconds
 SOON = 20.0  # seconds, far more than anything here takes
+TIMINGS = InboundTimings(look=LOOK)
+OPTIONS = InboundOptions(port=0, timings=TIMINGS)
 TUNNELS = ("SOCKS5", "SOCKS4a", "CONNECT")
 PLAIN = ("waiting", "with a body", "mid-answer", "upgraded")
-
-
-@pytest.fixture(autouse=True)
-def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "LOOK_SECONDS", LOOK)
 
 
 class Silent:
@@ -105,7 +101,7 @@ async def test_whoever_left_is_noticed_although_the_other_side_says_nothing(
     way: str, leave: Callable[[Caller], None]
 ) -> None:
     silent = Silent()
-    async with destination(silent) as port, home() as house:
+    async with destination(silent) as port, home(OPTIONS) as house:
         caller = await arrive(house, port, way)
         await until(lambda: silent.asked == 1)
         leave(caller)
@@ -118,7 +114,7 @@ async def test_whoever_left_is_noticed_although_the_other_side_says_nothing(
 @pytest.mark.parametrize("way", TUNNELS + PLAIN)
 async def test_whoever_only_said_all_gets_its_whole_answer(way: str) -> None:
     silent = Silent()
-    async with destination(silent) as port, home() as house:
+    async with destination(silent) as port, home(OPTIONS) as house:
         caller = await arrive(house, port, way)
         caller.writer.write_eof()
         await until(lambda: silent.asked == 1)
@@ -131,7 +127,8 @@ async def test_whoever_only_said_all_gets_its_whole_answer(way: str) -> None:
 
 async def test_at_a_socket_of_both_families_too() -> None:
     silent = Silent()
-    async with destination(silent) as port, home(InboundOptions("::", 0, CREDENTIALS)) as house:
+    options = InboundOptions("::", 0, CREDENTIALS, timings=TIMINGS)
+    async with destination(silent) as port, home(options) as house:
         request = f"GET http://{SITE}:{port}/ HTTP/1.1\r\n"
         request += "Proxy-Authorization: Basic bWU6czpjcmV0\r\n\r\n"
         for host in ("127.0.0.1", "::1"):
@@ -150,19 +147,22 @@ async def test_at_a_socket_of_both_families_too() -> None:
         silent.speak.set()
 
 
+@pytest.mark.parametrize(("half_closed", "stays"), [(120.0, True), (0.05, False)])
 async def test_an_end_whose_sender_cannot_be_seen_is_given_some_time(
-    monkeypatch: pytest.MonkeyPatch,
+    half_closed: float, *, stays: bool
 ) -> None:
     silent = Silent()
-    async with destination(silent) as port, home() as house:
+    options = replace(OPTIONS, timings=replace(TIMINGS, half_closed=half_closed))
+    async with destination(silent) as port, home(options) as house:
         caller = await arrive(house, port, "waiting")
         await until(lambda: silent.asked == 1)
         caller.hang_up()
         with no_descriptors_left():  # to ask the kernel takes one
-            await asyncio.sleep(3 * LOOK)
-            assert house.door.clients == 1
-            monkeypatch.setattr(visit, "HALF_CLOSED_SECONDS", 0.05)
-            await until(lambda: house.door.clients == 0)
+            if stays:
+                await asyncio.sleep(3 * LOOK)
+                assert house.door.clients == 1
+            else:
+                await until(lambda: house.door.clients == 0)
         silent.speak.set()
 
 
@@ -180,14 +180,12 @@ async def stuff(sock: socket.socket) -> None:
 
 @pytest.mark.parametrize("way", ["SOCKS5", "HTTP"])
 @pytest.mark.parametrize("end", ["close", "reset"])
-async def test_whoever_left_in_an_upload_that_nobody_takes_is_noticed(
-    way: str, end: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(visit, "DELIVERY_SECONDS", 0.1 if end == "close" else 2 * SOON)
-    buffers = SocketBuffers(1 << 16, 1 << 16)
+async def test_whoever_left_in_an_upload_that_nobody_takes_is_noticed(way: str, end: str) -> None:
+    timings = replace(TIMINGS, delivery=0.1 if end == "close" else 2 * SOON)
+    options = replace(OPTIONS, buffers=SocketBuffers(1 << 16, 1 << 16), timings=timings)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         port = deaf.getsockname()[1]
-        async with home(InboundOptions(port=0, buffers=buffers)) as house:
+        async with home(options) as house:
             with socket.create_connection(("127.0.0.1", house.port)) as sock:
                 sock.setblocking(False)
                 post = f"POST http://{SITE}:{port}/ HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n"
@@ -209,7 +207,7 @@ async def test_what_a_client_said_before_it_closed_arrives() -> None:
             await asyncio.sleep(LOOK / 10)
         heard.set_result(size)
 
-    async with destination(slow) as port, home() as house:
+    async with destination(slow) as port, home(OPTIONS) as house:
         caller = await house.knock()
         await caller.say(GREETING + socks5(SITE, port))
         await caller.hear(12)
@@ -221,7 +219,7 @@ async def test_what_a_client_said_before_it_closed_arrives() -> None:
 
 async def test_of_many_requests_at_once_only_one_is_asked_before_the_client_leaves() -> None:
     silent = Silent()
-    async with destination(silent) as port, home() as house:
+    async with destination(silent) as port, home(OPTIONS) as house:
         caller = await house.knock()
         await caller.say(f"GET http://{SITE}:{port}/ HTTP/1.1\r\n\r\n".encode() * 100)
         await until(lambda: silent.asked == 1)
@@ -241,7 +239,7 @@ async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 async def test_two_hundred_bad_guests_leave_nothing_behind() -> None:
     silent = Silent()
-    async with destination(silent) as quiet, destination(endless) as loud, home() as house:
+    async with destination(silent) as quiet, destination(endless) as loud, home(OPTIONS) as house:
         before = house.memory.leased
         head = f"POST http://{SITE}:{quiet}/ HTTP/1.1\r\nContent-Length: 99\r\n"
         words = [
@@ -264,7 +262,7 @@ async def test_two_hundred_bad_guests_leave_nothing_behind() -> None:
 
 async def test_those_who_wait_for_an_answer_hold_nothing_and_starve_nobody() -> None:
     silent = Silent()
-    async with destination(silent) as quiet, destination(echo) as port, home() as house:
+    async with destination(silent) as quiet, destination(echo) as port, home(OPTIONS) as house:
         before = house.memory.leased
         callers = [await arrive(house, quiet, PLAIN[number % 4]) for number in range(100)]
         await until(lambda: silent.asked == 100)

@@ -10,8 +10,7 @@ import h11
 import pytest
 
 from circumvent.errors import BudgetError
-from circumvent.inbound import forward
-from circumvent.inbound.options import InboundOptions
+from circumvent.inbound.options import InboundOptions, InboundTimings
 from tests.unit.far_side import until
 from tests.unit.inbound_client import CREDENTIALS, RESET, SITE, Caller, cut_short, destination, home
 
@@ -446,7 +445,7 @@ async def test_a_head_without_end_or_without_memory_is_told(size: int, status: b
         await reader.read()
 
     async with destination(drone) as port, home() as house:
-        account = house.memory.accounts["front door"]
+        account = house.memory.accounts["inbound"]
         if status == b"503":
             account.limit = account.durable + 100_000
         caller = await house.knock()
@@ -457,16 +456,14 @@ async def test_a_head_without_end_or_without_memory_is_told(size: int, status: b
         caller.hang_up()
 
 
-async def test_a_head_that_stops_half_way_is_not_kept_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_head_that_stops_half_way_is_not_kept_for_ever() -> None:
     async def stop(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"X: ")
         await reader.read()
 
-    monkeypatch.setattr(forward, "HEAD_SECONDS", 0.02)
-    async with destination(stop) as port, home() as house:
+    options = InboundOptions(port=0, timings=InboundTimings(answer_head=0.02))
+    async with destination(stop) as port, home(options) as house:
         caller = await house.knock()
         await caller.say(ask(port, "/"))
         assert b"HTTP/1.1 504 " in await caller.hear_out()

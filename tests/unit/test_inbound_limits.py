@@ -10,9 +10,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from circumvent.errors import ConfigError
-from circumvent.inbound.kernel import most_clients
-from circumvent.inbound.options import InboundOptions, parse_listen
-from circumvent.net import listener
+from circumvent.inbound.options import InboundOptions, InboundTimings, parse_listen
+from circumvent.net.descriptors import most_clients
 from tests.unit.far_side import until
 from tests.unit.inbound_client import GREETING, SITE, destination, echo, home, socks5
 
@@ -85,11 +84,9 @@ def test_no_more_clients_come_in_than_there_are_descriptors_for(
     assert 60 < most_clients() < 128  # two each, and some for everything else
 
 
-async def test_without_descriptors_accepting_pauses(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "RETRY_SECONDS", 0.1)
-    async with home() as house:
+async def test_without_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture) -> None:
+    options = InboundOptions(port=0, timings=InboundTimings(accept_again=0.1))
+    async with home(options) as house:
         caller = await house.knock()
         with no_descriptors_left(), caplog.at_level(logging.WARNING):
             await caller.say(GREETING)
