@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> int:
     return _report(killed, Counter(map(_room, mutants)))
 
 
-def _tried(mutants: list[Mutant]) -> list[tuple[Mutant, bool]]:
+def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, bool]]:
     tests = [tests_of(ROOT, mutant.module) for mutant in mutants]
     with (
         tempfile.TemporaryDirectory() as beside,
@@ -53,7 +54,7 @@ def _tried(mutants: list[Mutant]) -> list[tuple[Mutant, bool]]:
         distinct = list(dict.fromkeys(tests))
         seconds = dict(zip(distinct, pool.map(time_tests, distinct), strict=True))
         limits = [10 + 4 * seconds[each] for each in tests]
-        return list(zip(mutants, pool.map(is_killed, mutants, tests, limits), strict=True))
+        yield from zip(mutants, pool.map(is_killed, mutants, tests, limits), strict=True)
 
 
 def _report(killed: Counter[str], total: Counter[str]) -> int:

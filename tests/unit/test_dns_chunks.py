@@ -10,8 +10,8 @@ from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.dns_chunks import (
     CHUNK,
-    MAX_CHUNKS,
     MANIFEST,
+    MAX_CHUNKS,
     join,
     parse_chunk,
     parse_manifest,

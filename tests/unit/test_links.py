@@ -181,7 +181,7 @@ def test_what_says_nothing_in_a_query_is_no_error() -> None:
 def test_a_link_has_at_most_4096_characters() -> None:
     longest = "x://u@host:1?a=".ljust(4096, "b")
     assert parse_link(longest).query == (("a", longest.partition("=")[2]),)
-    with pytest.raises(LinkError, match="^link: longer"):
+    with pytest.raises(LinkError, match=r"^link: longer"):
         parse_link(longest + "b")
 
 
