@@ -1,4 +1,4 @@
-"""Which unit tests have to find a fault in a module: those of its own name, or those named here."""
+"""Which unit tests have to find a fault in a module: those that begin with its name, or these."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _TESTS = {
     "discovery/": ("discovery",),
     "memory/": ("memory", "memory_properties"),
     "net/addresses": ("relay_egress",),
+    "net/descriptors": ("inbound_limits", "relay_listener"),
     "net/dialer": ("udp", "http", "guard"),
     "net/listener": ("inbound_limits", "relay_listener"),
     "net/neighbourhood": ("handshake_queues",),
@@ -24,6 +25,7 @@ _TESTS = {
     "session/": ("session_streams", "bonded_tunnel", "relay_shares", "relay_pending"),
     "session/engine/": _SESSION,
     "tunnels/bonded": ("bonded_tunnel",),
+    "tunnels/candidate": ("pool", "plugins"),
     "tunnels/carrier_routes": ("bonded_tunnel",),
     "tunnels/carry": ("dispatch",),
     "tunnels/dialer": ("tunnel_dialer",),
@@ -42,6 +44,7 @@ _TESTS = {
     "wire/frames": ("session_protocol", "session_engine"),
     "wire/hello": ("session_protocol",),
     "wire/host_port": ("address", "links"),
+    "wire/http_forwarding": ("forward",),
     "wire/link_text": ("links", "pasted"),
     "wire/opening": ("session_protocol",),
     "wire/request_header": ("transport_tunnels",),
@@ -64,16 +67,17 @@ def tests_of(root: Path, module: str) -> tuple[str, ...]:
     """Return the test files of a module, relative to the root.
 
     Raises:
-        FileNotFoundError: The table and the files do not agree.
+        FileNotFoundError: There are none, or one that is named here is gone.
     """
-    own = module.rpartition("/")[2]
+    unit = root / "tests" / "unit"
     named = [key for key in _TESTS if module.startswith(key)]
-    names = _TESTS[max(named, key=len)] if named else (own,)
-    paths = [f"tests/unit/test_{name}.py" for name in names]
-    for path in paths:
-        if not (root / path).exists():
-            raise FileNotFoundError(f"{path}, which tests {module}: see tests/mutants/tests_of.py")
-    return tuple(paths)
+    if named:
+        paths = [unit / f"test_{name}.py" for name in _TESTS[max(named, key=len)]]
+    else:
+        paths = sorted(unit.glob(f"test_{module.rpartition('/')[2]}*.py"))
+    if not paths or not all(path.exists() for path in paths):
+        raise FileNotFoundError(f"which tests are those of {module}? see tests/mutants/tests_of.py")
+    return tuple(str(path.relative_to(root)) for path in paths)
 
 
 def _within(module: str, wanted: str) -> bool:
