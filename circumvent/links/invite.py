@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
 from circumvent.errors import LinkError
+from circumvent.links.uri import split_name
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.bundle import MAX_SOURCE, MAX_SOURCES, Trust
 from circumvent.wire.dsse import KEY_SIZE
-from circumvent.wire.link_text import check_text, split_name
+from circumvent.wire.link_text import check_text
 from circumvent.wire.sealing import BUCKET_KEY_SIZE
 
 PREFIX = "circumvent://invite"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from circumvent.errors import LinkError
 from circumvent.texts import decode_text
 from circumvent.wire.base64url import decode_base64
-from circumvent.wire.link_text import HIDDEN, MAX_LINK, UNSEEN, is_clean, parse_name
+from circumvent.wire.link_text import HIDDEN, MAX_LINK, UNSAFE, UNSEEN, is_clean, parse_name
 
 _SPACES = "\t\n\v\f\r \x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000"
 _BLANK = _SPACES + "".join(map(chr, range(0x2000, 0x200B))) + "\u200c\u200d" + HIDDEN
@@ -55,11 +55,12 @@ def unwrap(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """A pasted link, unwrapped, whose name does no harm where links are kept and sent."""
+    """A pasted link, unwrapped, that does no harm where links are kept and sent."""
     link = unwrap(text)
     if is_clean(link) and len(link) <= MAX_LINK:
         return link
     body, _, name = link.partition("#")
+    body = UNSAFE.sub("", body.strip()).replace(" ", "%20")
     tidied = f"{body}#{quote(parse_name(name), safe='')}"
     return tidied if len(tidied) <= MAX_LINK else body
 

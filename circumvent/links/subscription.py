@@ -16,10 +16,11 @@ import msgspec
 
 from circumvent.errors import LinkError
 from circumvent.links.pasted import number_links, tidy
+from circumvent.links.uri import split_name
 from circumvent.texts import decode_text
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.bundle import MAX_ENTRIES
-from circumvent.wire.link_text import MAX_LINK, is_clean, split_name
+from circumvent.wire.link_text import MAX_LINK, is_clean
 
 _HTML = re.compile(r"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S+", re.IGNORECASE)

@@ -1,8 +1,10 @@
-"""Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986).
+"""Share links: ``scheme://user@host:port/path?query#name`` (RFC 3986), as people write them.
 
-What is before the ``#`` is read strictly, the name behind it never makes a link unusable. What one
-protocol makes of the parts is the business of its transport. No error text repeats any of the
-link: a misplaced ``/`` or ``@`` can put half a password into the place of the host.
+Programs and pages spoil links on their way: an ``&`` becomes ``&amp;``, passwords hold an ``@``
+that nobody encoded, an IPv6 address lost its brackets. All of that is read as it was meant, where
+only one meaning is left. What one protocol makes of the parts is the business of its transport. No
+error text repeats any of the link: a misplaced ``/`` or ``@`` can put half a password into the
+place of the host.
 """
 
 from __future__ import annotations
@@ -13,14 +15,17 @@ from urllib.parse import quote, unquote
 
 from circumvent.errors import LinkError
 from circumvent.wire.host_port import parse_address
-from circumvent.wire.link_text import UNSAFE, split_name
+from circumvent.wire.link_text import MAX_LINK, UNSAFE, parse_name
 
-_SHAPE = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?P<authority>[^/?]*)(?P<path>[^?]*)(?:\?(?P<query>.*))?"
-)
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+# The "@" before the server is the first that a host and a port follow: passwords hold others.
+_SERVER = re.compile(r"@(\[[^\]@/?]*\]|[^@/?\[\]]+)\s*:\s*[0-9]+\s*(?=[/?]|$)")
+_TARGET = re.compile(r"(?P<path>[^?]*)(?:\?(?P<query>.*))?", re.DOTALL)
+# "&" as pages and JSON write it; twice where it was written down twice.
+_AMPERSAND = re.compile(r"&(?:amp;)+|\\u0026", re.IGNORECASE)
+_KEY_JUNK = re.compile(r"^(?:amp;|;)+", re.IGNORECASE)  # what is left of "&amp;" that was encoded
 _LINE_ENDS = re.compile(r"^(%0[9AD])+|(%0[9AD])+$", re.IGNORECASE)
-_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_BROKEN = re.compile("[\n\r\ud800-\udfff\ufffd]")  # two links, or what a decoder could not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class ShareLink:
     """The decoded parts of a share link; what may hold a secret is not in ``repr``.
 
     ``host`` is in lower case, in ASCII and without brackets; ``path`` is empty or starts
-    with a slash; ``query`` keeps its order.
+    with a slash; ``query`` keeps its order and its repetitions.
     """
 
     scheme: str
@@ -40,24 +45,24 @@ class ShareLink:
     name: str = ""
 
 
-def parse_link(text: str) -> ShareLink:
+def parse_link(text: str, default_port: int | None = None) -> ShareLink:
     """Split and decode a share link; raises LinkError naming the part that is wrong."""
     body, name = split_name(text)
-    match = _SHAPE.fullmatch(body)
+    match = _SCHEME.fullmatch(body)
     if match is None:
         raise LinkError("scheme: a link starts with a scheme and '://'; copy the whole link")
-    user, at, address = match["authority"].rpartition("@")
-    _check_at_signs(user, match["path"] + (match["query"] or ""))
-    if at and not user:
-        raise LinkError("user: nothing stands before the '@'; copy the whole link")
-    host, port = parse_address(address)
+    user, address, tail = _split_authority(match[2])
+    target = _TARGET.fullmatch(tail)
+    if target is None:  # it matches everything
+        raise LinkError("link: cannot be read; copy the whole link")
+    host, port = parse_address(address, default_port)
     return ShareLink(
-        scheme=match["scheme"].lower(),
-        user=_decode("user", _LINE_ENDS.sub("", user)),  # of a password out of a file
+        scheme=match[1].lower(),
+        user=_decode_user(user),
         host=host,
         port=port,
-        path=_decode("path", match["path"]),
-        query=parse_query(match["query"] or ""),
+        path=unquote(target["path"], errors="replace"),
+        query=parse_query(target["query"] or ""),
         name=name,
     )
 
@@ -73,42 +78,64 @@ def format_link(link: ShareLink) -> str:
     )
 
 
-def _check_at_signs(user: str, tail: str) -> None:
-    if "@" in user:
-        raise LinkError("user: holds an '@'; write it as %40")
-    if "@" in tail:
-        raise LinkError(
-            "link: an '@' stands behind the host; write it as %40, or, when the password is cut"
-            " by one of '/', '?', '#', write that as %2F, %3F, %23"
-        )
+def split_name(text: str) -> tuple[str, str]:
+    """What is before the ``#``, repaired, and the name behind it; raises LinkError."""
+    body, _, name = text.strip().partition("#")
+    if len(body) > MAX_LINK:
+        raise LinkError(f"link: longer than {MAX_LINK} characters; copy one link only")
+    if _BROKEN.search(body):
+        raise LinkError("link: holds a line break, or what is no text; copy it again")
+    return UNSAFE.sub("", _AMPERSAND.sub("&", body)).strip(), parse_name(name)
 
 
 def parse_query(text: str) -> tuple[tuple[str, str], ...]:
-    """The parameters of a query, decoded, in their order; raises LinkError.
+    """The parameters of a query, decoded, in their order; pieces without a value are left out.
 
-    Empty pieces and repetitions say nothing; one key with two values is a contradiction.
+    Keys lose what is left of a spoiled ``&``. A value may hold any character.
     """
-    pairs = tuple(dict.fromkeys(_parse_parameter(item) for item in text.split("&") if item))
-    given = [key for key, value in pairs if value]
-    if len(set(given)) != len(given):
-        raise LinkError("query: a parameter is given twice, differently; keep only one of them")
-    return pairs
+    pieces = (piece.partition("=") for piece in _AMPERSAND.sub("&", text).split("&"))
+    decoded = (
+        (_KEY_JUNK.sub("", _decode(key)), _decode(value)) for key, equals, value in pieces if equals
+    )
+    return tuple(dict.fromkeys(each for each in decoded if each[0]))
 
 
-def _decode(part: str, text: str) -> str:
-    if _LONE_PERCENT.search(text):
-        raise LinkError(f"{part}: holds a '%' without two hexadecimal digits; write it as %25")
+def _split_authority(text: str) -> tuple[str, str, str]:
+    """User, address, and what follows; raises LinkError."""
+    authority = re.split("[/?]", text, maxsplit=1)[0]
+    if "@" not in authority and _is_address(authority):  # no user; paths may hold an "@"
+        return "", authority, text[len(authority) :]
+    found = _SERVER.search(text)
+    if found is None:
+        user, at, address = authority.rpartition("@")
+        if "@" in text and not at:
+            raise LinkError("link: no host and port follow the '@'; copy the whole link")
+        return user, address, text[len(authority) :]
+    if not found.start():
+        raise LinkError("user: nothing stands before the '@'; copy the whole link")
+    user = text[: found.start()]
+    if "://" in user:
+        raise LinkError("link: two links in one; put each on a line of its own")
+    return user, found[0][1:], text[found.end() :]
+
+
+def _is_address(text: str) -> bool:
     try:
-        decoded = unquote(text, errors="strict")
+        parse_address(text)
+    except LinkError:
+        return False
+    return True
+
+
+def _decode_user(text: str) -> str:
+    try:
+        decoded = unquote(_LINE_ENDS.sub("", text), errors="strict")  # of a password out of a file
     except UnicodeDecodeError:
-        raise LinkError(f"{part}: its percent-encoding is not UTF-8; encode it again") from None
+        raise LinkError("user: its percent-encoding is not UTF-8; encode it again") from None
     if UNSAFE.search(decoded):
-        raise LinkError(f"{part}: holds a control character; remove it")
+        raise LinkError("user: holds a control character; remove it")
     return decoded
 
 
-def _parse_parameter(item: str) -> tuple[str, str]:
-    key, equals, value = item.partition("=")
-    if not key or not equals:
-        raise LinkError("query: every parameter is 'key=value', with '&' between; correct it")
-    return _decode("query", key), _decode("query", value)
+def _decode(text: str) -> str:
+    return unquote(text.strip(), errors="replace")

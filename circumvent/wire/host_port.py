@@ -12,20 +12,22 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PORT = re.compile(r"0*[0-9]{1,5}")
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Split ``host:port`` or ``[IPv6]:port``; raises LinkError."""
-    host, colon, port = text.rpartition(":")
+def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
+    """Split ``host:port`` or ``[IPv6]:port``; raises LinkError.
+
+    An IPv6 address may lack its brackets: its last group is then the port.
+    """
+    host, colon, port = text.strip().rpartition(":")
+    if default_port and (not colon or "]" in port):
+        return parse_host(text.strip()), default_port
     if not colon or host.startswith("[") != host.endswith("]"):
         raise LinkError("port: missing after the host; copy the whole link")
-    if host.startswith("["):
-        return _parse_ipv6(host[1:-1]), _parse_port(port)
-    if ":" in host:
-        raise LinkError("host: an IPv6 address needs brackets; write '[address]:port'")
-    return parse_host(host), _parse_port(port)
+    return parse_host(host), _parse_port(port.strip())
 
 
 def parse_host(text: str) -> str:
     """A host name in lower case and ASCII, or an IP address, from a link; raises LinkError."""
+    text = text.strip().removeprefix("[").removesuffix("]")
     if ":" in text:
         return _parse_ipv6(text)
     if "%" in text:

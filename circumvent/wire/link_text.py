@@ -19,12 +19,6 @@ _NOT_SHOWN = re.compile(f"[{HIDDEN}\ud800-\udfff]")
 _BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def split_name(text: str) -> tuple[str, str]:
-    """What is before the ``#``, checked, and the name behind it; raises LinkError."""
-    body, _, name = text.partition("#")
-    return check_text(body), parse_name(name)
-
-
 def check_text(text: str) -> str:
     """Trim a link's text; raises LinkError when it is too long or holds what no link holds."""
     text = text.strip()

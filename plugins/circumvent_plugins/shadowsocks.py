@@ -22,11 +22,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.links.query import LinkQuery
-from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query
+from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
-from circumvent.wire.link_text import split_name
 from circumvent.wire.request_header import encode_request
 from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
 

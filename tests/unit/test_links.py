@@ -1,4 +1,4 @@
-"""Share links are read strictly, written back the same, and their errors give nothing away."""
+"""Share links are read as people write them, written back the same; errors give nothing away."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ letters = st.sampled_from("aZ09-._~:/?#[]@!$&'()*+,;=%\"<>\\^`{|}éß漢🧅")
 texts = st.text(letters, max_size=30)
 names = texts.filter(lambda text: "://" not in text)
 words = st.text(letters, min_size=1, max_size=30)
+keys = words.filter(lambda text: not text.startswith(";"))  # that is left of a spoiled "&amp;"
 labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 hosts = st.one_of(
     st.lists(labels, min_size=1, max_size=4).map(".".join),
@@ -31,7 +32,7 @@ links = st.builds(
     host=hosts,
     port=ports,
     path=texts.map(lambda text: "/" + text if text else ""),
-    query=st.dictionaries(words, texts, max_size=4).map(lambda query: tuple(query.items())),
+    query=st.dictionaries(keys, texts, max_size=4).map(lambda query: tuple(query.items())),
     name=names,
 )
 
@@ -84,11 +85,11 @@ def test_hosts_become_canonical(written: str, host: str) -> None:
         ("", "scheme", "copy the whole link"),
         ("s3cret@host:443", "scheme", "copy the whole link"),
         ("x://@host:443", "user", "copy the whole link"),
-        ("x://s3cret@more@host:443", "user", "%40"),
-        ("x://s3/cret@host:443", "link", "%2F"),
-        ("x://s3?cret@host:443", "link", "%3F"),
-        ("x://s3cret%zz@host:443", "user", "%25"),
         ("x://s3cret%ff@host:443", "user", "encode it again"),
+        ("x://s3cret@more", "port", "copy the whole link"),
+        ("x://s3/cret@host", "link", "copy the whole link"),
+        ("x://s3cret@ho st:1", "host", "correct it"),
+        ("x://s3cret@host:1x://s3cret@host:2", "link", "line of its own"),
         ("x://s3cret%00@host:443", "user", "remove it"),
         ("x://s3cret@host", "port", "after the host"),
         ("x://s3cret@host:", "port", "65535"),
@@ -102,19 +103,12 @@ def test_hosts_become_canonical(written: str, host: str) -> None:
         ("x://s3cret@ho%73t:443", "host", "as it is"),
         ("x://s3cret@127.1:443", "host", "four numbers"),
         ("x://s3cret@1.2.3.256:443", "host", "four numbers"),
-        ("x://s3cret@::1:443", "host", "brackets"),
         ("x://s3cret@[::g]:443", "host", "brackets"),
         ("x://s3cret@[fe80::1%eth0]:443", "host", "leave it out"),
         ("x://s3cret@[::1:443", "port", "after the host"),
-        ("x://s3cret@host:1?s3cret", "query", "key=value"),
-        ("x://s3cret@host:1?=s3cret", "query", "key=value"),
-        ("x://s3cret@host:1?k=s3cret&k=other", "query", "keep only one"),
-        ("x://s3cret@host:1?k=s3cret&%6B=other", "query", "keep only one"),
-        ("x://s3cret@ho st:1", "link", "copy it again"),
         ("x://s3cret@host:1\nx://s3cret@host:2", "link", "copy it again"),
         ("x://s3cret\ud800@host:1", "link", "copy it again"),
         ("x://s3cret\ufffd@host:1#name", "link", "copy it again"),
-        ("x://s3\u202ecret@host:1", "link", "copy it again"),
         ("x://s3cret@host:1?k=" + "a" * MAX_LINK, "link", "one link only"),
     ],
 )
@@ -128,6 +122,58 @@ def test_an_error_names_the_part_says_what_to_do_and_repeats_nothing(
     assert advice in message
     assert not any(piece in message for piece in ("s3", "cret@", "more", "other", "eman"))
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("x://a@b@host:443", ShareLink("x", "a@b", "host", 443)),
+        ("x://@b@@host:443", ShareLink("x", "@b@", "host", 443)),
+        ("x://s/c?r@host:443/p?k=v", ShareLink("x", "s/c?r", "host", 443, "/p", (("k", "v"),))),
+        (
+            "x://u@host:443?k=/@a:1/@b:2",
+            ShareLink("x", "u", "host", 443, "", (("k", "/@a:1/@b:2"),)),
+        ),
+        ("x://host:443/@a:1?k=@b:2", ShareLink("x", "", "host", 443, "/@a:1", (("k", "@b:2"),))),
+        ("x://100%@host:443", ShareLink("x", "100%", "host", 443)),
+        ("x://a b@host:443?k= v w ", ShareLink("x", "a b", "host", 443, "", (("k", "v w"),))),
+        ("x://u@host:443 ", ShareLink("x", "u", "host", 443)),
+        ("x://u@host: 443 #n", ShareLink("x", "u", "host", 443, name="n")),
+        ("x://u@2001:db8::1:443", ShareLink("x", "u", "2001:db8::1", 443)),
+        ("x://u@[192.0.2.1]:443", ShareLink("x", "u", "192.0.2.1", 443)),
+        ("x://u@ho\u202est:443", ShareLink("x", "u", "host", 443)),
+    ],
+)
+def test_what_has_one_meaning_is_read_as_it_was_meant(written: str, meant: ShareLink) -> None:
+    assert parse_link(written) == meant
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "k=v&security=tls",
+        "k=v&amp;security=tls",
+        "k=v&amp;amp;security=tls",
+        "k=v&AMP;security=tls",
+        "k=v\\u0026security=tls",
+        "k=v&%3Bsecurity=tls",
+        "k=v&amp%3Bsecurity=tls",
+        "&k=v&&security=tls&",
+        "k=v&junk&=junk&security=tls",
+        "k=v&security=tls&k=v",
+    ],
+)
+def test_an_ampersand_is_found_however_it_was_spoiled(query: str) -> None:
+    assert parse_link(f"x://u@host:1?{query}").query == (("k", "v"), ("security", "tls"))
+
+
+def test_a_key_that_is_given_twice_is_kept_twice() -> None:
+    assert parse_link("x://u@host:1?k=a&%6B=b").query == (("k", "a"), ("k", "b"))
+
+
+def test_the_port_may_be_left_out_where_a_protocol_has_one() -> None:
+    assert parse_link("x://u@host", 443) == ShareLink("x", "u", "host", 443)
+    assert parse_link("x://u@[2001:db8::1]?k=v", 443).host == "2001:db8::1"
 
 
 def test_repr_hides_what_may_be_secret() -> None:
