@@ -42,7 +42,7 @@ _OPERATORS = [
     "ExceptionReplacer",
 ]
 
-_DECLARED = re.compile(r"(frozen|slots)=\w+|(not )?TYPE_CHECKING")
+_DECLARED = re.compile(r"(frozen|slots)=\w+|(not )?TYPE_CHECKING|(^|[ (])[*/](?=,)")
 
 
 @dataclass(frozen=True)
