@@ -42,7 +42,10 @@ _OPERATORS = [
     "ExceptionReplacer",
 ]
 
-_DECLARED = re.compile(r"(frozen|slots)=\w+|(not )?TYPE_CHECKING|(^|[ (])[*/](?=,)")
+# What only the type checker looks at, stars between parameters, and numbers made of two.
+_LEFT_OUT = re.compile(
+    r"(frozen|slots)=\w+|(not )?TYPE_CHECKING|(^|[ (])[*/](?=,)|\b\d[\d_.]* \W{1,2} \d"
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _places(source: str) -> dict[_Place, list[tuple[_Operator, int]]]:
 
 
 def _mutant(module: str, source: str, operator: _Operator, occurrence: int) -> Mutant | None:
-    """Return one mutant, or None where it is no Python or only the type checker would see it."""
+    """Return one mutant, or None where it is no Python or nothing that a test should find."""
     mutated = mutate_code(source, operator, occurrence)
     try:
         compile(mutated, module, "exec")
@@ -107,7 +110,7 @@ def _mutant(module: str, source: str, operator: _Operator, occurrence: int) -> M
         return None
     pairs = enumerate(zip(source.splitlines(), mutated.splitlines(), strict=False), 1)
     line, old, new = next((line, old, new) for line, (old, new) in pairs if old != new)
-    if _DECLARED.sub("", old) == _DECLARED.sub("", new):
+    if _LEFT_OUT.sub("", old) == _LEFT_OUT.sub("", new):
         return None
     return Mutant(module, line, old.strip(), new.strip(), mutated)
 

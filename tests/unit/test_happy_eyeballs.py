@@ -80,6 +80,11 @@ async def test_after_a_while_the_first_address_gets_another_chance(
     wait(monkeypatch, NEVER)
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
+    monkeypatch.undo()
+    wait(monkeypatch, 0.01)
+    assert await server.connect() == GOOD
+    wait(monkeypatch, NEVER)
+    assert await server.connect() == GOOD, "it is remembered again"
 
 
 async def test_when_it_answers_no_more_another_takes_its_place(

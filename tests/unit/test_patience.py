@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from circumvent.net.patience import Patience, note_reached, own_wait
+from circumvent.net.patience import Patience, note_answered, note_reached, own_wait
 
 
 async def test_who_is_not_even_reached_is_waited_for_less_long() -> None:
@@ -16,13 +16,32 @@ async def test_who_is_not_even_reached_is_waited_for_less_long() -> None:
         await asyncio.sleep(0.03)
 
 
+async def test_an_answer_is_noted_by_all_that_wait_for_it() -> None:
+    async with Patience() as outer, Patience() as inner:
+        assert (outer.answered, inner.answered) == (False, False)
+        note_answered()
+        assert (outer.answered, inner.answered) == (True, True)
+
+
 async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None:
     async def wait_inside() -> None:
         with own_wait():
             await asyncio.sleep(0.05)
 
     async with Patience(0.03), Patience(0.02):
+        await wait_inside()
         await asyncio.gather(wait_inside(), wait_inside())
+
+
+async def test_after_a_wait_of_our_own_the_rest_of_the_time_runs() -> None:
+    async def wait_for_both() -> None:
+        async with Patience(0.02):
+            with own_wait():
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await wait_for_both()
 
 
 async def test_it_can_be_ended_even_while_it_stands_still() -> None:
