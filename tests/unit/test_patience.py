@@ -26,9 +26,9 @@ async def test_an_answer_is_noted_by_all_that_wait_for_it() -> None:
 async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None:
     async def wait_inside() -> None:
         with own_wait():
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.25)
 
-    async with Patience(0.03), Patience(0.02):
+    async with Patience(0.3), Patience(0.2):
         await wait_inside()
         await asyncio.gather(wait_inside(), wait_inside())
 

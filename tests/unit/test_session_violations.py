@@ -38,10 +38,10 @@ NOBODY = b"somewhere"
 class Victim:
     """A relay's engine with one carrier, and frames thrown at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SessionLimits = LIMITS) -> None:
         self.memory = Memory(8 << 20, poison=True)
         self.engine = Engine(
-            self.memory.account("session"), LIMITS, NOW, random.Random(1), is_client=False
+            self.memory.account("session"), limits, NOW, random.Random(1), is_client=False
         )
         self.carrier: EngineCarrier = self.engine.attach(1, 0.02, NOW)
 
@@ -116,6 +116,21 @@ def test_credit_bounds_all_streams_together(victim: Victim) -> None:
     with pytest.raises(ProtocolError, match="granted"):
         victim.take(*frames)
     assert victim.held <= LIMITS.receive
+
+
+def full(stream: int) -> list[bytes]:
+    """Everything that a new stream may bring."""
+    starts = range(0, FIRST_WINDOW, MAX_PAYLOAD)
+    return [data(stream, at, min(MAX_PAYLOAD, FIRST_WINDOW - at)) for at in starts]
+
+
+def test_bytes_that_a_reset_says_were_sent_count_as_sent() -> None:
+    victim = Victim(SessionLimits(send=1 << 20, receive=4 * FIRST_WINDOW))
+    victim.take(OPEN, pack(FrameKind.RESET, 1, FIRST_WINDOW, RESET))
+    assert pack(FrameKind.WINDOW, 0, 3 * FIRST_WINDOW) in victim.says()
+    victim.take(*full(3), *full(5))
+    with pytest.raises(ProtocolError, match="granted"):
+        victim.take(data(7, 0, 1))
 
 
 USELESS = {
