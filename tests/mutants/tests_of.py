@@ -6,7 +6,10 @@ from pathlib import Path
 
 ROOMS = ("wire", "memory", "net", "session", "tunnels", "discovery")
 
-_SESSION = ("session_engine", "session_violations", "session_streams", "session_chaos")
+_ENGINE = (
+    *("session_carriers", "session_parts", "session_engine"),
+    *("session_violations", "session_streams"),
+)
 
 # The longest beginning of a module's path counts.
 _TESTS = {
@@ -23,7 +26,7 @@ _TESTS = {
     "net/tcp": ("byte_streams", "pump"),
     "net/tcp_info": ("departures", "dispatch"),
     "session/": ("session_streams", "bonded_tunnel", "relay_shares", "relay_pending"),
-    "session/engine/": _SESSION,
+    "session/engine/": _ENGINE,
     "tunnels/bonded": ("bonded_tunnel",),
     "tunnels/candidate": ("pool", "plugins"),
     "tunnels/carrier_routes": ("bonded_tunnel",),
