@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint prove fuzz mutants bench peers clean
+.PHONY: help demo test unit lint figures prove fuzz mutants bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -34,6 +34,9 @@ lint: $(EXTRA)lint,unit ## style, types, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	PYTHONPATH=plugins $(VENV)/bin/lint-imports
+
+figures: $(EXTRA)unit ## files and functions, how long they are, and circles of imports
+	$(PYTHON) -m tests.architecture
 
 prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc openssh-server

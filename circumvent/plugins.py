@@ -159,6 +159,8 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
             raise PluginError(f"{kind} lacks {fact!r}")
     if isinstance(offer, Carrier):
         return
+    if isinstance(offer, Transport) and not callable(offer.cost):
+        raise PluginError(f"{kind}.cost is a method: cost(entry)")
     if not isinstance(getattr(offer, "schemes", None), tuple) or not offer.schemes:
         raise PluginError(f"{kind} lacks 'schemes', a tuple of URL schemes")
     for scheme in offer.schemes:

@@ -11,3 +11,6 @@ class Cost:
 
     dial: int
     stream: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.dial + other.dial, self.stream + other.stream)

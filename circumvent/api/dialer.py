@@ -1,57 +1,23 @@
-"""The way to the network that plugins are handed."""
+"""The only way to the network that plugins are handed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from circumvent.api.packets import Datagrams
-from circumvent.api.streams import ByteStream, PeekStream, SecureStream
-
-
-@dataclass(frozen=True, slots=True)
-class TlsOptions:
-    """How to start TLS on a stream.
-
-    ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
-    lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
-    with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
-    who asked for it by name. ``send_name=False`` sends no SNI; the name is verified all the same.
-    ``only_tls13`` refuses a server that chose an older version; it is offered, as everybody does.
-    """
-
-    server_name: str
-    alpn: tuple[str, ...] = ()
-    verify: bool = True
-    certificate_sha256: tuple[bytes, ...] = ()
-    spki_sha256: tuple[bytes, ...] = ()
-    send_name: bool = True
-    only_tls13: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketOptions:
-    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
-
-    host: str
-    path: str = "/"
-    headers: tuple[tuple[str, str], ...] = ()
+from circumvent.api.streams import ByteStream, PeekStream
 
 
 class Dialer(Protocol):
-    """The only way to the network that a plugin has: straight, or through what tunnels are up."""
+    """Connects: straight, or through the tunnels that are up.
+
+    What goes over a connection (TLS, a WebSocket) is a ``Layer``. Each stream that a dialer gives
+    says in ``route`` how it went out.
+    """
 
     async def tcp(self, host: str, port: int) -> ByteStream:
         """Connect; raises DialError, and through tunnels NoTunnelError and RemoteError."""
-        ...
-
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        """Shake hands over ``stream`` and own it; raises HandshakeError."""
-        ...
-
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
-        """Ask for a WebSocket on ``stream`` and own it; raises HandshakeError."""
         ...
 
     async def udp(self, host: str, port: int) -> Datagrams:
@@ -72,3 +38,22 @@ class NetworkDialer(Dialer, Protocol):
     async def tcp(self, host: str, port: int) -> PeekStream:
         """Connect; raises DialError."""
         ...
+
+
+class DialerWrapper:
+    """A Dialer that passes everything on to another one; override what differs."""
+
+    def __init__(self, dialer: Dialer) -> None:
+        self._dialer = dialer
+
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        """As the dialer; raises DialError."""
+        return await self._dialer.tcp(host, port)
+
+    async def udp(self, host: str, port: int) -> Datagrams:
+        """As the dialer; raises DialError."""
+        return await self._dialer.udp(host, port)
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        """As the dialer; raises DialError."""
+        return await self._dialer.resolve(name)

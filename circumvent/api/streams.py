@@ -1,4 +1,4 @@
-"""The one pipe of the house: a reliable, ordered stream of bytes.
+"""The one kind of pipe: a reliable, ordered stream of bytes.
 
 Reads and writes never block and never allocate: they work in a block that the caller leases
 from the arena. A layer (TLS, Shadowsocks, ...) is a ByteStream that holds a ByteStream and
@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import NamedTuple, Protocol
+
+from circumvent.api.tls import TlsOptions
 
 
 class Vitals(NamedTuple):
@@ -26,17 +29,68 @@ class Vitals(NamedTuple):
     queueing: float
 
 
+class TlsEngine(Protocol):
+    """The client's side of TLS: whom it trusts, and what it remembers of servers."""
+
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        """Shake hands over ``stream`` and own it; raises HandshakeError and closes it then."""
+        ...
+
+    def forget(self) -> None:
+        """Drop all tickets: one that is seen in two places links them."""
+        ...
+
+
+class Route:
+    """How a connection left this machine; what layers over it must know of that.
+
+    ``tls`` is the engine for connections that went out this way, and no other: a ticket that was
+    seen through tunnels is never seen straight. ``inside`` is the route of what goes through a
+    stream with this one: the same engine, but nobody on the path sees its handshakes. The base
+    class is such a route.
+    """
+
+    __slots__ = ("inside", "tls")
+
+    def __init__(self, tls: TlsEngine) -> None:
+        self.tls = tls
+        self.inside = self if type(self) is Route else Route(tls)
+
+    def handshake(
+        self,
+        peer: str,  # noqa: ARG002 - nobody counts what nobody sees
+        server_name: str,  # noqa: ARG002 - as above
+    ) -> AbstractAsyncContextManager[None]:
+        """Around one handshake on a connection to ``peer`` that shows ``server_name``.
+
+        Waits until such a handshake may be seen again; raises DialError when that is too long.
+        """
+        return nullcontext()
+
+
+class _NoTls:
+    """The engine of streams that no dialer gave."""
+
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:  # noqa: ARG002
+        raise RuntimeError("no dialer gave this stream: whose tickets it may use is unknown")
+
+    def forget(self) -> None:
+        """It remembers nothing."""
+
+
 class ByteStream(ABC):
     """A reliable, ordered, bidirectional pipe of bytes.
 
     ``headroom``: bytes in front of the data that ``write`` may overwrite.
     ``record``: length of the smallest buffer that ``read_into`` can use.
     ``overhead``: bytes of a buffer that ``read_into`` needs beyond what it returns.
+    ``route``: set by the dialer that gave the stream, and passed on by what goes over it.
     """
 
     headroom: int = 0
     record: int = 1
     overhead: int = 0
+    route: Route = Route(_NoTls())
     # ``write`` takes no more than ``room`` said, and what is not read is kept: more is in vain.
     is_strict: bool = False
 
@@ -51,10 +105,10 @@ class ByteStream(ABC):
         The whole buffer may be used as scratch. Returns the number of bytes, 0 at the end of
         file, None when nothing is there yet.
 
-        The end of file is a promise that nothing is missing. Where the protocol has a goodbye
-        (TLS's close_notify, a close frame) or a length, a connection that ends without it, or
-        in the middle, was *cut*: anybody on the way can do that. What came whole before a cut
-        is returned first.
+        The end of file is a promise that nothing is missing. Where the protocol announces its
+        end (TLS's close_notify, a close frame) or has a length, a connection that ends without
+        it, or in the middle, was *cut*: anybody on the path can do that. What came whole before a
+        cut is returned first.
 
         Raises StreamResetError with the stage "read" when the connection broke or was cut,
         ProtocolError when the peer sent what its protocol forbids (a forged record).
@@ -98,16 +152,21 @@ class ByteStream(ABC):
     def write_eof(self) -> None:
         """Say that no more bytes follow; reading goes on. Only after ``flush`` was True.
 
-        A layer's farewell may find the kernel full: call ``flush`` until it is True again.
+        A layer's last record may find the kernel full: call ``flush`` until it is True again.
         """
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Close in order (a TLS layer says goodbye); never raises."""
+        """Close in order (TLS sends close_notify); never raises."""
 
     @abstractmethod
     def abort(self) -> None:
         """Cut at once, with a reset where the base is a socket; never raises; idempotent."""
+
+    @property
+    def peer(self) -> str:
+        """The IP address at the other end of a connection; empty for every other stream."""
+        return ""
 
     def vitals(self) -> Vitals | None:
         """How the connection below is; None where there is no single one, or nobody knows."""
@@ -167,83 +226,3 @@ class SecureStream(ByteStream):
 
         A proof over them cannot be passed on through somebody in between. RFC 5929 §3.
         """
-
-
-class LayerStream(ByteStream):
-    """A layer that passes everything on to its base; override what it transforms."""
-
-    __slots__ = ("base",)
-
-    def __init__(self, base: ByteStream) -> None:
-        self.base = base
-        self.headroom = base.headroom
-        self.record = base.record
-        self.overhead = base.overhead
-
-    # Handed through, not awaited: a coroutine per layer would stay in memory while it waits.
-
-    def wait_readable(self) -> Awaitable[None]:
-        return self.base.wait_readable()
-
-    def read_into(self, buffer: memoryview) -> int | None:
-        return self.base.read_into(buffer)
-
-    def room(self) -> int:
-        return self.base.room()
-
-    def wait_writable(self) -> Awaitable[None]:
-        return self.base.wait_writable()
-
-    def write(self, block: memoryview, start: int, end: int) -> int:
-        return self.base.write(block, start, end)
-
-    @property
-    def unsent(self) -> memoryview | None:
-        return self.base.unsent
-
-    @unsent.setter
-    def unsent(self, view: memoryview | None) -> None:
-        self.base.unsent = view
-
-    def flush(self) -> bool:
-        return self.base.flush()
-
-    def write_eof(self) -> None:
-        self.base.write_eof()
-
-    async def aclose(self) -> None:
-        await self.base.aclose()
-
-    def abort(self) -> None:
-        self.base.abort()
-
-    def vitals(self) -> Vitals | None:
-        return self.base.vitals()
-
-    def unacknowledged(self) -> int:
-        return self.base.unacknowledged()
-
-    def ask_for_sign(self, *, wanted: bool) -> None:
-        self.base.ask_for_sign(wanted=wanted)
-
-
-class HeaderStream(LayerStream):
-    """Puts ``header`` in front of the first write, in one flight with its data.
-
-    Most proxy protocols open a stream this way; sending both together saves a packet whose
-    length would give the protocol away.
-    """
-
-    def __init__(self, base: ByteStream, header: bytes) -> None:
-        super().__init__(base)
-        self._header = header
-        self.headroom = base.headroom + len(header)
-
-    def write(self, block: memoryview, start: int, end: int) -> int:
-        if not self._header:
-            return self.base.write(block, start, end)
-        size = len(self._header)
-        block[start - size : start] = self._header
-        self._header = b""
-        self.headroom = self.base.headroom
-        return self.base.write(block, start - size, end) - size

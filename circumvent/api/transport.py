@@ -49,7 +49,6 @@ class Transport(ABC):
 
     name: str
     schemes: tuple[str, ...]
-    cost: Cost
 
     @abstractmethod
     def parse(self, link: str) -> ServerEntry:
@@ -62,6 +61,13 @@ class Transport(ABC):
     def warnings(self, entry: ServerEntry) -> Sequence[str]:  # noqa: ARG002 - most have none
         """What the user gave up by name in this link, for ``status``."""
         return ()
+
+    @abstractmethod
+    def cost(self, entry: ServerEntry) -> Cost:
+        """The most that a dial to this server, and a stream, allocate outside of the arena.
+
+        The sum of the costs of the layers that they go through.
+        """
 
     @abstractmethod
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:

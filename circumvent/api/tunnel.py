@@ -1,4 +1,4 @@
-"""Tunnels: what opens streams to destinations on the free side."""
+"""Tunnels: what opens streams, and pipes of packets, to destinations on the free side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from circumvent.api.packets import PacketPipe
 from circumvent.api.streams import ByteStream
+from circumvent.errors import UnsupportedError
 from circumvent.wire.address import Destination
 
 
@@ -36,6 +38,14 @@ class Tunnel(ABC):
     @abstractmethod
     async def open(self, destination: Destination) -> ByteStream:
         """Open a stream; raises DialError, HandshakeError, DestinationError."""
+
+    async def open_packets(self) -> PacketPipe:
+        """Open a pipe of packets; raises DialError, HandshakeError.
+
+        Raises UnsupportedError where the protocol, or this version, carries none.
+        """
+        message = "this tunnel carries no packets"
+        raise UnsupportedError(message, stage="udp")
 
     @property
     def carriers(self) -> Sequence[CarrierStatus]:

@@ -27,6 +27,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import UnsupportedError
 from circumvent.http.limits import MAX_HEAD, MAX_HEADERS, READ_BUFFER
 from circumvent.http.transport import StreamTransport
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import Account
 
 KEEP_ALIVE = 15.0  # seconds that a connection waits for the next request
@@ -102,7 +103,7 @@ class StreamConnector(BaseConnector):
     async def _dial(self, url: URL) -> ByteStream:
         host = url.raw_host or ""
         stream = await self._dialer.tcp(host, url.port or HTTP_PORT)
-        return await self._dialer.tls(stream, self._tls(host)) if url.scheme == "https" else stream
+        return await TlsLayer(self._tls(host)).start(stream) if url.scheme == "https" else stream
 
     def drop_stuck(self) -> None:
         """Cut connections whose peer does not take what waits for it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 
-from circumvent.api.streams import ByteStream, LayerStream, ReplayableStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, ReplayableStream
 from circumvent.net.readiness import NOW
 from circumvent.wire.http_bodies import Body
 

@@ -20,7 +20,7 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def say(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         """Add ``data`` behind what waits."""
         self._waiting += data
 
@@ -35,7 +35,7 @@ class Backlog:
         """Write to the base; what it does not take waits here, few bytes if it has room."""
         start += self._base.write(block, start, end)
         if start < end:
-            self.say(bytes(block[start:end]))
+            self.add(bytes(block[start:end]))
 
     def flush(self) -> bool:
         """Send on what the base holds, then what waits; True when nothing is left.

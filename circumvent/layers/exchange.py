@@ -1,9 +1,23 @@
-"""Small exchanges outside the pump: handshakes, probes, replies; each step takes one lease."""
+"""Small exchanges outside the pump: probes, requests, replies, handshakes.
+
+``send``, ``receive`` and ``peek`` take one lease of an account for each step. Layers have no
+account while they start: ``send_flight`` and ``receive_flight`` work without one, in a few KiB
+that all of them share.
+"""
 
 from __future__ import annotations
 
+import mmap
+
 from circumvent.api.streams import ByteStream, PeekStream
+from circumvent.layers.backlog import Backlog
 from circumvent.memory import LARGEST, PAGE, Account
+
+FLIGHT = 4096  # a server's certificates, or the head of an answer, in one or two reads
+
+# Nothing stays in it between two steps, so all streams share it; what was never used of it
+# costs nothing.
+_SCRATCH = memoryview(mmap.mmap(-1, LARGEST))
 
 
 async def send(stream: ByteStream, account: Account, data: bytes) -> None:
@@ -57,3 +71,23 @@ async def peek(stream: PeekStream, account: Account, limit: int = PAGE) -> bytes
             count = stream.peek_into(lease.view[:limit])
             if count is not None:
                 return bytes(lease.view[:count])
+
+
+async def send_flight(stream: ByteStream, data: bytes) -> None:
+    """Send all of ``data``; raises StreamResetError."""
+    backlog = Backlog(stream)
+    backlog.add(data)
+    while not backlog.flush():
+        await stream.wait_writable()
+
+
+async def receive_flight(stream: ByteStream) -> bytes:
+    """What is there, about ``FLIGHT`` bytes; waits for the first; empty at the end of file.
+
+    Raises StreamResetError, ProtocolError.
+    """
+    while True:
+        await stream.wait_readable()
+        count = stream.read_into(_SCRATCH[: max(stream.record, FLIGHT)])
+        if count is not None:
+            return bytes(_SCRATCH[:count])

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable
+from dataclasses import dataclass
 
-from circumvent.api import WebSocketOptions
-from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.api.layer import LayerStream, StreamLayer
+from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
-from circumvent.layers.greeting import FLIGHT, hear, say
+from circumvent.layers.exchange import FLIGHT, receive_flight, send_flight
 from circumvent.net.readiness import NOW
 from circumvent.net.sockets import say_goodbye
 from circumvent.wire.websocket import (
@@ -85,7 +86,7 @@ class WebSocketStream(LayerStream):
         """To a ping."""
         ping, self._reader.ping = self._reader.ping, None
         if ping is not None and not self._goodbye_said and len(self._backlog) < _MOST_WAITING:
-            self._backlog.say(make_control(Opcode.PONG, ping, self._new_key()))
+            self._backlog.add(make_control(Opcode.PONG, ping, self._new_key()))
             self.flush()
 
     def _new_key(self) -> bytes:
@@ -113,7 +114,7 @@ class WebSocketStream(LayerStream):
         if self._goodbye_said:
             return
         self._goodbye_said = True
-        self._backlog.say(make_close(self._new_key()))
+        self._backlog.add(make_close(self._new_key()))
         with contextlib.suppress(StreamResetError):  # the peer may be gone already
             self.flush()
 
@@ -123,23 +124,31 @@ class WebSocketStream(LayerStream):
         await self.base.aclose()
 
 
-async def open_websocket(stream: ByteStream, options: WebSocketOptions) -> WebSocketStream:
-    """Ask for a WebSocket on ``stream`` and own it.
+@dataclass(frozen=True, slots=True)
+class WebSocketLayer(StreamLayer):
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
 
-    Raises HandshakeError; the stream is then aborted.
-    """
-    try:
-        upgrade = ClientUpgrade(options.host, options.path, options.headers)
-        await say(stream, upgrade.request)
-        early = None
-        while early is None:
-            early = upgrade.receive(await hear(stream))
-    except BaseException as error:
-        stream.abort()
-        if isinstance(error, (StreamResetError, ProtocolError)):
-            raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
-        raise
-    return WebSocketStream(stream, is_client=True, early=early)
+    host: str
+    path: str = "/"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    async def start(self, stream: ByteStream) -> WebSocketStream:
+        """Ask for a WebSocket on ``stream`` and own it.
+
+        Raises HandshakeError; the stream is then aborted.
+        """
+        try:
+            upgrade = ClientUpgrade(self.host, self.path, self.headers)
+            await send_flight(stream, upgrade.request)
+            early = None
+            while early is None:
+                early = upgrade.receive(await receive_flight(stream))
+        except BaseException as error:
+            stream.abort()
+            if isinstance(error, (StreamResetError, ProtocolError)):
+                raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
+            raise
+        return WebSocketStream(stream, is_client=True, early=early)
 
 
 async def accept_websocket(stream: ByteStream, key: bytes, early: bytes = b"") -> WebSocketStream:
@@ -147,5 +156,5 @@ async def accept_websocket(stream: ByteStream, key: bytes, early: bytes = b"") -
 
     Raises StreamResetError.
     """
-    await say(stream, upgrade_answer(key))
+    await send_flight(stream, upgrade_answer(key))
     return WebSocketStream(stream, is_client=False, early=early)

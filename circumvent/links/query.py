@@ -37,7 +37,6 @@ DECORATION = {
 # What asks for something unless it is switched off.
 OFF = frozenset({"0", "false", "no", "none", "off"})
 SWITCHES = frozenset({"mux", "multiplex", "smux", "obfs", "plugin"})
-_OF_OTHER_CARRIAGES = ("mode", "authority", "serviceName", "seed")
 _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 
 
@@ -93,19 +92,6 @@ class LinkQuery:
             shown = f"{key}={value}" if _WORD.fullmatch(value) else key
             raise UnsupportedError(f"{shown} is not supported; ask for a link without it")
         return value.lower()
-
-    def take_tcp(self) -> None:
-        """Take what describes plain TCP; raises UnsupportedError for another carriage.
-
-        Panels write down what belongs to other carriages even where there is none of them.
-        """
-        is_said = self.choose("type", "", "tcp", "raw", "original")
-        self.choose("headerType", "none")
-        self.choose("path", "/")
-        self.choose("quicSecurity", "none")
-        self.take("host")
-        for key in _OF_OTHER_CARRIAGES if is_said else ():
-            self.take(key)
 
     def finish(self) -> None:
         """Raise UnsupportedError naming what nobody took."""

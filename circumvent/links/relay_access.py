@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import time
 
-from circumvent.api import CarrierPipe, Dialer, ServerEntry, TlsOptions
+from circumvent.api import CarrierPipe, ServerEntry, TlsOptions
 from circumvent.api.streams import ByteStream
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.relay import RelayLink
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
@@ -40,11 +41,11 @@ def outer_tls(link: RelayLink) -> TlsOptions:
     return TlsOptions(name, alpn=("http/1.1",), spki_sha256=pins)
 
 
-async def inside_tls(stream: ByteStream, link: RelayLink, dialer: Dialer) -> CarrierPipe:
+async def inside_tls(stream: ByteStream, link: RelayLink) -> CarrierPipe:
     """The relay's own TLS inside of ``stream``, which it owns; raises HandshakeError."""
     pin = (link.identity,)  # not that of the web certificate: a front may hold its key as well
     options = TlsOptions(link.host, spki_sha256=pin, send_name=False, only_tls13=True)
-    secure = await dialer.tls(stream, options)
+    secure = await TlsLayer(options).start(stream)
     return CarrierPipe(secure, secure.channel_binding())
 
 

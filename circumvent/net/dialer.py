@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Self
 
-from circumvent.api import Datagrams, TlsOptions, WebSocketOptions
-from circumvent.api.streams import ByteStream, PeekStream, SecureStream
+from circumvent.api import Datagrams
+from circumvent.api.streams import PeekStream, Route, TlsEngine
 from circumvent.errors import DialError
-from circumvent.layers.tls.client import TlsClient
-from circumvent.layers.websocket import open_websocket
-from circumvent.net import tcp, udp
+from circumvent.net import udp
 from circumvent.net.guard import Guard, as_typed
 from circumvent.net.happy_eyeballs import AddressCache
 from circumvent.net.neighbourhood import HandshakeQueues
 from circumvent.net.patience import note_answered, note_reached
 from circumvent.net.resolver import Resolver
 from circumvent.net.sockets import SocketBuffers
+
+
+class NetRoute(Route):
+    """Straight out: handshakes with one network are seen a few at a time."""
+
+    __slots__ = ("_queues",)
+
+    def __init__(self, tls: TlsEngine) -> None:
+        super().__init__(tls)
+        self._queues = HandshakeQueues()
+
+    @asynccontextmanager
+    async def handshake(self, peer: str, server_name: str) -> AsyncIterator[None]:  # noqa: ARG002
+        async with self._queues.turn(peer):
+            yield
+        note_answered()
 
 
 class NetDialer:
@@ -28,17 +43,16 @@ class NetDialer:
     """
 
     def __init__(
-        self, tls: TlsClient, buffers: SocketBuffers | None = None, guard: Guard = as_typed
+        self, tls: TlsEngine, buffers: SocketBuffers | None = None, guard: Guard = as_typed
     ) -> None:
         self._guard = guard
-        self._tls = tls
+        self._route = NetRoute(tls)
         self._buffers = buffers or SocketBuffers()
-        self._handshakes = HandshakeQueues()
         self._resolver = Resolver()
         self._answered = AddressCache()
 
     def guarded(self, guard: Guard) -> Self:
-        """A dialer with another guard, over the same queues, tickets and names."""
+        """A dialer with another guard, over the same handshake queues, tickets and names."""
         other = copy.copy(self)
         other._guard = guard  # noqa: SLF001 - of our own kind
         return other
@@ -48,30 +62,12 @@ class NetDialer:
         addresses = self._resolver.known(host) or await self._resolver.resolve(host)
         addresses = self._allowed(host, addresses, port)
         try:
-            return await self._answered.connect((host, port), addresses, self._buffers)
+            stream = await self._answered.connect((host, port), addresses, self._buffers)
         except DialError:
             self._resolver.doubt(host)
             raise
-
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        """Start TLS on ``stream``; where a censor sees it, when it is its turn.
-
-        Raises HandshakeError.
-        """
-        try:
-            if not isinstance(stream, tcp.TcpStream):
-                return await self._tls.start(stream, options)
-            async with self._handshakes.turn(stream.peer):
-                secure = await self._tls.start(stream, options)
-        except BaseException:
-            await stream.aclose()
-            raise
-        note_answered()
-        return secure
-
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
-        """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
-        return await open_websocket(stream, options)
+        stream.route = self._route
+        return stream
 
     async def udp(self, host: str, port: int) -> Datagrams:
         """Datagrams to and from the first address of ``host``; raises DialError."""
@@ -97,4 +93,4 @@ class NetDialer:
         """Names may lead elsewhere now, and a TLS ticket seen twice would link both places."""
         self._resolver.forget_all()
         self._answered.forget()
-        self._tls.forget()
+        self._route.tls.forget()

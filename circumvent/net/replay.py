@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable
 
-from circumvent.api.streams import ByteStream, LayerStream, ReplayableStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, ReplayableStream
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Lease
 from circumvent.net.readiness import NOW

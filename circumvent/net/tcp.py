@@ -108,7 +108,6 @@ class TcpStream(SocketStream, PeekStream):
 
     @property
     def peer(self) -> str:
-        """The IP address at the other end, or an empty string."""
         with contextlib.suppress(OSError):
             return str(self._sock.getpeername()[0])
         return ""

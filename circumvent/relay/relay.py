@@ -206,7 +206,7 @@ class Relay:
         await drain.wait()
         self._host.is_draining = True
         for _ in range(int(self._home.config.drain_seconds / DRAIN_LOOK)):
-            if not any(each.session.engine.streams for each in self._host.sessions.values()):
+            if not any(each.session.open_streams for each in self._host.sessions.values()):
                 return
             await asyncio.sleep(DRAIN_LOOK)
 
@@ -249,7 +249,7 @@ class Relay:
         if len(sessions) < user.limits.sessions:
             return True
         for hosted in sessions:
-            if not hosted.session.links:
+            if not hosted.session.carriers:
                 hosted.session.close(CloseReason.DONE)
                 return True
         return False
@@ -272,7 +272,7 @@ class Relay:
         return UserStatus(
             name=user.name,
             sessions=len(sessions),
-            carriers=sum(len(each.session.links) for each in sessions),
+            carriers=sum(len(each.session.carriers) for each in sessions),
             streams=user.meter.streams,
             bytes_up=user.meter.bytes_up,
             bytes_down=user.meter.bytes_down,

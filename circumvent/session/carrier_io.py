@@ -7,21 +7,43 @@ given back in the same turn. What is kept (half a frame, what the kernel refused
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
 from circumvent.net.pump import FIRST_READ, finish, keep, settle
 from circumvent.session.engine.carrier import EngineCarrier
+from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream
 from circumvent.wire.frames import MAX_FRAME
-
-if TYPE_CHECKING:
-    from circumvent.session.session import Session
 
 _NOTHING = memoryview(b"")
 _READER = 0  # of the tasks
 _TURN = 4  # blocks in a row before others get a turn of the loop
+
+
+class CarrierSession(Protocol):
+    """What a carrier needs of its session."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+
+    def receive(
+        self, carrier: EngineCarrier, data: memoryview, lent: list[EngineStream] | None = None
+    ) -> int:
+        """Take the whole frames at the start of ``data``; returns how many bytes."""
+
+    def carrier_ended(self, carrier_io: CarrierIO, error: BaseException | None) -> None:
+        """The carrier broke or ended."""
+
+    def wake_all(self) -> None:
+        """Wake streams and carriers that may go on."""
+
+    def wake_streams(self) -> None:
+        """Wake streams that may go on."""
+
+    def wake_carriers(self) -> None:
+        """Wake carriers that have something to write."""
 
 
 class CarrierIO:
@@ -44,7 +66,11 @@ class CarrierIO:
     )
 
     def __init__(
-        self, session: Session, carrier: EngineCarrier, stream: ByteStream, account: Account
+        self,
+        session: CarrierSession,
+        carrier: EngineCarrier,
+        stream: ByteStream,
+        account: Account,
     ) -> None:
         self.carrier = carrier
         self.stream = stream
@@ -102,7 +128,7 @@ class CarrierIO:
             self.close()
         elif not self._is_over:  # the writer has said goodbye: the reader hears that of the peer
             return
-        self._session.lose(self, error)
+        self._session.carrier_ended(self, error)
 
     async def _read(self, leftover: bytes) -> None:
         wanted, turns = FIRST_READ, 0
@@ -143,7 +169,7 @@ class CarrierIO:
                         await asyncio.sleep(0)
             finally:
                 if lent:
-                    self._session.engine.keep(lent)
+                    self._session.engine.receiver.keep(lent)
                 lease.release()
             if count is not None:
                 return count
@@ -164,7 +190,7 @@ class CarrierIO:
         turns = 0
         while True:
             if not session.engine.has_work(carrier, session.loop.time()):
-                if session.engine.closed is not None:
+                if session.engine.state.closed is not None:
                     stream.write_eof()
                     await settle(stream)
                     return
@@ -186,7 +212,7 @@ class CarrierIO:
     async def _fill(self, room: int) -> None:
         stream, session, account = self.stream, self._session, self._account
         start = stream.headroom
-        grain = session.engine.grain
+        grain = session.engine.sender.scheduler.grain
         room = max(min(room, LARGEST - start), grain)
         least, most = start + grain, start + room
         lease = account.try_step(least, most) or await account.step(least, most)
@@ -197,13 +223,13 @@ class CarrierIO:
                 start += stream.write(lease.view, start, end)
                 if start < end or stream.unsent is not None:
                     lease, start, end = keep(lease, stream, account, start, end)
-                    session.attend()
+                    session.wake_all()
                     await finish(lease.view, stream, start, end)
         except BaseException:
             stream.unsent = None  # the block goes back: nobody may look at it again
             raise
         finally:
             lease.release()
-        session.attend_streams()
-        if session.engine.has_queue:  # others may take what is left
-            session.attend_links()
+        session.wake_streams()
+        if session.engine.sender.has_queue:  # others may take what is left
+            session.wake_carriers()

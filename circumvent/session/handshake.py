@@ -40,7 +40,7 @@ class RefusedError(HandshakeError):
         self.reason = reason
 
 
-async def introduce(stream: ByteStream, account: Account, hello: Hello) -> tuple[Welcome, bytes]:
+async def send_hello(stream: ByteStream, account: Account, hello: Hello) -> tuple[Welcome, bytes]:
     """Say HELLO; returns the welcome and what came behind it.
 
     Raises HandshakeError (RefusedError when the relay answered no), StreamResetError,
@@ -53,12 +53,12 @@ async def introduce(stream: ByteStream, account: Account, hello: Hello) -> tuple
     return answer, leftover
 
 
-async def be_introduced(stream: ByteStream, account: Account) -> tuple[Hello, bytes]:
-    """Read HELLO; returns it and what came behind it. Raises as ``introduce``."""
+async def receive_hello(stream: ByteStream, account: Account) -> tuple[Hello, bytes]:
+    """Read HELLO; returns it and what came behind it. Raises as ``send_hello``."""
     return await _take(stream, account, parse_hello)
 
 
-async def welcome(stream: ByteStream, account: Account, streams: int) -> None:
+async def send_welcome(stream: ByteStream, account: Account, streams: int) -> None:
     """Let a carrier in; raises StreamResetError."""
     await send(stream, account, format_welcome(Welcome(streams)) + _padding())
 
@@ -67,7 +67,7 @@ def _padding() -> bytes:
     return PAD * random.randrange(FIRST_PADS + 1)  # noqa: S311 - no secret
 
 
-async def refuse(stream: ByteStream, account: Account, reason: CloseReason) -> None:
+async def send_refusal(stream: ByteStream, account: Account, reason: CloseReason) -> None:
     """Answer no, and close; never raises."""
     try:
         await send(stream, account, format_refusal(reason))

@@ -11,7 +11,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.memory import Account
 from circumvent.session.engine.limits import KEPT_SECONDS, SessionLimits
-from circumvent.session.handshake import be_introduced, refuse, welcome
+from circumvent.session.handshake import receive_hello, send_refusal, send_welcome
 from circumvent.session.join import join
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
@@ -94,29 +94,29 @@ class SessionHost:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve_carrier(
-        self, stream: ByteStream, binding: bytes, let_in: Callable[[], None] = lambda: None
+        self, stream: ByteStream, binding: bytes, authenticated: Callable[[], None] = lambda: None
     ) -> None:
         """Let a carrier in and serve it until it ends; owns ``stream``; raises nothing.
 
-        ``let_in`` is called when its other end has proved who it is.
+        ``authenticated`` is called when its other end has proved who it is.
         """
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                hello, leftover = await be_introduced(stream, self._account)
+                hello, leftover = await receive_hello(stream, self._account)
                 answer = self._admit(hello, binding)
                 if isinstance(answer, CloseReason):
-                    await refuse(stream, self._account, answer)
+                    await send_refusal(stream, self._account, answer)
                     return
-                let_in()
-                await welcome(stream, self._account, self._limits.streams)
+                authenticated()
+                await send_welcome(stream, self._account, self._limits.streams)
         except (CircumventError, TimeoutError):
             stream.abort()
             return
         except BaseException:
             stream.abort()
             raise
-        link = answer.session.attach(hello.number, stream, FIRST_RTT, leftover)
-        await link.wait_closed()
+        carrier_io = answer.session.attach(hello.number, stream, FIRST_RTT, leftover)
+        await carrier_io.wait_closed()
 
     async def aclose(self) -> None:
         """End all sessions."""
@@ -165,10 +165,10 @@ class SessionHost:
     def _changed(self, name: bytes, hosted: Hosted) -> None:
         """Forget a session that is over, or that has no carriers for too long."""
         session = hosted.session
-        if session.engine.closed is not None:
+        if session.closed is not None:
             if self.sessions.pop(name, None) is not None:
                 self._start(session.aclose())
-        elif session.links:
+        elif session.carriers:
             if hosted.expiry is not None:
                 hosted.expiry.cancel()
                 hosted.expiry = None
@@ -221,6 +221,6 @@ def _join(hosted: Hosted, hello: Create, user: str) -> Hosted | CloseReason:
 
 
 def _claim(hosted: Hosted, number: int) -> Hosted | CloseReason:
-    if len(hosted.session.links) >= MAX_CARRIERS:
+    if len(hosted.session.carriers) >= MAX_CARRIERS:
         return CloseReason.BUSY
     return hosted if hosted.claim(number) else CloseReason.REFUSED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable
 from random import Random
 
 from circumvent.api.streams import ByteStream
@@ -17,16 +17,8 @@ from circumvent.session.engine.stream import EngineStream
 from circumvent.session.session_stream import SessionStream
 from circumvent.wire.frames import CloseReason
 
-GOODBYE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will notice anyway
+CLOSE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will notice anyway
 _SOONER = 0.001  # seconds by which a deadline must be earlier to move the timer
-
-
-class _Immediately:
-    """Nothing to wait for."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
 
 
 class Session:
@@ -35,8 +27,6 @@ class Session:
     ``opened`` is told of each stream that the peer opens, ``changed`` whenever carriers came,
     went or changed their state, and when the session is over.
     """
-
-    now_is_fine: Awaitable[None] = _Immediately()
 
     def __init__(
         self,
@@ -50,7 +40,7 @@ class Session:
         self.loop = asyncio.get_running_loop()
         random = Random()  # noqa: S311 - when to ping is no secret
         self.engine = Engine(account, limits, self.loop.time(), random, is_client=is_client)
-        self.links: dict[int, CarrierIO] = {}
+        self.carriers: dict[int, CarrierIO] = {}
         self.error: CircumventError | None = None
         self._account = account
         self._opened = opened
@@ -58,10 +48,20 @@ class Session:
         self._leaving: set[CarrierIO] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._due = NEVER
-        self._is_attending = False
+        self._is_waking = False
         self._is_over = False
 
     # --- for users ------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> CloseReason | None:
+        """Why the session is over; None while it is not."""
+        return self.engine.state.closed
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self.engine.state.streams)
 
     def open(self, opening: bytes) -> SessionStream:
         """A new stream; ``opening`` tells the peer what for. Waits for nothing.
@@ -76,43 +76,43 @@ class Session:
     ) -> CarrierIO:
         """Use ``stream``, whose handshake is done, and own it; ``rtt`` in seconds."""
         carrier = self.engine.attach(number, rtt, self.loop.time())
-        link = self.links[number] = CarrierIO(self, carrier, stream, self._account)
-        link.start(leftover)
+        carrier_io = self.carriers[number] = CarrierIO(self, carrier, stream, self._account)
+        carrier_io.start(leftover)
         self._changed()
-        self.attend()
-        return link
+        self.wake_all()
+        return carrier_io
 
-    def doubt(self) -> None:
+    def check_carriers(self) -> None:
         """Suspect every carrier that does not answer soon."""
-        self.engine.doubt(self.loop.time())
-        self.attend()
+        self.engine.check_alive(self.loop.time())
+        self.wake_all()
 
-    def drop(self, link: CarrierIO) -> None:
+    def drop(self, carrier_io: CarrierIO) -> None:
         """Do without a carrier."""
-        link.close()
-        self.engine.detach(link.carrier, self.loop.time())
-        self.attend()
+        carrier_io.close()
+        self.engine.detach(carrier_io.carrier, self.loop.time())
+        self.wake_all()
 
     def close(self, reason: CloseReason) -> None:
         """End the session: every stream is cut, the peer is told why."""
-        self.engine.close(reason)
-        self.attend()
+        self.engine.state.close(reason)
+        self.wake_all()
 
     async def aclose(self, reason: CloseReason = CloseReason.DONE) -> None:
         """As ``close``, and let go of the carriers."""
         self.close(reason)
-        links = (*self.links.values(), *self._leaving)
-        waiting = [self.loop.create_task(link.wait_closed()) for link in links]
+        carriers = (*self.carriers.values(), *self._leaving)
+        waiting = [self.loop.create_task(carrier_io.wait_closed()) for carrier_io in carriers]
         if waiting:
-            _, late = await asyncio.wait(waiting, timeout=GOODBYE_SECONDS)
-            for link in links:
-                link.cut()
+            _, late = await asyncio.wait(waiting, timeout=CLOSE_SECONDS)
+            for carrier_io in carriers:
+                carrier_io.cut()
             if late:
                 await asyncio.wait(late)
         if self._timer is not None:
             self._timer.cancel()
 
-    # --- for links ------------------------------------------------------------------------------
+    # --- for carriers ---------------------------------------------------------------------------
 
     def receive(
         self, carrier: EngineCarrier, data: memoryview, lent: list[EngineStream] | None = None
@@ -122,96 +122,97 @@ class Session:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
             self.error = error.bare()
-            self.engine.close(CloseReason.VIOLATION)
+            self.engine.state.close(CloseReason.VIOLATION)
             return len(data)
         finally:
-            self.attend()
+            self.wake_all()
 
-    def lose(self, link: CarrierIO, error: BaseException | None) -> None:
+    def carrier_ended(self, carrier_io: CarrierIO, error: BaseException | None) -> None:
         """A carrier broke or ended."""
         if error is not None and not isinstance(error, CircumventError):
             context = {"message": "a carrier failed", "exception": error}
             self.loop.call_exception_handler(context)
-        self.engine.detach(link.carrier, self.loop.time())
-        if self.links.get(link.carrier.number) is link:
-            del self.links[link.carrier.number]
+        self.engine.detach(carrier_io.carrier, self.loop.time())
+        if self.carriers.get(carrier_io.carrier.number) is carrier_io:
+            del self.carriers[carrier_io.carrier.number]
             self._changed()
-        self._leaving.discard(link)
-        self.attend()
+        self._leaving.discard(carrier_io)
+        self.wake_all()
 
-    def attend(self) -> None:
+    def wake_all(self) -> None:
         """Something happened in the engine: wake whom it concerns."""
-        self.attend_streams()
-        self.attend_links()
+        self.wake_streams()
+        self.wake_carriers()
 
-    def attend_streams(self) -> None:
+    def wake_streams(self) -> None:
         """A carrier took something: wake the streams that may go on."""
-        if not self._is_attending:  # else whoever was woken did something in turn
-            self._is_attending = True
+        if not self._is_waking:  # else whoever was woken did something in turn
+            self._is_waking = True
             try:
-                self._attend_streams()
+                self._wake_streams()
             finally:
-                self._is_attending = False
+                self._is_waking = False
 
-    def _attend_streams(self) -> None:
-        engine = self.engine
-        if engine.changed_carriers:
-            self._see_changes()
-        while engine.accepted:
+    def _wake_streams(self) -> None:
+        state, woken = self.engine.state, self.engine.state.woken
+        if state.carriers.changed:
+            self._take_changes()
+        while state.accepted:
             self._accept()
-        if engine.closed is not None and not self._is_over:
+        if state.closed is not None and not self._is_over:
             self._is_over = True
             self._changed()
-        while engine.woken:
-            owner = engine.woken.pop().owner
+        while woken:
+            owner = woken.pop().owner
             if isinstance(owner, SessionStream):
                 owner.wake()
         self._set_timer()
 
-    def attend_links(self) -> None:
+    def wake_carriers(self) -> None:
         """There may be something to write: wake the fastest that can.
 
         The others are woken when that has taken what it has room for. So on a path that is never
         full one carrier takes all, in large pieces and in order.
         """
         engine = self.engine
-        idle = [link for link in self.links.values() if link.is_idle]
+        idle = [carrier_io for carrier_io in self.carriers.values() if carrier_io.is_idle]
         if idle:
             now, is_first = self.loop.time(), True
             if len(idle) > 1:
                 idle.sort(key=_round_trip)
-            for link in idle:
-                if engine.has_notes(link.carrier):
-                    link.wake()
-                elif is_first and engine.has_work(link.carrier, now):
+            for carrier_io in idle:
+                if engine.has_notes(carrier_io.carrier):
+                    carrier_io.wake()
+                elif is_first and engine.has_work(carrier_io.carrier, now):
                     is_first = False
-                    link.wake()
+                    carrier_io.wake()
         self._set_timer()
 
     def _accept(self) -> None:
-        stream, opening = self.engine.accepted.pop(0)
+        stream, opening = self.engine.state.accepted.pop(0)
         if self._opened is None:
-            self.engine.abort(stream)
+            self.engine.state.abort(stream)
         else:
             self._opened(SessionStream(self, stream), opening)
 
-    def _see_changes(self) -> None:
-        changed, self.engine.changed_carriers[:] = list(self.engine.changed_carriers), []
-        for carrier in changed:
-            link = self.links.get(carrier.number)
-            if carrier.state is CarrierState.DEAD and link is not None:
-                del self.links[carrier.number]
-                self._leaving.add(link)
+    def _take_changes(self) -> None:
+        changed = self.engine.carriers.changed
+        ended, changed[:] = [each for each in changed if each.state is CarrierState.DEAD], []
+        for carrier in ended:
+            carrier_io = self.carriers.get(carrier.number)
+            if carrier_io is not None:
+                del self.carriers[carrier.number]
+                self._leaving.add(carrier_io)
                 if carrier.suspected_at == NEVER:  # the peer does without it
-                    link.close()
+                    carrier_io.close()
                 else:
-                    link.cut()
+                    carrier_io.cut()
         self._changed()
 
     # --- the clock ------------------------------------------------------------------------------
 
     def _set_timer(self) -> None:
-        if not self.engine.is_sooner:
+        if not self.engine.state.is_sooner:
             return
         due = self.engine.deadline(self.loop.time())
         if due >= self._due - _SOONER:
@@ -225,8 +226,8 @@ class Session:
         self._timer = None
         self._due = NEVER
         self.engine.tick(self.loop.time())
-        self.attend()
+        self.wake_all()
 
 
-def _round_trip(link: CarrierIO) -> float:
-    return link.carrier.estimate.srtt
+def _round_trip(carrier_io: CarrierIO) -> float:
+    return carrier_io.carrier.estimate.srtt

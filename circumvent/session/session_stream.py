@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
+from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending
 from circumvent.wire.frames import ResetReason
-
-if TYPE_CHECKING:
-    from circumvent.session.session import Session
 
 _DESTINATION = {
     ResetReason.FAILURE: Reason.FAILURE,
@@ -33,6 +31,30 @@ _TEXT = {
 _BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
 
 
+class _AtOnce:
+    """Nothing to wait for."""
+
+    def __await__(self) -> Generator[None]:
+        return
+        yield
+
+
+_AT_ONCE: Awaitable[None] = _AtOnce()
+
+
+class StreamSession(Protocol):
+    """What a stream needs of its session."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+
+    def wake_all(self) -> None:
+        """Wake streams and carriers that may go on."""
+
+    def wake_carriers(self) -> None:
+        """Wake carriers that have something to write."""
+
+
 class SessionStream(ByteStream):
     """Reads and writes one stream of ``session``; what was written stays with the session.
 
@@ -42,7 +64,7 @@ class SessionStream(ByteStream):
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
     is_strict = True
 
-    def __init__(self, session: Session, stream: EngineStream) -> None:
+    def __init__(self, session: StreamSession, stream: EngineStream) -> None:
         self._session = session
         self._stream = stream
         self._reader: asyncio.Future[None] | None = None
@@ -77,17 +99,17 @@ class SessionStream(ByteStream):
 
     def wait_readable(self) -> Awaitable[None]:
         if self._stream.is_readable:
-            return self._session.now_is_fine
+            return _AT_ONCE
         self._reader = waiter = self._session.loop.create_future()
-        self._session.engine.wait_to_read(self._stream)
+        self._stream.waits_to_read = True
         return waiter
 
     def read_into(self, buffer: memoryview) -> int | None:
         session, stream = self._session, self._stream
         count = session.engine.read_into(stream, buffer, session.loop.time())
         if count:
-            if session.engine.has_control:
-                session.attend()
+            if session.engine.sender.has_control:
+                session.wake_all()
             return count
         if stream.receiving in (Receiving.CUT, Receiving.STOPPED):
             raise self._error("read")
@@ -96,13 +118,13 @@ class SessionStream(ByteStream):
     def room(self) -> int:
         if self._stream.sending is Sending.CUT:
             return _BROKEN
-        return self._session.engine.room(self._stream)
+        return self._session.engine.sender.room(self._stream)
 
     def wait_writable(self) -> Awaitable[None]:
         if self.room():
-            return self._session.now_is_fine
+            return _AT_ONCE
         self._writer = waiter = self._session.loop.create_future()
-        self._session.engine.wait_to_write(self._stream)
+        self._session.engine.sender.wait(self._stream)
         return waiter
 
     def write(self, block: memoryview, start: int, end: int) -> int:
@@ -112,8 +134,8 @@ class SessionStream(ByteStream):
         if start < end:
             count = engine.write(self._stream, block[start:end])
         else:
-            engine.announce(self._stream)
-        self._session.attend_links()
+            engine.sender.announce(self._stream)
+        self._session.wake_carriers()
         return count
 
     @property
@@ -128,13 +150,13 @@ class SessionStream(ByteStream):
         return True
 
     def write_eof(self) -> None:
-        self._session.engine.end(self._stream)
-        self._session.attend()
+        self._session.engine.sender.end(self._stream)
+        self._session.wake_all()
 
     async def aclose(self) -> None:
         engine = self._session.engine
-        engine.end(self._stream)
-        engine.stop(self._stream)
+        engine.sender.end(self._stream)
+        engine.state.stop(self._stream)
         self._leave()
 
     def abort(self) -> None:
@@ -142,20 +164,20 @@ class SessionStream(ByteStream):
 
     def cut(self, reason: ResetReason) -> None:
         """As ``abort``; the peer learns why."""
-        self._session.engine.abort(self._stream, reason)
+        self._session.engine.state.abort(self._stream, reason)
         self._leave()
 
     def _leave(self) -> None:
         _go_on(self._reader)
         _go_on(self._writer)
         self.wake()
-        self._session.attend()
+        self._session.wake_all()
 
     def _error(self, step: str) -> CircumventError:
         reason = self._stream.reason
         if reason in _DESTINATION:
             return DestinationError(_DESTINATION[reason])
-        if self._session.engine.closed is not None:
+        if self._session.engine.state.closed is not None:
             text = "the session with the relay is over"
         else:
             text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"

@@ -22,7 +22,7 @@ from circumvent.memory import Account, Pressure
 from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.carrier import CarrierState
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
 from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, MeteredDialer
@@ -127,14 +127,14 @@ class BondedTunnel(Tunnel):
         while not self._is_up():
             self._came_up.clear()
             await self._came_up.wait()
-        if self._session.engine.streams >= self._allowed:
+        if self._session.open_streams >= self._allowed:
             raise DialError("the relay allows no more streams at a time", stage="carrier")
         return self._session.open(format_opening(destination))
 
     def revalidate(self) -> None:
         """Ask every carrier for a sign at once, and let every route be tried."""
         self._routes.forgive()
-        self._session.doubt()
+        self._session.check_carriers()
         self._changed.set()
 
     async def aclose(self) -> None:
@@ -172,7 +172,7 @@ class BondedTunnel(Tunnel):
     async def _keep_carriers(self) -> None:
         while True:
             self._changed.clear()
-            if self._session.engine.closed is not None:
+            if self._session.closed is not None:
                 await self._session.aclose()
                 self._begin_session()
             if self._is_up():
@@ -221,7 +221,7 @@ class BondedTunnel(Tunnel):
         if now < self._redial_at:
             return self._redial_at - now
         used = [slot.route for slot in dials]
-        is_cut_off = self._allowed and not self._session.links  # else one more will do
+        is_cut_off = self._allowed and not self._session.carriers  # else one more will do
         for _ in range(self._wanted() if is_cut_off else 1):
             route = self._routes.choose_alone(used, now)
             if route is None or (route in used and len(used) > len(dials)):
@@ -255,7 +255,7 @@ class BondedTunnel(Tunnel):
 
     def _is_up(self) -> bool:
         """Whether the relay knows the session, and takes bytes for it."""
-        is_open = self._session.engine.closed is None and self._allowed > 0
+        is_open = self._session.closed is None and self._allowed > 0
         return is_open and any(slot.is_up for slot in self._slots)
 
     def _wanted(self) -> int:
@@ -377,12 +377,12 @@ class BondedTunnel(Tunnel):
         session, number, started = self._session, next(self._numbers), self._loop.time()
         hello = self._hello(number, pipe.binding)
         try:
-            welcome, leftover = await introduce(pipe.stream, self._account, hello)
+            welcome, leftover = await send_hello(pipe.stream, self._account, hello)
         except RefusedError as error:
             if error.reason is CloseReason.UNKNOWN_SESSION:
                 session.close(error.reason)
             raise
-        if session is not self._session or session.engine.closed is not None:
+        if session is not self._session or session.closed is not None:
             raise DialError("the session with the relay is over", stage="carrier")
         self._allowed = welcome.streams
         return session.attach(number, pipe.stream, self._loop.time() - started, leftover)

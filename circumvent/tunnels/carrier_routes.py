@@ -6,14 +6,22 @@ import asyncio
 import ipaddress
 import math
 import time
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from circumvent.api import Carrier, Datagrams, Dialer, TlsOptions, WebSocketOptions
-from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.api import Carrier, Dialer, DialerWrapper
+from circumvent.api.streams import ByteStream, Route
 from circumvent.errors import DialError
 from circumvent.net.neighbourhood import network_of
-from circumvent.net.tcp import TcpStream
 from circumvent.tunnels.backoff import Backoff
 
 GREETING_PATIENCE = 1.0  # seconds that a connection may stand open before its greeting
@@ -38,34 +46,18 @@ class CarrierRoute:
         return f"{self.carrier.name} {self.network}".rstrip()
 
 
-class OneFamilyDialer:
+class OneFamilyDialer(DialerWrapper):
     """A Dialer that prefers addresses of one version of IP."""
 
     def __init__(self, dialer: Dialer, version: int) -> None:
-        self._dialer = dialer
+        super().__init__(dialer)
         self._version = version
 
     async def tcp(self, host: str, port: int) -> ByteStream:
         """Connect to an address of that version, if the host has one; raises DialError."""
-        addresses = await self._dialer.resolve(host)
+        addresses = await self.resolve(host)
         chosen = [each for each in addresses if _version(each) == self._version]
-        return await self._dialer.tcp(chosen[0] if chosen else host, port)
-
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        """As the dialer; raises HandshakeError."""
-        return await self._dialer.tls(stream, options)
-
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
-        """As the dialer; raises HandshakeError."""
-        return await self._dialer.websocket(stream, options)
-
-    async def udp(self, host: str, port: int) -> Datagrams:
-        """As the dialer; raises DialError."""
-        return await self._dialer.udp(host, port)
-
-    async def resolve(self, name: str) -> Sequence[str]:
-        """As the dialer; raises DialError."""
-        return await self._dialer.resolve(name)
+        return await super().tcp(chosen[0] if chosen else host, port)
 
 
 async def find_routes(
@@ -104,52 +96,47 @@ def _version(address: str) -> int:
         return 0
 
 
-class MeteredDialer:
-    """What one dial of a way is given: its first greeting is counted, and waits for its turn.
+class MeteredDialer(DialerWrapper):
+    """What one dial of a carrier route is given: its first handshake is counted, and waits.
 
-    Further ones belong to a dial that was let in, and greetings inside of tunnels nobody sees.
+    Further ones belong to a dial that was let in, and nobody sees handshakes inside of tunnels.
     """
 
     def __init__(self, way: CarrierRoute, roster: CarrierRoutes) -> None:
+        super().__init__(way.dialer)
         self._way = way
-        self._dialer = way.dialer
         self._roster = roster
-        self._host = ""
         self._is_counted = False
 
     async def tcp(self, host: str, port: int) -> ByteStream:
         """As the dialer; raises DialError."""
-        self._host = host
-        return await self._dialer.tcp(host, port)
+        stream = await super().tcp(host, port)
+        stream.route = MeteredRoute(stream.route, host, self._count)
+        return stream
 
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        """As the dialer; raises HandshakeError, and DialError when there were enough greetings."""
+    async def _count(self, name: str) -> None:
         if not self._is_counted:
             self._is_counted = True
-            try:
-                await self._roster.greet(self._way, self._name(stream, options))
-            except BaseException:
-                stream.abort()
-                raise
-        return await self._dialer.tls(stream, options)
+            await self._roster.greet(self._way, name)
 
-    def _name(self, stream: ByteStream, options: TlsOptions) -> str:
-        """What a censor counts by."""
-        peer = stream.peer if isinstance(stream, TcpStream) else ""
-        shown = options.server_name if options.send_name else ""
-        return f"{network_of(peer or self._host)} {shown}"
 
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
-        """As the dialer; raises HandshakeError."""
-        return await self._dialer.websocket(stream, options)
+class MeteredRoute(Route):
+    """The route of a connection to ``host``; ``count`` is told by what a censor counts."""
 
-    async def udp(self, host: str, port: int) -> Datagrams:
-        """As the dialer; raises DialError."""
-        return await self._dialer.udp(host, port)
+    __slots__ = ("_count", "_host", "_route")
 
-    async def resolve(self, name: str) -> Sequence[str]:
-        """As the dialer; raises DialError."""
-        return await self._dialer.resolve(name)
+    def __init__(self, route: Route, host: str, count: Callable[[str], Awaitable[None]]) -> None:
+        super().__init__(route.tls)
+        self._route = route
+        self._host = host
+        self._count = count
+
+    @asynccontextmanager
+    async def handshake(self, peer: str, server_name: str) -> AsyncIterator[None]:
+        """As the route's; raises DialError when there were enough handshakes."""
+        await self._count(f"{network_of(peer or self._host)} {server_name}")
+        async with self._route.handshake(peer, server_name):
+            yield
 
 
 @dataclass(slots=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from circumvent.api import Datagrams, TlsOptions, WebSocketOptions
-from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.api import Datagrams
+from circumvent.api.streams import ByteStream, Route, TlsEngine
 from circumvent.errors import UnsupportedError
-from circumvent.layers.tls.client import TlsClient
-from circumvent.layers.websocket import open_websocket
 from circumvent.wire.address import Destination
 
 
@@ -19,22 +17,16 @@ class TunnelDialer:
     """
 
     def __init__(
-        self, open_: Callable[[Destination], Awaitable[ByteStream]], tls: TlsClient
+        self, open_: Callable[[Destination], Awaitable[ByteStream]], tls: TlsEngine
     ) -> None:
         self._open = open_
-        self._tls = tls
+        self._route = Route(tls)
 
     async def tcp(self, host: str, port: int) -> ByteStream:
         """A stream of any tunnel; raises NoTunnelError, RemoteError."""
-        return await self._open(Destination(host, port))
-
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        """Start TLS inside ``stream``; raises HandshakeError."""
-        return await self._tls.start(stream, options)
-
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
-        """Ask for a WebSocket inside ``stream``; raises HandshakeError."""
-        return await open_websocket(stream, options)
+        stream = await self._open(Destination(host, port))
+        stream.route = self._route
+        return stream
 
     async def udp(self, host: str, port: int) -> Datagrams:  # noqa: ARG002 - none can be had
         """Raises UnsupportedError."""

@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from circumvent.api.streams import ByteStream, LayerStream, ReplayableStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, ReplayableStream
 from circumvent.errors import (
     BudgetError,
     CircumventError,
@@ -117,7 +118,7 @@ class Dispatcher:
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
         except BaseException as error:
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)
             if isinstance(error, DestinationError) or not isinstance(error, CircumventError):
                 raise
             if error.is_own_trouble:
@@ -144,7 +145,7 @@ class Dispatcher:
         finally:
             live.streams.discard(user_stream)
             user_stream.stream.abort()
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)
         self._learn_from(user_stream)
         return is_over
 
@@ -173,7 +174,7 @@ class Dispatcher:
 
 async def _pay(live: LiveTunnel) -> None:
     """Charge for a stream, before anybody is told that it is there; raises BudgetError."""
-    cost = live.candidate.transport.cost.stream
+    cost = live.stream_cost
     if live.account.try_charge(cost):
         return
     try:
@@ -253,4 +254,4 @@ class _TrackedStream(LayerStream):
         live = self._user_stream.live
         if self._user_stream in live.streams:
             live.streams.remove(self._user_stream)
-            live.account.discharge(live.candidate.transport.cost.stream)
+            live.account.discharge(live.stream_cost)

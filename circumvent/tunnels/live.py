@@ -65,10 +65,13 @@ class LiveTunnel:
     works_since: float = math.inf
     streams: set[UserStream] = field(default_factory=set)
     privacy: Privacy = field(init=False)
+    stream_cost: int = field(init=False)  # bytes outside of the arena, at most
     _openings: set[Patience] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self.privacy = self.candidate.privacy  # asked for at every stream
+        candidate = self.candidate
+        self.privacy = candidate.privacy  # both are asked for at every stream
+        self.stream_cost = candidate.transport.cost(candidate.entry).stream
 
     def cost(self) -> float:
         """What one more stream is expected to suffer here: round trips weighed by load.

@@ -134,7 +134,7 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     What was reserved for the dial stays charged while the tunnel lives, for its probes.
     """
     account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
-    cost = candidate.transport.cost
+    cost = candidate.transport.cost(candidate.entry)
     reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
     started = time.monotonic()
 

@@ -31,7 +31,6 @@ class RelayTransport(Transport):
 
     name = "relay"
     schemes = ("relay",)
-    cost = Cost(dial=0, stream=1024)  # carriers pay for themselves
 
     def __init__(self, carriers: Mapping[str, Carrier]) -> None:
         self.through: Dialer | None = None
@@ -61,6 +60,9 @@ class RelayTransport(Transport):
 
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - the relay's key is pinned
         return Privacy.ENCRYPTED
+
+    def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - carriers pay for themselves
+        return Cost(dial=0, stream=1024)
 
     async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
         from circumvent.links.relay import RelayLink  # noqa: PLC0415

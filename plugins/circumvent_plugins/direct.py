@@ -36,7 +36,6 @@ class Direct(Transport):
 
     name = "direct"
     schemes = ("direct",)
-    cost = Cost(dial=0, stream=0)
 
     def parse(self, link: str) -> ServerEntry:
         if link.strip() != LINK:
@@ -50,6 +49,9 @@ class Direct(Transport):
 
     def warnings(self, entry: ServerEntry) -> Sequence[str]:  # noqa: ARG002 - as above
         return ("direct: nothing is hidden from anybody",)
+
+    def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - as above
+        return Cost(dial=0, stream=0)
 
     async def connect(
         self,

@@ -20,6 +20,7 @@ from circumvent.api import (
 )
 from circumvent.layers.costs import TLS_COST
 from circumvent.layers.exchange import receive, send
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import relay_link
 from circumvent.wire.browser import socket_headers
@@ -36,7 +37,7 @@ class TlsCarrier(Carrier):
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = relay_link(entry)
         connection = await dialer.tcp(link.host, link.port)
-        stream = await dialer.tls(connection, tls_options(link))
+        stream = await TlsLayer(tls_options(link)).start(connection)
         try:
             binding = stream.channel_binding()
             await _knock(stream, account, link, binding)

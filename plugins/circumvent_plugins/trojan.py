@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from circumvent.api import (
     Account,
-    ByteStream,
+    Cost,
     Dialer,
-    HeaderStream,
     LinkError,
     Privacy,
     ServerEntry,
@@ -18,12 +18,11 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
-from circumvent.layers.costs import TLS_COST
+from circumvent.layers.stack import HeaderTunnel, stacked
 from circumvent.links.query import LinkQuery
-from circumvent.links.tls_settings import TlsLink, take_tls, tls_query, tls_warnings
+from circumvent.links.stream_settings import TLS, StreamSettings, take_stream_settings
 from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.address import Destination
-from circumvent.wire.request_header import encode_request
 
 _CRLF = b"\r\n"
 _TCP = b"\x01"
@@ -34,15 +33,14 @@ class TrojanSettings:
     """What a Trojan link holds besides the address of the server."""
 
     password: str = field(repr=False)
-    tls: TlsLink
+    stream: StreamSettings
 
 
 class Trojan(Transport):
-    """Trojan over TLS over TCP."""
+    """Trojan, always inside of TLS."""
 
     name = "trojan"
     schemes = ("trojan",)
-    cost = TLS_COST
 
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
@@ -57,10 +55,13 @@ class Trojan(Transport):
         )
 
     def privacy(self, entry: ServerEntry) -> Privacy:
-        return Privacy.ENCRYPTED if _settings(entry).tls.authenticated else Privacy.PLAIN
+        return _settings(entry).stream.privacy
 
     def warnings(self, entry: ServerEntry) -> Sequence[str]:
-        return tls_warnings(_settings(entry).tls)
+        return _settings(entry).stream.warnings
+
+    def cost(self, entry: ServerEntry) -> Cost:
+        return _settings(entry).stream.cost
 
     async def connect(
         self,
@@ -68,25 +69,9 @@ class Trojan(Transport):
         dialer: Dialer,
         account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
     ) -> Tunnel:
-        return TrojanTunnel(entry, dialer)
-
-
-class TrojanTunnel(Tunnel):
-    """A connection of its own for every stream."""
-
-    def __init__(self, entry: ServerEntry, dialer: Dialer) -> None:
-        self._entry = entry
-        self._settings = _settings(entry)
-        self._dialer = dialer
-
-    async def open(self, destination: Destination) -> ByteStream:
-        header = encode_request(self._request, destination)
-        connection = await self._dialer.tcp(self._entry.host, self._entry.port)
-        stream = await self._dialer.tls(connection, self._settings.tls.options)
-        return HeaderStream(stream, header)
-
-    def _request(self, destination: Destination) -> bytes:
-        return request_header(self._settings.password, destination)
+        settings = _settings(entry)
+        dial = stacked(partial(dialer.tcp, entry.host, entry.port), settings.stream.layers())
+        return HeaderTunnel(dial, partial(request_header, settings.password))
 
 
 def request_header(password: str, destination: Destination) -> bytes:
@@ -103,11 +88,8 @@ def _parse_settings(parts: ShareLink) -> TrojanSettings:
     if parts.path.strip("/"):
         raise LinkError("path: a Trojan link has none; remove what follows the port")
     query = LinkQuery(parts)
-    query.choose("security", "tls")
     query.choose("encryption", "none")
-    query.take_tcp()
-    query.choose("flow", "", "none")
-    settings = TrojanSettings(parts.user, take_tls(query, parts.host))
+    settings = TrojanSettings(parts.user, take_stream_settings(query, parts.host, (TLS,)))
     query.finish()
     return settings
 
@@ -118,7 +100,7 @@ def _canonical(parts: ShareLink, settings: TrojanSettings) -> ShareLink:
         user=settings.password,
         host=parts.host,
         port=parts.port,
-        query=tuple(tls_query(settings.tls, parts.host)),
+        query=settings.stream.query(parts.host),
         name=parts.name,
     )
 

@@ -1,39 +1,34 @@
-"""VLESS over TCP or TLS: a request header out, a response header in front of what comes back."""
+"""VLESS: a request header out, a response header in front of what comes back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from circumvent.api import (
     Account,
     ByteStream,
+    Cost,
     Dialer,
-    HeaderStream,
     LayerStream,
     LinkError,
     Privacy,
     ProtocolError,
     ServerEntry,
+    StreamLayer,
     StreamResetError,
     Transport,
     Tunnel,
     hookimpl,
 )
-from circumvent.layers.costs import TLS_COST
+from circumvent.layers.stack import HeaderTunnel, stacked
 from circumvent.links.query import LinkQuery
-from circumvent.links.tls_settings import (
-    TlsLink,
-    refuse_tls,
-    take_tls,
-    tls_query,
-    tls_warnings,
-)
+from circumvent.links.stream_settings import StreamSettings, take_stream_settings
 from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
-from circumvent.wire.request_header import encode_request
 
 VERSION = 0
 _NO_ADDONS = b"\x00"
@@ -44,18 +39,17 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re
 
 @dataclass(frozen=True, slots=True)
 class VlessSettings:
-    """What a VLESS link holds besides the address of the server; no ``tls`` is plain TCP."""
+    """What a VLESS link holds besides the address of the server."""
 
     user: str = field(repr=False)
-    tls: TlsLink | None
+    stream: StreamSettings
 
 
 class Vless(Transport):
-    """VLESS without flow, over TCP or TLS."""
+    """VLESS without flow."""
 
     name = "vless"
     schemes = ("vless",)
-    cost = TLS_COST  # plain TCP stays below
 
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
@@ -70,14 +64,13 @@ class Vless(Transport):
         )
 
     def privacy(self, entry: ServerEntry) -> Privacy:
-        tls = _settings(entry).tls
-        return Privacy.ENCRYPTED if tls and tls.authenticated else Privacy.PLAIN
+        return _settings(entry).stream.privacy
 
     def warnings(self, entry: ServerEntry) -> Sequence[str]:
-        tls = _settings(entry).tls
-        if tls is None:
-            return ("security=none: anybody in between can see where every stream leads",)
-        return tls_warnings(tls)
+        return _settings(entry).stream.warnings
+
+    def cost(self, entry: ServerEntry) -> Cost:
+        return _settings(entry).stream.cost
 
     async def connect(
         self,
@@ -85,28 +78,17 @@ class Vless(Transport):
         dialer: Dialer,
         account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
     ) -> Tunnel:
-        return VlessTunnel(entry, dialer)
+        settings = _settings(entry)
+        layers = (*settings.stream.layers(), ResponseLayer())
+        dial = stacked(partial(dialer.tcp, entry.host, entry.port), layers)
+        return HeaderTunnel(dial, partial(request_header, settings.user))
 
 
-class VlessTunnel(Tunnel):
-    """A connection of its own for every stream."""
+class ResponseLayer(StreamLayer):
+    """Takes the server's response header off what comes back."""
 
-    def __init__(self, entry: ServerEntry, dialer: Dialer) -> None:
-        self._entry = entry
-        self._settings = _settings(entry)
-        self._dialer = dialer
-
-    async def open(self, destination: Destination) -> ByteStream:
-        header = encode_request(self._request, destination)
-        return HeaderStream(ResponseStream(await self._dial()), header)
-
-    async def _dial(self) -> ByteStream:
-        connection = await self._dialer.tcp(self._entry.host, self._entry.port)
-        tls = self._settings.tls
-        return await self._dialer.tls(connection, tls.options) if tls else connection
-
-    def _request(self, destination: Destination) -> bytes:
-        return request_header(self._settings.user, destination)
+    async def start(self, stream: ByteStream) -> ByteStream:
+        return ResponseStream(stream)
 
 
 class ResponseStream(LayerStream):
@@ -167,26 +149,24 @@ def _parse_settings(parts: ShareLink) -> VlessSettings:
     if parts.path.strip("/"):
         raise LinkError("path: a VLESS link has none; remove what follows the port")
     query = LinkQuery(parts)
-    security = query.choose("security", "none", "tls")
-    query.take_tcp()
     query.choose("encryption", "none")
-    query.choose("flow", "", "none")  # servers refuse streams without flow to users who have one
-    tls = take_tls(query, parts.host) if security == "tls" else None
-    if tls is None:
-        refuse_tls(query)
+    stream = take_stream_settings(query, parts.host)
     query.finish()
-    return VlessSettings(str(UUID(parts.user)), tls)
+    return VlessSettings(str(UUID(parts.user)), stream)
 
 
 def _canonical(parts: ShareLink, settings: VlessSettings) -> ShareLink:
-    tls = settings.tls
-    query = (("encryption", "none"), ("security", "tls" if tls else "none"))
+    stream = settings.stream
     return ShareLink(
         scheme="vless",
         user=settings.user,
         host=parts.host,
         port=parts.port,
-        query=query + (tuple(tls_query(tls, parts.host)) if tls else ()),
+        query=(
+            ("encryption", "none"),
+            ("security", stream.security),
+            *stream.query(parts.host),
+        ),
         name=parts.name,
     )
 

@@ -14,10 +14,11 @@ from circumvent.api import (
     Cost,
     Dialer,
     ServerEntry,
-    WebSocketOptions,
     hookimpl,
 )
 from circumvent.layers.costs import INNER_TLS_COST, TLS_COST
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.websocket import WebSocketLayer
 from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import (
     inside_tls,
@@ -48,14 +49,14 @@ class WebSocketCarrier(Carrier):
         link = relay_link(entry)
         place = web_place(link)
         connection = await dialer.tcp(place.host, place.port)
-        secure = await dialer.tls(connection, outer_tls(link))
-        return await inside_tls(await dialer.websocket(secure, _request(link)), link, dialer)
+        secure = await TlsLayer(outer_tls(link)).start(connection)
+        return await inside_tls(await _websocket(link).start(secure), link)
 
 
-def _request(link: RelayLink) -> WebSocketOptions:
+def _websocket(link: RelayLink) -> WebSocketLayer:
     name = web_name(link)
     headers = socket_headers(name, knock(link, KnockKind.WEBSOCKET))
-    return WebSocketOptions(name, link.path, tuple(headers))
+    return WebSocketLayer(name, link.path, tuple(headers))
 
 
 @hookimpl

@@ -23,8 +23,9 @@ from circumvent.net.descriptors import raise_descriptor_limit
 from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof
@@ -32,7 +33,6 @@ from circumvent.wire.opening import format_opening
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.bench.measures import spending
 from tests.bench.proc import dirty_kib
-from tests.conformance.byte_stream import read_exactly, write_all
 from tests.peers.relay import RunningRelay, configure, make_relay, running_relay
 
 HOST = "127.0.0.1"
@@ -66,7 +66,7 @@ class Crowd:
                 if number == 1
                 else Attach(number, name, attach_proof(secret, name, number, pipe.binding))
             )
-            _, leftover = await introduce(pipe.stream, self.account, hello)
+            _, leftover = await send_hello(pipe.stream, self.account, hello)
             session.attach(number, pipe.stream, 0.01, leftover)
         return session
 
@@ -118,7 +118,7 @@ async def load_relay(folder: Path, sessions: int, carriers: int) -> None:
                 for at in range(0, sessions, AT_ONCE):
                     group = everybody[at : at + AT_ONCE]
                     await asyncio.gather(*(talk(session, place) for session in group))
-            assert all(len(session.links) == carriers for session in everybody)
+            assert all(len(session.carriers) == carriers for session in everybody)
             await asyncio.gather(*(session.aclose() for session in everybody))
         with costs.told("all gone"):
             await asyncio.sleep(1)

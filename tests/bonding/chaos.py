@@ -127,7 +127,7 @@ class Chaos(RuleBasedStateMachine):
     @rule(pick=picks)
     def end(self, pick: int) -> None:
         half = self.half(pick)
-        half.writer.engine.end(half.sending)
+        half.writer.engine.sender.end(half.sending)
         half.ended = True
 
     @precondition(lambda self: self.halves)
@@ -135,14 +135,14 @@ class Chaos(RuleBasedStateMachine):
     def stop(self, pick: int) -> None:
         half = self.half(pick)
         if half.receiving is not None:
-            half.reader.engine.stop(half.receiving)
+            half.reader.engine.state.stop(half.receiving)
             half.cut = True
 
     @precondition(lambda self: self.halves)
     @rule(pick=picks)
     def abort(self, pick: int) -> None:
         half = self.half(pick)
-        half.writer.engine.abort(half.sending)
+        half.writer.engine.state.abort(half.sending)
         self.aborted.add(half.sending.number)
 
     # --- what must hold -------------------------------------------------------------------------
@@ -170,7 +170,7 @@ class Chaos(RuleBasedStateMachine):
             self.accept()
             for half in self.halves.values():
                 if not half.ended:
-                    half.writer.engine.end(half.sending)
+                    half.writer.engine.sender.end(half.sending)
                     half.ended = True
                 self.take(half, 1 << 20)
             if all(self.is_done(half) for half in self.halves.values()):
@@ -181,7 +181,7 @@ class Chaos(RuleBasedStateMachine):
             )
         world.run(30.0)  # suspects are given up, warm blocks given back
         for end in (world.client, world.relay):
-            assert end.engine.streams == 0
+            assert len(end.engine.state.streams) == 0
             assert end.memory.accounts["session"].held == 0
 
     def is_done(self, half: Half) -> bool:
@@ -209,12 +209,12 @@ class Chaos(RuleBasedStateMachine):
     def accept(self) -> None:
         for is_client in (True, False):
             near, far = self.ends(is_client)
-            for stream, opening in near.engine.accepted:
+            for stream, opening in near.engine.state.accepted:
                 assert opening == b"somewhere"
                 there = self.halves[stream.number, not is_client]
                 there.receiving = stream
                 self.halves[stream.number, is_client] = Half(near, far, stream, there.sending)
-            near.engine.accepted.clear()
+            near.engine.state.accepted.clear()
 
     def take(self, half: Half, size: int) -> None:
         stream = half.receiving

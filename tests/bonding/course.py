@@ -12,6 +12,7 @@ from pathlib import Path
 from circumvent.api import Account, Carrier, CarrierPipe, Cost, Dialer, ServerEntry, TlsOptions
 from circumvent.layers.exchange import send
 from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.tunnels.bonded import BondedTunnel
@@ -36,7 +37,7 @@ class TlsCarrier(Carrier):
 
     async def connect(self, _: ServerEntry, dialer: Dialer, __: Account) -> CarrierPipe:
         stream = await dialer.tcp(self.host, self.port)
-        secure = await dialer.tls(stream, TlsOptions(SERVER_NAME))
+        secure = await TlsLayer(TlsOptions(SERVER_NAME)).start(stream)
         return CarrierPipe(secure, secure.channel_binding())
 
 
@@ -54,7 +55,7 @@ class Course:
     @property
     def repeated(self) -> int:
         """Bytes that came twice."""
-        return self.tunnel._session.engine.repeated  # noqa: SLF001
+        return self.tunnel._session.engine.state.repeated  # noqa: SLF001
 
     def order(self, line: str) -> None:
         assert self.shaper.stdin is not None

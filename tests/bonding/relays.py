@@ -18,10 +18,10 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.tcp import TcpStream
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import SessionHost
+from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_routes import CarrierRoutes, find_routes
 from circumvent.wire.address import Destination
-from tests.conformance.far_end import Codec, FarEnd, connected
 
 BINDING = 16
 CREDENTIAL = b"invited "

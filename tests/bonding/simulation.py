@@ -200,7 +200,7 @@ class World:
             for end, path in ((self.client, link.up), (self.relay, link.down)):
                 carrier = end.carriers[link.number]
                 while path.room() > KERNEL // 2 and end.engine.has_work(carrier, self.now):
-                    room = max(end.engine.grain, path.room())
+                    room = max(end.engine.sender.scheduler.grain, path.room())
                     count = end.engine.fill(carrier, BLOCK[:room], self.now)
                     if not count:
                         break
@@ -208,11 +208,11 @@ class World:
 
     def _close_dead(self) -> None:
         for end in (self.client, self.relay):
-            for carrier in end.engine.changed_carriers:
+            for carrier in end.engine.carriers.changed:
                 link = self.links.get(carrier.number)
                 if carrier.state is CarrierState.DEAD and link is not None:
                     self.kill(link)
-            end.engine.changed_carriers.clear()
+            end.engine.carriers.changed.clear()
 
 
 def read_some(end: End, stream: EngineStream, size: int, now: float) -> bytes:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
-from tests.conformance.far_end import Codec
+from circumvent.testing.far_end import Codec
 
 MAX_PAYLOAD = 0x3FFF
 TAG = 16
@@ -231,6 +231,21 @@ class NestedCodec(Codec):
 
     def _seal(self, data: bytes) -> bytes:
         return self._outer.seal(data) if data else b""
+
+
+class WithinCodec(NestedCodec):
+    """``inner`` announces no end: that of ``outer`` is its own."""
+
+    def __init__(self, inner: Codec, outer: Codec) -> None:
+        super().__init__(inner, outer)
+        self.ends_the_wire = outer.ends_the_wire
+
+    @property
+    def ended(self) -> bool:  # type: ignore[override]
+        return self._outer.ended
+
+    def goodbye(self) -> bytes:
+        return self._outer.goodbye()
 
 
 class HeadedCodec(Codec):

@@ -24,17 +24,17 @@ from circumvent.relay.home import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
 from circumvent.relay.setup import NewRelay, create, invite
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
 from circumvent.wire.opening import format_opening
-from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_carrier import FrontedCarrier
+from circumvent_plugins.fronted_carrier import stream as fronted_stream
 from circumvent_plugins.websocket_carrier import WebSocketCarrier
-from tests.conformance.byte_stream import read_exactly, write_all
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import HOLDS_BACK, SITE, nginx
@@ -144,7 +144,7 @@ async def begin_session(carrier: CarrierPipe, link: RelayLink, memory: Memory) -
     account = memory.account("session")
     name, secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
     hello = Create(1, name, secret, make_credential(link.token, carrier.binding))
-    _, leftover = await introduce(carrier.stream, account, hello)
+    _, leftover = await send_hello(carrier.stream, account, hello)
     session = Session(account, SessionLimits(send=MIB, receive=2 * MIB), is_client=True)
     session.attach(1, carrier.stream, 0.05, leftover)
     return session

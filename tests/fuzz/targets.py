@@ -168,7 +168,7 @@ def session(data: bytes) -> None:
     with suppress(ProtocolError):
         while engine.fill(carrier, block, now) or view:
             view = view[engine.receive(carrier, view, now) :]
-            for each, _ in engine.accepted:
+            for each, _ in engine.state.accepted:
                 engine.read_into(each, block, now)
             now += 1.0
             engine.tick(now)

@@ -16,11 +16,11 @@ from circumvent.api import ByteStream
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
-from circumvent_plugins import fronted_stream
 from circumvent_plugins.fronted_carrier import connect_front
-from circumvent_plugins.fronted_stream import FrontedStream
-from tests.conformance.byte_stream import read_exactly, write_all
+from circumvent_plugins.fronted_carrier import stream as fronted_stream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import HOLDS_BACK, SITE, nginx

@@ -15,17 +15,18 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions, WebSocketOptions
+from circumvent.api import Account, ByteStream, HandshakeError, TlsOptions
 from circumvent.http.client import http_client, limited_body
-from circumvent.layers.greeting import hear
+from circumvent.layers.exchange import receive_flight
 from circumvent.layers.tls.client import TlsClient
-from circumvent.layers.websocket import accept_websocket
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.websocket import WebSocketLayer, accept_websocket
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.pump import pump
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.byte_stream import read_all, read_exactly, write_all
 from circumvent.wire.websocket_handshake import upgrade_key
-from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.nginx import FILES, SITE, nginx
 from tests.peers.process import free_port
@@ -76,8 +77,8 @@ async def librarys_server() -> AsyncIterator[None]:
 
 
 async def open_websocket(dialer: NetDialer, site: int, path: str) -> ByteStream:
-    stream = await dialer.tls(await dialer.tcp(HOST, site), TlsOptions(SERVER_NAME))
-    return await dialer.websocket(stream, WebSocketOptions(SERVER_NAME, path))
+    stream = await TlsLayer(TlsOptions(SERVER_NAME)).start(await dialer.tcp(HOST, site))
+    return await WebSocketLayer(SERVER_NAME, path).start(stream)
 
 
 class TestHttp:
@@ -112,9 +113,10 @@ class TestWebSocket:
     async def test_the_librarys_server_echoes(self, dialer: NetDialer, site: int, way: str) -> None:
         data = random.Random(1).randbytes(8 * MIB)
         async with librarys_server():
+            stream: ByteStream
             if way == "straight":
                 tcp = await dialer.tcp(HOST, THEIRS)
-                stream = await dialer.websocket(tcp, WebSocketOptions(HOST, "/theirs"))
+                stream = await WebSocketLayer(HOST, "/theirs").start(tcp)
             else:
                 stream = await open_websocket(dialer, site, "/theirs")
             async with asyncio.TaskGroup() as group:
@@ -171,7 +173,7 @@ async def serve_once(account: Account) -> None:
         sock, _ = await loop.sock_accept(listener)
     sock.setblocking(False)
     stream = TcpStream(sock)
-    head = await hear(stream)
+    head = await receive_flight(stream)
     headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
     accepted = await accept_websocket(stream, upgrade_key(headers))
     await pump(accepted, accepted, account, lambda _: None)

@@ -15,7 +15,8 @@ from types import ModuleType
 import pytest
 
 from circumvent.api import Cost, Dialer, Privacy, ServerEntry, Transport, Tunnel
-from circumvent.api.streams import ByteStream, HeaderStream
+from circumvent.api.layer import HeaderStream
+from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Account, Memory
@@ -211,7 +212,6 @@ class FarTransport(Transport):
     """The simplest real transport: the destination, then the stream."""
 
     schemes = ("far",)
-    cost = Cost(dial=DIAL, stream=STREAM)
 
     def __init__(
         self, name: str = "far", level: Privacy = Privacy.ENCRYPTED, *, replies: bool = False
@@ -227,8 +227,12 @@ class FarTransport(Transport):
         assert entry.transport == self.name
         return self.level
 
+    def cost(self, entry: ServerEntry) -> Cost:
+        assert entry.transport == self.name
+        return Cost(dial=DIAL, stream=STREAM)
+
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
-        assert account.charged >= self.cost.dial
+        assert account.charged >= DIAL
         return FarTunnel(entry, dialer)
 
 

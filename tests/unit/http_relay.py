@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from circumvent.api import Account, ByteStream, CircumventError
-from circumvent.layers.greeting import hear, say
+from circumvent.layers.exchange import receive_flight, send_flight
 from circumvent.layers.tls.client import TlsClient, accept_tls
 from circumvent.links.relay import RelayLink
 from circumvent.memory import Memory
@@ -28,7 +28,7 @@ from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_carrier
-from circumvent_plugins.fronted_stream import FrontedStream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.peers.certificates import Certificate
 
 HOST = "127.0.0.1"
@@ -80,7 +80,7 @@ class HttpRelay:
     async def _answer(self, stream: ByteStream) -> None:
         data = b""
         while b"\r\n\r\n" not in data:
-            data += await hear(stream)
+            data += await receive_flight(stream)
         head, _, early = data.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         headers = {name.lower(): value for name, _, value in (x.partition(b": ") for x in lines)}
@@ -93,7 +93,7 @@ class HttpRelay:
             return
         if self.empty_next:
             self.empty_next -= 1
-            await say(stream, DOWNLOAD_HEAD)
+            await send_flight(stream, DOWNLOAD_HEAD)
             await stream.aclose()
             return
         knock = open_knock(KNOCK_KEY, headers[b"cookie"], b"")

@@ -25,10 +25,10 @@ from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import site_at
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions
+from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
-from tests.conformance.byte_stream import read_exactly, write_all
 
 KEY, TOKEN = bytes(range(16)), bytes(range(16, 32))
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

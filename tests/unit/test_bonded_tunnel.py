@@ -27,9 +27,12 @@ from circumvent.api import (
     TlsOptions,
 )
 from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.session.handshake import RefusedError, introduce
+from circumvent.session.handshake import RefusedError, send_hello
+from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
+from circumvent.testing.far_end import FarEnd
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel
@@ -38,8 +41,6 @@ from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import Attach, Create, attach_proof
 from tests.bonding.relays import CREDENTIAL, ClearCarrier, Relay, running_relay, tunnel_to
-from tests.conformance.byte_stream import read_all, read_exactly, read_once, write_all
-from tests.conformance.far_end import FarEnd
 
 THERE = Destination("example.com", 80)
 NOWHERE = Destination("example.com", 1)
@@ -221,26 +222,28 @@ async def test_a_session_without_carriers_is_kept_and_then_forgotten(
     monkeypatch.setattr("circumvent.session.host.KEPT_SECONDS", 0.1)
     async with running_relay() as relay, tunnel_to(relay):
         (hosted,) = relay.host.sessions.values()
-        for link in tuple(hosted.session.links.values()):
+        for link in tuple(hosted.session.carriers.values()):
             link.cut()
         relay.is_open = False
         await until(lambda: not relay.host.sessions)
 
 
-class Door(NetDialer):
-    """Counts greetings; while it is blocked, each of them ends in a reset."""
+class Censor:
+    """A TLS engine that counts handshakes; while it blocks, each of them ends in a reset."""
 
     def __init__(self) -> None:
-        super().__init__(TlsClient())
-        self.greetings = 0
-        self.is_blocked = False
+        self.handshakes = 0
+        self.is_blocking = False
 
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
-        self.greetings += 1
-        if self.is_blocked:
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+        self.handshakes += 1
+        if self.is_blocking:
             stream.abort()
             raise HandshakeError(f"{options.server_name}: reset", stage="tls")
         return cast("SecureStream", stream)  # nobody looks
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
 
 
 class Greeting(ClearCarrier):
@@ -248,7 +251,7 @@ class Greeting(ClearCarrier):
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = await super().connect(entry, dialer, account)
-        await dialer.tls(link.stream, TlsOptions("relay.test"))
+        await TlsLayer(TlsOptions("relay.test")).start(link.stream)
         return link
 
 
@@ -265,10 +268,10 @@ class TestGreetings:
 
     @asynccontextmanager
     async def greeted(
-        self, relay: Relay, door: Door, *kinds: str
+        self, relay: Relay, censor: Censor, *kinds: str
     ) -> AsyncIterator[tuple[BondedTunnel, RouteHistory]]:
-        past = RouteHistory()
-        ways = [CarrierRoute(Greeting(kind), door) for kind in kinds or ("tls",)]
+        past, dialer = RouteHistory(), NetDialer(censor)
+        ways = [CarrierRoute(Greeting(kind), dialer) for kind in kinds or ("tls",)]
         account = Memory(8 << 20, poison=True).account("tunnel")
         entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
         tunnel = BondedTunnel(
@@ -286,48 +289,48 @@ class TestGreetings:
     async def test_a_relay_that_is_blocked_is_greeted_six_times_in_the_first_minute(
         self, kinds: tuple[str, ...]
     ) -> None:
-        door = Door()
-        async with running_relay() as relay, self.greeted(relay, door, *kinds) as (_, past):
-            door.is_blocked, door.greetings = True, 0
+        censor = Censor()
+        async with running_relay() as relay, self.greeted(relay, censor, *kinds) as (_, past):
+            censor.is_blocking, censor.handshakes = True, 0
             relay.cut_all()
-            await until(lambda: door.greetings >= 5)
+            await until(lambda: censor.handshakes >= 5)
             await asyncio.sleep(0.1)
-            assert door.greetings <= 6
+            assert censor.handshakes <= 6
             # A new tunnel to the same relay knows what the old one did.
-            roster = CarrierRoutes([CarrierRoute(Greeting("tls"), door)], past, "it")
+            roster = CarrierRoutes([CarrierRoute(Greeting("tls"), NetDialer(censor))], past, "it")
             assert roster.may_begin_at() > asyncio.get_running_loop().time()
 
     async def test_it_is_back_at_once_when_the_network_changed(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        door = Door()
-        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, _):
+        censor = Censor()
+        async with running_relay() as relay, self.greeted(relay, censor) as (tunnel, _):
             monkeypatch.setattr(rests, "RESTS", (60.0,))
-            door.is_blocked, door.greetings = True, 0
+            censor.is_blocking, censor.handshakes = True, 0
             relay.cut_all()
-            await until(lambda: door.greetings)
-            door.is_blocked = False
+            await until(lambda: censor.handshakes)
+            censor.is_blocking = False
             tunnel.revalidate()
             await until(lambda: up(tunnel))
 
     async def test_it_is_back_soon_when_somebody_waits_for_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        door = Door()
-        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, past):
+        censor = Censor()
+        async with running_relay() as relay, self.greeted(relay, censor) as (tunnel, past):
             monkeypatch.setattr(rests, "RESTS", (60.0,))
-            door.is_blocked, door.greetings = True, 0
+            censor.is_blocking, censor.handshakes = True, 0
             relay.cut_all()
-            await until(lambda: door.greetings)
-            door.is_blocked = False
+            await until(lambda: censor.handshakes)
+            censor.is_blocking = False
             past.backoff.ask(time.monotonic())
             await until(lambda: up(tunnel))
 
     async def test_carriers_that_lived_are_replaced_at_once_again_and_again(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        door = Door()
-        async with running_relay() as relay, self.greeted(relay, door) as (tunnel, _):
+        censor = Censor()
+        async with running_relay() as relay, self.greeted(relay, censor) as (tunnel, _):
             monkeypatch.setattr(rests, "RESTS", (0.001, 0.001, 0.001, 60.0))
             for _ in range(5):
                 relay.cut_all()
@@ -347,7 +350,7 @@ class TestHello:
         if isinstance(hello, Create):
             hello = replace(hello, credential=CREDENTIAL + pipe.binding)
         try:
-            await introduce(pipe.stream, account, hello)
+            await send_hello(pipe.stream, account, hello)
         finally:
             pipe.stream.abort()
 

@@ -18,23 +18,25 @@ from circumvent.memory import Memory
 from circumvent.net import readiness
 from circumvent.net.replay import ReplayStream
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
-from circumvent_plugins.vless import ResponseStream
-from tests.conformance.byte_stream import (
+from circumvent.testing.byte_stream import (
     ByteStreamContract,
     GoodbyeContract,
     Pair,
     RecordContract,
 )
+from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent_plugins.shadowsocks import AeadLayer
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key
+from circumvent_plugins.vless import ResponseStream
 from tests.conformance.codecs import (
     HeadedCodec,
     NestedCodec,
     ShadowsocksCodec,
     TlsCodec,
     WebSocketCodec,
+    WithinCodec,
     password_key,
 )
-from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate
 
 Make = Callable[[socket.socket, socket.socket, Certificate], Coroutine[None, None, Pair]]
@@ -128,14 +130,15 @@ def websocket(below: Make, *, is_client: bool) -> Make:
     return make
 
 
-def shadowsocks(method: str) -> Make:
-    async def make(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
+def shadowsocks(method: str, below: Make = tcp) -> Make:
+    async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
+        pair = await below(near, far, certificate)
         cipher = CIPHERS[method]
-        key = password_key(PASSWORD.encode(), cipher.key_size)
-        account = Memory(1 << 20).account("test")
-        key = master_key(PASSWORD, cipher.key_size)
-        stream = AeadStream(TcpStream(near), cipher, key, account)
-        return Pair(stream, FarEnd(far, ShadowsocksCodec(method, key)))
+        aead = AeadLayer(
+            cipher, master_key(PASSWORD, cipher.key_size), Memory(1 << 20).account("test")
+        )
+        codec = ShadowsocksCodec(method, password_key(PASSWORD.encode(), cipher.key_size))
+        return Pair(await aead.start(pair.near), FarEnd(far, WithinCodec(codec, pair.far.codec)))
 
     return make
 
@@ -174,6 +177,9 @@ STREAMS = {
     "tls 1.2": TLS_12,
     "tls 1.3": TLS_13,
     **{f"shadowsocks {method}": shadowsocks(method) for method in CIPHERS},
+    "shadowsocks over a layer": shadowsocks("aes-128-gcm", layer(tcp)),
+    "shadowsocks over websocket": shadowsocks("aes-128-gcm", websocket(tcp, is_client=True)),
+    "shadowsocks over tls": shadowsocks("aes-256-gcm", TLS_13),
     "header over tcp": header(tcp),
     "header over tls": header(TLS_13),
     "header over shadowsocks": header(AES),
@@ -190,7 +196,11 @@ STREAMS = {
     "replayed": replayed,
     "accepted tls over websocket": accepted_tls(websocket(tcp, is_client=False)),
 }
-RECORDS = ("shadowsocks aes-128-gcm", "header over shadowsocks")
+RECORDS = (
+    "shadowsocks aes-128-gcm",
+    "shadowsocks over a layer",
+    "header over shadowsocks",
+)
 GOODBYES = (
     "tls 1.2",
     "tls 1.3",
@@ -198,6 +208,8 @@ GOODBYES = (
     "tls 1.3 in memory",
     "tls over shadowsocks",
     "websocket",
+    "shadowsocks over websocket",
+    "shadowsocks over tls",
     "tls over websocket over tls",
     "accepted websocket",
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import Dialer, ServerEntry, Tunnel
-from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream
 from circumvent.errors import DestinationError, NoTunnelError, Reason, StreamResetError
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account

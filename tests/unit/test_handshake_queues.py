@@ -8,6 +8,7 @@ import pytest
 from circumvent.api import TlsOptions
 from circumvent.errors import HandshakeError
 from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.net import neighbourhood
 from circumvent.net.dialer import NetDialer
 from circumvent.net.neighbourhood import (
@@ -62,7 +63,7 @@ class Silent:
 
 async def shake(dialer: NetDialer, host: str, port: int) -> None:
     stream = await dialer.tcp(host, port)
-    await dialer.tls(stream, OPTIONS)
+    await TlsLayer(OPTIONS).start(stream)
 
 
 async def test_a_few_at_once_per_network_and_the_rest_in_turn(

@@ -17,12 +17,12 @@ from circumvent.memory import Memory
 from circumvent.relay.carriers import http_requests
 from circumvent.relay.carriers import http_stream as relay_end
 from circumvent.relay.knocks import KnockVerifier
+from circumvent.testing.byte_stream import read_all, read_exactly, write_all
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
-from circumvent_plugins import fronted_stream
-from circumvent_plugins.fronted_stream import FrontedStream
-from tests.conformance.byte_stream import read_all, read_exactly, write_all
+from circumvent_plugins.fronted_carrier import stream as fronted_stream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.peers.certificates import Certificate
 from tests.unit.far_side import until
 from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream

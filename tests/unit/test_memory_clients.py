@@ -15,9 +15,9 @@ from circumvent.inbound.presence import AssumedPresence
 from circumvent.inbound.socks import serve_socks5
 from circumvent.memory import Memory
 from circumvent.net.replay import ReplayStream
+from circumvent.testing.byte_stream import read_all, read_exactly, write_all
 from circumvent.wire import socks5
 from circumvent.wire.address import Destination
-from tests.conformance.byte_stream import read_all, read_exactly, write_all
 from tests.unit import inbound_client
 from tests.unit.far_side import House, Talk, Visit, all_of, answer, echo, house, hurry, nodes
 from tests.unit.memory_stream import MemoryStream, memory_pair

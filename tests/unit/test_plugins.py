@@ -14,15 +14,15 @@ from circumvent.plugins import Plugins, load_plugins
 FIRST_PARTY_SCHEMES = {"ss", "trojan", "vless"}
 
 GOOD = """
-    from circumvent.api import Cost, Transport, hookimpl
+    from circumvent.api import Transport, hookimpl
 
     class Carrot(Transport):
         name = "carrot"
         schemes = ("carrot",)
-        cost = Cost(dial=0, stream=0)
 
         def parse(self, link): ...
         def privacy(self, entry): ...
+        def cost(self, entry): ...
         async def connect(self, entry, dialer, account): ...
 
     @hookimpl

@@ -19,9 +19,10 @@ from circumvent.errors import BudgetError
 from circumvent.memory import LARGEST, PAGE, SMALLEST_ARENA, Memory
 from circumvent.net.pump import FIRST_READ, pump
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream
+from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS
+from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
 from tests.conformance.codecs import ShadowsocksCodec
-from tests.conformance.far_end import Codec, FarEnd, connected
 
 RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]
@@ -59,7 +60,7 @@ async def relay() -> AsyncIterator[Relay]:
         FarEnd(client, Codec()),
         FarEnd(server, ShadowsocksCodec(AES.name, KEY, largest=4000)),
         TcpStream(client_sock),
-        AeadStream(TcpStream(server_sock), AES, KEY, memory.account("server")),
+        AeadOverSocket(TcpStream(server_sock), AES, KEY, memory.account("server")),
         memory,
     )
     try:

@@ -10,7 +10,9 @@ from functools import partial
 
 import pytest
 
-from circumvent.api import HandshakeError, TlsOptions, WebSocketOptions
+from circumvent.api import ByteStream, HandshakeError, TlsOptions
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.websocket import WebSocketLayer
 from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
 from circumvent.relay import connection as guest
@@ -144,10 +146,9 @@ async def test_a_recorded_knock_is_worth_nothing(*, tls: bool) -> None:
 
 async def test_a_knock_for_one_channel_is_worth_nothing_on_another() -> None:
     async with house() as relay:
-        stream = await dialer().tls(
-            await dialer().tcp(relay.address.host, relay.address.port),
-            TlsOptions("site.test", verify=False, only_tls13=True),
-        )
+        options = TlsOptions("site.test", verify=False, only_tls13=True)
+        tcp = await dialer().tcp(relay.address.host, relay.address.port)
+        stream = await TlsLayer(options).start(tcp)
         elsewhere = knock_request(KnockKind.TLS, binding=stream.channel_binding())
         reader, writer = await relay.visit()
         writer.write(elsewhere)
@@ -173,15 +174,13 @@ async def test_another_relays_key_is_no_key() -> None:
 @pytest.mark.parametrize("tls", [True, False])
 async def test_a_websocket_carries_tls_to_the_relays_own_key(*, tls: bool) -> None:
     async with house(tls=tls) as relay:
-        stream: object = await dialer().tcp(relay.address.host, relay.address.port)
+        stream: ByteStream = await dialer().tcp(relay.address.host, relay.address.port)
         if tls:
-            stream = await dialer().tls(stream, TlsOptions("site.test", verify=False))  # type: ignore[arg-type]
+            stream = await TlsLayer(TlsOptions("site.test", verify=False)).start(stream)
         cookie = seal_knock(KEY, Knock(KnockKind.WEBSOCKET, 10**9, b"n" * NONCE_SIZE))
-        options = WebSocketOptions("site.test", "/", (("Cookie", cookie),))
-        pipe = await dialer().websocket(stream, options)  # type: ignore[arg-type]
-        inner = await dialer().tls(
-            pipe, TlsOptions("site.test", spki_sha256=relay.link.pins, only_tls13=True)
-        )
+        pipe = await WebSocketLayer("site.test", "/", (("Cookie", cookie),)).start(stream)
+        options = TlsOptions("site.test", spki_sha256=relay.link.pins, only_tls13=True)
+        inner = await TlsLayer(options).start(pipe)
         assert await is_echoed(inner)
         assert relay.bindings == [inner.channel_binding()]
         inner.abort()
@@ -195,15 +194,14 @@ async def test_inside_only_the_relays_own_key_counts() -> None:
             link = dataclasses.replace(relay.link, pins=pins)
             tcp = await dialer().tcp(relay.address.host, relay.address.port)
             cookie = seal_knock(KEY, Knock(KnockKind.WEBSOCKET, 10**9, os.urandom(NONCE_SIZE)))
-            options = WebSocketOptions("site.test", "/", (("Cookie", cookie),))
-            pipe = await dialer().websocket(tcp, options)
+            pipe = await WebSocketLayer("site.test", "/", (("Cookie", cookie),)).start(tcp)
             if is_good:
-                inner = await inside_tls(pipe, link, dialer())
+                inner = await inside_tls(pipe, link)
                 assert await is_echoed(inner.stream)
                 inner.stream.abort()
             else:
                 with pytest.raises(HandshakeError, match="not the pinned one"):
-                    await inside_tls(pipe, link, dialer())
+                    await inside_tls(pipe, link)
 
 
 async def test_outside_the_key_of_the_web_certificate_counts_too() -> None:
@@ -305,10 +303,9 @@ async def test_who_never_finishes_tls_is_seen_off(monkeypatch: pytest.MonkeyPatc
 
 async def test_a_client_that_does_not_wait_for_the_answer_is_cut() -> None:
     async with house() as relay:
-        stream = await dialer().tls(
-            await dialer().tcp(relay.address.host, relay.address.port),
-            TlsOptions("site.test", verify=False, only_tls13=True),
-        )
+        options = TlsOptions("site.test", verify=False, only_tls13=True)
+        tcp = await dialer().tcp(relay.address.host, relay.address.port)
+        stream = await TlsLayer(options).start(tcp)
         hasty = knock_request(KnockKind.TLS, binding=stream.channel_binding()) + b"hello"
         block = memoryview(bytearray(hasty))
         stream.write(block, 0, len(block))

@@ -11,10 +11,10 @@ from circumvent.net.tcp import TcpStream
 from circumvent.relay.config import RelayLimits, UserEntry
 from circumvent.relay.users.meter import Bucket, Meter, MeteredStream
 from circumvent.relay.users.users import Users
+from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.far_end import connected
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import make_credential
-from tests.conformance.byte_stream import read_exactly, write_all
-from tests.conformance.far_end import connected
 
 BINDING = b"b" * 32
 

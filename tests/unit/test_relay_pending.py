@@ -14,13 +14,14 @@ import pytest
 from circumvent.api import CarrierPipe, ServerEntry, TlsOptions
 from circumvent.api.streams import ByteStream
 from circumvent.layers.exchange import send
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.relay import RelayLink, format_relay_link
 from circumvent.memory import Account, Memory
 from circumvent.relay import setup
 from circumvent.relay.carriers.pending import COST
 from circumvent.relay.home import RelayHome
 from circumvent.relay.relay import Relay
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.http_carrier import Note, pack_note
@@ -54,10 +55,8 @@ class World:
 
     async def knock(self, kind: KnockKind) -> ByteStream:
         """As somebody whose token is not good any more; says nothing after the knock."""
-        stream = await dialer().tls(
-            await dialer().tcp(self.link.host, self.link.port),
-            TlsOptions("site.test", verify=False),
-        )
+        tcp = await dialer().tcp(self.link.host, self.link.port)
+        stream = await TlsLayer(TlsOptions("site.test", verify=False)).start(tcp)
         note = pack_note(Note(os.urandom(16), 0)) if kind is not KnockKind.WEBSOCKET else b""
         knock = Knock(kind, int(time.time()), os.urandom(12), note)
         cookie = ("Cookie", seal_knock(self.link.knock_key, knock))
@@ -76,7 +75,7 @@ class World:
         link = await TlsCarrier().connect(entry, dialer(), self.account)
         credential = make_credential(self.link.token, link.binding)
         hello = Create(1, os.urandom(16), os.urandom(32), credential)
-        await introduce(link.stream, self.account, hello)
+        await send_hello(link.stream, self.account, hello)
         return link
 
 

@@ -19,15 +19,15 @@ from circumvent.relay.config import RelayLimits
 from circumvent.relay.egress.dialer import EgressDialer
 from circumvent.relay.relay import Relay
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import introduce
+from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.testing.byte_stream import read_once
+from circumvent.testing.far_end import connected
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
 from circumvent.wire.opening import format_opening
-from tests.conformance.byte_stream import read_once
-from tests.conformance.far_end import connected
 
 LIMIT = 8
 BINDING = b"a channel"
@@ -69,7 +69,7 @@ class World:
     def known(self) -> int:
         """Streams that one of the session's ends has not forgotten."""
         (hosted,) = self.relay._host.sessions.values()  # noqa: SLF001
-        return self.client.engine.streams + hosted.session.engine.streams
+        return self.client.open_streams + hosted.session.open_streams
 
     @property
     def counted(self) -> int:
@@ -93,7 +93,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
     account, stream = Memory(8 << 20).account("client"), TcpStream(near)
     credential = make_credential(home.users[0].raw_token, BINDING)
     hello = Create(1, os.urandom(16), os.urandom(32), credential)
-    _, leftover = await introduce(stream, account, hello)
+    _, leftover = await send_hello(stream, account, hello)
     client = Session(account, SessionLimits(), is_client=True)
     client.attach(1, stream, 0.001, leftover)
     try:

@@ -22,10 +22,10 @@ IDLE_STREAM = 400  # bytes
 def opened(world: World, opening: bytes = b"somewhere") -> tuple[EngineStream, EngineStream]:
     """A stream of the client's, and the same at the relay."""
     near = world.client.engine.open(opening)
-    world.client.engine.announce(near)
+    world.client.engine.sender.announce(near)
     world.run(0.5)
-    ((far, heard),) = world.relay.engine.accepted
-    world.relay.engine.accepted.clear()
+    ((far, heard),) = world.relay.engine.state.accepted
+    world.relay.engine.state.accepted.clear()
     assert heard == opening
     return near, far
 
@@ -49,7 +49,7 @@ def test_data_may_follow_at_once_when_a_stream_is_opened() -> None:
     stream = world.client.engine.open(b"there")
     assert world.client.engine.write(stream, memoryview(b"first words")) == 11
     world.run(0.11)
-    ((far, opening),) = world.relay.engine.accepted
+    ((far, opening),) = world.relay.engine.state.accepted
     assert opening == b"there"
     assert read_some(world.relay, far, 100, world.now) == b"first words"
 
@@ -58,7 +58,7 @@ def test_an_end_goes_one_way_only() -> None:
     world = World()
     world.attach()
     near, far = opened(world)
-    world.client.engine.end(near)
+    world.client.engine.sender.end(near)
     world.run(0.1)
     assert far.is_at_end
     world.relay.engine.write(far, memoryview(b"still talking"))
@@ -70,10 +70,10 @@ def test_a_stream_that_both_ended_is_forgotten() -> None:
     world = World()
     world.attach()
     near, far = opened(world)
-    world.client.engine.end(near)
-    world.relay.engine.end(far)
+    world.client.engine.sender.end(near)
+    world.relay.engine.sender.end(far)
     world.run(0.5)
-    assert world.client.engine.streams == world.relay.engine.streams == 0
+    assert len(world.client.engine.state.streams) == len(world.relay.engine.state.streams) == 0
 
 
 @pytest.mark.parametrize("reason", list(ResetReason))
@@ -81,7 +81,7 @@ def test_the_peer_learns_why_a_stream_was_cut(reason: ResetReason) -> None:
     world = World()
     world.attach()
     near, far = opened(world)
-    world.relay.engine.abort(far, reason)
+    world.relay.engine.state.abort(far, reason)
     world.run(0.1)
     assert near.receiving is Receiving.CUT
     assert near.sending is Sending.CUT
@@ -92,10 +92,10 @@ def test_who_waits_is_woken() -> None:
     world = World()
     world.attach()
     near, far = opened(world)
-    world.client.engine.wait_to_read(near)
+    near.waits_to_read = True
     world.relay.engine.write(far, memoryview(b"x"))
     world.run(0.1)
-    assert world.client.engine.woken == [near]
+    assert world.client.engine.state.woken == [near]
 
 
 def test_a_writer_waits_for_its_reader_and_is_woken_by_it() -> None:
@@ -104,12 +104,12 @@ def test_a_writer_waits_for_its_reader_and_is_woken_by_it() -> None:
     near, far = opened(world)
     while world.relay.engine.write(far, memoryview(DATA)[:65536]):
         world.run(0.1)
-    world.relay.engine.wait_to_write(far)
+    world.relay.engine.sender.wait(far)
     world.run(1.0)
-    assert world.relay.engine.woken == []
+    assert world.relay.engine.state.woken == []
     read_some(world.client, near, 1 << 20, world.now)
     world.run(0.1)
-    assert world.relay.engine.woken == [far]
+    assert world.relay.engine.state.woken == [far]
 
 
 def test_bandwidth_adds_up() -> None:
@@ -170,7 +170,7 @@ def test_when_all_are_silent_none_is_killed() -> None:
         world.freeze(link)
     world.relay.engine.write(far, memoryview(b"x" * 100_000))
     world.run(6.0)
-    assert len(world.relay.engine.carriers) == 2
+    assert len(world.relay.engine.carriers.live) == 2
     for link in links:
         world.thaw(link)
     world.run(1.0)
@@ -187,7 +187,7 @@ def test_jitter_kills_nobody(jitter: float) -> None:
             path.jitter = jitter
     world.run(2.0)
     assert download(world, far, near, 2 << 20) == DATA[: 2 << 20]
-    assert len(world.client.engine.carriers) == len(world.relay.engine.carriers) == 3
+    assert len(world.client.engine.carriers.live) == len(world.relay.engine.carriers.live) == 3
 
 
 def test_after_all_carriers_broke_a_new_one_resumes() -> None:
@@ -253,10 +253,10 @@ def test_the_end_of_the_session_wakes_everybody_and_frees_everything() -> None:
     near, far = opened(world)
     world.relay.engine.write(far, memoryview(DATA)[:200_000])
     world.run(0.2)
-    world.relay.engine.close(CloseReason.DONE)
+    world.relay.engine.state.close(CloseReason.DONE)
     world.run(0.2)
-    assert world.client.engine.closed is CloseReason.DONE
-    assert near in world.client.engine.woken
+    assert world.client.engine.state.closed is CloseReason.DONE
+    assert near in world.client.engine.state.woken
     for end in (world.client, world.relay):
         assert end.memory.accounts["session"].held == 0
 
@@ -276,10 +276,10 @@ def test_an_idle_stream_costs_little() -> None:
         engine.write(stream, memoryview(b"question"))
         streams.append(stream)
     world.run(1.0)
-    for far, _ in world.relay.engine.accepted:
+    for far, _ in world.relay.engine.state.accepted:
         read_some(world.relay, far, 100, world.now)
         world.relay.engine.write(far, memoryview(b"answer"))
-    world.relay.engine.accepted.clear()
+    world.relay.engine.state.accepted.clear()
     world.run(1.0)
     for stream in streams:
         assert read_some(world.client, stream, 100, world.now) == b"answer"

@@ -103,7 +103,7 @@ def test_every_reason_to_close_is_in_the_document(reason: CloseReason) -> None:
         f"{limits.FIRST_WINDOW:,}\nbytes",
         f"credit of {limits.FIRST_CREDIT:,} bytes",
         f"last {limits.FINAL_COUNTS} broken",
-        f"exceed {limits.NUISANCES:,} and then {limits.NUISANCES_PER_SECOND:,.0f} a second",
+        f"exceed {limits.MAX_USELESS:,} and then {limits.USELESS_PER_SECOND:,.0f} a second",
     ],
 )
 def test_numbers_of_the_document_are_those_of_the_code(number: str) -> None:

@@ -22,12 +22,9 @@ from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream
 from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.limits import SessionLimits
-from circumvent.session.handshake import introduce
-from circumvent.session.session import GOODBYE_SECONDS, Session
-from circumvent.wire.frames import PAD, CloseReason, ResetReason
-from circumvent.wire.hello import Create, parse_hello
-from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
-from tests.conformance.byte_stream import (
+from circumvent.session.handshake import send_hello
+from circumvent.session.session import CLOSE_SECONDS, Session
+from circumvent.testing.byte_stream import (
     ByteStreamContract,
     Pair,
     both,
@@ -36,7 +33,10 @@ from tests.conformance.byte_stream import (
     read_once,
     write_all,
 )
-from tests.conformance.far_end import Codec, FarEnd, connected
+from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.wire.frames import PAD, CloseReason, ResetReason
+from circumvent.wire.hello import Create, parse_hello
+from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -87,7 +87,7 @@ async def test_pings_and_their_answers_differ_in_length() -> None:
         ends.attach(Recorder)
         Recorder.pieces.clear()
         for number in range(1, 11):
-            ends.client.doubt()
+            ends.client.check_carriers()
             async with asyncio.timeout(5):
                 while len(Recorder.pieces) < 2 * number:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.001)
@@ -101,7 +101,7 @@ async def test_a_handshakes_first_words_differ_in_length() -> None:
         near, far = connected(small=BUFFER, receive=BUFFER)
         stream, peer = TcpStream(near), FarEnd(far, Codec())
         saying = asyncio.create_task(
-            introduce(stream, account, Create(1, bytes(16), bytes(32), b""))
+            send_hello(stream, account, Create(1, bytes(16), bytes(32), b""))
         )
         hello = await asyncio.get_running_loop().sock_recv(far, 1 << 16)
         found = parse_hello(hello)
@@ -119,7 +119,7 @@ async def test_padding_says_nothing() -> None:
     async with bond(1) as ends:
         near, far = await ends.open()
         for session in (ends.client, ends.relay):
-            session.receive(session.links[1].carrier, memoryview(PAD * 100))
+            session.receive(session.carriers[1].carrier, memoryview(PAD * 100))
         await write_all(near, b"question")
         await write_all(far, b"answer")
         assert (await read_exactly(far, 8), await read_exactly(near, 6)) == (b"question", b"answer")
@@ -134,7 +134,7 @@ def reset(ends: Bond, number: int) -> None:
     """The carrier is cut with a reset by somebody in between."""
     for sock in ends.sockets[number]:
         sock.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
-    for link in (ends.client.links.get(number), ends.relay.links.get(number)):
+    for link in (ends.client.carriers.get(number), ends.relay.carriers.get(number)):
         if link is not None:
             link.stream.abort()
 
@@ -208,19 +208,19 @@ async def test_the_end_of_the_session_is_a_reset_for_all_streams() -> None:
         await ends.relay.aclose(CloseReason.DRAINING)
         with pytest.raises(StreamResetError, match="over"):
             await reading
-        assert ends.client.engine.closed is CloseReason.DRAINING
+        assert ends.client.closed is CloseReason.DRAINING
 
 
 async def test_a_peer_that_breaks_the_rules_loses_the_session() -> None:
     async with bond(1) as ends:
         near, _ = await ends.open()
-        stream = ends.relay.links[1].stream
+        stream = ends.relay.carriers[1].stream
         await asyncio.sleep(0.01)
         block = memoryview(bytearray(b"\xff" * 16))
         stream.write(block, 0, 16)
         with pytest.raises(StreamResetError):
             await read_once(near)
-        assert ends.client.engine.closed is CloseReason.VIOLATION
+        assert ends.client.closed is CloseReason.VIOLATION
         assert "unknown frame" in str(ends.client.error)
 
 
@@ -257,7 +257,7 @@ class TestEndsOfCarriers:
         await peer.end()
         started = session.loop.time()
         await closing
-        assert session.loop.time() < started + GOODBYE_SECONDS / 2
+        assert session.loop.time() < started + CLOSE_SECONDS / 2
 
     async def test_by_the_peer(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
         _, link, peer = alone

@@ -17,7 +17,7 @@ from circumvent.session.engine.limits import (
     FIRST_CREDIT,
     FIRST_WINDOW,
     MAX_GAPS,
-    NUISANCES,
+    MAX_USELESS,
     SessionLimits,
 )
 from circumvent.session.engine.stream import Receiving
@@ -152,21 +152,21 @@ USELESS = {
 def test_endless_useless_frames_are_cut_off(victim: Victim, frame: bytes) -> None:
     victim.take(OPEN, data(1, 0, 1))
     with pytest.raises(ProtocolError, match="flood"):
-        victim.take(*[frame] * (NUISANCES + 2))
+        victim.take(*[frame] * (MAX_USELESS + 2))
     assert len(victim.says()) < 1024, "every useless frame was answered"
     assert victim.held <= 1 << 16
 
 
 def test_a_few_useless_frames_do_no_harm(victim: Victim) -> None:
     victim.take(OPEN, data(1, 0, 1), *USELESS.values(), data(1, 1, 1))
-    ((stream, _),) = victim.engine.accepted
+    ((stream, _),) = victim.engine.state.accepted
     assert victim.engine.read_into(stream, memoryview(bytearray(9)), NOW) == 2
 
 
 def test_more_streams_than_allowed_are_refused_one_by_one(victim: Victim) -> None:
     for number in range(1, 4 * LIMITS.streams, 2):
         victim.take(pack(FrameKind.OPEN, number, 0, NOBODY))
-    assert len(victim.engine.accepted) == LIMITS.streams
+    assert len(victim.engine.state.accepted) == LIMITS.streams
     refusals = victim.says().count(pack(FrameKind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
     assert refusals == 1
 
@@ -181,7 +181,7 @@ def test_tiny_pieces_out_of_order_are_bounded(victim: Victim) -> None:
             cut_off = True
             break
         assert victim.held <= LIMITS.receive
-    (stream, _), *_ = victim.engine.accepted
+    (stream, _), *_ = victim.engine.state.accepted
     assert cut_off or stream.receiving is not Receiving.OPEN, "its stream at least must be cut"
 
 
@@ -192,7 +192,7 @@ def test_tiny_pieces_in_order_share_a_block(victim: Victim) -> None:
 
 def test_after_the_violation_nothing_is_held(victim: Victim) -> None:
     victim.take(OPEN, data(1, 0, 1000), data(3, 500, 1000))
-    victim.engine.close(CloseReason.VIOLATION)
+    victim.engine.state.close(CloseReason.VIOLATION)
     assert victim.held == 0
 
 

@@ -7,25 +7,22 @@ import ctypes
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 
 import pytest
 
-from circumvent.api import ProtocolError, StreamResetError
+from circumvent.api import LayerStream, ProtocolError, StreamResetError
 from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.tcp import TcpStream
-from circumvent_plugins.shadowsocks_aead import (
-    CIPHERS,
-    MAX_PAYLOAD,
-    MAX_RECORD,
-    OVERHEAD,
-    AeadStream,
-    Cipher,
-)
-from tests.conformance.byte_stream import both, read_all, read_exactly, read_once
+from circumvent.testing.byte_stream import both, read_all, read_exactly, read_once, write_all
+from circumvent.testing.far_end import FarEnd, connected
+from circumvent_plugins.shadowsocks.aead import MAX_PAYLOAD, MAX_RECORD, OVERHEAD
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, Cipher
+from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
+from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
 from tests.conformance.codecs import Direction, ShadowsocksCodec
-from tests.conformance.far_end import FarEnd, connected
 
 RECEIVE_BUFFER = 256 * 1024
 AES = CIPHERS["aes-128-gcm"]
@@ -45,11 +42,11 @@ CUTS = [
 @pytest.fixture(params=["edges", "levels"])
 async def ends(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[AeadStream, FarEnd]]:
+) -> AsyncIterator[tuple[AeadOverSocket, FarEnd]]:
     if request.param == "levels":
         monkeypatch.setattr(readiness, "_EDGES", 0)
     near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-    stream = AeadStream(TcpStream(near), AES, KEY, account())
+    stream = AeadOverSocket(TcpStream(near), AES, KEY, account())
     peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
     yield stream, peer
     stream.abort()
@@ -60,7 +57,7 @@ def account() -> Account:
     return Memory(1 << 20).account("test")
 
 
-Ends = tuple[AeadStream, FarEnd]
+Ends = tuple[AeadOverSocket, FarEnd]
 
 
 class TestForgeries:
@@ -96,7 +93,7 @@ class TestEnds:
     @pytest.mark.parametrize("kept", [1, *CUTS, SECOND + 2 + TAG + PAYLOAD + TAG - 1])
     async def test_only_between_records_is_an_end_clean(self, kept: int) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
-        stream = AeadStream(TcpStream(near), AES, KEY, account())
+        stream = AeadOverSocket(TcpStream(near), AES, KEY, account())
         peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
         data = os.urandom(2 * PAYLOAD)
         await peer.send_wire(peer.codec.seal(data)[:kept])
@@ -151,7 +148,7 @@ class TestSplits:
     ) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=kernel)
         watch = ready(near.fileno(), asyncio.get_running_loop())
-        stream = AeadStream(TcpStream(near, watch), AES, KEY, account())
+        stream = AeadOverSocket(TcpStream(near, watch), AES, KEY, account())
         peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
         data = os.urandom(50 * MAX_PAYLOAD)
         _, read = await both(peer.send(data), read_exactly(stream, len(data)))
@@ -162,7 +159,7 @@ class TestSplits:
     async def test_without_memory_for_half_a_record_it_waits_for_some(self) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
         memory = Memory(1 << 20)
-        stream = AeadStream(TcpStream(near), AES, KEY, memory.account("stream"))
+        stream = AeadOverSocket(TcpStream(near), AES, KEY, memory.account("stream"))
         peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
         data = os.urandom(20 * MAX_PAYLOAD)
         taken = list(iter(lambda: memory.account("others").try_hold(PAGE), None))
@@ -195,6 +192,106 @@ class TestSplits:
         await peer.send_wire(wire[-1:])
         await waiting
         assert stream.read_into(block) == PAYLOAD
+
+
+@dataclass
+class Held:
+    """A stream over a base that cannot be peeked at, and the memory that it may hold."""
+
+    stream: AeadOverStream
+    peer: FarEnd
+    memory: Memory
+
+    async def send_part(self) -> None:
+        """All of a record but its last byte, and look at it."""
+        wire = self.peer.codec.seal(bytes(PAYLOAD))
+        await self.peer.send_wire(wire[:-1])
+        await self.stream.wait_readable()
+        await self.look()
+
+    async def look(self) -> None:
+        await asyncio.sleep(0.01)
+        assert self.stream.read_into(memoryview(bytearray(LARGEST))) is None
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[Held]:
+    near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
+    memory = Memory(1 << 20)
+    base = LayerStream(TcpStream(near))
+    stream = AeadOverStream(base, AES, KEY, memory.account("stream"))
+    peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY, largest=PAYLOAD))
+    yield Held(stream, peer, memory)
+    stream.abort()
+    peer.close()
+    assert memory.leased == 0
+
+
+class TestOverAnyStream:
+    """A partial record is held in a lease, and nothing else is."""
+
+    async def test_between_records_nothing_is_held(self, held: Held) -> None:
+        await held.peer.send(b"whole")
+        assert await read_exactly(held.stream, 5) == b"whole"
+        await held.look()
+        assert held.memory.leased == 0
+
+    async def test_a_partial_record_is_held_until_it_is_whole(self, held: Held) -> None:
+        wire = held.peer.codec.seal(b"in two parts")
+        await held.peer.send_wire(wire[:-1])
+        await held.stream.wait_readable()
+        await held.look()
+        assert held.memory.leased > 0
+        await held.peer.send_wire(wire[-1:])
+        assert await read_exactly(held.stream, 12) == b"in two parts"
+        assert held.memory.leased == 0
+
+    @pytest.mark.parametrize("kept", [1, *CUTS, SECOND + 2 + TAG + PAYLOAD + TAG - 1])
+    async def test_only_between_records_is_an_end_clean(self, held: Held, kept: int) -> None:
+        data = os.urandom(2 * PAYLOAD)
+        await held.peer.send_wire(held.peer.codec.seal(data)[:kept])
+        held.peer.cut()
+        if kept >= SECOND:
+            assert await read_exactly(held.stream, PAYLOAD) == data[:PAYLOAD]
+        if kept in (AES.key_size, SECOND):
+            assert await read_all(held.stream) == b""
+        else:
+            with pytest.raises(StreamResetError, match="ended inside a record"):
+                await read_all(held.stream)
+
+    async def test_without_memory_nothing_is_read_until_there_is_some(self, held: Held) -> None:
+        taken = list(iter(lambda: held.memory.account("others").try_hold(PAGE), None))
+        await held.peer.send(b"later")
+        reading = asyncio.create_task(read_exactly(held.stream, 5))
+        await asyncio.sleep(0.1)
+        assert not reading.done()
+        for lease in taken:
+            lease.release()
+        assert await reading == b"later"
+
+    @pytest.mark.parametrize("how", ["abort", "aclose", "a reset"])
+    async def test_what_is_held_is_given_back_at_the_end(self, held: Held, how: str) -> None:
+        await held.send_part()
+        assert held.memory.leased > 0
+        if how == "abort":
+            held.stream.abort()
+        elif how == "aclose":
+            await held.stream.aclose()
+        else:
+            held.peer.reset()
+            with pytest.raises(StreamResetError):
+                await read_all(held.stream)
+        assert held.memory.leased == 0
+
+    async def test_what_the_base_does_not_take_waits_and_is_sent(self) -> None:
+        near, far = connected(small=SMALL, receive=RECEIVE_BUFFER)
+        stream = AeadOverStream(LayerStream(TcpStream(near)), AES, KEY, account())
+        peer = FarEnd(far, ShadowsocksCodec(AES.name, KEY))
+        data = os.urandom(20 * MAX_PAYLOAD)
+        _, received = await both(write_all(stream, data), peer.receive(len(data)))
+        assert received == data
+        stream.abort()
+        peer.close()
 
 
 def is_length(nonce: bytes) -> bool:
@@ -263,9 +360,9 @@ class TestPlaces:
         block = memoryview(bytearray(LARGEST))
         near, far = socket.socketpair()
         sink = Sink(near)
-        start = AeadStream(sink, cipher, bytes(cipher.key_size), account()).headroom
+        start = AeadOverSocket(sink, cipher, bytes(cipher.key_size), account()).headroom
         for size in interesting_sizes(LARGEST - start):
-            stream = AeadStream(sink, cipher, bytes(cipher.key_size), account())
+            stream = AeadOverSocket(sink, cipher, bytes(cipher.key_size), account())
             records = -(-size // MAX_PAYLOAD)
             for salt in (cipher.key_size, 0):  # the first write and a later one
                 assert stream.write(block, start, start + size) == size
@@ -278,7 +375,7 @@ class TestPlaces:
         block = memoryview(bytearray(LARGEST))
         near, far = socket.socketpair()
         sink = Sink(near)
-        stream = AeadStream(sink, cipher, bytes(cipher.key_size), account())
+        stream = AeadOverSocket(sink, cipher, bytes(cipher.key_size), account())
         stream.read_into(block)  # takes the salt
         for size in interesting_sizes(LARGEST - stream.record):
             count = stream.read_into(block[: stream.record + size])

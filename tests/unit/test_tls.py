@@ -35,9 +35,17 @@ from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from tests.conformance.byte_stream import PATIENCE, Pair, both, read_all, read_exactly, settle, take
+from circumvent.testing.byte_stream import (
+    PATIENCE,
+    Pair,
+    both,
+    read_all,
+    read_exactly,
+    settle,
+    take,
+)
+from circumvent.testing.far_end import Codec, FarEnd, connected
 from tests.conformance.codecs import TlsCodec
-from tests.conformance.far_end import Codec, FarEnd, connected
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
 RECEIVE_BUFFER = 256 * 1024

@@ -406,5 +406,5 @@ def assert_refused(
 def tls_of(entry: ServerEntry) -> TlsLink:
     settings = entry.settings
     assert isinstance(settings, trojan.TrojanSettings | vless.VlessSettings)
-    assert settings.tls is not None
-    return settings.tls
+    assert settings.stream.tls is not None
+    return settings.stream.tls

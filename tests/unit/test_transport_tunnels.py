@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Sequence
 from itertools import pairwise
 
@@ -23,19 +22,21 @@ from circumvent.api import (
     PeekStream,
     ProtocolError,
     Reason,
+    Route,
     SecureStream,
     StreamResetError,
     TlsOptions,
     Transport,
     Tunnel,
-    WebSocketOptions,
 )
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.far_end import connected
 from circumvent.wire.address import Destination
 from circumvent_plugins import direct, shadowsocks, trojan, vless
-from circumvent_plugins.shadowsocks_aead import CIPHERS, master_key, subkey
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key, subkey
 
+KERNEL_BUFFER = 64 * 1024
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 
 TROJAN = trojan.Trojan()
@@ -127,15 +128,18 @@ class NoTls(LayerStream, SecureStream):
 
 
 class PairDialer:
-    """A dialer whose server is the other end of a socket pair; keeps what it was asked for."""
+    """A dialer whose server is the other end of a connection; keeps what it was asked for.
+
+    It is its own TLS engine as well.
+    """
 
     def __init__(self) -> None:
         self.failure: int | None = None
         self.dialled: list[tuple[str, int]] = []
         self.options: list[TlsOptions] = []
-        near, self.server = socket.socketpair()
-        near.settimeout(0)
+        near, self.server = connected(small=KERNEL_BUFFER, receive=KERNEL_BUFFER)
         self.stream = TcpStream(near)
+        self.stream.route = Route(self)
 
     async def tcp(self, host: str, port: int) -> PeekStream:
         self.dialled.append((host, port))
@@ -143,11 +147,11 @@ class PairDialer:
             raise DialError("refused for the test", errno=self.failure)
         return self.stream
 
-    async def tls(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
+    async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
         self.options.append(options)
         return NoTls(stream)
 
-    async def websocket(self, stream: ByteStream, options: WebSocketOptions) -> ByteStream:
+    def forget(self) -> None:
         raise NotImplementedError
 
     async def udp(self, host: str, port: int) -> Datagrams:

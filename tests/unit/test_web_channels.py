@@ -16,8 +16,8 @@ from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.wire.bundle import MAX_BUNDLE
-from circumvent_plugins import web_download
 from circumvent_plugins.web_channels import FrontedChannel, HttpsChannel, SubscriptionChannel
+from circumvent_plugins.web_channels import download as web_download
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.process import free_port
 

@@ -9,18 +9,16 @@ from collections.abc import AsyncIterator
 import pytest
 from websockets.frames import Close, Frame, Opcode
 
-from circumvent.api import HandshakeError, ProtocolError, StreamResetError, WebSocketOptions
-from circumvent.layers.greeting import hear
-from circumvent.layers.tls.client import TlsClient
-from circumvent.layers.websocket import WebSocketStream, accept_websocket
-from circumvent.net.dialer import NetDialer
+from circumvent.api import HandshakeError, ProtocolError, StreamResetError
+from circumvent.layers.exchange import receive_flight
+from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
+from circumvent.testing.byte_stream import Pair, fill, read_all, read_exactly, write_all
+from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
-from tests.conformance.byte_stream import Pair, fill, read_all, read_exactly, write_all
 from tests.conformance.codecs import WebSocketCodec
-from tests.conformance.far_end import Codec, FarEnd, connected
 
-OPTIONS = WebSocketOptions("site.test", "/path", (("User-Agent", "a browser"),))
+LAYER = WebSocketLayer("site.test", "/path", (("User-Agent", "a browser"),))
 BUFFER = 64 * 1024
 SMALL = 4 * 1024  # the kernel keeps a few times that
 
@@ -49,14 +47,14 @@ async def test_both_ends_begin_and_what_follows_at_once_is_not_lost(
 
     async def serve() -> WebSocketStream:
         server = TcpStream(far)
-        head = await hear(server)
+        head = await receive_flight(server)
         headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
         accepted = await accept_websocket(server, upgrade_key(headers))
         await write_all(accepted, b"hello")
         return accepted
 
     serving = asyncio.ensure_future(serve())
-    client = await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+    client = await LAYER.start(TcpStream(near))
     server = await serving
     assert await read_exactly(client, 5) == b"hello"
     await write_all(client, b"question")
@@ -70,7 +68,7 @@ async def test_an_early_frame_in_the_same_packet_as_the_answer(
     sockets: tuple[socket.socket, socket.socket],
 ) -> None:
     near, far = sockets
-    opening = asyncio.ensure_future(NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS))
+    opening = asyncio.ensure_future(LAYER.start(TcpStream(near)))
     loop = asyncio.get_running_loop()
     head = await loop.sock_recv(far, BUFFER)
     headers = [line.partition(b": ")[::2] for line in head.split(b"\r\n")[1:-2]]
@@ -88,7 +86,7 @@ async def test_a_refusal_is_a_handshake_error_and_closes(
     peer = FarEnd(far, Codec())
     await peer.send(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
     with pytest.raises(HandshakeError, match="status 403") as caught:
-        await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+        await LAYER.start(TcpStream(near))
     assert caught.value.stage == "websocket"
     with pytest.raises(ConnectionResetError):
         await peer.receive_all()
@@ -100,7 +98,7 @@ async def test_a_broken_connection_is_a_handshake_error(
     near, far = sockets
     FarEnd(far, Codec()).reset()
     with pytest.raises(HandshakeError, match="connection lost"):
-        await NetDialer(TlsClient()).websocket(TcpStream(near), OPTIONS)
+        await LAYER.start(TcpStream(near))
 
 
 async def test_a_ping_is_answered_while_nothing_is_written(pair: Pair) -> None:

@@ -189,6 +189,7 @@ async def over_socket(stream: TcpStream, role: TlsRole) -> TlsStream:
         sock.close()
         raise handshake_error(error) from error
     established = TlsStream(tls, ready, role)
+    established.route = stream.route.inside
     try:
         await _shake_hands(tls, ready)
         role.check(tls)

@@ -12,10 +12,11 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-from circumvent.api.streams import ByteStream, LayerStream, SecureStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
-from circumvent.layers.greeting import hear, say
+from circumvent.layers.exchange import receive_flight, send_flight
 from circumvent.layers.tls.context import (
     RECORD,
     TlsRole,
@@ -39,7 +40,7 @@ _RECORDS = LARGEST // PIECE + 1  # in the largest block
 _GAP = RECORD + 2048 + 5
 
 
-class TlsLayer(LayerStream, SecureStream):
+class InnerTlsStream(LayerStream, SecureStream):
     """One TLS connection inside another stream, which it owns."""
 
     __slots__ = (
@@ -83,9 +84,9 @@ class TlsLayer(LayerStream, SecureStream):
                 done = True
             except ssl.SSLWantReadError:
                 pass
-            await say(self.base, self._outgoing.read())
+            await send_flight(self.base, self._outgoing.read())
             if not done:
-                self._feed(await hear(self.base))
+                self._feed(await receive_flight(self.base))
         self._role.check(self._tls)
 
     def _feed(self, wire: bytes | memoryview) -> None:
@@ -160,7 +161,7 @@ class TlsLayer(LayerStream, SecureStream):
             block[at : at + len(sealed)] = sealed
             at += len(sealed)
         self._backlog.pass_on(block, first, at)
-        self._backlog.say(self._outgoing.read())  # nothing, unless OpenSSL had more to say
+        self._backlog.add(self._outgoing.read())  # nothing, unless OpenSSL had more to say
         return size
 
     def _seal(self, plain: memoryview) -> None:
@@ -188,7 +189,7 @@ class TlsLayer(LayerStream, SecureStream):
             self._tls.unwrap()
         if unread:
             self._feed(unread)
-        self._backlog.say(self._outgoing.read())
+        self._backlog.add(self._outgoing.read())
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)
@@ -197,17 +198,17 @@ class TlsLayer(LayerStream, SecureStream):
         await self.base.aclose()
 
 
-async def over_stream(stream: ByteStream, role: TlsRole) -> TlsLayer:
+async def over_stream(stream: ByteStream, role: TlsRole) -> InnerTlsStream:
     """Shake hands inside ``stream`` and own it.
 
     Raises HandshakeError; the stream is then aborted.
     """
     try:
-        layer = TlsLayer(stream, role)
-        await layer.shake_hands()
+        inner = InnerTlsStream(stream, role)
+        await inner.shake_hands()
     except BaseException as error:
         stream.abort()
         if isinstance(error, (StreamResetError, ProtocolError, OSError, ValueError)):
             raise handshake_error(error) from error
         raise
-    return layer
+    return inner

@@ -11,7 +11,7 @@ from circumvent.api import CarrierPipe
 from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
-from circumvent.layers.greeting import say
+from circumvent.layers.exchange import send_flight
 from circumvent.layers.tls.client import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
@@ -44,7 +44,9 @@ async def _straight(arrival: KnockedConnection) -> CarrierPipe:
     """TLS from the client ends here: there is nothing to put inside."""
     if arrival.admission.early:
         raise ProtocolError("a client did not wait for the answer to its knock", stage="knock")
-    await say(arrival.stream, upgrade_answer(upgrade_key(arrival.admission.head.headers.items())))
+    await send_flight(
+        arrival.stream, upgrade_answer(upgrade_key(arrival.admission.head.headers.items()))
+    )
     return CarrierPipe(arrival.stream, arrival.binding)
 
 

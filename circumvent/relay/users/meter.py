@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from circumvent.api.streams import ByteStream, LayerStream
+from circumvent.api.layer import LayerStream
+from circumvent.api.streams import ByteStream
 
 
 class Bucket:

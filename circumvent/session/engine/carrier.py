@@ -62,13 +62,11 @@ class EngineCarrier:
         "estimate",
         "flights",
         "frames",
-        "heard_at",
         "is_answered",
         "is_asked",
         "must_ack",
         "must_ping",
         "number",
-        "owner",
         "ping_after",
         "ping_at",
         "ping_nonce",
@@ -80,6 +78,7 @@ class EngineCarrier:
         "received",
         "received_acked",
         "received_at",
+        "seen_at",
         "sent",
         "settled",
         "state",
@@ -88,13 +87,12 @@ class EngineCarrier:
 
     def __init__(self, number: int, rtt: float, now: float) -> None:
         self.number = number
-        self.owner: object = None
         self.state = CarrierState.UP
         self.estimate = Estimate(rtt, now)
         self.frames: deque[Frame] = deque()
         self.flights: deque[Flight] = deque()
         self.sent = self.acked = self.settled = 0
-        self.delivered_at = self.progress_at = self.heard_at = self.ready_at = now
+        self.delivered_at = self.progress_at = self.seen_at = self.ready_at = now
         self.received = self.received_acked = 0
         self.received_at = now
         self.declined_until = 0.0
@@ -216,10 +214,10 @@ class EngineCarrier:
 
     # --- what came ------------------------------------------------------------------------------
 
-    def hear(self, count: int, now: float) -> None:
+    def note_bytes(self, count: int, now: float) -> None:
         """``count`` bytes of any kind came."""
         self.bytes_in += count
-        self.heard_at = now
+        self.seen_at = now
         self.ping_at = now + self.ping_after
         self.pinged_at = NEVER
 

@@ -19,9 +19,8 @@ from circumvent.session.engine.limits import (
     PONG_PATIENCE,
 )
 from circumvent.session.engine.stream import Frame
-from circumvent.wire.frames import HEADER_SIZE, PAD, FrameKind, pack
+from circumvent.wire.frames import PAD, FrameKind, pack
 
-_ACK_SIZE = HEADER_SIZE + 4
 _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
 
 
@@ -86,10 +85,10 @@ class CarrierTable:
         self._lost[carrier.number] = carrier
         carrier.ask_until = self._answer_by(now)
 
-    def doubt(self, now: float) -> None:
+    def check_alive(self, now: float) -> None:
         """Ping all; who does not answer within its patience is suspected."""
         for carrier in self.live.values():
-            _doubt(carrier, now)
+            _check_alive(carrier, now)
 
     def frames(self) -> Iterator[Frame]:
         """What is on the way anywhere."""
@@ -114,9 +113,9 @@ class CarrierTable:
 
     # --- what the peer says ---------------------------------------------------------------------
 
-    def hear(self, carrier: EngineCarrier, count: int, now: float) -> None:
+    def note_bytes(self, carrier: EngineCarrier, count: int, now: float) -> None:
         """Bytes came on it."""
-        carrier.hear(count, now)
+        carrier.note_bytes(count, now)
         if carrier.state is CarrierState.SUSPECT and not carrier.unacked:
             self._set(carrier, CarrierState.UP)
 
@@ -153,8 +152,8 @@ class CarrierTable:
         carrier = self.live.get(number)
         if carrier is None:
             return False
-        if now - carrier.heard_at > ASK_PATIENCE:
-            _doubt(carrier, now)
+        if now - carrier.seen_at > ASK_PATIENCE:
+            _check_alive(carrier, now)
         payload = _delay(carrier.received_at, carrier.received_at)
         self._notes.append((number, pack(FrameKind.ACK, number, carrier.received, payload)))
         return True
@@ -233,7 +232,7 @@ class CarrierTable:
             if each.state is CarrierState.UP:
                 due = min(due, each.suspect_at, each.ask_at)
             else:
-                due = min(due, max(now, each.heard_at + _life(each), each.suspected_at) + LATE_LOOP)
+                due = min(due, max(now, each.seen_at + _life(each), each.suspected_at) + LATE_LOOP)
         self._expected = due
         return due
 
@@ -287,9 +286,9 @@ class CarrierTable:
         """Silent while others are not. If all are silent it is the network: wait longer."""
         if now - carrier.suspected_at > ALL_SILENT:
             return True
-        silence = now - max(carrier.heard_at, carrier.progress_at)
+        silence = now - max(carrier.seen_at, carrier.progress_at)
         return silence > _life(carrier) and any(
-            other.heard_at > carrier.suspected_at for other in self._up()
+            other.seen_at > carrier.suspected_at for other in self._up()
         )
 
     def _forgive(self, now: float) -> None:
@@ -302,7 +301,7 @@ class CarrierTable:
                 carrier.suspected_at = now
 
 
-def _doubt(carrier: EngineCarrier, now: float) -> None:
+def _check_alive(carrier: EngineCarrier, now: float) -> None:
     """Suspect it if it does not answer within its patience."""
     carrier.must_ping = True
     carrier.pinged_at = min(carrier.pinged_at, now - PONG_PATIENCE)

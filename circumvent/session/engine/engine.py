@@ -10,28 +10,30 @@ from random import Random
 
 from circumvent.memory import Account
 from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
+from circumvent.session.engine.frame_handler import FrameHandler
 from circumvent.session.engine.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, SessionLimits
-from circumvent.session.engine.reception import Reception
 from circumvent.session.engine.state import EngineState
 from circumvent.session.engine.stream import EngineStream
-from circumvent.wire.frames import SESSION, CloseReason, FrameKind, ResetReason, pack
+from circumvent.wire.frames import SESSION, CloseReason, FrameKind, pack
 
 
 class Engine:
-    """One end of a session.
+    """One end of a session: what concerns several of its parts at once.
 
-    ``account`` pays for what is kept: what is not acknowledged, and what nobody read yet.
+    ``account`` pays for what is kept: what is not acknowledged, and what nobody read yet. The
+    parts are there to be used directly: ``sender`` and ``receiver`` (the two directions of all
+    streams), ``carriers``, and ``state``, which also collects what the driver must take note of.
     """
 
     __slots__ = (
-        "_carriers",
-        "_goodbye",
-        "_inbound",
+        "_close_sent",
         "_look_at",
-        "_outbound",
         "_stall_check",
-        "_state",
+        "carriers",
         "receive",
+        "receiver",
+        "sender",
+        "state",
     )
 
     def __init__(
@@ -43,64 +45,12 @@ class Engine:
         *,
         is_client: bool,
     ) -> None:
-        self._state = state = EngineState(account, limits, random, is_client=is_client)
-        self._carriers, self._outbound = state.carriers, state.outbound
-        self._inbound = state.inbound
-        self.receive = Reception(state, now).receive
-        self._goodbye: set[int] = set()
+        self.state = state = EngineState(account, limits, random, is_client=is_client)
+        self.carriers, self.sender = state.carriers, state.sender
+        self.receiver = state.receiver
+        self.receive = FrameHandler(state, now).receive
+        self._close_sent: set[int] = set()
         self._stall_check = self._look_at = NEVER
-
-    # --- what whoever drives the engine looks at, and empties -----------------------------------
-
-    @property
-    def woken(self) -> list[EngineStream]:
-        """Streams whose waiting reader or writer may go on."""
-        return self._state.woken
-
-    @property
-    def accepted(self) -> list[tuple[EngineStream, bytes]]:
-        """Streams that the peer opened, with what it said they are for."""
-        return self._state.accepted
-
-    @property
-    def changed_carriers(self) -> list[EngineCarrier]:
-        """Carriers whose state changed."""
-        return self._carriers.changed
-
-    @property
-    def closed(self) -> CloseReason | None:
-        """Why the session is over; None while it is not."""
-        return self._state.closed
-
-    @property
-    def is_sooner(self) -> bool:
-        """Whether ``deadline`` may be earlier than when it was last asked for."""
-        return self._state.is_sooner
-
-    @property
-    def has_control(self) -> bool:
-        """Whether there is something to say that is not data."""
-        return self._outbound.has_control
-
-    @property
-    def has_queue(self) -> bool:
-        """Whether anything waits for a carrier."""
-        return self._outbound.has_control or self._outbound.scheduler.size > 0
-
-    @property
-    def grain(self) -> int:
-        """Bytes that ``fill`` needs at least: of the largest frame, or run of frames."""
-        return self._outbound.scheduler.grain
-
-    @property
-    def repeated(self) -> int:
-        """Bytes of data that came again."""
-        return self._state.repeated
-
-    @property
-    def streams(self) -> int:
-        """How many streams are open."""
-        return len(self._state.streams)
 
     # --- streams --------------------------------------------------------------------------------
 
@@ -109,88 +59,55 @@ class Engine:
 
         Nothing is waited for.
         """
-        window = self._state.credit.first_window(len(self._state.streams))
-        stream = self._state.streams.open(window)
-        self._outbound.open(stream, opening)
+        window = self.state.credit.first_window(len(self.state.streams))
+        stream = self.state.streams.open(window)
+        self.sender.open(stream, opening)
         return stream
-
-    def announce(self, stream: EngineStream) -> None:
-        """Tell the peer of ``stream`` before there is anything to say on it."""
-        self._outbound.announce(stream)
-
-    def room(self, stream: EngineStream) -> int:
-        """Bytes that ``write`` would take now."""
-        return self._outbound.room(stream)
 
     def write(self, stream: EngineStream, data: memoryview) -> int:
         """Take bytes to be sent; returns how many."""
-        self._state.is_sooner |= not self._outbound.scheduler.size
-        return self._outbound.write(stream, data)
-
-    def end(self, stream: EngineStream) -> None:
-        """No more bytes follow on ``stream``."""
-        self._outbound.end(stream)
+        self.state.is_sooner |= not self.sender.scheduler.size
+        return self.sender.write(stream, data)
 
     def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
         """Move received bytes into ``buffer``; 0 when there are none now."""
-        count = self._inbound.read_into(stream, buffer, now)
+        count = self.receiver.read_into(stream, buffer, now)
         if count:
-            self._state.grant(stream)
-            self._state.retire_if_over(stream)
+            self.state.grant(stream)
+            self.state.retire_if_over(stream)
         return count
-
-    def stop(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
-        """Nobody will read any more."""
-        self._state.stop(stream, reason)
-
-    def abort(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
-        """Cut both directions at once."""
-        self._state.abort(stream, reason)
-
-    def wait_to_read(self, stream: EngineStream) -> None:
-        """Put ``stream`` into ``woken`` when it can be read."""
-        stream.waits_to_read = True
-
-    def wait_to_write(self, stream: EngineStream) -> None:
-        """Put ``stream`` into ``woken`` when there is room."""
-        self._outbound.wait(stream)
 
     # --- carriers -------------------------------------------------------------------------------
 
-    @property
-    def carriers(self) -> dict[int, EngineCarrier]:
-        """Those that live, by number."""
-        return self._carriers.live
-
     def attach(self, number: int, rtt: float, now: float) -> EngineCarrier:
         """A carrier was connected and authenticated; ``rtt`` is what its handshake took."""
-        self._state.is_sooner = True
-        return self._carriers.attach(number, rtt, now)
+        self.state.is_sooner = True
+        return self.carriers.attach(number, rtt, now)
 
     def detach(self, carrier: EngineCarrier, now: float) -> None:
         """A carrier broke."""
-        self._state.is_sooner = True
-        self._carriers.detach(carrier, now)
+        self.state.is_sooner = True
+        self.carriers.detach(carrier, now)
 
-    def doubt(self, now: float) -> None:
+    def check_alive(self, now: float) -> None:
         """The network may have changed: suspect every carrier that does not answer soon."""
-        self._state.is_sooner = True
-        self._carriers.doubt(now)
+        self.state.is_sooner = True
+        self.carriers.check_alive(now)
 
     def has_notes(self, carrier: EngineCarrier) -> bool:
         """Whether there is something to say that only ``carrier`` can say."""
-        if self._state.closed is not None:
-            return carrier.number not in self._goodbye
-        return self._carriers.has_notes(carrier)
+        if self.state.closed is not None:
+            return carrier.number not in self._close_sent
+        return self.carriers.has_notes(carrier)
 
     def has_work(self, carrier: EngineCarrier, now: float) -> bool:
         """Whether ``fill`` would write something; to be asked when ``carrier`` can write."""
-        if self._state.closed is not None:
-            return carrier.number not in self._goodbye
-        if self._carriers.has_notes(carrier):
+        if self.state.closed is not None:
+            return carrier.number not in self._close_sent
+        if self.carriers.has_notes(carrier):
             return True
-        return carrier.state is CarrierState.UP and self._outbound.has_work(
-            carrier, self._carriers.live.values(), now
+        return carrier.state is CarrierState.UP and self.sender.has_work(
+            carrier, self.carriers.live.values(), now
         )
 
     def fill(self, carrier: EngineCarrier, view: memoryview, now: float) -> int:
@@ -198,58 +115,49 @@ class Engine:
 
         They count as sent: all of them must be written, in order, or the carrier be detached.
         """
-        if self._state.closed is not None:
-            return self._say_goodbye(carrier, view, self._state.closed)
+        if self.state.closed is not None:
+            return self._fill_close(carrier, view, self.state.closed)
         is_sign = carrier.must_ping or carrier.pong is not None
-        at = self._carriers.fill(carrier, view, now)
+        at = self.carriers.fill(carrier, view, now)
         if carrier.state is CarrierState.UP:
-            self._state.is_sooner |= carrier.sent == carrier.acked
-            at = self._outbound.fill(carrier, self._carriers.live.values(), view, at, now)
+            self.state.is_sooner |= carrier.sent == carrier.acked
+            at = self.sender.fill(carrier, self.carriers.live.values(), view, at, now)
         if is_sign:
-            at = self._carriers.pad(view, at)
+            at = self.carriers.pad(view, at)
         carrier.bytes_out += at
         return at
 
-    def _say_goodbye(self, carrier: EngineCarrier, view: memoryview, reason: CloseReason) -> int:
-        if carrier.number in self._goodbye:
+    def _fill_close(self, carrier: EngineCarrier, view: memoryview, reason: CloseReason) -> int:
+        if carrier.number in self._close_sent:
             return 0
-        self._goodbye.add(carrier.number)
+        self._close_sent.add(carrier.number)
         frame = pack(FrameKind.CLOSE, SESSION, 0, bytes((reason,)))
         view[: len(frame)] = frame
         return len(frame)
 
-    def keep(self, lent: list[EngineStream]) -> None:
-        """Copy what readers did not take of what ``receive`` lent them."""
-        self._inbound.keep(lent)
-
-    # --- time and the end -----------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------
 
     def deadline(self, now: float) -> float:
         """When ``tick`` has something to do; earlier only after ``is_sooner`` became true."""
-        state = self._state
+        state = self.state
         state.is_sooner = False
-        due = self._carriers.deadline(now)
+        due = self.carriers.deadline(now)
         if state.credit.is_exhausted:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
-        if state.is_dry:
+        if self.sender.blocks.is_dry:
             self._look_at = min(self._look_at, now + LOOK_AGAIN)
-        if self._outbound.scheduler.size:
+        if self.sender.scheduler.size:
             due = min(due, now + RECONSIDER)
         return min(due, self._stall_check, self._look_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        self._state.is_sooner = True
-        self._carriers.tick(now)
+        self.state.is_sooner = True
+        self.carriers.tick(now)
         if now >= self._stall_check:
             self._stall_check = NEVER
-            self._state.relieve(now)
+            self.state.relieve(now)
         if now >= self._look_at:
             self._look_at = NEVER
-            self._state.look_again()
-        self._outbound.wake_blocked()
-
-    def close(self, reason: CloseReason) -> None:
-        """The session is over: say so on every carrier, drop everything, wake everybody."""
-        if self._state.closed is None:
-            self._state.end(reason)
+            self.sender.blocks.look_again()
+        self.sender.wake_blocked()

@@ -60,8 +60,8 @@ LOOK_AGAIN = 0.1  # the arena was empty: others may have given something back
 
 # --- nuisance -------------------------------------------------------------------------------
 
-NUISANCES = 8192  # frames that bring nothing new, at once: a fault repeats up to 1024 frames
-NUISANCES_PER_SECOND = 2000.0
+MAX_USELESS = 8192  # frames that bring nothing new, at once: a fault repeats up to 1024 frames
+USELESS_PER_SECOND = 2000.0
 
 
 # --- memory ---------------------------------------------------------------------------------

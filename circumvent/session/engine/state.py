@@ -15,15 +15,21 @@ from circumvent.session.engine.limits import (
     STALLED_AFTER,
     SessionLimits,
 )
-from circumvent.session.engine.receiving import Receiver
-from circumvent.session.engine.sending import Sender
+from circumvent.session.engine.receiver import Receiver
+from circumvent.session.engine.sender import Sender
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending, StreamEvent
 from circumvent.session.engine.stream_table import StreamTable
 from circumvent.wire.frames import SESSION, CloseReason, ResetReason
 
 
 class EngineState:
-    """The tables of one session, and how they hang together."""
+    """The tables of one session, and how they hang together.
+
+    The driver reads and empties ``woken`` (streams whose waiting reader or writer may go on) and
+    ``accepted`` (streams that the peer opened, and what for). ``closed`` says why the session is
+    over, None while it is not; ``is_sooner``, whether something may be due earlier than
+    ``Engine.deadline`` last said; ``repeated`` counts bytes of DATA that came again.
+    """
 
     __slots__ = (
         "accepted",
@@ -31,10 +37,10 @@ class EngineState:
         "closed",
         "credit",
         "held",
-        "inbound",
         "is_sooner",
-        "outbound",
+        "receiver",
         "repeated",
+        "sender",
         "streams",
         "woken",
     )
@@ -45,14 +51,14 @@ class EngineState:
         self.woken: list[EngineStream] = []
         self.accepted: list[tuple[EngineStream, bytes]] = []
         self.closed: CloseReason | None = None
-        self.repeated = 0  # bytes of DATA that came again
-        self.is_sooner = True  # something may be due before what was due next
+        self.repeated = 0
+        self.is_sooner = True
         self.streams = StreamTable(limits.streams, is_client=is_client)
-        self.outbound = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
+        self.sender = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
         self.held = Blocks(account, limits.receive)
         self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
-        self.inbound = Receiver(self.held, self.credit, self._starve)
-        self.carriers = CarrierTable(self.outbound.settle_all, self.outbound.requeue, random)
+        self.receiver = Receiver(self.held, self.credit, self._starve)
+        self.carriers = CarrierTable(self.sender.settle_all, self.sender.requeue, random)
         self.grant_session()
 
     # --- streams --------------------------------------------------------------------------------
@@ -69,23 +75,23 @@ class EngineState:
             stream.waits_to_write = False
             self.woken.append(stream)
 
-    def stop(self, stream: EngineStream, reason: ResetReason) -> None:
+    def stop(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Nobody will read any more."""
         if not stream.is_at_end and stream.receive_event(StreamEvent.STOP):
-            self.outbound.stop(stream, reason)
-            self.inbound.discard(stream)
+            self.sender.stop(stream, reason)
+            self.receiver.discard(stream)
             self.grant_session()
         self.retire_if_over(stream)
 
-    def abort(self, stream: EngineStream, reason: ResetReason) -> None:
+    def abort(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
         """Cut both directions."""
-        self.outbound.cut(stream, reason)
+        self.sender.cut(stream, reason)
         self.stop(stream, reason)
 
     def retire_if_over(self, stream: EngineStream) -> None:
         """Forget a stream when nothing is left to do."""
         if stream.is_over:
-            self.inbound.discard(stream)
+            self.receiver.discard(stream)
             self.streams.retire(stream)
             self.woken.append(stream)
 
@@ -108,14 +114,14 @@ class EngineState:
             limit = self.credit.stream_limit(stream.consumed, stream.granted)
             if limit is not None:
                 stream.granted = limit
-                self.outbound.grant(stream.number, limit)
+                self.sender.grant(stream.number, limit)
         self.grant_session()
 
     def grant_session(self) -> None:
         """Let the peer send on in all."""
         limit = self.credit.grant()
         if limit is not None:
-            self.outbound.grant(SESSION, limit)
+            self.sender.grant(SESSION, limit)
 
     def relieve(self, now: float) -> None:
         """Credit runs out: lend the readers that keep up what the others hold, or cut one."""
@@ -132,25 +138,18 @@ class EngineState:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def end(self, reason: CloseReason) -> None:
+    def close(self, reason: CloseReason) -> None:
         """The session is over: drop everything, wake everybody."""
+        if self.closed is not None:
+            return
         self.closed = reason
-        self.outbound.settle_all(self.carriers.frames())
+        self.sender.settle_all(self.carriers.frames())
         for stream in self.streams:
-            self.outbound.drop(stream)
-            self.inbound.release(stream)
+            self.sender.drop(stream)
+            self.receiver.release(stream)
             stream.sending, stream.receiving = Sending.CUT, Receiving.CUT
             stream.waits_to_read = stream.waits_to_write = False
             self.woken.append(stream)
-
-    @property
-    def is_dry(self) -> bool:
-        """Whether frames wait for memory that others have."""
-        return self.outbound.blocks.is_dry
-
-    def look_again(self) -> None:
-        """There may be memory now."""
-        self.outbound.blocks.look_again()
 
 
 def _stalled_since(stream: EngineStream) -> float:

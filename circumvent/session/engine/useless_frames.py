@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from circumvent.errors import ProtocolError
-from circumvent.session.engine.limits import NUISANCES, NUISANCES_PER_SECOND
+from circumvent.session.engine.limits import MAX_USELESS, USELESS_PER_SECOND
 
 
 class UselessFrames:
@@ -12,12 +12,12 @@ class UselessFrames:
     __slots__ = ("_at", "_left")
 
     def __init__(self, now: float) -> None:
-        self._left = float(NUISANCES)
+        self._left = float(MAX_USELESS)
         self._at = now
 
     def count(self, now: float) -> None:
         """One more; raises ProtocolError when it is one too many."""
-        self._left = min(NUISANCES, self._left + (now - self._at) * NUISANCES_PER_SECOND) - 1.0
+        self._left = min(MAX_USELESS, self._left + (now - self._at) * USELESS_PER_SECOND) - 1.0
         self._at = now
         if self._left < 0.0:
             raise ProtocolError("session: a flood of frames that bring nothing", stage="frame")

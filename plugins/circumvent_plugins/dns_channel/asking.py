@@ -27,6 +27,7 @@ from circumvent.api import (
 )
 from circumvent.http.client import http_client, limited_body, web_tls
 from circumvent.layers.exchange import receive, send
+from circumvent.layers.tls.layer import TlsLayer
 from circumvent_plugins.dns_channel.messages import (
     MAX_MESSAGE,
     AnswerKind,
@@ -128,7 +129,7 @@ async def _over_stream(
     try:
         if resolver.is_secure:
             options = TlsOptions(resolver.name or resolver.host)
-            stream = await net.dialer.tls(stream, options)
+            stream = await TlsLayer(options).start(stream)
         await send(stream, net.account, _framed(questions.values()))
         messages = _messages(stream, net.account)
         while questions:

@@ -41,7 +41,7 @@ class Sender:
         "_control",
         "_finished",
         "_frames",
-        "_unsaid",
+        "_openings",
         "_wake",
         "blocks",
         "credit",
@@ -63,7 +63,7 @@ class Sender:
         self.makes_runs = False  # a path is so fast that the work for each frame matters
         self._frames = 0  # with data and not settled
         self._control: deque[Frame] = deque()
-        self._unsaid: dict[EngineStream, Frame] = {}  # openings that wait for their first words
+        self._openings: dict[EngineStream, Frame] = {}  # openings that wait for their first words
         self._blocked: OrderedDict[EngineStream, None] = OrderedDict()
 
     # --- what users write -----------------------------------------------------------------------
@@ -170,11 +170,11 @@ class Sender:
         """
         frame = Frame(stream, pack(FrameKind.OPEN, stream.number, stream.granted, opening), None)
         stream.unacked += 1
-        self._unsaid[stream] = frame
+        self._openings[stream] = frame
 
     def announce(self, stream: EngineStream) -> None:
         """Let the opening go, if it is still here."""
-        if self._unsaid and (frame := self._unsaid.pop(stream, None)) is not None:
+        if self._openings and (frame := self._openings.pop(stream, None)) is not None:
             self._control.append(frame)
 
     def grant(self, number: int, limit: int) -> None:
@@ -192,6 +192,11 @@ class Sender:
     def has_control(self) -> bool:
         """Whether frames without data wait; any carrier may take them."""
         return bool(self._control)
+
+    @property
+    def has_queue(self) -> bool:
+        """Whether anything waits for a carrier."""
+        return bool(self._control) or self.scheduler.size > 0
 
     def has_work(self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float) -> bool:
         """Whether ``fill`` is worth a try."""

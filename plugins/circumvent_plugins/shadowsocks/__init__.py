@@ -5,29 +5,35 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from urllib.parse import unquote
 
 from circumvent.api import (
     Account,
     ByteStream,
     Cost,
-    HeaderStream,
+    Dialer,
     LinkError,
-    NetworkDialer,
+    PeekStream,
     Privacy,
     ServerEntry,
+    StreamLayer,
     Transport,
     Tunnel,
     UnsupportedError,
     hookimpl,
 )
+from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.query import LinkQuery
+from circumvent.links.stream_settings import take_carriage
 from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
-from circumvent.wire.request_header import encode_request
-from circumvent_plugins.shadowsocks_aead import CIPHERS, AeadStream, master_key
+from circumvent_plugins.shadowsocks.aead import AeadStream
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS, Cipher, master_key
+from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
+from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
 
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.
 STREAM = 6 * 1024
@@ -66,7 +72,6 @@ class Shadowsocks(Transport):
 
     name = "shadowsocks"
     schemes = ("ss",)
-    cost = Cost(dial=STREAM, stream=STREAM)
 
     def parse(self, link: str) -> ServerEntry:
         parts = _read_link(link)
@@ -83,26 +88,29 @@ class Shadowsocks(Transport):
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
 
-    async def connect(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> Tunnel:
-        return ShadowsocksTunnel(entry, dialer, account)
+    def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - as above
+        return Cost(dial=STREAM, stream=STREAM)
 
-
-class ShadowsocksTunnel(Tunnel):
-    """A connection of its own for every stream."""
-
-    def __init__(self, entry: ServerEntry, dialer: NetworkDialer, account: Account) -> None:
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         settings = _settings(entry)
-        self._entry = entry
-        self._dialer = dialer
-        self._account = account
-        self._cipher = CIPHERS[settings.method]
-        self._key = master_key(settings.password, self._cipher.key_size)
+        cipher = CIPHERS[settings.method]
+        layer = AeadLayer(cipher, master_key(settings.password, cipher.key_size), account)
+        dial = partial(dialer.tcp, entry.host, entry.port)
+        return HeaderTunnel(layer.over(dial), Destination.encode)
 
-    async def open(self, destination: Destination) -> ByteStream:
-        header = encode_request(Destination.encode, destination)
-        connection = await self._dialer.tcp(self._entry.host, self._entry.port)
-        sealed = AeadStream(connection, self._cipher, self._key, self._account)
-        return HeaderStream(sealed, header)
+
+@dataclass(frozen=True, slots=True)
+class AeadLayer(StreamLayer):
+    """Shadowsocks' records, with a key; ``account`` pays where a partial record must be held."""
+
+    cipher: Cipher
+    key: bytes = field(repr=False)
+    account: Account
+
+    async def start(self, stream: ByteStream) -> AeadStream:
+        if isinstance(stream, PeekStream):
+            return AeadOverSocket(stream, self.cipher, self.key, self.account)
+        return AeadOverStream(stream, self.cipher, self.key, self.account)
 
 
 def _read_link(text: str) -> ShareLink:
@@ -133,7 +141,7 @@ def _read_legacy(body: str, name: str) -> ShareLink:
 
 def _check_query(parts: ShareLink) -> None:
     query = LinkQuery(parts)
-    query.take_tcp()
+    take_carriage(query)
     query.choose("security", "none")
     query.choose("encryption", "none")
     plugin = query.take("plugin")

@@ -25,7 +25,7 @@ from circumvent.api import (
 from circumvent.http.client import http_cost, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.host_port import parse_host
-from circumvent_plugins.web_download import DOWNLOAD_SECONDS, Download
+from circumvent_plugins.web_channels.download import DOWNLOAD_SECONDS, Download
 
 MAX_FRONTS = 4  # tried one after the other, each for its share of the time
 COST = Cost(dial=http_cost(1).dial + 2 * MAX_BUNDLE, stream=0)  # a body, and the copy handed out

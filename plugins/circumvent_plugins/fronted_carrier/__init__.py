@@ -12,10 +12,12 @@ from functools import partial
 
 from circumvent.api import (
     Account,
+    ByteStream,
     Carrier,
     CarrierPipe,
     Cost,
     Dialer,
+    DialerWrapper,
     HandshakeError,
     ServerEntry,
     StreamResetError,
@@ -27,8 +29,8 @@ from circumvent.links.relay import RelayLink
 from circumvent.links.relay_access import inside_tls, outer_tls, relay_link, web_place
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
-from circumvent_plugins.fronted_requests import Requests
-from circumvent_plugins.fronted_stream import WINDOW, FrontedStream
+from circumvent_plugins.fronted_carrier.requests import Requests
+from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
 
 CONNECTIONS = 1 + UPLOADS_AT_ONCE
 _BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
@@ -50,12 +52,14 @@ class FrontedCarrier(Carrier):
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
         link = relay_link(entry)
         front = web_place(link)
+        noting = NotingDialer(dialer)
         stream = FrontedStream(
-            partial(connect_front, link, dialer, account), is_short=front in self._slow_fronts
+            partial(connect_front, link, noting, account), is_short=front in self._slow_fronts
         )
         try:
             await stream.opened()
-            secured = await inside_tls(stream, link, dialer)
+            stream.route = noting.route.inside
+            secured = await inside_tls(stream, link)
         except StreamResetError as error:
             raise HandshakeError(str(error), stage="carrier", errno=error.errno) from error
         except BaseException:
@@ -64,6 +68,17 @@ class FrontedCarrier(Carrier):
         if stream.is_short and len(self._slow_fronts) < _MAX_REMEMBERED:
             self._slow_fronts.add(front)
         return secured
+
+
+class NotingDialer(DialerWrapper):
+    """Notes the ``route`` of its connections: that of the stream that is made of them."""
+
+    route = ByteStream.route
+
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        stream = await super().tcp(host, port)
+        self.route = stream.route
+        return stream
 
 
 @asynccontextmanager

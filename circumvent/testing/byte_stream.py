@@ -16,7 +16,7 @@ import pytest
 
 from circumvent.api import ByteStream, StreamResetError
 from circumvent.memory import LARGEST, PAGE
-from tests.conformance.far_end import FarEnd
+from circumvent.testing.far_end import FarEnd
 
 CANARY = 0xA5
 PATIENCE = 30.0  # seconds; nothing here takes one where nothing else runs

@@ -29,18 +29,18 @@ _DATA = int(FrameKind.DATA)
 _Handler = Callable[[EngineCarrier, Head, bytes, float], bool]
 
 
-class Reception:
+class FrameHandler:
     """Takes frames apart and does what they say.
 
     A handler returns False when its frame brought nothing new; such frames are allowed, but
     not without end.
     """
 
-    __slots__ = ("_handlers", "_nuisance", "_state")
+    __slots__ = ("_handlers", "_state", "_useless")
 
     def __init__(self, state: EngineState, now: float) -> None:
         self._state = state
-        self._nuisance = UselessFrames(now)
+        self._useless = UselessFrames(now)
         self._handlers: dict[int, _Handler] = {
             FrameKind.OPEN: self._on_open,
             FrameKind.WINDOW: self._on_window,
@@ -107,7 +107,7 @@ class Reception:
                 at = after
             counted += at
             self._take(number, offset, frames, now, lent)
-        self._heard(carrier, at, counted, now)
+        self._note_bytes(carrier, at, counted, now)
         return at
 
     def _take(
@@ -120,19 +120,19 @@ class Reception:
     ) -> None:
         state = self._state
         stream = state.streams.find(number)
-        if stream is None or not state.inbound.run(stream, offset, frames, now, lent):
+        if stream is None or not state.receiver.run(stream, offset, frames, now, lent):
             for payload in frames:
-                if stream is None or not state.inbound.data(stream, offset, payload, now):
+                if stream is None or not state.receiver.data(stream, offset, payload, now):
                     state.repeated += len(payload)
-                    self._nuisance.count(now)
+                    self._useless.count(now)
                 offset += len(payload)
         if stream is not None and stream.waits_to_read:
             state.wake_reader(stream)
 
-    def _heard(self, carrier: EngineCarrier, count: int, counted: int, now: float) -> None:
+    def _note_bytes(self, carrier: EngineCarrier, count: int, counted: int, now: float) -> None:
         if carrier.state is CarrierState.DEAD:  # its own GONE: what stood behind is void
             return
-        self._state.carriers.hear(carrier, count, now)
+        self._state.carriers.note_bytes(carrier, count, now)
         if counted != carrier.received:
             carrier.received = counted
             if carrier.owe_ack(now):
@@ -143,10 +143,10 @@ class Reception:
         if handler is None:
             raise ProtocolError("session: a handshake frame inside the session", stage="frame")
         if not handler(carrier, head, payload, now):
-            self._nuisance.count(now)
+            self._useless.count(now)
 
     def _on_open(self, _: EngineCarrier, head: Head, payload: bytes, now: float) -> bool:
-        self._nuisance.count(now)  # also those that are new: each makes work
+        self._useless.count(now)  # also those that are new: each makes work
         state = self._state
         stream = state.streams.find(head.stream)
         if stream is None or stream.is_open:
@@ -160,16 +160,16 @@ class Reception:
         return True
 
     def _on_window(self, _: EngineCarrier, head: Head, __: bytes, ___: float) -> bool:
-        outbound = self._state.outbound
+        sender = self._state.sender
         if head.stream == SESSION:
-            is_news = outbound.credit.raise_to(head.offset)
-            outbound.wake_blocked()
+            is_news = sender.credit.raise_to(head.offset)
+            sender.wake_blocked()
             return is_news
         stream = self._state.streams.find(head.stream)
         if stream is None or head.offset <= stream.send_limit:
             return False
         stream.send_limit = head.offset
-        outbound.wake_if_room(stream)
+        sender.wake_if_room(stream)
         return True
 
     def _on_fin(self, _: EngineCarrier, head: Head, __: bytes, ___: float) -> bool:
@@ -191,7 +191,7 @@ class Reception:
         if not stream.receive_event(StreamEvent.CUT):
             return False
         stream.reason = stream.reason or _reset_reason(payload)
-        state.inbound.discard(stream)
+        state.receiver.discard(stream)
         state.grant_session()
         stream.waits_to_read = False
         state.woken.append(stream)  # also who does not read yet may go by it
@@ -204,14 +204,14 @@ class Reception:
         if stream is None or stream.sending is Sending.CUT:
             return False
         stream.reason = stream.reason or _reset_reason(payload)
-        state.outbound.cut(stream, _reset_reason(payload))
+        state.sender.cut(stream, _reset_reason(payload))
         state.wake_writer(stream)
         return True
 
     def _on_ack(self, on: EngineCarrier, head: Head, payload: bytes, now: float) -> bool:
         delay = int.from_bytes(payload) / MICROSECONDS
         is_news = self._state.carriers.on_ack(on, head.stream, head.offset, delay, now)
-        self._state.outbound.wake_blocked()
+        self._state.sender.wake_blocked()
         if on.number != head.stream:  # others may now carry what it did not
             self._state.is_sooner = True
         return is_news
@@ -231,11 +231,11 @@ class Reception:
     def _on_gone(self, _: EngineCarrier, head: Head, __: bytes, now: float) -> bool:
         self._state.carriers.on_gone(head.stream, head.offset, now)
         self._state.is_sooner = True
-        self._state.outbound.wake_blocked()
+        self._state.sender.wake_blocked()
         return False
 
     def _on_close(self, _: EngineCarrier, __: Head, payload: bytes, ___: float) -> bool:
-        self._state.end(_close_reason(payload))
+        self._state.close(_close_reason(payload))
         return True
 
 

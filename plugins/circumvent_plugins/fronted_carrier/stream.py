@@ -14,7 +14,7 @@ from functools import partial
 
 from circumvent.api import ByteStream, StreamResetError
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
-from circumvent_plugins.fronted_requests import FrontError, Requests
+from circumvent_plugins.fronted_carrier.requests import FrontError, Requests
 
 WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not answered for
 PATIENCE_SECONDS = 4.0  # without a greeting, connecting included: the front holds answers back

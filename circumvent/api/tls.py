@@ -1,0 +1,25 @@
+"""What TLS is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How to start TLS on a stream.
+
+    ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
+    lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
+    with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
+    who asked for it by name. ``send_name=False`` sends no SNI; the name is verified all the same.
+    ``only_tls13`` refuses a server that chose an older version; it is offered, as everybody does.
+    """
+
+    server_name: str
+    alpn: tuple[str, ...] = ()
+    verify: bool = True
+    certificate_sha256: tuple[bytes, ...] = ()
+    spki_sha256: tuple[bytes, ...] = ()
+    send_name: bool = True
+    only_tls13: bool = False

@@ -1,0 +1,35 @@
+"""TLS as a layer: what is asked for. The engine is that of the connection's route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from circumvent.api.cost import Cost
+from circumvent.api.layer import StreamLayer
+from circumvent.api.streams import ByteStream, SecureStream
+from circumvent.api.tls import TlsOptions
+from circumvent.layers.costs import TLS_COST
+
+
+@dataclass(frozen=True, slots=True)
+class TlsLayer(StreamLayer):
+    """TLS on a connection that a dialer gave, or inside of a stream over one."""
+
+    options: TlsOptions
+
+    @property
+    def cost(self) -> Cost:
+        return TLS_COST
+
+    async def start(self, stream: ByteStream) -> SecureStream:
+        """Shake hands over ``stream`` and own it, when it is its turn.
+
+        Raises HandshakeError, BudgetError, and DialError when too many handshakes were seen.
+        """
+        shown = self.options.server_name if self.options.send_name else ""
+        try:
+            async with stream.route.handshake(stream.peer, shown):
+                return await stream.route.tls.start(stream, self.options)
+        except BaseException:
+            await stream.aclose()
+            raise
