@@ -1,4 +1,4 @@
-"""Keys and bundles on disk: secrets of mode 0600, nothing half written."""
+"""Keys and bundles on disk: secrets have mode 0600, and no file is half written."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file at once: who reads it meanwhile sees the old or the new one."""
+    """Replace a file at once: a reader sees the old or the new one, whole."""
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.write_bytes(data)

@@ -17,11 +17,11 @@ from circumvent.errors import ConfigError
 from circumvent.relay.config import UserEntry
 from circumvent.relay.home import RelayHome
 from circumvent.relay.status import RelayStatus
-from circumvent.status.control import inquire
+from circumvent.status.control import ask_for
 
 HELP = """\
 Run a relay: the server to which sessions over several carriers lead, behind a web site that is all
-that strangers see. docs/relay.md tells the whole story.
+that strangers see. docs/relay.md explains every step.
 
 \b
   circumvent relay init DIR --listen 0.0.0.0:443 --public relay.example:443
@@ -141,7 +141,7 @@ def invite(
 def status(*, directory: Path, as_json: bool) -> None:
     """Show the running relay: its users, how much they use, and what you should know."""
     home = RelayHome.load(directory)
-    answer = inquire([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
+    answer = ask_for([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
     click.echo(msgspec.json.encode(answer) if as_json else describe(answer))
 
 

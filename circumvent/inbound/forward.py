@@ -64,7 +64,7 @@ class Exchange:
             async with asyncio.TaskGroup() as tasks:
                 await self._both_ways(origin, tasks)
         except asyncio.CancelledError:
-            if self._is_sent:  # the client left, but what it asked may still be on its way
+            if self._is_sent:  # the client left, but its request may still be on its way
                 await origin.aclose()
             raise
         except BaseExceptionGroup as group:

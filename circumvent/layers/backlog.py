@@ -1,4 +1,4 @@
-"""What a layer has to say by itself: alerts, pongs, what its base did not take at once."""
+"""Bytes that a layer itself has to send: alerts, pongs, what its base did not take at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from circumvent.errors import StreamResetError
 
 
 class Backlog:
-    """A few bytes that wait for ``base``; who adds to them sees that they stay few."""
+    """A few bytes that wait for ``base``; the layer that adds to them keeps them few."""
 
     __slots__ = ("_base", "_waiting")
 
@@ -26,7 +26,7 @@ class Backlog:
 
     def room(self) -> int:
         """What the base has room for once nothing waits here; 0 before that."""
-        with contextlib.suppress(StreamResetError):  # the next write will say so
+        with contextlib.suppress(StreamResetError):  # the next write will raise it
             if self._waiting and not self.flush():
                 return 0
         return self._base.room()

@@ -1,7 +1,7 @@
 """A stream inside WebSocket frames (RFC 6455): what goes through web servers and CDNs.
 
 Frames are made and taken apart in the caller's block. A close frame ends one direction, as the
-end of file does elsewhere: between two of us the other one goes on.
+end of file does elsewhere: between two ends of this program the other direction goes on.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from circumvent.wire.websocket_handshake import ClientUpgrade, upgrade_answer
 
 _KEY = 4
 _OVERHEAD = 1024  # headers of frames within one read; where they are many, less is read
-_MOST_WAITING = 1024  # a peer that asks more often than it listens gets fewer pongs
+_MOST_WAITING = 1024  # bytes; a peer that sends pings and does not read gets fewer pongs
 
 
 class WebSocketStream(LayerStream):
     """One end of a WebSocket, after the handshake; ``early`` came together with that."""
 
-    __slots__ = ("_backlog", "_early", "_goodbye_said", "_is_client", "_reader")
+    __slots__ = ("_backlog", "_early", "_end_announced", "_is_client", "_reader")
 
     def __init__(self, base: ByteStream, *, is_client: bool, early: bytes = b"") -> None:
         super().__init__(base)
@@ -49,7 +49,7 @@ class WebSocketStream(LayerStream):
         self._is_client = is_client
         self._reader = FrameReader(masked=not is_client)
         self._early = early
-        self._goodbye_said = False
+        self._end_announced = False
 
     def wait_readable(self) -> Awaitable[None]:
         is_over = self._reader.closed is not None
@@ -83,9 +83,9 @@ class WebSocketStream(LayerStream):
         return size
 
     def _answer(self) -> None:
-        """To a ping."""
+        """Send a pong when there was a ping."""
         ping, self._reader.ping = self._reader.ping, None
-        if ping is not None and not self._goodbye_said and len(self._backlog) < _MOST_WAITING:
+        if ping is not None and not self._end_announced and len(self._backlog) < _MOST_WAITING:
             self._backlog.add(make_control(Opcode.PONG, ping, self._new_key()))
             self.flush()
 
@@ -111,9 +111,9 @@ class WebSocketStream(LayerStream):
         return self._backlog.flush()
 
     def write_eof(self) -> None:
-        if self._goodbye_said:
+        if self._end_announced:
             return
-        self._goodbye_said = True
+        self._end_announced = True
         self._backlog.add(make_close(self._new_key()))
         with contextlib.suppress(StreamResetError):  # the peer may be gone already
             self.flush()

@@ -79,7 +79,7 @@ class FreeRuns:
 
 
 class Arena:
-    """The mapping and who has which of its pages. Knows nothing of budgets or accounts."""
+    """The mapping and its free pages; it knows no budget and no accounts."""
 
     def __init__(self, pages: int, floor: int) -> None:
         self._map = _anonymous(pages * PAGE)

@@ -21,7 +21,7 @@ _TURN = 4  # full blocks in a row before other streams get a turn of the loop
 async def pump(
     source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
 ) -> None:
-    """As ``transfer``, then end the sink's side."""
+    """Transfer all bytes, then end the sink's side; raises as ``transfer``."""
     await transfer(source, sink, account, moved)
     sink.write_eof()
     await settle(sink)
@@ -32,8 +32,8 @@ async def transfer(
 ) -> None:
     """Move bytes until the source ends.
 
-    ``moved`` is told after each step how many bytes the sink took. Raises whatever the streams
-    raise, and BudgetError; neither stream is closed.
+    ``moved`` is called after each step with the number of bytes that the sink took. Raises all that
+    the streams raise, and BudgetError; neither stream is closed.
     """
     wanted = FIRST_READ
     turns = 0

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TypeVar
 
+from circumvent.tasks import dismiss
+
 T = TypeVar("T")
 
 
@@ -38,12 +40,5 @@ async def first_success(
     finally:
         for unused in waiting:
             unused.close()
-        await _dismiss(running | done, drop)
-
-
-async def _dismiss(tasks: Iterable[asyncio.Task[T]], drop: Callable[[T], None]) -> None:
-    for task in tasks:
-        task.cancel()
-    for late in await asyncio.gather(*tasks, return_exceptions=True):
-        if not isinstance(late, BaseException):
+        for late in await dismiss(running | done):
             drop(late)

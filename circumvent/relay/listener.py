@@ -20,6 +20,7 @@ from circumvent.relay.connection import (
     visitor_cost,
 )
 from circumvent.relay.eviction import first_to_leave
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 
 MAX_VISITORS = 500  # with the cover site; carriers do not count
@@ -77,10 +78,7 @@ class RelayListener:
         """Close at once."""
         self.accept_no_more()
         tasks = [guest.task for guest in (*self.visitors, *self.carriers)]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await dismiss(tasks)
 
     def _let_in(self, sock: socket.socket) -> None:
         sock.setblocking(False)

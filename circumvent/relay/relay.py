@@ -33,6 +33,7 @@ from circumvent.relay.users.users import User, Users
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import Hosted, SessionHost
 from circumvent.status.snapshot import MemoryStatus
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.knock import KnockKind
@@ -216,9 +217,7 @@ class Relay:
             self._memory.trim()
 
     async def _close(self, tasks: Sequence[asyncio.Task[object]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await dismiss(tasks)
         await self._host.aclose()
         await self._http.aclose()
         if self._front is not None:

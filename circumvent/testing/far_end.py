@@ -14,7 +14,7 @@ _RESET = struct.pack("ii", 1, 0)
 class Codec:
     """What the stream under test speaks, seen from the other end; this one is plain bytes."""
 
-    ended = False  # whether a goodbye of the codec's own was read
+    ended = False  # whether the codec read that the other side's stream is over
     ends_the_wire = True  # whether the end of the stream is the end of the connection's half
     ready = True  # whether a handshake, if any, is done
 
@@ -32,7 +32,7 @@ class Codec:
         """What the codec itself has to say to what it opened last."""
         return b""
 
-    def goodbye(self) -> bytes:
+    def announce_end(self) -> bytes:
         return b""
 
 
@@ -86,12 +86,12 @@ class FarEnd:
 
     async def end(self) -> None:
         """Say that no more follows; go on reading."""
-        await self.send_wire(self.codec.goodbye())
+        await self.send_wire(self.codec.announce_end())
         if self.codec.ends_the_wire:
             self.cut()
 
     def cut(self) -> None:
-        """End this half of the connection without the codec's goodbye."""
+        """End this half of the connection; the codec announces nothing."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:

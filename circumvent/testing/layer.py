@@ -10,8 +10,9 @@ import pytest
 
 from circumvent.api import ByteStream, Cost, DialError, StreamLayer
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import ByteStreamContract, Pair
+from circumvent.testing.byte_stream import ByteStreamContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair
 
 KERNEL_BUFFER = 32 * 1024
 RECEIVE_BUFFER = 256 * 1024
@@ -22,7 +23,7 @@ class LayerContract(ByteStreamContract):
 
     Provide ``layer``, a fixture with the layer under test, and ``codec``, one with the other end
     of it. Where the protocol has records inherit from ``RecordContract`` too, and from
-    ``GoodbyeContract`` where it announces its end.
+    ``AnnouncedEndContract`` where it announces its end.
     """
 
     def below(self, sock: socket.socket) -> ByteStream:

@@ -25,6 +25,7 @@ from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss, wake
 from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, MeteredDialer
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.address import Destination
@@ -142,10 +143,7 @@ class BondedTunnel(Tunnel):
         tasks = [slot.task for slot in self._slots if slot.task is not None and slot.link is None]
         if self._keeping is not None:
             tasks.append(self._keeping)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await dismiss(tasks)
         await self._session.aclose()
         carried = [slot.task for slot in self._slots if slot.task is not None]
         if carried:
@@ -317,8 +315,7 @@ class BondedTunnel(Tunnel):
         joined = self._loop.time()
         slot.link = link
         self._routes.worked(slot.route)
-        if not self._first.done():
-            self._first.set_result(None)
+        wake(self._first)
         self._changed.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LIVED_AFTER):

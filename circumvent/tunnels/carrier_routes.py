@@ -102,10 +102,10 @@ class MeteredDialer(DialerWrapper):
     Further ones belong to a dial that was let in, and nobody sees handshakes inside of tunnels.
     """
 
-    def __init__(self, way: CarrierRoute, roster: CarrierRoutes) -> None:
-        super().__init__(way.dialer)
-        self._way = way
-        self._roster = roster
+    def __init__(self, route: CarrierRoute, routes: CarrierRoutes) -> None:
+        super().__init__(route.dialer)
+        self._route = route
+        self._routes = routes
         self._is_counted = False
 
     async def tcp(self, host: str, port: int) -> ByteStream:
@@ -117,7 +117,7 @@ class MeteredDialer(DialerWrapper):
     async def _count(self, name: str) -> None:
         if not self._is_counted:
             self._is_counted = True
-            await self._roster.greet(self._way, name)
+            await self._routes.greet(self._route, name)
 
 
 class MeteredRoute(Route):

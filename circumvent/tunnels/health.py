@@ -21,6 +21,7 @@ from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
     FIRST_PATIENCE,
@@ -108,9 +109,7 @@ class Health:
                 if wall_clock() - before > WALL_CLOCK_JUMP:
                     self.revalidate()
         finally:
-            for check in self._checks:
-                check.cancel()
-            await asyncio.gather(*self._checks, return_exceptions=True)
+            await dismiss(self._checks)
 
     def look_at_network(self) -> None:
         """Find out where we are; a new network revalidates every tunnel at once.

@@ -14,7 +14,7 @@ from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.candidate import Candidate, distinct
 from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
@@ -71,7 +71,7 @@ class TunnelManager:
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
         """Race these from now on; tunnels to others stay up until they fail."""
-        self._candidates = [each for each in candidates if each.privacy >= self._floor]
+        self._candidates = [each for each in distinct(candidates) if each.privacy >= self._floor]
         self._need.set()
 
     async def run(self) -> None:

@@ -14,6 +14,7 @@ from circumvent.memory import Account, Memory
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import LiveTunnel
@@ -121,10 +122,8 @@ class Race:
 
 
 async def _dismiss(entrants: Iterable[asyncio.Task[Finish]]) -> None:
-    for entrant in entrants:
-        entrant.cancel()
-    for late in await asyncio.gather(*entrants, return_exceptions=True):
-        if isinstance(late, Finish) and late.live is not None:
+    for late in await dismiss(entrants):
+        if late.live is not None:
             await late.live.close()
 
 

@@ -140,7 +140,7 @@ class TlsCodec(Codec):
     def replies(self) -> bytes:
         return self._out.read()
 
-    def goodbye(self) -> bytes:
+    def announce_end(self) -> bytes:
         with contextlib.suppress(ssl.SSLWantReadError):  # the answer may come, or not
             self.tls.unwrap()
         return self._out.read()
@@ -192,7 +192,7 @@ class WebSocketCodec(Codec):
         plain, self._plain = self._plain, b""
         return plain
 
-    def goodbye(self) -> bytes:
+    def announce_end(self) -> bytes:
         return self._frame(Opcode.CLOSE, Close(1000, "").serialize())
 
 
@@ -226,8 +226,8 @@ class NestedCodec(Codec):
     def replies(self) -> bytes:
         return self._seal(self._inner.replies()) + self._outer.replies()
 
-    def goodbye(self) -> bytes:
-        return self._seal(self._inner.goodbye())
+    def announce_end(self) -> bytes:
+        return self._seal(self._inner.announce_end())
 
     def _seal(self, data: bytes) -> bytes:
         return self._outer.seal(data) if data else b""
@@ -244,8 +244,8 @@ class WithinCodec(NestedCodec):
     def ended(self) -> bool:  # type: ignore[override]
         return self._outer.ended
 
-    def goodbye(self) -> bytes:
-        return self._outer.goodbye()
+    def announce_end(self) -> bytes:
+        return self._outer.announce_end()
 
 
 class HeadedCodec(Codec):
@@ -279,5 +279,5 @@ class HeadedCodec(Codec):
     def replies(self) -> bytes:
         return self._inner.replies()
 
-    def goodbye(self) -> bytes:
-        return self._inner.goodbye()
+    def announce_end(self) -> bytes:
+        return self._inner.announce_end()

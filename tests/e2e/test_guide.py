@@ -96,6 +96,17 @@ def test_the_plugin_of_the_guide_installs_and_carries_data(
             assert socks.upload(stream, SIZE) == pattern_digest(SIZE)
 
 
+def test_the_tests_of_the_guide_pass(project: Path, fresh_python: Path) -> None:
+    install(fresh_python, project)
+    command = [str(fresh_python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--override-ini", "asyncio_mode=auto", "test_circumvent_connect.py"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=90, cwd=project
+    )
+    assert not done.returncode, done.stdout
+    assert " passed" in done.stdout
+
+
 def test_it_is_unknown_to_an_environment_that_did_not_install_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "circumvent", "servers", "test", "connect://127.0.0.1:9"]
     done = subprocess.run(

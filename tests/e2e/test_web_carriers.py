@@ -26,7 +26,7 @@ from circumvent.relay.setup import NewRelay, create, invite
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
@@ -160,7 +160,7 @@ async def test_a_session_goes_through(
     certificate: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(fronted_stream, "GREETING_SECONDS", 1.0)
     memory = Memory(16 * MIB)
     account = memory.account("carrier")
     data = os.urandom(4 * MIB)

@@ -16,7 +16,7 @@ from circumvent.api import ByteStream
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent_plugins.fronted_carrier import connect_front
 from circumvent_plugins.fronted_carrier import stream as fronted_stream
@@ -64,7 +64,7 @@ async def fronted(
     certificate: Certificate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Fronted]:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(fronted_stream, "GREETING_SECONDS", 1.0)
     front, holds_back = request.param
     account = Memory(1 << 20).account("client")
     dialer = NetDialer(TlsClient(str(certificate.authority)))

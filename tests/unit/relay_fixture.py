@@ -25,7 +25,7 @@ from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import site_at
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade

@@ -31,8 +31,8 @@ from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import PAGE, Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.session.handshake import RefusedError, send_hello
-from circumvent.testing.byte_stream import read_all, read_exactly, read_once, write_all
 from circumvent.testing.far_end import FarEnd
+from circumvent.testing.steps import read_all, read_exactly, read_once, write_all
 from circumvent.tunnels import backoff as rests
 from circumvent.tunnels import bonded
 from circumvent.tunnels.bonded import CARRIERS, BondedTunnel

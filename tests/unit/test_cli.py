@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from circumvent.cli import links as pasted
 from circumvent.cli import main
 from circumvent.cli.app import COMMANDS
-from circumvent.cli.run import prepare
+from circumvent.cli.run import choose_servers
+from circumvent.client import Servers
 from circumvent.config import Config
 from circumvent.plugins import load_plugins
 from circumvent.state.attempts import Attempt
@@ -177,16 +178,20 @@ class Notes:
 class TestOddLinks:
     """One that cannot be used stops nothing, wherever it was given."""
 
-    def use(self, config: Config, given: tuple[pasted.Given, ...] = ()) -> tuple[Config, list[str]]:
+    def use(
+        self, config: Config, given: tuple[pasted.PastedLink, ...] = ()
+    ) -> tuple[Servers, list[str]]:
         view = Notes()
-        prepared = prepare(config, load_plugins(()), given, view)
+        transports = pasted.transports_of(load_plugins())
+        links = pasted.parse_links(given or pasted.known_links(config), transports)
+        servers = choose_servers(links, config, (), view)
         assert not any(SECRET in line or USER_INFO in line for line in view.lines)
-        return prepared, view.lines
+        return servers, view.lines
 
     def test_what_was_pasted_is_used_as_far_as_possible(self, tmp_path: Path) -> None:
         given = pasted.expand([ANN, "vmess://abc", f"{BEN}\n#no\nss://{SECRET}@h:1\nx\ny\n"])
-        prepared, lines = self.use(Config(state_dir=str(tmp_path)), given)
-        assert [link.partition("#")[2] for link in prepared.servers] == ["Ann", "Ben"]
+        servers, lines = self.use(Config(state_dir=str(tmp_path)), given)
+        assert [server.entry.name for server in servers.candidates] == ["Ann", "Ben"]
         assert lines[0] == "warning: 4 of 6 links cannot be used"
         assert 'warning: line 4, line 5: is not a link: it must start like "ss://"' in lines[1]
         assert lines[2].startswith("warning: link #2: vmess:// is not supported")
@@ -199,8 +204,9 @@ class TestOddLinks:
         file.chmod(0o600)
         servers = ("sub+https://list.test/x", "“nonsense”")
         config = Config(servers=servers, servers_file=str(file), state_dir=str(tmp_path))
-        prepared, lines = self.use(config)
-        assert [link.partition(":")[0] for link in prepared.servers] == ["trojan", "sub+https"]
+        found, lines = self.use(config)
+        assert [server.entry.transport for server in found.candidates] == ["trojan"]
+        assert [origin.link for origin in found.origins] == ["sub+https://list.test/x"]
         assert lines[0] == "warning: 3 of 5 links cannot be used"
 
     def test_many_reasons_are_told_in_a_few_lines(self, tmp_path: Path) -> None:
@@ -259,7 +265,7 @@ def test_why_can_be_asked_for_less(run: Run, store: Store) -> None:
     assert len(json.loads(run("why", "--json", "--limit", "1").output)) == 1
     (only,) = json.loads(run("why", "--json", "--server", "server1").output)
     assert (only["errno_name"], only["outcome"]) == ("ECONNRESET", "failed")
-    assert "cut the connection" in only["why"]
+    assert "the connection was cut" in only["why"]
 
 
 def test_why_says_when_there_is_nothing_to_tell(run: Run) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from circumvent import threads
-from circumvent.api import Carrier, Dialer, Transport, Tunnel, hooks
+from circumvent.api import Carrier, Dialer, Layer, StreamLayer, Transport, Tunnel, hooks
 from circumvent.cli.app import COMMANDS
 from circumvent.cli.run import run
 from circumvent.layers import exchange
@@ -44,7 +44,14 @@ HOOKS = [
     for name, function in inspect.getmembers(hooks, inspect.isfunction)
     if name.startswith("circumvent_")
 ]
-CONTRACTS = [*public(Transport), *public(Tunnel), *public(Carrier), *public(Dialer)]
+CONTRACTS = [
+    *public(Transport),
+    *public(Tunnel),
+    *public(Carrier),
+    *public(Dialer),
+    *public(Layer),
+    ("StreamLayer.start", StreamLayer.start),
+]
 HELPERS = [
     (f"circumvent.layers.exchange.{function.__name__}", function)
     for function in (exchange.send, exchange.receive, exchange.peek)

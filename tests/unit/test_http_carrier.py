@@ -17,7 +17,7 @@ from circumvent.memory import Memory
 from circumvent.relay.carriers import http_requests
 from circumvent.relay.carriers import http_stream as relay_end
 from circumvent.relay.knocks import KnockVerifier
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent.wire import http_carrier as wire
 from circumvent.wire.knock import Knock, KnockKind, open_knock, seal_knock
 from circumvent.wire.request_watch import RequestHead
@@ -151,7 +151,7 @@ async def test_requests_that_fail_are_sent_again(carrier: Carrier) -> None:
 
 
 @pytest.mark.parametrize("is_short", [False, True])
-async def test_an_answer_with_nothing_in_it_is_no_end(
+async def test_an_empty_answer_is_not_an_end(
     certificate: Certificate, account: Account, *, is_short: bool
 ) -> None:
     async with http_relay(certificate) as (relay, port):
@@ -184,7 +184,7 @@ async def test_the_relay_ends_what_its_client_left(
         await read_all(carrier.near)
 
 
-async def test_who_writes_to_a_carrier_that_was_closed_is_told(carrier: Carrier) -> None:
+async def test_a_write_to_a_closed_carrier_is_an_error(carrier: Carrier) -> None:
     carrier.far.abort()
     await carrier.far.wait_writable()
     assert carrier.far.room()
@@ -192,7 +192,7 @@ async def test_who_writes_to_a_carrier_that_was_closed_is_told(carrier: Carrier)
         await write_all(carrier.far, b"x")
 
 
-async def test_the_client_hears_that_the_relay_left(carrier: Carrier) -> None:
+async def test_the_client_sees_that_the_relay_closed(carrier: Carrier) -> None:
     carrier.far.abort()
     assert await read_all(carrier.near) == b""
 
@@ -209,7 +209,7 @@ class TestRepetition:
             kind, int(time.time()), os.urandom(12), wire.pack_note(wire.Note(carrier, offset))
         )
 
-    async def test_requests_that_belong_to_no_carrier_are_not_ours(self, carrier: Carrier) -> None:
+    async def test_requests_of_no_carrier_are_not_taken(self, carrier: Carrier) -> None:
         expects = carrier.relay.carriers.expects
         unknown = os.urandom(16)
         assert expects(self.knock(KnockKind.DOWNLOAD, unknown))

@@ -15,7 +15,7 @@ from circumvent.inbound.presence import AssumedPresence
 from circumvent.inbound.socks import serve_socks5
 from circumvent.memory import Memory
 from circumvent.net.replay import ReplayStream
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent.wire import socks5
 from circumvent.wire.address import Destination
 from tests.unit import inbound_client

@@ -13,7 +13,7 @@ from circumvent.layers.tls.layer import TlsLayer
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetRoute
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import GoodbyeContract, RecordContract
+from circumvent.testing.byte_stream import AnnouncedEndContract, RecordContract
 from circumvent.testing.channel import ChannelContract
 from circumvent.testing.far_end import Codec
 from circumvent.testing.layer import LayerContract
@@ -83,7 +83,7 @@ class TestAeadLayer(LayerContract, RecordContract):
         return ShadowsocksCodec(self.METHOD, bytes(CIPHERS[self.METHOD].key_size))
 
 
-class TestTlsLayer(LayerContract, GoodbyeContract):
+class TestTlsLayer(LayerContract, AnnouncedEndContract):
     @pytest.fixture(autouse=True)
     def route(self, certificate: Certificate) -> None:
         self.engine = TlsClient(str(certificate.authority))

@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from circumvent.plugins import Plugins, load_plugins
+from circumvent.tunnels.relay_transport import RelayTransport
 
 FIRST_PARTY_SCHEMES = {"ss", "trojan", "vless"}
 
@@ -203,3 +204,16 @@ def test_nobody_takes_a_scheme_from_our_own_plugins(shop: Shop) -> None:
     assert only_problem(plugins)[2] == "link scheme 'trojan' is already taken"
     assert plugins.transports["trojan"].name == "trojan"
     assert "aardvark" not in plugins.transports
+
+
+@pytest.mark.parametrize("change", [('"carrot"', '"relay"'), ('("carrot",)', '("relay",)')])
+def test_nobody_takes_the_place_of_the_transport_to_relays(
+    shop: Shop, change: tuple[str, str]
+) -> None:
+    shop.install("carrot", GOOD.replace(*change))
+
+    plugins = load_plugins(allow=["carrot-tunnel"])
+
+    assert "'relay' is already taken" in only_problem(plugins)[2]
+    relay = RelayTransport(plugins.carriers)
+    assert plugins.with_relays(relay)["relay"] is relay

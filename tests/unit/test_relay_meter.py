@@ -11,8 +11,8 @@ from circumvent.net.tcp import TcpStream
 from circumvent.relay.config import RelayLimits, UserEntry
 from circumvent.relay.users.meter import Bucket, Meter, MeteredStream
 from circumvent.relay.users.users import Users
-from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.testing.far_end import connected
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import make_credential
 

@@ -22,8 +22,8 @@ from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
-from circumvent.testing.byte_stream import read_once
 from circumvent.testing.far_end import connected
+from circumvent.testing.steps import read_once
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create

@@ -19,7 +19,7 @@ from circumvent.relay.cover.site import serve_directory
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
 from circumvent.status.snapshot import MemoryStatus
-from circumvent.testing.byte_stream import read_all, read_once, write_all
+from circumvent.testing.steps import read_all, read_once, write_all
 from circumvent.wire.address import Destination
 from tests.peers.process import free_port
 

@@ -9,7 +9,7 @@ import pytest
 from circumvent.errors import BudgetError, StreamResetError
 from circumvent.memory import PAGE, Account, Memory
 from circumvent.net.replay import MAX_HELD, ReplayStream
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from tests.unit.memory_stream import MemoryStream, memory_pair
 
 FLIGHT = bytes(range(200))

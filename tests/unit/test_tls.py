@@ -35,16 +35,8 @@ from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import (
-    PATIENCE,
-    Pair,
-    both,
-    read_all,
-    read_exactly,
-    settle,
-    take,
-)
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import PATIENCE, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
@@ -224,7 +216,7 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="speaks no TLS"):
             await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
 
-    def test_but_its_greeting_is_that_of_everybody_else(self) -> None:
+    def test_its_client_hello_is_the_same_with_and_without_tls_13_only(self) -> None:
         lengths = {
             len(greeting(TlsOptions(SERVER_NAME, only_tls13=only)))
             for only in (False, True)
@@ -243,7 +235,7 @@ def greeting(options: TlsOptions) -> bytes:
 
 
 class TestChannelBinding:
-    async def test_both_ends_know_it_and_no_other_channel_has_it(
+    async def test_both_ends_have_the_same_binding_and_no_other_channel_has_it(
         self, server: Server, client: TlsClient
     ) -> None:
         seen = set()
@@ -456,7 +448,7 @@ class TestEnds:
             with pytest.raises(ProtocolError, match="TLS"):
                 await read_all(pair.near)
 
-    async def test_a_goodbye_waits_until_the_kernel_has_room(
+    async def test_a_close_notify_waits_until_the_kernel_has_room(
         self, server: Server, client: TlsClient
     ) -> None:
         pair, written = await choked(server, client)
@@ -485,7 +477,7 @@ class TestEnds:
         async with asyncio.timeout(PATIENCE):
             await pair.near.aclose()
 
-    async def test_a_goodbye_for_which_descriptors_are_short_leaks_none(
+    async def test_a_close_notify_without_free_descriptors_leaks_none(
         self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
@@ -501,7 +493,7 @@ class TestEnds:
 
 
 async def choked(server: Server, client: TlsClient) -> tuple[Pair, bytes]:
-    """A connection whose kernel takes nothing more, not even a goodbye; and what it took."""
+    """A connection whose kernel takes nothing more, not even close_notify; and what it took."""
     near, far = socket.socketpair()  # tells exactly when it is full
     near.setblocking(False)
     descriptor = near.fileno()

@@ -35,6 +35,7 @@ from circumvent.testing.far_end import connected
 from circumvent.wire.address import Destination
 from circumvent_plugins import direct, shadowsocks, trojan, vless
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, master_key, subkey
+from circumvent_plugins.vless.response import ResponseStream
 
 KERNEL_BUFFER = 64 * 1024
 UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
@@ -93,7 +94,7 @@ def read_all(stream: ByteStream) -> bytes:
 def respond(*chunks: bytes) -> bytes:
     base = Chunks(chunks)
     base.base = base
-    return read_all(vless.ResponseStream(base))
+    return read_all(ResponseStream(base))
 
 
 class TestVlessResponse:

@@ -58,7 +58,9 @@ async def test_a_fetch_goes_through_what_is_up(
         await home.free()
 
 
-async def test_without_a_tunnel_there_is_no_way(certificate: Certificate, tmp_path: Path) -> None:
+async def test_without_a_tunnel_nothing_is_reached(
+    certificate: Certificate, tmp_path: Path
+) -> None:
     async with house([], tmp_path) as home:
         with pytest.raises(NoTunnelError):
             await fetch(home, certificate, "http://plain.test/")

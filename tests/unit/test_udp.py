@@ -82,5 +82,5 @@ async def test_nobody_there_is_an_error(near: Datagrams, server: socket.socket) 
 
 
 async def test_no_way_there_is_an_error() -> None:
-    with pytest.raises(DialError, match="no way to the server"):
+    with pytest.raises(DialError, match="no route to the server"):
         await NetDialer(TlsClient()).udp("255.255.255.255", 53)

@@ -210,7 +210,7 @@ class TestHandshake:
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", "status 403"),
             (b"HTTP/1.1 200 OK\r\n\r\n", "status 200"),
             (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
-            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "another question"),
+            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "another request"),
             (b"x" * 20_000, "not HTTP"),
             (b"", "closed the connection"),
         ],

@@ -1,7 +1,7 @@
-"""TLS on any stream: as a client by the dialer's options, as a server by a ready context.
+"""TLS by OpenSSL on any stream: as a client by options, as a server by a ready context.
 
-Two engines: OpenSSL drives the socket itself where the stream is a plain TCP connection, and
-works in memory on everything else.
+OpenSSL drives the socket itself where the stream is a plain TCP connection, and works in memory
+on everything else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from circumvent.net.tcp import TcpStream
 
 
 class TlsClient:
-    """Starts TLS as a client; keeps contexts, for which ``account`` pays, and tickets."""
+    """The engine that starts TLS as a client; ``account`` pays for the contexts that it keeps."""
 
     def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
         self._roles = ClientRoles(ca_file, account)
@@ -45,8 +45,7 @@ class TlsClient:
 async def accept_tls(stream: ByteStream, context: ssl.SSLContext) -> SecureStream:
     """The server's part of TLS on an accepted connection, or inside another stream.
 
-    Raises HandshakeError; the stream is then closed. How long a client may take is the
-    caller's business.
+    Raises HandshakeError; the stream is then closed. The caller bounds the time of a client.
     """
     return await _take_part(stream, TlsRole(context, server_side=True))
 

@@ -1,4 +1,4 @@
-"""What both TLS engines share: whom a client trusts, what it remembers, and how failures read."""
+"""What both TLS engines share: whom a client trusts, what it remembers, and its error texts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from circumvent.memory import Account
 
 RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
 
-# Links choose what is offered, so nobody knows how many different terms there will be. A context
-# costs so many bytes, measured; most where the system keeps its authorities in one file only.
+# Links choose what is offered, so the number of different terms has no bound of its own. Bytes of
+# a context, measured; the larger where the system keeps its authorities in one file only.
 MAX_CONTEXTS = 4
 CONTEXT, CONTEXT_WITH_FILE = 40 * 1024, 900 * 1024
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]")  # an authority's file, as OpenSSL finds it by its name
@@ -31,15 +31,15 @@ Tls = ssl.SSLSocket | ssl.SSLObject
 
 
 def _nothing(_: Tls) -> None:
-    """Servers check nobody and keep no session themselves."""
+    """Servers check no peer and keep no session themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsRole:
     """How one end of a connection takes part in TLS; ``leave`` is called when it closes.
 
-    Servers take an end without a goodbye for an end, as web servers do: clients often just go,
-    and what they say has a length of its own.
+    A server accepts an end without close_notify, as web servers do: clients often close without
+    it, and their requests have a length of their own.
     """
 
     context: ssl.SSLContext
@@ -50,7 +50,7 @@ class TlsRole:
     leave: Callable[[Tls], None] = _nothing
 
     @property
-    def needs_goodbye(self) -> bool:
+    def needs_close_notify(self) -> bool:
         """Whether an end without close_notify is a cut (docs/decisions/0012)."""
         return not self.server_side
 
@@ -66,7 +66,7 @@ class _Terms:
 class ClientRoles:
     """Makes the client's role in each connection; keeps the terms that were used last.
 
-    ``account`` pays for contexts, but for one at a time, which comes with the code.
+    ``account`` pays for contexts, except for one, whose memory is counted with the code.
     """
 
     def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
@@ -76,7 +76,7 @@ class ClientRoles:
         self._terms: dict[tuple[object, ...], _Terms] = {}  # the latest last
 
     def role(self, options: TlsOptions, place: str) -> TlsRole:
-        """What to offer at ``place``, and what to check once the hands are shaken.
+        """What to offer at ``place``, and what to check after the handshake.
 
         Raises BudgetError.
         """
@@ -92,7 +92,7 @@ class ClientRoles:
         )
 
     def forget(self) -> None:
-        """Drop all tickets; what older connections bring later is dropped with them."""
+        """Drop all tickets, and those that older connections bring later."""
         for terms in self._terms.values():
             terms.tickets = Tickets()
 
@@ -108,7 +108,7 @@ class ClientRoles:
         return terms
 
     def _make(self, options: TlsOptions, *, verify: bool) -> ssl.SSLContext:
-        """A context that is paid for, with the room of older ones if need be."""
+        """A context that is paid for; older ones are dropped when there is no room for it."""
         cost = CONTEXT_WITH_FILE if verify and not _has_directory() else CONTEXT
         while self._account is not None and self._is_free_taken():
             if self._account.try_charge(cost):
@@ -127,12 +127,12 @@ class ClientRoles:
 
 
 def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> ssl.SSLContext:
-    """Offers TLS 1.2 as well, whatever the options say: a greeting without it is nobody else's."""
+    """Offers TLS 1.2 as well, whatever the options say: no other program offers 1.3 alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if options.alpn:
         context.set_alpn_protocols(list(options.alpn))
-    # Without SNI the library has no name to hold against the certificate: we do it.
+    # Without SNI the library has no name to compare with the certificate: we compare it.
     context.check_hostname = verify and options.send_name
     if verify:
         _trust_system(context)
@@ -144,7 +144,7 @@ def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> 
 
 
 def _trust_system(context: ssl.SSLContext) -> None:
-    """Where there is a directory of authorities, each is read when it is needed, and no other."""
+    """From a directory, OpenSSL reads only the authorities that it needs."""
     if _has_directory():
         context.load_verify_locations(capath=ssl.get_default_verify_paths().capath)
     else:
@@ -152,7 +152,7 @@ def _trust_system(context: ssl.SSLContext) -> None:
 
 
 def _has_directory() -> bool:
-    """Whether OpenSSL finds authorities one by one, and nobody named a file of them instead."""
+    """Whether OpenSSL finds authorities one by one, and the environment names no file instead."""
     paths = ssl.get_default_verify_paths()
     return paths.openssl_cafile_env not in os.environ and _is_hashed(paths.capath)
 
@@ -171,8 +171,7 @@ def _pins(options: TlsOptions) -> bool:
 
 def _check_server(options: TlsOptions, tls: Tls) -> None:
     if options.only_tls13 and tls.version() != "TLSv1.3":
-        message = "the server speaks no TLS 1.3"
-        raise HandshakeError(message, stage="tls")
+        raise HandshakeError("the server speaks no TLS 1.3", stage="tls")
     if _pins(options):
         _check_pins(options, tls.getpeercert(binary_form=True) or b"")
     elif options.verify and not options.send_name:
@@ -184,8 +183,7 @@ def _check_pins(options: TlsOptions, certificate: bytes) -> None:
         return
     if options.spki_sha256 and _spki_sha256(certificate) in options.spki_sha256:
         return
-    message = "the server's certificate is not the pinned one"
-    raise HandshakeError(message, stage="tls")
+    raise HandshakeError("the server's certificate is not the pinned one", stage="tls")
 
 
 def _spki_sha256(certificate: bytes) -> bytes:
@@ -208,8 +206,9 @@ def _check_name(name: str, certificate: dict[str, Any]) -> None:
             return
         if kind == "IP Address" and _is_same_address(value, name):
             return
-    message = "the server's certificate is not valid: it is for another name"
-    raise HandshakeError(message, stage="tls")
+    raise HandshakeError(
+        "the server's certificate is not valid: it is for another name", stage="tls"
+    )
 
 
 def handshake_error(error: Exception) -> HandshakeError:
@@ -226,14 +225,14 @@ def handshake_error(error: Exception) -> HandshakeError:
 
 
 def record_error(error: ssl.SSLError) -> ProtocolError:
-    """A record that is not what the protocol allows."""
+    """The error for a record that the protocol forbids."""
     message = f"TLS: {error.reason or 'the peer sent what is not allowed'}"
     return ProtocolError(message, stage="read")
 
 
 def cut_error() -> StreamResetError:
-    """The connection ended, perhaps inside a record, and the peer had not said so."""
-    message = "connection lost: it was cut, for TLS ended without its goodbye"
+    """The error for a connection that ended, perhaps inside a record, without close_notify."""
+    message = "connection lost: it was cut, for TLS ended without close_notify"
     return StreamResetError(message, stage="read")
 
 
@@ -245,8 +244,7 @@ def channel_binding(tls: Tls) -> bytes:
     """
     finished = tls.get_channel_binding("tls-unique")
     if not finished:
-        message = "TLS: there is no channel to bind to yet"
-        raise HandshakeError(message, stage="tls")
+        raise HandshakeError("TLS: there is no channel to bind to yet", stage="tls")
     return finished
 
 

@@ -1,6 +1,6 @@
 """TLS over a TCP socket that OpenSSL drives itself.
 
-Over memory BIOs (``tls_layer``) every byte is copied twice more and each connection keeps their
+Over memory BIOs (``over_stream``) every byte is copied twice more and each connection keeps their
 buffers; OpenSSL on the socket needs neither (measured: docs/decisions/0002). Records are read
 into and written from the caller's block.
 """
@@ -37,7 +37,7 @@ _CORK = getattr(socket, "TCP_CORK", None)  # Linux
 class TlsStream(SocketStream, SecureStream):
     """One TLS connection; owns the socket."""
 
-    __slots__ = ("_broken", "_goodbye_said", "_over", "_read", "_role", "_tls", "_write")
+    __slots__ = ("_broken", "_end_announced", "_over", "_read", "_role", "_tls", "_write")
 
     def __init__(self, sock: ssl.SSLSocket, ready: Watch, role: TlsRole) -> None:
         super().__init__(sock, ready)
@@ -48,7 +48,7 @@ class TlsStream(SocketStream, SecureStream):
         self._write = cast("Callable[[memoryview], int]", sock.write)
         self._over = False
         self._broken: CircumventError | None = None
-        self._goodbye_said = False
+        self._end_announced = False
         self._role = role
 
     async def wait_readable(self) -> None:
@@ -68,7 +68,7 @@ class TlsStream(SocketStream, SecureStream):
         except ssl.SSLWantReadError:
             self._watch.drained()
             return count or None
-        except ssl.SSLZeroReturnError:  # the peer's goodbye; raised only after our own
+        except ssl.SSLZeroReturnError:  # the peer's close_notify; raised only after ours
             self._over = True
         except (OSError, ValueError) as error:
             self._broken = self._what_broke(error)
@@ -82,14 +82,14 @@ class TlsStream(SocketStream, SecureStream):
         if isinstance(error, ssl.SSLEOFError):
             if _is_reset(self._tls):  # OpenSSL calls it an end as well
                 return _reset("read", ConnectionResetError(*_RESET))
-            return cut_error() if self._role.needs_goodbye else None
+            return cut_error() if self._role.needs_close_notify else None
         if isinstance(error, ssl.SSLError):
             return record_error(error)
         return _reset("read", error)
 
     def _send(self, view: memoryview) -> int:
         """After WANT_WRITE the same bytes come again, as OpenSSL demands."""
-        if self._goodbye_said:
+        if self._end_announced:
             return self._send_sealed(view)
         sent = 0
         is_corked = len(view) > RECORD and self._cork(1)
@@ -108,7 +108,7 @@ class TlsStream(SocketStream, SecureStream):
         """Let the kernel make full packets of several records: that saves it a third."""
         if _CORK is None:
             return False
-        with contextlib.suppress(OSError):  # broken: the write says it
+        with contextlib.suppress(OSError):  # the socket is broken: the write will raise
             self._sock.setsockopt(socket.IPPROTO_TCP, _CORK, value)
         return True
 
@@ -122,8 +122,8 @@ class TlsStream(SocketStream, SecureStream):
             raise reset_error("write", error) from error
 
     def write_eof(self) -> None:
-        if not self._goodbye_said:
-            self._goodbye_said = True
+        if not self._end_announced:
+            self._end_announced = True
             with contextlib.suppress(OSError, ValueError, StreamResetError):  # the peer is gone
                 self._unsent = memoryview(_close_notify(self._tls))
                 self.flush()
@@ -133,12 +133,12 @@ class TlsStream(SocketStream, SecureStream):
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)
-        await say_goodbye(self, self._say_goodbye)
+        await say_goodbye(self, self._announce_end)
         await super().aclose()
 
-    def _say_goodbye(self) -> bool:
+    def _announce_end(self) -> bool:
         """False while the kernel has no room for it."""
-        if self._goodbye_said:
+        if self._end_announced:
             return self.flush()
         try:
             self._tls.unwrap()
@@ -153,20 +153,20 @@ def _close_notify(sock: ssl.SSLSocket) -> bytes:
     """A close_notify alert to be sent as it is; reading goes on.
 
     ``unwrap`` sends the alert but then reads, and breaks the connection when it meets data
-    instead of the peer's alert. So it runs on a stand-in with nothing to read, and what comes
-    out of that is the alert.
+    instead of the peer's alert. So the socket is replaced, for this one call, by one with nothing
+    to read; what OpenSSL writes to that is the alert.
     """
     fd = sock.fileno()
-    stand_in, outlet = socket.socketpair()
-    with stand_in, outlet:
-        stand_in.setblocking(False)
-        outlet.setblocking(False)
+    replacement, other_end = socket.socketpair()
+    with replacement, other_end:
+        replacement.setblocking(False)
+        other_end.setblocking(False)
         real = os.dup(fd)
         try:
-            os.dup2(stand_in.fileno(), fd)
+            os.dup2(replacement.fileno(), fd)
             with contextlib.suppress(ssl.SSLError):
                 sock.unwrap()
-            return outlet.recv(_ALERT)
+            return other_end.recv(_ALERT)
         finally:
             os.dup2(real, fd)
             os.close(real)
@@ -200,7 +200,7 @@ async def over_socket(stream: TcpStream, role: TlsRole) -> TlsStream:
         established.hang_up()
         raise handshake_error(error) from error
     except BaseException:
-        established.hang_up()  # as web servers and browsers do, whoever took too long
+        established.hang_up()  # as web servers and browsers do when somebody took too long
         raise
     return established
 

@@ -46,7 +46,7 @@ class InnerTlsStream(LayerStream, SecureStream):
     __slots__ = (
         "_backlog",
         "_broken",
-        "_goodbye_said",
+        "_end_announced",
         "_incoming",
         "_outgoing",
         "_over",
@@ -73,7 +73,7 @@ class InnerTlsStream(LayerStream, SecureStream):
         self._read = cast("Callable[[int, memoryview], int]", self._tls.read)
         self._over = False
         self._broken: ProtocolError | None = None
-        self._goodbye_said = False
+        self._end_announced = False
 
     async def shake_hands(self) -> None:
         """Raises HandshakeError, StreamResetError, ProtocolError, ssl.SSLError."""
@@ -113,7 +113,7 @@ class InnerTlsStream(LayerStream, SecureStream):
         if size is None:
             return None
         if not size:
-            if self._role.needs_goodbye:
+            if self._role.needs_close_notify:
                 raise cut_error()
             self._over = True
             return 0
@@ -137,7 +137,7 @@ class InnerTlsStream(LayerStream, SecureStream):
                 self._over = not size
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLZeroReturnError:  # the peer's goodbye
+        except ssl.SSLZeroReturnError:  # the peer's close_notify
             self._over = True
         except ssl.SSLError as error:  # raised once all that came before was read
             self._broken = record_error(error)
@@ -175,14 +175,14 @@ class InnerTlsStream(LayerStream, SecureStream):
         return self._backlog.flush()
 
     def write_eof(self) -> None:
-        if self._goodbye_said:
+        if self._end_announced:
             return
-        self._goodbye_said = True
-        self._say_goodbye()
+        self._end_announced = True
+        self._announce_end()
         with contextlib.suppress(StreamResetError):  # the peer may be gone already
             self.flush()
 
-    def _say_goodbye(self) -> None:
+    def _announce_end(self) -> None:
         """``unwrap`` also reads, and breaks the connection when it meets data: hide them."""
         unread = self._incoming.read()
         with contextlib.suppress(ssl.SSLError):

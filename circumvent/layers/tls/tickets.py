@@ -1,8 +1,8 @@
 """TLS tickets: each is offered once, and only where it came from.
 
-A ticket is sent in clear, so one that is offered twice tells that it is the same client (RFC 8446
-§C.4); browsers use each once, too. And its bytes are the server's choice: offered to another
-address, they would be a message to whoever listens there.
+A ticket is sent in clear, so one that is offered twice shows that it is the same client (RFC 8446
+§C.4); browsers use each once, too. And the server chooses its bytes: offered to another address,
+they would be a message to whoever listens there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from circumvent.api import TlsOptions
 
-EACH = 4  # of one server: as many of the connections that begin together can resume
+EACH = 4  # of one server: so many connections that begin together can resume
 MOST = 16  # of all servers with which the same terms are used; up to 14 KiB each, measured
 
 
@@ -25,13 +25,13 @@ class TicketScope(NamedTuple):
 
 
 class Tickets:
-    """The last ones of each server."""
+    """The last tickets of each server."""
 
     def __init__(self) -> None:
         self._kept: list[tuple[TicketScope, ssl.SSLSession]] = []  # the newest is the last
 
     def take(self, origin: TicketScope) -> ssl.SSLSession | None:
-        """The newest, which nobody else will get."""
+        """The newest, which is never given out again."""
         mine = self._of(origin)
         return self._kept.pop(mine[-1])[1] if mine else None
 

@@ -14,6 +14,7 @@ from circumvent.errors import StreamResetError
 from circumvent.layers.tls.context import RECORD
 from circumvent.net.readiness import NOW
 from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
+from circumvent.tasks import wake
 from circumvent.wire.http_carrier import UPLOADS_AT_ONCE
 
 MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave up on
@@ -68,7 +69,7 @@ class HttpCarrierStream(ByteStream):
         for older in self._uploads:  # of a request that its client gave up on
             if older.offset < upload.end and upload.offset < older.end:
                 older.finish(taken=False)
-        _wake(self._reader)
+        wake(self._reader)
         if upload.end <= self.received:
             return True
         self._uploads.append(upload)
@@ -87,7 +88,7 @@ class HttpCarrierStream(ByteStream):
             self._download.finish()
         self._download = download
         self._look_around()
-        _wake(self._writer)
+        wake(self._writer)
         try:
             await download.done
         finally:
@@ -225,15 +226,10 @@ class HttpCarrierStream(ByteStream):
             upload.finish(taken=self._has_all)
         if self._download is not None:
             self._download.finish()
-        _wake(self._reader)
-        _wake(self._writer)
+        wake(self._reader)
+        wake(self._writer)
 
     def _check(self) -> None:
         if self._is_broken:
             message = "connection lost: the carrier was closed"
             raise StreamResetError(message, stage="carrier")
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

@@ -16,6 +16,7 @@ from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
 from circumvent.relay.carriers.http_stream import HttpCarrierStream
 from circumvent.relay.carriers.pending import PendingCarrier
+from circumvent.tasks import dismiss
 from circumvent.wire.http_carrier import (
     DOWNLOAD_HEAD,
     GONE,
@@ -77,11 +78,9 @@ class HttpCarrierTable:
 
     async def aclose(self) -> None:
         """End all carriers."""
-        for task, end in tuple(self._tasks.items()):
+        for end in tuple(self._tasks.values()):
             end.abort()
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await dismiss(self._tasks)
 
     async def _download(
         self, end: HttpCarrierStream | None, stream: ByteStream, note: Note

@@ -19,6 +19,7 @@ from circumvent.layers.exchange import peek, receive, send
 from circumvent.memory import LARGEST, Account
 from circumvent.net.pump import transfer
 from circumvent.net.tcp import TcpStream
+from circumvent.tasks import dismiss
 from circumvent.wire.client_hello import HANDSHAKE_RECORD, MAX_FLIGHT, Offer
 
 PROTOCOLS = ("http/1.1", "http/1.0", "http/0.9")  # without "http2 on"
@@ -124,8 +125,7 @@ async def answer_plain(
                 while await receive(visitor, account):
                     pass
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        await dismiss((asking,))
         site.abort()
 
 

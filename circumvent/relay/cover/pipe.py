@@ -10,6 +10,7 @@ from typing import Any
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import NOW
+from circumvent.tasks import wake
 
 HIGH_WATER = 32 * 1024  # waiting bytes at which the server is told to pause
 _ROOM = 16 * 1024  # what the server is handed at once
@@ -45,12 +46,12 @@ class CoverSitePipe(ByteStream):
             self.waiting_bytes += len(data)
             if self.waiting_bytes > HIGH_WATER and not was_full:
                 self._protocol.pause_writing()
-            _wake(self._reader)
+            wake(self._reader)
 
     def wake(self) -> None:
         """The server reads on, or has closed or broken its end."""
-        _wake(self._reader)
-        _wake(self._writer)
+        wake(self._reader)
+        wake(self._writer)
         if self._server.is_closing() and (self.is_reset or not self._waiting):
             self._loop.call_soon(self._lose)
 
@@ -168,8 +169,3 @@ class _ServerEnd(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002, ANN401 - as in asyncio
         return default
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
 
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
@@ -19,6 +18,7 @@ from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.net.pump import pump
 from circumvent.relay.admission import Admission
+from circumvent.tasks import dismiss
 from circumvent.wire.knock import Knock
 from circumvent.wire.request_watch import RequestHead, RequestWatch
 
@@ -54,11 +54,11 @@ class CoverProxy:
             if requests.done() and (admission := requests.result()) is not None:
                 return admission
             await self._last_words(answers)
-            await _stop(requests)
+            await dismiss((requests,))
             await self._linger()
             return None
         finally:
-            await _stop(requests, answers)
+            await dismiss((requests, answers))
             self._site.abort()
 
     async def _last_words(self, answers: asyncio.Future[None]) -> None:
@@ -108,9 +108,3 @@ class CoverProxy:
 
     def _served(self, _: int) -> None:
         self.served_at = time.monotonic()
-
-
-async def _stop(*tasks: asyncio.Future[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

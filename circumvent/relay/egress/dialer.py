@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Sequence
 
 from circumvent.errors import DestinationError, DialError, Reason
@@ -17,13 +16,6 @@ from circumvent.wire.address import Destination
 
 CONNECT_SECONDS = 15.0  # browsers wait longer; what takes this long is down
 MAX_ADDRESSES = 8  # of one name that are tried
-
-_REASONS = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
-    errno.ETIMEDOUT: Reason.TIMED_OUT,
-}
 
 
 class EgressDialer:
@@ -51,8 +43,7 @@ class EgressDialer:
         except TimeoutError:
             raise DestinationError(Reason.TIMED_OUT) from None
         except DialError as error:
-            reason = _REASONS.get(error.errno or 0, Reason.FAILURE)
-            raise DestinationError(reason, errno=error.errno) from None
+            raise DestinationError(Reason.of_errno(error.errno), errno=error.errno) from None
 
     async def _addresses(self, host: str, user: str) -> Sequence[str]:
         try:

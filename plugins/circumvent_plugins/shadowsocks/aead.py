@@ -37,7 +37,7 @@ _LOOK_AGAIN = 0.05  # seconds after which there may be memory for a partial reco
 class AeadStream(LayerStream):
     """Seals what is written to ``base`` and opens what is read; subclasses read from it.
 
-    ``pass_on`` takes what is sealed: whole, for its numbers cannot be used again.
+    ``pass_on`` takes all of what is sealed: a nonce cannot be used again.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class AeadStream(LayerStream):
         return asyncio.sleep(_LOOK_AGAIN) if self._is_choked else self.base.wait_readable()
 
     def _open_records(self, sealed: memoryview, plain: memoryview) -> tuple[int, int]:
-        """Open every whole record; returns how much of both was used."""
+        """Open every whole record; returns how many bytes of both buffers were used."""
         at = used = 0
         if not self._open_key:
             at = self._take_salt(sealed)
@@ -196,6 +196,6 @@ class AeadStream(LayerStream):
         return end - start
 
     def _gap(self, size: int) -> int:
-        """How far in front of the plaintext the ciphertext starts, so that they never meet."""
+        """How far in front of the plaintext the ciphertext starts, so that they never overlap."""
         records = -(-size // MAX_PAYLOAD)
         return min(size, MAX_PAYLOAD) + records * OVERHEAD + len(self._salt)

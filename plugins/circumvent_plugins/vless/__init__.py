@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
 from circumvent.api import (
     Account,
-    ByteStream,
     Cost,
     Dialer,
-    LayerStream,
     LinkError,
     Privacy,
-    ProtocolError,
     ServerEntry,
-    StreamLayer,
-    StreamResetError,
     Transport,
     Tunnel,
     hookimpl,
 )
 from circumvent.layers.stack import HeaderTunnel, stacked
+from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import StreamSettings, take_stream_settings
-from circumvent.links.uri import ShareLink, format_link, parse_link
+from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
+from circumvent_plugins.vless.response import VERSION, ResponseLayer
 
-VERSION = 0
 _NO_ADDONS = b"\x00"
 _TCP = b"\x01"
 _ADDRESS_TYPES = {IPV4: b"\x01", NAME: b"\x02", IPV6: b"\x03"}  # not those of SOCKS5
@@ -54,14 +50,7 @@ class Vless(Transport):
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
         settings = _parse_settings(parts)
-        return ServerEntry(
-            transport=self.name,
-            host=parts.host,
-            port=parts.port,
-            name=parts.name,
-            link=format_link(_canonical(parts, settings)),
-            settings=settings,
-        )
+        return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:
         return _settings(entry).stream.privacy
@@ -82,47 +71,6 @@ class Vless(Transport):
         layers = (*settings.stream.layers(), ResponseLayer())
         dial = stacked(partial(dialer.tcp, entry.host, entry.port), layers)
         return HeaderTunnel(dial, partial(request_header, settings.user))
-
-
-class ResponseLayer(StreamLayer):
-    """Takes the server's response header off what comes back."""
-
-    async def start(self, stream: ByteStream) -> ByteStream:
-        return ResponseStream(stream)
-
-
-class ResponseStream(LayerStream):
-    """Drops the response header ``00 | n | n bytes``, in however many pieces it arrives."""
-
-    def __init__(self, base: ByteStream) -> None:
-        super().__init__(base)
-        self._seen = 0
-        self._size = 2  # grows when the length byte is seen
-
-    def read_into(self, buffer: memoryview) -> int | None:
-        count = self.base.read_into(buffer)
-        if count is None or self._seen == self._size:
-            return count
-        if count == 0 and self._seen:
-            message = "connection lost: it was cut, inside VLESS's response header"
-            raise StreamResetError(message, stage="read")
-        return self._strip(buffer, count) if count else 0
-
-    def _strip(self, buffer: memoryview, count: int) -> int | None:
-        taken = 0
-        while taken < count and self._seen < self._size:
-            self._accept(buffer[taken])
-            taken += 1
-        rest = count - taken
-        buffer[:rest] = buffer[taken:count]
-        return rest or None
-
-    def _accept(self, byte: int) -> None:
-        if self._seen == 0 and byte != VERSION:
-            raise ProtocolError("VLESS: a response of an unknown version", stage="response")
-        if self._seen == 1:
-            self._size += byte
-        self._seen += 1
 
 
 def request_header(user: str, destination: Destination) -> bytes:
@@ -157,18 +105,8 @@ def _parse_settings(parts: ShareLink) -> VlessSettings:
 
 def _canonical(parts: ShareLink, settings: VlessSettings) -> ShareLink:
     stream = settings.stream
-    return ShareLink(
-        scheme="vless",
-        user=settings.user,
-        host=parts.host,
-        port=parts.port,
-        query=(
-            ("encryption", "none"),
-            ("security", stream.security),
-            *stream.query(parts.host),
-        ),
-        name=parts.name,
-    )
+    common = (("encryption", "none"), ("security", stream.security))
+    return replace(parts, user=settings.user, path="", query=common + stream.query(parts.host))
 
 
 def _settings(entry: ServerEntry) -> VlessSettings:
