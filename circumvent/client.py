@@ -10,8 +10,9 @@ from functools import partial
 
 from circumvent.api.streams import ByteStream
 from circumvent.config import Config
-from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
+from circumvent.discovery.discovery import Discovery
 from circumvent.discovery.origins import Origin
+from circumvent.discovery.resources import Dialers, DiscoveryResources
 from circumvent.errors import NoTunnelError
 from circumvent.inbound.inbound import Inbound
 from circumvent.inbound.options import InboundOptions

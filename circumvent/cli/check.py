@@ -14,7 +14,7 @@ from circumvent.inbound.options import Credentials, parse_listen
 from circumvent.wire import socks5
 from circumvent.wire.address import IPV4, IPV6, Destination
 
-CHECK_SECONDS = 10.0  # for each address; a health check waits longer by itself if it wants
+CHECK_SECONDS = 10.0  # for each address
 REPLY_TAIL = {IPV4: 4 + 2, IPV6: 16 + 2}  # bound address and port
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 

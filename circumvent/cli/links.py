@@ -87,7 +87,7 @@ def known_links(config: Config) -> tuple[PastedLink, ...]:
     except ConfigError:
         if not links:
             raise
-        # A command that writes to the state file says what is wrong with it.
+        # Commands that write to the state file say what is wrong with it.
     return tuple(PastedLink(link, f"link #{number}") for number, link in enumerate(links, start=1))
 
 
@@ -149,7 +149,7 @@ def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) ->
 
 
 def _warn_of_address(entry: ServerEntry) -> tuple[str, ...]:
-    """The user may mean such an address; or a stranger sent the link, who hopes to be obeyed."""
+    """Warn of private addresses: the link may come from a stranger who wants a service here."""
     host = entry.host
     if host == "localhost" or (is_address(host) and not is_public(host)):
         return ("its address is that of this machine or of a private network",)

@@ -13,7 +13,7 @@ from circumvent.status import control
 from circumvent.status.events import Draining, Warned
 from circumvent.tasks import dismiss
 
-DRAIN_SECONDS = 10.0  # a page or a short download can end, and nobody waits for long
+DRAIN_SECONDS = 10.0  # a page or a short download can end, and the user does not wait long
 
 
 async def run_until_signalled(

@@ -6,20 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from circumvent.api import Channel, Dialer, Fetch, Transport
+from circumvent.api import Fetch, Transport
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
 from circumvent.discovery.origins import Origin, keep, recall
+from circumvent.discovery.resources import DiscoveryResources
 from circumvent.discovery.sources import discovery_account, usable_sources
-from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.memory import Memory
-from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.state.attempts import attempt_record
-from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.wire.bundle import Bundle
@@ -27,39 +23,6 @@ from circumvent.wire.bundle import Bundle
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
 THOROUGH_SHARE = 1 / 3
-DEFAULTS = DiscoveryTimings()
-
-
-@dataclass(frozen=True, slots=True)
-class Dialers:
-    """How to reach sources: directly, or through tunnels while ``is_up``.
-
-    ``direct`` gives the dialer to public addresses and to one more host that the user typed.
-    """
-
-    direct: Callable[[str], Dialer]
-    tunnels: Dialer
-    is_up: Callable[[], bool]
-
-    def choose(self, typed: str) -> Dialer:
-        """Through the tunnels if there are any: then a watcher sees nothing of a hunt."""
-        return self.tunnels if self.is_up() else self.direct(typed)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryResources:
-    """What discovery needs.
-
-    ``channels`` are keyed by the scheme of their sources, ``transports`` by link scheme.
-    """
-
-    channels: Mapping[str, Channel]
-    transports: Mapping[str, Transport]
-    dialers: Dialers
-    memory: Memory
-    store: Store
-    clock: Clock = SYSTEM_CLOCK
-    timings: DiscoveryTimings = DEFAULTS
 
 
 class Discovery:

@@ -16,7 +16,8 @@ async def first_success(
 ) -> T:
     """The first result; raises the last error when all fail.
 
-    ``pause`` is in seconds. Results that come too late are handed to ``drop``.
+    The next entrant starts ``pause`` seconds after the one before, or when that has failed.
+    Results that come too late are handed to ``drop``.
     """
     waiting = list(entrants)
     running: set[asyncio.Task[T]] = set()

@@ -14,7 +14,7 @@ from circumvent.memory import LARGEST, PAGE
 from circumvent.testing.far_end import FarEnd
 
 CANARY = 0xA5
-PATIENCE = 30.0  # seconds; nothing here takes one where nothing else runs
+GIVE_UP_AFTER = 30.0  # seconds; nothing here takes one where nothing else runs
 FEW = 63  # bytes beyond the smallest buffer: some streams read no more than that at a time
 
 
@@ -29,7 +29,7 @@ class Pair:
 async def read_once(stream: ByteStream, size: int = LARGEST) -> bytes:
     """The next bytes, into a buffer of ``size``; empty at the end."""
     block = memoryview(bytearray(size))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         while True:
             await stream.wait_readable()
             count = stream.read_into(block)
@@ -92,14 +92,14 @@ def rehome(stream: ByteStream) -> None:
 
 
 async def settle(stream: ByteStream) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         while not stream.flush():
             await stream.wait_writable()
 
 
 async def write_all(stream: ByteStream, data: bytes, piece: int = LARGEST // 2) -> None:
     """Write the way the pump does: when there is room, and settle what the kernel refused."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         while data:
             await settle(stream)
             if not stream.room():
@@ -127,7 +127,7 @@ async def fill(stream: ByteStream) -> bytes:
 
 
 async def both(*awaitables: Awaitable[object]) -> list[object]:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         return list(await asyncio.gather(*awaitables))
 
 

@@ -7,7 +7,6 @@ and a tunnel that fails before it has answered is replaced without the client's 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.layer import LayerStream
@@ -107,7 +106,7 @@ class Dispatcher:
 
         Where the server does not reply, ``accept`` is called before it is asked.
         """
-        started = time.monotonic()
+        started = live.clock.now()
         try:
             if accept is not None and not live.tunnel.replies:
                 await accept()
@@ -164,9 +163,8 @@ class Dispatcher:
     def _note_failure(
         self, live: LiveTunnel, started: float, error: CircumventError | None
     ) -> None:
-        record = attempt_record(
-            "stream", live.candidate.id, started, live.account.high_water, error
-        )
+        peak = live.account.high_water
+        record = attempt_record("stream", live.candidate.id, started, peak, error, clock=live.clock)
         self._attempts.record(record)
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
+from circumvent.discovery.discovery import Discovery
 from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.resources import Dialers, DiscoveryResources
 from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory

@@ -23,8 +23,9 @@ from circumvent.api import (
     Transport,
     Tunnel,
 )
-from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
+from circumvent.discovery.discovery import Discovery
 from circumvent.discovery.origins import Origin, parse_origin
+from circumvent.discovery.resources import Dialers, DiscoveryResources
 from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.links.invite import Invite, format_invite

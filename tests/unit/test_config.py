@@ -130,7 +130,7 @@ def test_strangers_need_a_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listen", ["127.9.9.9:1", "[::1]:1", "localhost:1"])
-def test_loopback_needs_none(listen: str) -> None:
+def test_loopback_needs_no_password(listen: str) -> None:
     Config(listen=listen).inbound()
 
 
@@ -180,7 +180,7 @@ def test_state_and_socket_move_together(tmp_path: Path, monkeypatch: pytest.Monk
     assert [socket.parent for socket in moved.control_sockets] == [tmp_path]
 
 
-def test_the_socket_is_in_the_runtime_directory_if_that_is_ours(
+def test_the_socket_is_in_the_runtime_directory_of_this_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from tests.unit.far_side import until
 from tests.unit.http_site import BIG, TRAILED, answer, ask, site
 from tests.unit.inbound_client import (
     SITE,
     destination,
     running_inbound,
 )
+from tests.unit.local_sockets import until
 
 
 async def test_the_origin_sees_its_own_path_and_host_and_nothing_of_the_hop() -> None:

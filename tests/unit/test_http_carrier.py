@@ -24,8 +24,8 @@ from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.fronted_carrier import stream as fronted_stream
 from circumvent_plugins.fronted_carrier.stream import FrontedStream
 from tests.peers.certificates import Certificate
-from tests.unit.far_side import until
 from tests.unit.http_relay import KNOCK_KEY, HttpRelay, http_relay, link_to, open_stream
+from tests.unit.local_sockets import until
 
 SIZE = 1_500_000
 

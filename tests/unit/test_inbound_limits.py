@@ -15,8 +15,8 @@ from circumvent.errors import ConfigError
 from circumvent.inbound.options import InboundOptions, InboundTimings, parse_listen
 from circumvent.net.descriptors import most_clients, raise_descriptor_limit
 from circumvent.net.listener import Listener
-from tests.unit.far_side import until
 from tests.unit.inbound_client import GREETING, SITE, destination, echo, running_inbound, socks5
+from tests.unit.local_sockets import until
 
 
 @pytest.mark.parametrize("beginning", [b"\x05", b"\x05\x01\x00\x05", b"\x04\x01", b"GET http"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from circumvent.relay.eviction import SHARE, first_to_leave
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 from tests.unit.relay_fixture import LOOPBACK, PAGE, RunningRelay, house
 
 ROOM = 32

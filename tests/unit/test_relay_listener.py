@@ -19,7 +19,7 @@ from circumvent.relay import connection as guest
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins.tls_carrier import TlsCarrier
-from tests.unit.far_side import break_off, until
+from tests.unit.local_sockets import break_off, until
 from tests.unit.relay_fixture import (
     KEY,
     PAGE,

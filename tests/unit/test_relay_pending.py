@@ -29,7 +29,7 @@ from circumvent.wire.knock import Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.peers.process import free_port
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 from tests.unit.relay_fixture import LOOPBACK, dialer
 
 MEMORY = 4 << 20

@@ -14,7 +14,7 @@ from circumvent.errors import DialError
 from circumvent.net import resolver
 from circumvent.net.patience import Patience
 from circumvent.net.resolver import Resolver
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 
 SOON = 5.0  # seconds that nothing here takes
 
@@ -134,7 +134,7 @@ async def test_of_many_names_those_that_were_asked_for_last_are_kept(
 HANGING = """
 import asyncio, time
 from circumvent.net.resolver import Resolver
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 
 async def main():
     asking = asyncio.ensure_future(Resolver(lambda name: time.sleep(600)).resolve("hangs.example"))

@@ -36,7 +36,7 @@ from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.testing.far_end import Codec, FarEnd, connected
-from circumvent.testing.steps import PATIENCE, Pair, both, read_all, read_exactly, settle, take
+from circumvent.testing.steps import GIVE_UP_AFTER, Pair, both, read_all, read_exactly, settle, take
 from tests.conformance.codecs import TlsCodec
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
@@ -474,7 +474,7 @@ class TestEnds:
     ) -> None:
         monkeypatch.setattr(sockets, "GOODBYE_SECONDS", 0.01)
         pair, _ = await choked(server, client)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GIVE_UP_AFTER):
             await pair.near.aclose()
 
     async def test_a_close_notify_without_free_descriptors_leaks_none(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
 from circumvent.api import DialError, NetworkDialer
+from circumvent.api.streams import Route, TlsEngine
 from circumvent.net.patience import note_reached
 from tests.virtual.stream import MemoryStream, pair
 
@@ -42,8 +43,9 @@ class Listener:
 class MemoryDialer:
     """Reaches every listener that is open. While ``lacks`` is set, this machine lacks something."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: TlsEngine | None = None) -> None:
         self.lacks: int | None = None  # an errno
+        self._tls = tls
 
     @property
     def for_plugins(self) -> NetworkDialer:
@@ -60,7 +62,10 @@ class MemoryDialer:
             code = errno.ECONNREFUSED
             message = f"no connection to the server: {os.strerror(code)}"
             raise DialError(message, stage="tcp", errno=code)
-        return listener.connect()
+        stream = listener.connect()
+        if self._tls is not None:
+            stream.route = Route(self._tls)
+        return stream
 
     async def resolve(self, name: str) -> Sequence[str]:
         return (name,)
