@@ -127,7 +127,7 @@ def full(stream: int) -> list[bytes]:
 def test_bytes_that_a_reset_says_were_sent_count_as_sent() -> None:
     victim = Victim(SessionLimits(send=1 << 20, receive=4 * FIRST_WINDOW))
     victim.take(OPEN, pack(FrameKind.RESET, 1, FIRST_WINDOW, RESET))
-    assert pack(FrameKind.WINDOW, 0, 3 * FIRST_WINDOW) in victim.says()
+    assert pack(FrameKind.WINDOW, 0, 3 * FIRST_WINDOW) in victim.written()
     victim.take(*full(3), *full(5))
     with pytest.raises(ProtocolError, match="granted"):
         victim.take(data(7, 0, 1))

@@ -11,8 +11,8 @@ import pytest
 from circumvent.net.sockets import delivered
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tcp_info import tcp_info, unread
-from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.testing.far_end import connected
+from circumvent.testing.steps import read_exactly, write_all
 
 SMALL = 8 * 1024
 LONG = 60.0
