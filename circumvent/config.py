@@ -132,8 +132,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         if not self.user and not self.password_file:
             return None
         if not (self.user and self.password_file):
-            message = "user and password_file belong together: set both or none"
-            raise ConfigError(message, stage="config")
+            raise ConfigError(
+                "user and password_file belong together: set both or none", stage="config"
+            )
         password = read_secret(Path(self.password_file)).strip()  # blanks within it stay
         if not password:
             raise ConfigError(f"the password file {self.password_file} is empty", stage="config")

@@ -76,8 +76,9 @@ def check_private(path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", stage="config") from error
     if mode & ~SECRET_MODE:
-        message = f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'"
-        raise ConfigError(message, stage="config")
+        raise ConfigError(
+            f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'", stage="config"
+        )
 
 
 class UnsafePlaceError(PermissionError):

@@ -59,8 +59,10 @@ def _host(_context: click.Context, _option: click.Parameter, name: str) -> str:
 def zone(*, zone: str, name_server: str, ttl: int, serial: int | None, path: Path) -> None:
     """Print a zone file with BUNDLE in it, for BIND, Knot and others (RFC 1035)."""
     if f".{name_server}".endswith(f".{zone}"):
-        message = f"must lie outside of {zone}, or it would need an address in there"
-        raise click.BadParameter(message, param_hint="--name-server")
+        raise click.BadParameter(
+            f"must lie outside of {zone}, or it would need an address in there",
+            param_hint="--name-server",
+        )
     data = files.read_bundle(path)
     parse_bundle(data)
     serial = int(time.time()) if serial is None else serial

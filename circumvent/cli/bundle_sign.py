@@ -122,8 +122,7 @@ def _make_bundle(new: NewList) -> Bundle | None:
     if new.links is None:
         return None
     if new.version is None or new.days is None:
-        message = "--links needs --version and --days"
-        raise click.UsageError(message)
+        raise click.UsageError("--links needs --version and --days")
     now = int(time.time())
     return Bundle(
         version=new.version,
@@ -157,15 +156,16 @@ def _choose_envelope(out: Path, made: Bundle | None, sealed_to: Key | None) -> E
     there = parse_bundle(files.read_bundle(out)) if out.exists() else None
     if made is None:
         if there is None:
-            message = f"{out} is not there to be signed; give --links to make it"
-            raise click.UsageError(message)
+            raise click.UsageError(f"{out} is not there to be signed; give --links to make it")
         return there
     known = _read(there, sealed_to) if there else None
     if there and known and _says_the_same(known, made):
         return there
     if known and known.version >= made.version:
-        message = f"{out} holds another list of version {known.version}: take a higher --version"
-        raise ConfigError(message, stage="sign")
+        raise ConfigError(
+            f"{out} holds another list of version {known.version}: take a higher --version",
+            stage="sign",
+        )
     return make_envelope(made, sealed_to.public().raw if sealed_to else None)
 
 

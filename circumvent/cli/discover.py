@@ -91,8 +91,10 @@ def _origins(
         links = [link.text for link in pasted.known_links(config)]
         known = [parse_origin(link) for link in links if is_origin(link)]
         if not (known or sources):
-            message = "no invite is known: give --source and --key, or: circumvent init INVITE"
-            raise NoTunnelError(message, stage="discover")
+            raise NoTunnelError(
+                "no invite is known: give --source and --key, or: circumvent init INVITE",
+                stage="discover",
+            )
         return subscriptions or known
     invited = [parse_origin(key) for key in keys if is_origin(key)]
     public = [_read_key(key) for key in keys if not is_origin(key)]

@@ -127,7 +127,7 @@ def invite(
 
     home = RelayHome.load(directory)
     entry = setup.add_user(home, new_user) if new_user else _find(home, user)
-    link = format_relay_link(setup.invite(home, entry))
+    link = format_relay_link(setup.make_invite(home, entry))
     click.echo(msgspec.json.encode({"user": entry.name, "link": link}) if as_json else link)
     if new_user:
         click.echo(f"a running relay lets {new_user} in after: kill -HUP its process", err=True)
@@ -178,7 +178,7 @@ def _find(home: RelayHome, name: str | None) -> UserEntry:
 
 
 def _warn(home: RelayHome) -> None:
-    from circumvent.relay.relay import warnings  # noqa: PLC0415
+    from circumvent.relay.warnings import warnings  # noqa: PLC0415
 
     for warning in warnings(home.config):
         click.secho(f"WARNING: {warning}", err=True, bold=True)

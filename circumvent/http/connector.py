@@ -88,8 +88,9 @@ class StreamConnector(BaseConnector):
         timeout: ClientTimeout,  # noqa: ASYNC109 - as in aiohttp
     ) -> ResponseHandler:
         if req.proxy:
-            message = "an HTTP proxy would bypass the tunnels: leave it out"
-            raise UnsupportedError(message, stage="dial")
+            raise UnsupportedError(
+                "an HTTP proxy would bypass the tunnels: leave it out", stage="dial"
+            )
         async with asyncio.timeout(timeout.sock_connect):
             stream = await self._dial(req.url)
         handler = BoundedHandler(self._loop)

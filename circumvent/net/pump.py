@@ -76,7 +76,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
                 end += count
                 start += sink.write(lease.view, start, end)
         except BaseException:
-            sink.unsent = None  # the block goes back: nobody may look at it again
+            sink.unsent = None  # the block goes back, and must not be used again
             lease.release()
             raise
         if start < end or sink.unsent is not None:
@@ -99,7 +99,7 @@ async def release_when_sent(
             lease, start, end = keep(lease, sink, account, start, end)
             await finish(lease.view, sink, start, end)
     except BaseException:
-        sink.unsent = None  # the block goes back: nobody may look at it again
+        sink.unsent = None  # the block goes back, and must not be used again
         raise
     finally:
         lease.release()

@@ -63,16 +63,17 @@ async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
                 await stream.wait_writable()
 
 
-async def delivered(stream: ByteStream, patience: float = TAKEN_SECONDS) -> None:
+async def delivered(stream: ByteStream, patience: float | None = None) -> None:
     """Return when the peer's kernel has all that was sent, or takes nothing for ``patience``.
 
-    Wait for this before a reset, which throws away what the peer's kernel does not have; the rest
-    the peer can still read.
+    ``patience`` is in seconds, by default TAKEN_SECONDS. Wait for this before a reset, which throws
+    away what the peer's kernel does not have; the rest the peer can still read.
     """
+    seconds = TAKEN_SECONDS if patience is None else patience
     pause, last, deadline = _FIRST_LOOK, -1, math.inf
     while (left := stream.unacknowledged()) and time.monotonic() < deadline:
         if left != last:
-            last, deadline = left, time.monotonic() + patience
+            last, deadline = left, time.monotonic() + seconds
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LATER_LOOKS)
 
@@ -125,7 +126,7 @@ class SocketStream(ByteStream):
         if self._room < _KNOWN_ROOM:
             try:
                 self._room = send_room(self._sock)
-            except OSError:  # closed under us: the write will say so
+            except OSError:  # closed meanwhile: the write will raise
                 return _KNOWN_ROOM
         return self._room
 

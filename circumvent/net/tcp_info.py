@@ -60,7 +60,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def unread(sock: socket.socket) -> int:
-    """Bytes received that nobody has read yet; 0 where the kernel does not tell."""
+    """Bytes received that were not read yet; 0 where the kernel does not tell."""
     return _count(sock, "FIONREAD")
 
 

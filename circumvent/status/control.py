@@ -64,8 +64,11 @@ async def serve(
         writer.close()
 
     if any(map(_is_answered, places)):
-        message = "another circumvent is running here; choose another --state-dir"
-        raise ConfigError(message, stage="control", errno=errno.EADDRINUSE)
+        raise ConfigError(
+            "another circumvent is running here; choose another --state-dir",
+            stage="control",
+            errno=errno.EADDRINUSE,
+        )
     with ExitStack() as stack:
         listener = _listen(places, stack, warn)
         if listener is None:

@@ -48,8 +48,9 @@ def parse_candidate(
     transport = transports.get(scheme.lower())
     if transport is None:
         known = ", ".join(f"{name}://" for name in sorted(transports))
-        message = f"{scheme.lower()}:// is not supported; supported: {known or 'none'}"
-        raise UnsupportedError(message, stage="link")
+        raise UnsupportedError(
+            f"{scheme.lower()}:// is not supported; supported: {known or 'none'}", stage="link"
+        )
     return Candidate(transport.parse(link), transport, is_learnt)
 
 

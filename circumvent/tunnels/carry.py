@@ -120,7 +120,7 @@ async def _up(user_stream: UserStream, client: ReplayableStream) -> None:
                 await client.wait_readable()
                 _commit(user_stream, client)
             await transfer(client, user_stream.stream, user_stream.live.account, user_stream.sent)
-            if not user_stream.over:  # else both sides are done, and closing says it all
+            if not user_stream.over:  # else both sides are done, and closing is enough
                 user_stream.stream.write_eof()
                 await settle(user_stream.stream)
     except CircumventError as error:

@@ -165,10 +165,10 @@ def _verify_next(envelope: Envelope, trust: Trust) -> None:
 
 
 def read_payload(envelope: Envelope, bucket: bytes | None) -> Bundle:
-    """What a verified envelope says; raises BundleError.
+    """The bundle in a verified envelope; raises BundleError.
 
-    An open bundle is not for who has a bucket: else whoever sees the authority's open ones could
-    put them in the place of the sealed ones.
+    With a ``bucket``, an open bundle is refused: or anybody who has the authority's open bundles
+    could put them in place of the sealed ones.
     """
     if (envelope.payload_type == SEALED_TYPE) != (bucket is not None):
         raise BundleError(Fault.NOT_FOR_YOU)

@@ -122,7 +122,7 @@ def _join_records(reader: _Reader) -> bytes:
     while reader.left:
         _demand(reader.number(1) == HANDSHAKE_RECORD)
         _demand(reader.number(1) == _TLS_MAJOR)
-        reader.take(1)  # the minor version says nothing (RFC 8446 §5.1)
+        reader.take(1)  # the minor version has no meaning (RFC 8446 §5.1)
         fragments.append(reader.vector(2, 1, MAX_FRAGMENT))
     return b"".join(fragments)
 

@@ -8,7 +8,7 @@ at which offset of the stream its bytes begin: ``carrier (16) | u64 offset | u8 
   a request that failed may be sent again as it is. ``LAST``: nothing follows.
 - DOWNLOAD: the answer to a GET is ``GREETING`` and then what the relay sends from ``offset`` on,
   without end. What a front lost is lost: an ``offset`` that is not what the relay has sent so far
-  ends the carrier. ``SHORT``: the answer ends as soon as there was something to say, for fronts
+  ends the carrier. ``SHORT``: the answer ends as soon as it holds some bytes, for fronts
   that hold an answer back until it is complete.
 """
 

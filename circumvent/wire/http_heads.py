@@ -230,10 +230,10 @@ def _length(values: list[bytes], bad: Callable[[str], ProtocolError]) -> int | N
     """The one length that all ``values`` give, None without any."""
     if not values:
         return None
-    said = {digits.strip(_BLANK) for digits in b",".join(values).split(b",")}
-    if not all(digits.isdigit() and len(digits) <= _MAX_DIGITS for digits in said):
+    given = {digits.strip(_BLANK) for digits in b",".join(values).split(b",")}
+    if not all(digits.isdigit() and len(digits) <= _MAX_DIGITS for digits in given):
         raise bad("its Content-Length is no number")
-    lengths = {int(digits) for digits in said}
+    lengths = {int(digits) for digits in given}
     if len(lengths) > 1:
         raise bad("it has several different lengths")
     return lengths.pop()

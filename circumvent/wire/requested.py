@@ -32,5 +32,5 @@ def _checked(host: bytes) -> str:
         if ipaddress.IPv6Address(text).scope_id:
             raise ValueError("a zone means nothing at the far side")
     elif not host.isascii():
-        return encode_name(text).decode()  # whoever resolves it later might encode it otherwise
+        return encode_name(text).decode()  # a later resolver might encode it in another way
     return text

@@ -77,7 +77,7 @@ def _parse_length(data: bytes, short: int) -> tuple[int | None, int]:
 
 def _parse_opcode(first: int, length: int) -> Opcode:
     if first & _RESERVED:
-        raise _bad("an extension that nobody asked for")
+        raise _bad("an extension that was not offered")
     try:
         opcode = Opcode(first & 0x0F)
     except ValueError:
@@ -126,7 +126,7 @@ def make_close(key: bytes, code: int = NORMAL) -> bytes:
 @cache
 def _masker() -> Callable[[memoryview, bytes], bytes]:
     try:
-        from websockets.speedups import apply_mask  # noqa: PLC0415 - only who masks needs it
+        from websockets.speedups import apply_mask  # noqa: PLC0415 - only clients mask
     except ImportError:  # built without: twenty times slower
         from websockets.utils import apply_mask  # noqa: PLC0415
     return apply_mask

@@ -70,8 +70,7 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     while leftover is None:
         leftover = upgrade.receive(await receive(stream, account))
     if leftover:
-        message = "the relay spoke before it was spoken to"
-        raise ProtocolError(message, stage="knock")
+        raise ProtocolError("the relay spoke before it was spoken to", stage="knock")
 
 
 @hookimpl

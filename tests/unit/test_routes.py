@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -65,15 +66,10 @@ class Engine:
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
-    """Of a server that accepts connections and says nothing."""
-
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(hold, HOST, 0) as listening:
-        yield listening.sockets[0].getsockname()[1]
+def port() -> Iterator[int]:
+    """Of a server whose kernel answers; it accepts nothing and sends nothing."""
+    with socket.create_server((HOST, 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 @asynccontextmanager

@@ -185,8 +185,7 @@ async def _post(session: ClientSession, url: str, wire: bytes) -> bytes:
     try:
         async with session.post(url, data=wire, allow_redirects=False) as response:
             if response.status != HTTPStatus.OK:
-                text = f"the resolver answers HTTP {response.status}"
-                raise ProtocolError(text, stage="answer")
+                raise ProtocolError(f"the resolver answers HTTP {response.status}", stage="answer")
             return b"".join([piece async for piece in limited_body(response, MAX_MESSAGE)])
     except ClientError as error:
         raise StreamResetError("the resolver cut the connection", stage="read") from error

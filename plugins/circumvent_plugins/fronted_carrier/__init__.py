@@ -30,7 +30,7 @@ from circumvent.links.relay_access import inside_tls, outer_tls, relay_link, web
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
 from circumvent_plugins.fronted_carrier.requests import Requests
-from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
+from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream, FrontTimings
 
 CONNECTIONS = 1 + UPLOADS_AT_ONCE
 _BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
@@ -43,7 +43,8 @@ class FrontedCarrier(Carrier):
     name = "fronted"
     cost = http_cost(CONNECTIONS) + Cost(_BODIES, _BODIES) + INNER_TLS_COST
 
-    def __init__(self) -> None:
+    def __init__(self, timings: FrontTimings | None = None) -> None:
+        self._timings = timings or FrontTimings()
         self._slow_fronts: set[Destination] = set()
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
@@ -51,7 +52,9 @@ class FrontedCarrier(Carrier):
         front = web_place(link)
         noting = NotingDialer(dialer)
         stream = FrontedStream(
-            partial(connect_front, link, noting, account), is_short=front in self._slow_fronts
+            partial(connect_front, link, noting, account),
+            is_short=front in self._slow_fronts,
+            timings=self._timings,
         )
         try:
             await stream.opened()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 
 from circumvent.api import ByteStream, StreamResetError
@@ -18,12 +19,22 @@ from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE, Flags
 from circumvent_plugins.fronted_carrier.requests import FrontError, Requests
 
 WINDOW = (UPLOADS_AT_ONCE + 1) * MAX_UPLOAD  # bytes that are written and not confirmed
-GREETING_SECONDS = 4.0  # without the first bytes, from the dial on: the front holds answers back
 MAX_FAILURES = 3  # in a row; the session has other carriers
-RETRY_SECONDS = 0.2  # after the first failure; twice that after the next
-CLOSE_SECONDS = 5.0  # for what was written to be taken
 
 Connect = Callable[[], AbstractAsyncContextManager[Requests]]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontTimings:
+    """In seconds. ``answer``: without the first bytes, from the dial on; then the front holds back.
+
+    ``retry``: after the first failure, and twice that after the next. ``close``: for what was
+    written to be taken.
+    """
+
+    answer: float = 4.0
+    retry: float = 0.2
+    close: float = 5.0
 
 
 class FrontedStream(ByteStream):
@@ -32,8 +43,11 @@ class FrontedStream(ByteStream):
     ``is_short``: answers are short, because the front holds back those that go on.
     """
 
-    def __init__(self, connect: Connect, *, is_short: bool) -> None:
+    def __init__(
+        self, connect: Connect, *, is_short: bool, timings: FrontTimings | None = None
+    ) -> None:
         loop = asyncio.get_running_loop()
+        self._timings = timings or FrontTimings()
         self.is_short = is_short
         self._waiting = bytearray()  # written, in no request yet
         self._asked = 0  # bytes of the stream that are or were in requests
@@ -94,7 +108,7 @@ class FrontedStream(ByteStream):
                 await self._is_known.wait()
             if self._has_work.is_set() and not self._is_last_said:
                 body, offset, flags = self._next_body()
-                await _with_retries(partial(requests.upload, body, offset, flags))
+                await self._retried(partial(requests.upload, body, offset, flags))
                 self._is_known.set()
                 self._under_way -= len(body)
                 wake(self._writer)
@@ -114,7 +128,7 @@ class FrontedStream(ByteStream):
     async def _download(self, requests: Requests) -> None:
         if not self.is_short:
             try:
-                async with asyncio.timeout(GREETING_SECONDS) as self._deadline:
+                async with asyncio.timeout(self._timings.answer) as self._deadline:
                     await self._receive_all(requests)
                     return
             except TimeoutError:
@@ -126,7 +140,7 @@ class FrontedStream(ByteStream):
 
     async def _receive_all(self, requests: Requests) -> None:
         while not self._is_over:
-            await _with_retries(lambda: self._receive(requests))
+            await self._retried(lambda: self._receive(requests))
         wake(self._reader)
 
     async def _receive(self, requests: Requests) -> None:
@@ -219,24 +233,23 @@ class FrontedStream(ByteStream):
     async def aclose(self) -> None:
         self.write_eof()
         if self._error is None:
-            await asyncio.wait([self._uploading], timeout=CLOSE_SECONDS)
+            await asyncio.wait([self._uploading], timeout=self._timings.close)
         self.abort()
 
     def abort(self) -> None:
         self._task.cancel()
         self._fail(StreamResetError("connection lost: it was closed", stage="carrier"))
 
-
-async def _with_retries(attempt: Callable[[], Awaitable[None]]) -> None:
-    """Try again after a FrontError; raises it when it comes too often."""
-    for pause in (RETRY_SECONDS * 2**failure for failure in range(MAX_FAILURES - 1)):
-        try:
-            await attempt()
-        except FrontError:
-            await asyncio.sleep(pause)
-        else:
-            return
-    await attempt()
+    async def _retried(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Try again what failed on the way; raises FrontError when it fails too often."""
+        for failure in range(MAX_FAILURES - 1):
+            try:
+                await attempt()
+            except FrontError:
+                await asyncio.sleep(self._timings.retry * 2**failure)
+            else:
+                return
+        await attempt()
 
 
 def _first(error: Exception) -> Exception:

@@ -107,8 +107,9 @@ class AeadStream(LayerStream):
                     opened += 1
                     at, payload = end, length[0] << 8 | length[1]
                     if not 0 < payload <= MAX_PAYLOAD:
-                        message = f"the server announced a record of {payload} bytes"
-                        raise ProtocolError(message, stage="read")
+                        raise ProtocolError(
+                            f"the server announced a record of {payload} bytes", stage="read"
+                        )
                 end = at + payload + TAG
                 if end > count:
                     break
@@ -120,8 +121,10 @@ class AeadStream(LayerStream):
         except ProtocolError:
             raise
         except Exception as error:  # InvalidTag lives in a module that costs memory to import
-            message = "a record from the server does not authenticate: wrong password or altered"
-            raise ProtocolError(message, stage="read") from error
+            raise ProtocolError(
+                "a record from the server does not authenticate: wrong password or altered",
+                stage="read",
+            ) from error
         self._open_at, self._payload = opened, payload
         return at, used
 
@@ -162,8 +165,10 @@ class AeadStream(LayerStream):
         super().abort()
 
     def _cut(self) -> NoReturn:
-        message = "connection lost: it was cut, for the server's stream ended inside a record"
-        raise StreamResetError(message, stage="read")
+        raise StreamResetError(
+            "connection lost: it was cut, for the server's stream ended inside a record",
+            stage="read",
+        )
 
     def _take_salt(self, sealed: memoryview) -> int:
         size = self._cipher.key_size
