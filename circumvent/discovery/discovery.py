@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -23,6 +22,7 @@ from circumvent.wire.bundle import Bundle
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
 THOROUGH_SHARE = 1 / 3
+MAX_DOUBLINGS = 10  # of a pause; further failures must not overflow the product
 
 
 class Discovery:
@@ -85,7 +85,7 @@ class Discovery:
             failures = 0 if found and not self._is_missing(origin_id) else failures + 1
 
     async def _watch(self, origin_id: str) -> None:
-        """Look often at sources that cost nothing: somebody may put a bundle into a directory."""
+        """Look often at sources that cost nothing: a bundle may be put into a directory."""
         while True:
             watched = [s for s in self._sources(self._origins[origin_id]) if s.channel.watch]
             if not watched:
@@ -101,7 +101,7 @@ class Discovery:
         """Wait for the next refresh; less after a failure, or while no tunnel is up."""
         clock, timings = self._clock, self._timings
         refresh = clock.wall() + self._refresh_in(self._origins[origin_id], failures)
-        longest = min(timings.dark_after * 2.0**failures, timings.retry[1])
+        longest = min(_doubled(timings.dark_after, failures), timings.retry[1])
         dark_since = clock.now()
         while clock.wall() < refresh:
             await asyncio.sleep(timings.look_every)
@@ -115,7 +115,7 @@ class Discovery:
         jitter = random.uniform(*timings.retry_jitter)  # noqa: S311 - no secret
         if failures:
             first, last = timings.retry
-            return min(first * 2.0 ** (failures - 1), last) * jitter
+            return min(_doubled(first, failures - 1), last) * jitter
         if origin.bundle is None:
             return 0.0
         share = random.uniform(*timings.refresh_share)  # noqa: S311 - as above
@@ -181,9 +181,11 @@ class Discovery:
         return find
 
     def _record(self, find: Find) -> None:
-        started = time.monotonic() - find.ms / 1000
+        started = self._clock.now() - find.ms / 1000
         peak = self._account.high_water
-        record = attempt_record("fetch", find.source.label, started, peak, find.error)
+        record = attempt_record(
+            "fetch", find.source.label, started, peak, find.error, clock=self._clock
+        )
         self._attempts.record(record)
 
     def _learn(self, origin_id: str, bundle: Bundle) -> bool:
@@ -226,6 +228,10 @@ def _parse_links(
         except (LinkError, UnsupportedError):
             unknown += 1
     return servers, unknown
+
+
+def _doubled(seconds: float, times: int) -> float:
+    return seconds * float(2 ** min(times, MAX_DOUBLINGS))
 
 
 def _describe(find: Find) -> str:

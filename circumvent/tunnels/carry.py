@@ -154,6 +154,6 @@ async def _down(user_stream: UserStream, client: ReplayableStream) -> bool:
             return False
     user_stream.stream.abort()
     if not user_stream.is_clients_fault:
-        await delivered(client)
+        await delivered(client, user_stream.live.timings.taken)
     user_stream.cut()
     return True

@@ -56,6 +56,7 @@ class StreamTimings(Struct, frozen=True):
     patience: float = 1.0  # of silence, after which its tunnel is suspected
     longest_patience: float = 30.0  # it doubles with each probe that finds the tunnel well
     unanswered: float = 5.0  # for which a request waits for a relay while other tunnels are up
+    taken: float = 2.0  # in which a client takes none of the last bytes before it is reset
 
 
 class ProbeTimings(Struct, frozen=True):

@@ -21,6 +21,7 @@ from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import Track
+from circumvent.tunnels.timings import Timings
 from circumvent.wire.address import Destination
 from tests.unit.far_side import OTHER_PROBE, PROBE, Node
 from tests.virtual.loop import loop_clock, until
@@ -141,15 +142,13 @@ async def running_client(  # noqa: PLR0913 - each has tests that change it alone
     parallel: int = 4,
     privacy: Privacy = Privacy.ENCRYPTED,
     budget: int = BUDGET,
+    timings: Timings | None = None,
 ) -> AsyncIterator[RunningClient]:
     """A client at work; at its end no task and no memory is left."""
     before = asyncio.all_tasks()
-    client = _make_client(
-        candidates,
-        tmp_path / "state.db",
-        Memory(budget, poison=True),
-        PoolOptions(privacy, wanted, parallel),
-    )
+    options = PoolOptions(privacy, wanted, parallel)
+    memory = Memory(budget, poison=True)
+    client = _make_client(candidates, tmp_path / "state.db", memory, options, timings or Timings())
     client.health.look_at_network()
     parts = [
         asyncio.ensure_future(client.manager.run()),
@@ -169,14 +168,18 @@ async def running_client(  # noqa: PLR0913 - each has tests that change it alone
 
 
 def _make_client(
-    candidates: Sequence[Candidate], state: Path, memory: Memory, options: PoolOptions
+    candidates: Sequence[Candidate],
+    state: Path,
+    memory: Memory,
+    options: PoolOptions,
+    timings: Timings,
 ) -> RunningClient:
     if not state.exists():
         state.write_bytes(empty_state())
     targets = [ProbeTarget.parse(f"http://{host}/204") for host in (PROBE, OTHER_PROBE)]
     clock, dialer, store = loop_clock(), MemoryDialer(), Store(state)
-    straight = dialer.for_plugins
-    track = Track(straight, straight, memory, Prober(targets, clock), store, clock)
+    straight, prober = dialer.for_plugins, Prober(targets, clock, timings.probe)
+    track = Track(straight, straight, memory, prober, store, clock, timings)
     events: list[Event] = []
     networks, forgotten = [b"home"], list[bytes]()
     manager = TunnelManager(candidates, track, events.append, options)

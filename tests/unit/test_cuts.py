@@ -13,9 +13,9 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import (
     StreamResetError,
 )
-from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.tunnels.live import LiveTunnel
+from circumvent.tunnels.timings import StreamTimings, Timings
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
     FarStream,
@@ -94,14 +94,12 @@ async def carry(
     return far, carrying
 
 
-async def test_a_client_gets_all_that_came_before_the_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "TAKEN_SECONDS", 20.0)
+async def test_a_client_gets_all_that_came_before_the_cut(tmp_path: Path) -> None:
+    patient = Timings(stream=StreamTimings(taken=20.0))
     much = BIG[:300_000]
     async with (
         nodes(1, {SITE: answer(much)}) as made,
-        running_client(all_of(made), tmp_path) as client,
+        running_client(all_of(made), tmp_path, timings=patient) as client,
     ):
         (tunnel,) = await client.up(1)
         local, carrying = await carry(client, tunnel)
@@ -110,14 +108,12 @@ async def test_a_client_gets_all_that_came_before_the_cut(
         local.close()
 
 
-async def test_a_client_that_takes_nothing_is_reset_after_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets, "TAKEN_SECONDS", 0.03)
+async def test_a_client_that_takes_nothing_is_reset_after_a_while(tmp_path: Path) -> None:
+    hasty = Timings(stream=StreamTimings(taken=0.03))
     much = BIG[:300_000]
     async with (
         nodes(1, {SITE: answer(much)}) as made,
-        running_client(all_of(made), tmp_path) as client,
+        running_client(all_of(made), tmp_path, timings=hasty) as client,
     ):
         (tunnel,) = await client.up(1)
         local, carrying = await carry(client, tunnel)

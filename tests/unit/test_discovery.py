@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from circumvent.api import ChannelError, Verdict
 from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.net.dialer import NetDialer
 from circumvent.status.events import Discovered, DiscoveryFailed, Warned
@@ -166,6 +168,14 @@ async def test_without_a_tunnel_the_sources_are_asked_again_but_ever_less_often(
     gaps = [later - earlier for earlier, later in pairwise(channel.asked)]
     assert gaps[0] == pytest.approx(15, abs=2)
     assert all(later > 1.1 * earlier for earlier, later in pairwise(gaps[1:]))
+
+
+async def test_days_of_failures_do_not_end_discovery(begin: Begin) -> None:
+    channel = ToldChannel("one", [ChannelError(Verdict.UNREACHABLE)])
+    timings = DiscoveryTimings(retry=(1.0, 1.0), retry_jitter=(1.0, 1.0))
+    begin(channel, timings=timings)
+    await asyncio.sleep(1200)
+    assert len(channel.asked) > 1100  # doubled so often, a float would overflow
 
 
 async def test_a_source_that_costs_nothing_is_watched(begin: Begin) -> None:
