@@ -17,12 +17,13 @@ _DISPATCH = ("dispatch", "carried_bytes", "cuts", "failover")
 # The longest beginning of a module's path counts.
 _TESTS = {
     "discovery/": ("discovery", "discovery_hunt", "discovery_replay"),
+    "discovery/origins": ("origins", "discovery"),
     "memory/": ("memory", "memory_properties"),
     "net/addresses": ("relay_egress", "guard"),
     "net/clock": ("backoff",),
-    "net/descriptors": ("inbound_limits", "relay_listener"),
+    "net/descriptors": ("listener", "inbound_limits"),
     "net/dialer": ("udp", "http", "guard"),
-    "net/listener": ("inbound_limits", "relay_listener"),
+    "net/listener": ("listener", "inbound_limits", "relay_listener"),
     "net/neighbourhood": ("handshake_queues",),
     "net/network": ("network",),
     "net/readiness": ("byte_streams", "udp"),
