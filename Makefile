@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint figures prove fuzz bench peers clean
+.PHONY: help demo test unit lint figures picture prove fuzz mutants bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -38,12 +38,18 @@ lint: $(EXTRA)lint,unit ## style, types, import contracts
 figures: $(EXTRA)unit ## files and functions, how long they are, and circles of imports
 	$(PYTHON) -m tests.architecture
 
+picture: $(EXTRA)unit ## draw the rooms anew in docs/architecture.md
+	$(PYTHON) -m tests.architecture --draw
+
 prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc openssh-server
 	$(PYTHON) -m pytest -m prove -rP
 
 fuzz: $(EXTRA)test ## parsers of what strangers send, a million inputs guided by coverage
 	$(PYTHON) -m tests.fuzz
+
+mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about ten minutes
+	$(PYTHON) -m tests.mutants
 
 bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench
