@@ -44,8 +44,9 @@ class AnsweredStream(LayerStream):
     def _end(answer: AnswerReader) -> int:
         """A server that has nothing to send sends no head."""
         if answer.began:
-            message = "connection lost: it was cut, inside the head of the answer"
-            raise StreamResetError(message, stage="read")
+            raise StreamResetError(
+                "connection lost: it was cut, inside the head of the answer", stage="read"
+            )
         return 0
 
 
