@@ -159,7 +159,7 @@ def test_a_secret_that_others_can_read_is_refused(run: Run) -> None:
 @pytest.mark.parametrize(
     ("links", "problem"),
     [
-        ("trojan://secret@192.0.2.1", "link #1: port: missing"),
+        ("vless://secret@192.0.2.1", "link #1: port: missing"),
         ("trojan://x@192.0.2.1:443\nnonsense", "link #2: is not a link"),
         ("# nothing\n", "links: there is none in the file"),
     ],
