@@ -99,8 +99,7 @@ class TunnelManager:
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
-            message = "no tunnel is up"
-            raise NoTunnelError(message, stage="dispatch")
+            raise NoTunnelError("no tunnel is up", stage="dispatch")
         return best
 
     def lose(self, live: LiveTunnel, reason: str, *, users_failed: bool = False) -> None:

@@ -54,8 +54,9 @@ class RelayTransport(Transport):
         settings = parse_relay_link(link)
         if not any(name in self._carriers for name in settings.carriers):
             wanted, known = ", ".join(settings.carriers), ", ".join(self._carriers) or "none"
-            message = f"carriers: none of {wanted} is supported; supported: {known}"
-            raise UnsupportedError(message, stage="link")
+            raise UnsupportedError(
+                f"carriers: none of {wanted} is supported; supported: {known}", stage="link"
+            )
         return ServerEntry(
             transport=self.name,
             host=settings.host,

@@ -82,13 +82,13 @@ async def test_routes_that_show_one_server_name_share_its_count() -> None:
     direct, other, elsewhere = made = make_routes()[:3]
     clock = loop_clock()
     routes = CarrierRoutes(made, past, clock=clock)
-    await routes.greet(direct, "one name")
+    await routes.await_handshake(direct, "one name")
     started = clock.now()
-    await routes.greet(other, "one name")
+    await routes.await_handshake(other, "one name")
     assert clock.now() - started >= 0.5
     assert routes.choose_alone([], clock.now()) is elsewhere
     with pytest.raises(DialError):
-        await routes.greet(direct, "one name")
-    await routes.greet(elsewhere, "another name")
+        await routes.await_handshake(direct, "one name")
+    await routes.await_handshake(elsewhere, "another name")
     routes.lived(other)
     assert routes.choose_alone([], clock.now()) is other

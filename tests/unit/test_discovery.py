@@ -16,7 +16,7 @@ from circumvent.discovery.origins import parse_origin
 from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.net.dialer import NetDialer
-from circumvent.status.events import Discovered, DiscoveryFailed, Warned
+from circumvent.status.events import Discovered, DiscoveryFailed, Hunting, Warned
 from circumvent.wire.bundle import Bundle, Trust
 from tests.unit.discovery_scene import (
     DAY,
@@ -36,9 +36,11 @@ pytestmark = pytest.mark.virtual_time
 
 
 async def test_the_servers_of_a_verified_bundle_are_offered(begin: Begin) -> None:
-    scene = begin(ToldChannel("one", [signed(fresh())]))
+    scene = begin(ToldChannel("one", [signed(fresh())], delay=2.0))
     (found,) = await scene.until(Discovered)
     assert found == Discovered("one:here", 7, 2, found.ms)
+    assert found.ms == pytest.approx(2000.0, abs=1.0)
+    assert scene.all(Hunting) == [Hunting(1)]
     assert scene.offers == [(), LINKS]
 
 

@@ -123,6 +123,53 @@ async def test_servers_that_never_answer_keep_no_turn_from_those_that_do() -> No
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
+async def test_a_server_that_fails_is_a_stranger_again() -> None:
+    queues = HandshakeQueues(hanging_after=60.0)
+    begun: list[str] = []
+
+    async def hang(host: str) -> None:
+        async with queues.turn(host):
+            begun.append(host)
+            await asyncio.Event().wait()
+
+    async with queues.turn("192.0.2.1"):
+        pass
+    with suppress(HandshakeError):
+        async with queues.turn("192.0.2.1"):
+            raise HandshakeError("refused", stage="tls")
+    hosts = ["192.0.2.10", "192.0.2.11", "192.0.2.1"]
+    hanging = [asyncio.ensure_future(hang(host)) for host in hosts]
+    await asyncio.sleep(0.01)
+    assert begun == hosts[:STRANGERS_AT_ONCE]
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_a_stranger_that_leaves_the_queue_leaves_its_place_to_others() -> None:
+    queues = HandshakeQueues()
+    for known in range(HANDSHAKES_AT_ONCE):
+        async with queues.turn(f"192.0.2.{known}"):
+            pass
+    go_on = asyncio.Event()
+
+    async def hold(host: str) -> None:
+        async with queues.turn(host):
+            await go_on.wait()
+
+    holding = [asyncio.ensure_future(hold(f"192.0.2.{n}")) for n in range(HANDSHAKES_AT_ONCE)]
+    await asyncio.sleep(0)
+    leaving = [asyncio.ensure_future(hold(f"192.0.2.1{n}")) for n in range(STRANGERS_AT_ONCE)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    go_on.set()
+    async with asyncio.timeout(20), queues.turn("192.0.2.20"):
+        pass
+    await asyncio.gather(*holding)
+
+
 async def test_a_handshake_that_hangs_lets_the_next_begin() -> None:
     queues = HandshakeQueues(hanging_after=0.02)
     begun = 0
