@@ -64,16 +64,16 @@ def patched_times(source: str) -> list[int]:
     return [
         node.lineno
         for node in ast.walk(ast.parse(source))
-        if (name := patched_name(node)) and SPANS.fullmatch(name)
+        if isinstance(node, ast.Assign | ast.Call) and SPANS.fullmatch(patched_name(node))
     ]
 
 
-def patched_name(node: ast.AST) -> str:
+def patched_name(node: ast.Assign | ast.Call) -> str:
     """``c`` for ``setattr(a.b, "c", ...)``, ``setattr("a.b.c", ...)`` and ``a.b.C = ...``."""
     if isinstance(node, ast.Assign):
         target = node.targets[0]
         return target.attr if isinstance(target, ast.Attribute) and target.attr.isupper() else ""
-    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
+    if ast.unparse(node.func).endswith("setattr"):
         names = (each.value for each in node.args[:2] if isinstance(each, ast.Constant))
         return next((name.rpartition(".")[2] for name in names if isinstance(name, str)), "")
     return ""
