@@ -9,7 +9,6 @@ from circumvent.api import TlsOptions
 from circumvent.errors import HandshakeError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.layer import TlsLayer
-from circumvent.net import neighbourhood
 from circumvent.net.dialer import NetDialer
 from circumvent.net.neighbourhood import (
     HANDSHAKES_AT_ONCE,
@@ -66,12 +65,9 @@ async def shake(dialer: NetDialer, host: str, port: int) -> None:
     await TlsLayer(OPTIONS).start(stream)
 
 
-async def test_a_few_at_once_per_network_and_the_rest_in_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 60.0)
+async def test_a_few_at_once_per_network_and_the_rest_in_turn() -> None:
     silent = Silent()
-    dialer = NetDialer(TlsClient())
+    dialer = NetDialer(TlsClient(), queues=HandshakeQueues(hanging_after=60.0))
     async with await asyncio.start_server(silent.serve, "0.0.0.0", 0) as server:
         port = server.sockets[0].getsockname()[1]
         shakes = [asyncio.ensure_future(shake(dialer, "127.0.0.1", port)) for _ in range(5)]
