@@ -347,8 +347,8 @@ def use_command(pace: float, tasks: Sequence[Task]) -> list[str]:
 class Pages:
     """The pages that probes ask for.
 
-    ``/after/S`` answers after ``S`` seconds. ``/shy`` does not answer for ``SILENCE`` seconds after a
-    SIGUSR1.
+    ``/after/S`` answers after ``S`` seconds. ``/shy`` does not answer for ``SILENCE`` seconds
+    after a SIGUSR1.
     """
 
     def __init__(self) -> None:
