@@ -17,6 +17,7 @@ from circumvent.wire.address import encode_name
 
 Parameters = tuple[tuple[str, str], ...]
 HTTP_1 = ("http/1.1",)  # what speaks HTTP/1.1 inside of TLS must not be offered HTTP/2
+MIN_EARLY = 512  # bytes; fewer might not hold the header of a request
 MAX_EARLY = 4096  # bytes; servers take a head of 8 KiB, and base64 adds a third
 EARLY_HEADER = "Sec-WebSocket-Protocol"
 # Known elsewhere and lacking here; what no program knows means tcp, as other programs read it.
@@ -67,10 +68,7 @@ class TcpCarriage:
 
 @dataclass(frozen=True, slots=True)
 class WebSocketCarriage:
-    """Frames of a WebSocket; up to ``early`` bytes may go out with its request.
-
-    They go in ``early_header``, or behind the path where that is empty.
-    """
+    """Frames of a WebSocket; ``early`` bytes may go out in ``early_header`` of its request."""
 
     host: str
     path: str = "/"
@@ -80,10 +78,15 @@ class WebSocketCarriage:
 
     def layers(self) -> tuple[Layer, ...]:
         """One layer."""
+        from circumvent.layers.early_websocket import EarlyWebSocketLayer  # noqa: PLC0415 - for few
         from circumvent.layers.websocket import WebSocketLayer  # noqa: PLC0415 - for few
         from circumvent.wire.browser import upgrade_headers  # noqa: PLC0415 - for few
 
-        return (WebSocketLayer(self.host, self.path, upgrade_headers(self.host)),)
+        headers = upgrade_headers(self.host)
+        plain = WebSocketLayer(self.host, self.path, headers, half_closes=False)
+        if self.early < MIN_EARLY:
+            return (plain,)
+        return (EarlyWebSocketLayer(plain, self.early, self.early_header),)
 
     def query(self) -> Parameters:
         """``type``, ``host``, ``path`` and both of early data."""

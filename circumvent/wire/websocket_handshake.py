@@ -13,6 +13,8 @@ from circumvent.wire.http_answer import SWITCHING, AnswerReader, format_request
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY_BYTES = 16
 
+PROTOCOL = "Sec-WebSocket-Protocol"
+
 Headers = Sequence[tuple[str, str]]
 
 
@@ -28,12 +30,13 @@ def accept_value(key: bytes) -> bytes:
 
 
 def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]:
-    """The request's headers in the order of Chrome, which puts ``more`` in three places.
+    """The request's headers in the order of Chrome, which puts ``more`` in four places.
 
     Extensions are not offered: a server that accepts one would change the frames.
     """
     early = [header for header in more if header[0] == "User-Agent"]
     origin = [header for header in more if header[0] == "Origin"]
+    protocol = [header for header in more if header[0] == PROTOCOL]
     return [
         ("Host", host),
         ("Connection", "Upgrade"),
@@ -43,8 +46,9 @@ def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]
         ("Upgrade", "websocket"),
         *origin,
         ("Sec-WebSocket-Version", "13"),
-        *(header for header in more if header not in (*early, *origin)),
+        *(header for header in more if header not in (*early, *origin, *protocol)),
         ("Sec-WebSocket-Key", key),
+        *protocol,
     ]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.mutants.faults import Mutant, sample
 from tests.mutants.tests_of import ROOMS, modules, tests_of
-from tests.mutants.trial import copy_tree, is_killed, time_tests
+from tests.mutants.trial import Outcome, copy_tree, time_tests, try_mutant
 
 ROOT = Path(__file__).parents[2]
 AIM = 0.92
@@ -30,20 +30,20 @@ started = time.monotonic()
 
 
 def main() -> int:
-    """Print each survivor, then what was killed in each room; 1 if it is too little."""
+    """Print what no test failed for, then what was killed in each room; 1 if it is too little."""
     names = modules(ROOT, arguments.wanted)
     mutants = [m for name in names for m in sample(ROOT, name, arguments.each, arguments.seed)]
     equivalent = (ROOT / "docs" / "mutants.md").read_text()
     mutants = [mutant for mutant in mutants if str(mutant) not in equivalent]
     killed: Counter[str] = Counter()
-    for mutant, dead in _tried(mutants):
-        killed[_room(mutant)] += dead
-        if not dead:
-            print(f"survived, line {mutant.line}: {mutant}", flush=True)
+    for mutant, outcome in _tried(mutants):
+        killed[_room(mutant)] += outcome is not Outcome.SURVIVED
+        if outcome is not Outcome.KILLED:
+            print(f"{outcome.value}, line {mutant.line}: {mutant}", flush=True)
     return _report(killed, Counter(map(_room, mutants)))
 
 
-def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, bool]]:
+def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:
     tests = [tests_of(ROOT, mutant.module) for mutant in mutants]
     with (
         tempfile.TemporaryDirectory() as beside,
@@ -54,7 +54,7 @@ def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, bool]]:
         distinct = list(dict.fromkeys(tests))
         seconds = dict(zip(distinct, pool.map(time_tests, distinct), strict=True))
         limits = [10 + 4 * seconds[each] for each in tests]
-        yield from zip(mutants, pool.map(is_killed, mutants, tests, limits), strict=True)
+        yield from zip(mutants, pool.map(try_mutant, mutants, tests, limits), strict=True)
 
 
 def _report(killed: Counter[str], total: Counter[str]) -> int:

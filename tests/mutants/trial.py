@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,14 @@ from tests.mutants.faults import Mutant
 _OUTPUT = Path("output")
 
 _stamps = count(1)
+
+
+class Outcome(Enum):
+    """A mutant is killed when a test fails, and as good as killed when the tests do not end."""
+
+    KILLED = "killed"
+    ENDLESS = "endless"
+    SURVIVED = "survived"
 
 
 def copy_tree(root: Path, beside: Path) -> None:
@@ -46,15 +55,15 @@ def time_tests(tests: tuple[str, ...]) -> float:
         RuntimeError: They fail.
     """
     started = time.monotonic()
-    if not _passes(tests, None):
+    if _run_in_child(tests, None) is not Outcome.SURVIVED:
         raise RuntimeError(f"the tests fail without any fault:\n{_OUTPUT.read_text()[-2000:]}")
     return time.monotonic() - started
 
 
-def is_killed(mutant: Mutant, tests: tuple[str, ...], limit: float) -> bool:
-    """Return whether a test fails, or none has found an end after the limit in seconds."""
+def try_mutant(mutant: Mutant, tests: tuple[str, ...], limit: float) -> Outcome:
+    """Run the tests against the mutant, for at most the limit in seconds."""
     with _in_place(mutant):
-        return not _passes(tests, limit)
+        return _run_in_child(tests, limit)
 
 
 @contextmanager
@@ -72,15 +81,18 @@ def _in_place(mutant: Mutant) -> Iterator[None]:
         os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
 
 
-def _passes(tests: tuple[str, ...], limit: float | None) -> bool:
+def _run_in_child(tests: tuple[str, ...], limit: float | None) -> Outcome:
     """Run the tests in a child that has pytest imported already, and end what it leaves behind."""
     child = get_context("fork").Process(target=_run, args=(tests,))
     child.start()
     child.join(limit)
+    has_ended = child.exitcode is not None
     with suppress(ProcessLookupError):
         os.killpg(child.pid or 0, signal.SIGKILL)
     child.join()
-    return child.exitcode == 0
+    if not has_ended:
+        return Outcome.ENDLESS
+    return Outcome.KILLED if child.exitcode else Outcome.SURVIVED
 
 
 def _run(tests: tuple[str, ...]) -> None:
