@@ -14,7 +14,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import ProtocolError, StreamResetError
 from circumvent.layers.exchange import receive_some
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 from circumvent.tasks import wake
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.websocket_handshake import PROTOCOL, ClientUpgrade
@@ -145,7 +145,7 @@ class EarlyWebSocketStream(WebSocketStream):
 
     async def aclose(self) -> None:
         if not self._is_open:
-            await say_goodbye(self.base, self._backlog.flush)
+            await send_close(self.base, self._backlog.flush)
             self._forget_answer()
             await self.base.aclose()
             return
