@@ -245,7 +245,7 @@ def is_served(made: World, stack: ExitStack) -> bool:
 def test_a_fleet_shares_nothing_and_spreads_its_clients(
     tmp_path: Path, destinations: Destinations
 ) -> None:
-    """Three relays on one machine: a client uses several; its user does not notice when one ends."""
+    """Three relays on one machine: a client uses several, and one may end unnoticed."""
     with ExitStack() as stack:
         relays = []
         for number in range(3):
