@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -36,20 +35,16 @@ class Suite:
 
     code: int
     hash_name: str
+    hash_size: int  # of a secret, too
     key_size: int
     make_aead: Callable[[bytes], Aead]
-
-    @property
-    def hash_size(self) -> int:
-        """Of a secret, too."""
-        return hashlib.new(self.hash_name).digest_size
 
 
 SUITES = {
     suite.code: suite
     for suite in (
-        Suite(0x1301, "sha256", 16, AESGCM),
-        Suite(0x1302, "sha384", 32, AESGCM),
-        Suite(0x1303, "sha256", 32, ChaCha20Poly1305),
+        Suite(0x1301, "sha256", 32, 16, AESGCM),
+        Suite(0x1302, "sha384", 48, 32, AESGCM),
+        Suite(0x1303, "sha256", 32, 32, ChaCha20Poly1305),
     )
 }
