@@ -68,7 +68,10 @@ def system_file() -> str:
 @lru_cache(maxsize=4)
 def load_store(*files: str) -> Store:
     """All authorities in these PEM files; raises ConfigError."""
-    return Store([authority for file in files for authority in _load_file(file)])
+    authorities = [authority for file in files for authority in _load_file(file)]
+    if not authorities:
+        raise ConfigError(f"there are no certificate authorities in {' and '.join(files)}")
+    return Store(authorities)
 
 
 def _load_file(file: str) -> list[Certificate]:
@@ -80,10 +83,7 @@ def _load_file(file: str) -> list[Certificate]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one has the serial number 0
         loaded = [_load_piece(piece + _END) for piece in pieces]
-    authorities = [authority for authority in loaded if authority is not None]
-    if not authorities:
-        raise ConfigError(f"there are no certificate authorities in {file}")
-    return authorities
+    return [authority for authority in loaded if authority is not None]
 
 
 def _load_piece(piece: bytes) -> Certificate | None:
