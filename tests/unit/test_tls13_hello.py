@@ -156,7 +156,7 @@ def test_grease_of_the_group_stands_in_its_share_too() -> None:
 
 
 def test_lengths_are_those_of_the_real_thing() -> None:
-    sizes = {len(ours(CHROME)) for _ in range(40)}
+    sizes = {len(ours(CHROME)) for _ in range(12)}
     assert sizes <= {len(captured(CHROMIUM)) - 176 + size for size in (144, 176, 208, 240)}
 
 

@@ -13,14 +13,14 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import brotli
+import brotli  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
 
 from circumvent.wire.tls13.codes import RETRY_RANDOM, Content, Group, Message
 from circumvent.wire.tls13.key_schedule import KeySchedule, Transcript, finished
-from circumvent.wire.tls13.key_shares import NistPair, X25519Pair
+from circumvent.wire.tls13.key_shares import X25519Pair, make_pairs
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.records import Opener, Sealer, plain_record, record_size
 from circumvent.wire.tls13.suites import SUITES
@@ -59,10 +59,9 @@ def agree(group: int, share: bytes) -> tuple[bytes, bytes]:
     """Our share and the secret."""
     if group == Group.X25519_MLKEM768:
         secret, ciphertext = MLKEM768PublicKey.from_public_bytes(share[:1184]).encapsulate()
-        pair = X25519Pair()
-        return ciphertext + pair.public, secret + pair.agree(share[1184:])
-    curves = {Group.P256: ec.SECP256R1, Group.P384: ec.SECP384R1, Group.P521: ec.SECP521R1}
-    pair = X25519Pair() if group == Group.X25519 else NistPair(curves[Group(group)]())
+        x25519 = X25519Pair()
+        return ciphertext + x25519.public, secret + x25519.agree(share[1184:])
+    pair = make_pairs((group,), same_x25519=False)[group]
     return pair.public, pair.agree(share)
 
 
@@ -98,7 +97,7 @@ class Server:
                 plain = memoryview(bytearray(size))
                 content, count = self.opener.open(memoryview(record), plain)
                 self.heard.append(u8(content) + bytes(plain[:count]))
-                if content == Content.HANDSHAKE:
+                if content == Content.HANDSHAKE and not self.binding:
                     self._check_finished(bytes(plain[:count]))
         return answer
 

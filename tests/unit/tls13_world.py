@@ -6,10 +6,17 @@ import contextlib
 import hashlib
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509.oid import NameOID
 
 from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.connection import Connection
@@ -146,7 +153,8 @@ def shake(client: Client, server: OpenSsl) -> Connection:
         to_client = server.receive(to_server)
         to_server = client.receive(to_client)
         if client.connection is not None:
-            client.leftover += server.receive(to_server)
+            tickets = client.leftover + server.receive(to_server)
+            assert open_all(client.connection, tickets) == b""
             return client.connection
     raise AssertionError("the handshake does not end")
 
@@ -164,3 +172,26 @@ def open_all(connection: Connection, wire: bytes) -> bytes:
     used, size = connection.open(block[MAX_RECORD:], block)
     assert used == len(wire)
     return bytes(block[:size])
+
+
+def private_key(leaf: trustme.LeafCert) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def chain(leaf: trustme.LeafCert) -> list[bytes]:
+    return [ssl.PEM_cert_to_DER_cert(pem.bytes().decode()) for pem in leaf.cert_chain_pems]
+
+
+def self_signed(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    """A certificate that only a pin trusts, in DER."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start.replace(2040))
+    is_edwards = isinstance(key, ed25519.Ed25519PrivateKey)
+    return builder.sign(key, None if is_edwards else hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def digest_of(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()

@@ -37,10 +37,10 @@ def record_size(head: bytes | memoryview) -> int:
     The version is not looked at (RFC 8446 §5.1).
     """
     size = head[3] << 8 | head[4]
-    if size > MAX_SEALED:
-        raise Fault(Alert.RECORD_OVERFLOW, f"the server announced a record of {size} bytes")
     if not Content.CHANGE_CIPHER_SPEC <= head[0] <= Content.DATA:
         raise Fault(Alert.UNEXPECTED_MESSAGE, "what the server sent is no TLS record")
+    if size > MAX_SEALED:
+        raise Fault(Alert.RECORD_OVERFLOW, f"the server announced a record of {size} bytes")
     return RECORD_HEADER + size
 
 
