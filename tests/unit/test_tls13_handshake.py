@@ -12,6 +12,7 @@ from circumvent.errors import HandshakeError
 from circumvent.wire.tls13.client import Client, State
 from circumvent.wire.tls13.codes import Alert, Content, Group, Message
 from circumvent.wire.tls13.connection import Connection
+from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
@@ -38,7 +39,7 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> TrustedServer:
 
 
 def client(template: Template = CHROME, proof: Proof | None = None) -> Client:
-    return Client(make_hello(template, NAME), proof or AnyServer())
+    return Client(Greeting(make_hello(template, NAME)), proof or AnyServer())
 
 
 @cache
@@ -103,7 +104,7 @@ def test_a_ticket_saves_the_certificate(proof: TrustedServer) -> None:
     assert connection.take_tickets(now=100.0) == []
     assert ticket.is_fresh(101.0)
     assert not ticket.is_fresh(101.0 + ticket.lifetime)
-    again = Client(make_hello(CHROME, NAME), proof, Offer(ticket, now=103.0))
+    again = Client(Greeting(make_hello(CHROME, NAME), Offer(ticket, now=103.0)), proof)
     peer = OpenSsl(context)
     connection = shake(again, peer)
     assert connection.outcome.is_resumed
@@ -119,7 +120,7 @@ def test_a_ticket_and_another_key_asked_for(proof: TrustedServer) -> None:
     connection = shake(mine, OpenSsl(context))
     offer = Offer(connection.take_tickets(now=0.0)[-1], now=1.0)
     peer = OpenSsl(context)
-    connection = shake(Client(make_hello(CHROME, NAME), proof, offer), peer)
+    connection = shake(Client(Greeting(make_hello(CHROME, NAME), offer), proof), peer)
     assert peer.tls.session_reused
     exchange(connection, peer)
 
@@ -129,7 +130,7 @@ def test_a_ticket_that_the_server_forgot(proof: TrustedServer) -> None:
     connection = shake(mine, OpenSsl(server_context()))
     offer = Offer(connection.take_tickets(now=0.0)[-1], now=1.0)
     peer = OpenSsl(server_context())
-    connection = shake(Client(make_hello(CHROME, NAME), proof, offer), peer)
+    connection = shake(Client(Greeting(make_hello(CHROME, NAME), offer), proof), peer)
     assert not connection.outcome.is_resumed
     exchange(connection, peer)
 

@@ -16,6 +16,7 @@ from circumvent.errors import HandshakeError, LinkError
 from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.faults import RealCertificateError
+from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.key_shares import X25519Pair
 from circumvent.wire.tls13.reality import (
@@ -128,7 +129,7 @@ def client(
 ) -> Client:
     hello, proof = make_hello(template, NAME), RealityProof(Server(PUBLIC, short, pq_key), site)
     proof.seal(hello, NOW)
-    return Client(hello, proof)
+    return Client(Greeting(hello), proof)
 
 
 @pytest.mark.parametrize("template", [CHROME, FIREFOX, SAFARI])

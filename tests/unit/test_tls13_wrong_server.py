@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from circumvent.errors import ConfigError, HandshakeError, ProtocolError
 from circumvent.wire.tls13.client import Client, State
 from circumvent.wire.tls13.codes import Content, Group, Message
+from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.messages import MAX_MESSAGE
 from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
@@ -65,7 +66,7 @@ def talk(client: Client, server: Server) -> None:
 
 
 def meet(server: Server, proof: Proof | None = None) -> Client:
-    client = Client(make_hello(SAFARI, NAME), proof or AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), proof or AnyServer())
     talk(client, server)
     return client
 
@@ -79,7 +80,7 @@ def liar(kind: Message, lie: Callable[[bytes], list[bytes]]) -> Server:
 
 def refused(server: Server, proof: Proof | None = None) -> str:
     """The words of the refusal; the server is told of it, unless it is who gave up."""
-    client = Client(make_hello(SAFARI, NAME), proof or AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), proof or AnyServer())
     with pytest.raises(HandshakeError) as caught:
         talk(client, server)
     assert client.state is State.FAILED
@@ -102,7 +103,7 @@ def test_said_twice(kind: Message) -> None:
 
 
 def test_finished_twice_is_found_as_a_record_under_a_wrong_key() -> None:
-    client = Client(make_hello(SAFARI, NAME), AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), AnyServer())
     client.receive(liar(FINISHED, lambda said: [said, said]).receive(client.start()))
     assert client.connection is not None
     with pytest.raises(ProtocolError, match="does not authenticate"):
@@ -312,7 +313,7 @@ def test_compressed_certificates(body: bytes, words: str) -> None:
 
 
 def test_records_that_have_no_place() -> None:
-    client = Client(make_hello(CHROME, NAME), AnyServer())
+    client = Client(Greeting(make_hello(CHROME, NAME)), AnyServer())
     client.start()
     with pytest.raises(HandshakeError, match="no TLS record"):
         client.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -330,7 +331,7 @@ def test_records_that_have_no_place() -> None:
     ],
 )
 def test_strange_records(record: bytes) -> None:
-    client = Client(make_hello(CHROME, NAME), AnyServer())
+    client = Client(Greeting(make_hello(CHROME, NAME)), AnyServer())
     client.start()
     with pytest.raises(HandshakeError):
         client.receive(record)
@@ -403,7 +404,7 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
 @given(position=st.integers(0, 10_000), value=st.integers(1, 255))
 def test_each_byte_of_the_flight_counts(position: int, value: int) -> None:
     """Altered on the way: never a connection, never anything but a HandshakeError."""
-    client = Client(make_hello(SAFARI, NAME), AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), AnyServer())
     flight = bytearray(Server(key(), [own_certificate()]).receive(client.start()))
     at = position % len(flight)
     flight[at] ^= value
@@ -430,7 +431,7 @@ def test_a_server_that_says_nonsense(kind: Message, cuts: list[tuple[int, int, b
             said = said[:place] + by + said[place + size :] or b"\0"
         return [said]
 
-    client = Client(make_hello(SAFARI, NAME), AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), AnyServer())
     try:
         client.receive(liar(kind, lie).receive(client.start()))
     except HandshakeError:
@@ -439,7 +440,7 @@ def test_a_server_that_says_nonsense(kind: Message, cuts: list[tuple[int, int, b
 
 @given(noise=st.binary(max_size=300), kind=st.sampled_from([20, 21, 22, 23]))
 def test_noise(noise: bytes, kind: int) -> None:
-    client = Client(make_hello(SAFARI, NAME), AnyServer())
+    client = Client(Greeting(make_hello(SAFARI, NAME)), AnyServer())
     client.start()
     try:
         assert client.receive(u8(kind) + b"\x03\x03" + vector16(noise)) == b""

@@ -15,10 +15,14 @@ from circumvent.errors import HandshakeError
 from circumvent.wire.tls13.codes import Alert, Content, Message
 from circumvent.wire.tls13.compression import decompress
 from circumvent.wire.tls13.connection import Connection, Outcome
-from circumvent.wire.tls13.faults import Fault, RealCertificateError, handshake_error
+from circumvent.wire.tls13.faults import (
+    EchRejectedError,
+    Fault,
+    RealCertificateError,
+    handshake_error,
+)
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.handshake_records import HandshakeRecords, wrap_hello
-from circumvent.wire.tls13.hello import Hello
 from circumvent.wire.tls13.key_schedule import KeySchedule, finished
 from circumvent.wire.tls13.messages import (
     Answers,
@@ -32,7 +36,6 @@ from circumvent.wire.tls13.reader import u8, vector24
 from circumvent.wire.tls13.records import Opener, Sealer
 from circumvent.wire.tls13.server_hello import ServerHello, read_server_hello
 from circumvent.wire.tls13.signatures import check_signature
-from circumvent.wire.tls13.tickets import Offer
 
 _NO_CERTIFICATE = u8(Message.CERTIFICATE) + vector24(b"\0\0\0\0")
 
@@ -54,8 +57,8 @@ class State(Enum):
 class Client:
     """One handshake; ``proof`` decides whether the server is the one that is meant.
 
-    ``offer`` is a ticket of an earlier connection. After an error, ``farewell`` is what the server
-    should still be sent.
+    ``public_proof`` is for the public name of an encrypted greeting, should the server not be able
+    to open it. After an error, ``farewell`` is what the server should still be sent.
     """
 
     __slots__ = (
@@ -67,6 +70,7 @@ class Client:
         "_is_resumed",
         "_key",
         "_proof",
+        "_public_proof",
         "_records",
         "_schedule",
         "_server_hello",
@@ -81,13 +85,13 @@ class Client:
     _answers: Answers
     _key: PublicKey
 
-    def __init__(self, hello: Hello, proof: Proof, offer: Offer | None = None) -> None:
+    def __init__(self, greeting: Greeting, proof: Proof, public_proof: Proof | None = None) -> None:
         self.state = State.GREETING
         self.connection: Connection | None = None
         self.leftover = self.farewell = b""
-        self._greeting = Greeting(hello, offer)
+        self._greeting = greeting
         self._records = HandshakeRecords()
-        self._proof = proof
+        self._proof, self._public_proof = proof, public_proof or proof
         self._server_hello = self._client_secret = self._server_secret = b""
         self._group = 0
         self._is_asked = self._is_resumed = False
@@ -99,8 +103,8 @@ class Client:
     def receive(self, data: bytes) -> bytes:
         """Take what came; returns what is to be sent.
 
-        Raises HandshakeError, and its RealCertificateError once the handshake with the wrong
-        server is done.
+        Raises HandshakeError; its kinds RealCertificateError and EchRejectedError only once the
+        handshake with the wrong server is done.
         """
         self._records.feed(data)
         answer = b""
@@ -128,10 +132,16 @@ class Client:
 
     def _finish(self, answer: bytes) -> bytes:
         self.leftover += self._records.take_leftover()
-        if self._proof.is_genuine or self.connection is None:
-            return answer
-        self.farewell, self.state = answer, State.FAILED
-        raise RealCertificateError(self.connection)
+        assert self.connection is not None  # noqa: S101 - for the checker
+        if self._greeting.is_rejected:
+            self.farewell = answer + self.connection.say_alert(Alert.ECH_REQUIRED)
+            self.connection, self.state = None, State.FAILED
+            raise EchRejectedError(self._answers.ech_retry)
+        if not self._proof.is_genuine:
+            self.farewell, self.state = answer, State.FAILED
+            connection, self.connection = self.connection, None
+            raise RealCertificateError(connection)
+        return answer
 
     # --- the states -----------------------------------------------------------------------------
 
@@ -175,7 +185,8 @@ class Client:
         if message[0] == Message.COMPRESSED_CERTIFICATE:
             message = decompress(message, self._greeting.compressions)
         shown = Shown(read_certificates(message), self._greeting.message, self._server_hello)
-        self._key = self._proof.check(shown)
+        proof = self._public_proof if self._greeting.is_rejected else self._proof
+        self._key = proof.check(shown)
         self.state = State.SIGNATURE
         return b""
 

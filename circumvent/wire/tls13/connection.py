@@ -158,7 +158,7 @@ class Connection:
     def _explain(self, error: Fault | CircumventError) -> CircumventError:
         if not isinstance(error, Fault):
             return error
-        self.outgoing += self._sealer.seal(Content.ALERT, alert_bytes(error.alert))
+        self.outgoing += self.say_alert(error.alert)
         return protocol_error(error)
 
     # --- out ------------------------------------------------------------------------------------
@@ -186,7 +186,11 @@ class Connection:
 
     def goodbye(self) -> bytes:
         """Close_notify: no data follows."""
-        return self._sealer.seal(Content.ALERT, alert_bytes(Alert.CLOSE_NOTIFY))
+        return self.say_alert(Alert.CLOSE_NOTIFY)
+
+    def say_alert(self, alert: Alert) -> bytes:
+        """An alert in its record."""
+        return self._sealer.seal(Content.ALERT, alert_bytes(alert))
 
     def take_outgoing(self) -> bytes:
         """What must be sent now; it is forgotten."""

@@ -39,6 +39,11 @@ def draw_grease() -> Grease:
     return Grease(cipher, first, last, group, version, signature)
 
 
+def is_grease(number: int) -> bool:
+    """Whether it is one of the values that mean nothing."""
+    return number in _GREASE_VALUES
+
+
 def greased(values: Iterable[int], drawn: int) -> bytes:
     """A list of numbers of two bytes, with what was drawn in the place of GREASE."""
     return u16s(tuple(drawn if value == GREASE else value for value in values))

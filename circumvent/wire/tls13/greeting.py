@@ -16,11 +16,16 @@ from circumvent.wire.tls13.tickets import Offer
 
 
 class Greeting:
-    """What we offered, and what was said up to now; ``message`` is our last ClientHello."""
+    """What we offer, and what was said up to now.
 
-    __slots__ = ("_hello", "_offer", "_retried", "message", "transcript")
+    ``offer`` is a ticket of an earlier connection. ``message`` is our last ClientHello.
+    ``is_rejected``: the server could not open what was encrypted in it.
+    """
 
-    def __init__(self, hello: Hello, offer: Offer | None) -> None:
+    __slots__ = ("_hello", "_offer", "_retried", "is_rejected", "message", "transcript")
+
+    def __init__(self, hello: Hello, offer: Offer | None = None) -> None:
+        self.is_rejected = False
         self.transcript = Transcript()
         self.message = b""
         self._hello, self._offer = hello, offer
@@ -60,23 +65,27 @@ class Greeting:
 
     def say_again(self, answer: ServerHello, message: bytes) -> bytes:
         """The second ClientHello; ``message`` is the HelloRetryRequest (RFC 8446 §4.1.4)."""
+        self._prepare_again(answer)
+        self.transcript.retry(answer.suite.hash_name)
+        self.transcript.add(message)
+        self.message = self._build(self.transcript)
+        self.transcript.add(self.message)
+        return self.message
+
+    def _prepare_again(self, answer: ServerHello) -> None:
+        """Change what the server asks to be changed."""
         group = answer.group
         if not group and not answer.cookie:
             raise Fault(Alert.ILLEGAL_PARAMETER, "the server asks for the same greeting again")
         if group and (group in self._hello.pairs or group not in self._hello.groups & USABLE):
             raise Fault(Alert.ILLEGAL_PARAMETER, "the server asks for a key that it cannot have")
         self._retried = answer
-        self.transcript.retry(answer.suite.hash_name)
-        self.transcript.add(message)
         if group:
             self._hello.share_only(group)
         if answer.cookie:
             self._hello.echo_cookie(answer.cookie)
-        if self._offer is not None and self._offer.suite.hash_name != answer.suite.hash_name:
+        if self._offer is not None and not _fits(self._offer.suite, answer.suite):
             self._offer = None
-        self.message = self._build(self.transcript)
-        self.transcript.add(self.message)
-        return self.message
 
     def agree(self, answer: ServerHello, message: bytes) -> tuple[KeySchedule, bool]:
         """The secrets of the handshake, and whether our ticket was taken."""
