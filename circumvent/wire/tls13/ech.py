@@ -20,7 +20,7 @@ from circumvent.wire.tls13.extension_bodies import is_grease, name_body
 from circumvent.wire.tls13.faults import Fault
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import Hello
-from circumvent.wire.tls13.hpke import KDF, HpkeSender
+from circumvent.wire.tls13.hpke import KDF, start
 from circumvent.wire.tls13.key_schedule import KeySchedule, Transcript, expand_label, extract
 from circumvent.wire.tls13.reader import u8, u16, u16s, vector8, vector16
 from circumvent.wire.tls13.server_hello import ServerHello
@@ -42,12 +42,12 @@ class EncryptedGreeting(Greeting):
     A server that cannot open it answers the outer hello: then ``is_rejected``.
     """
 
-    __slots__ = ("_config", "_inner", "_outer", "_random", "_sender", "_server_name")
+    __slots__ = ("_config", "_inner", "_key", "_outer", "_random", "_sealing", "_server_name")
 
     def __init__(self, hello: Hello, server_name: str, config: EchConfig) -> None:
         super().__init__(hello)
         try:
-            self._sender = HpkeSender(config.public_key, config.aead, _INFO + config.raw)
+            self._key, self._sealing = start(config.public_key, config.aead, _INFO + config.raw)
         except ValueError:
             raise LinkError("the ECH key is no key") from None
         self._config, self._server_name = config, server_name
@@ -58,7 +58,7 @@ class EncryptedGreeting(Greeting):
             hello.order.insert(-1, Extension.ECH)
 
     def say(self) -> bytes:
-        inner, self.message = self._seal(self._sender.encapsulated)
+        inner, self.message = self._seal(self._key)
         self._inner.start(inner)
         self._outer.start(self.message)
         self.transcript = self._inner
@@ -72,7 +72,7 @@ class EncryptedGreeting(Greeting):
         suite = u16(KDF) + u16(self._config.aead) + u8(self._config.config_id)
         head = _OUTER + suite + vector16(encapsulated)
         hello.bodies[Extension.ECH] = head + vector16(bytes(size))
-        payload = self._sender.seal(encoded, hello.message()[MESSAGE_HEADER:])
+        payload = self._sealing.seal(encoded, hello.message()[MESSAGE_HEADER:])
         hello.bodies[Extension.ECH] = head + vector16(payload)
         return inner, hello.message()
 

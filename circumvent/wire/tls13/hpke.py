@@ -25,20 +25,12 @@ _BASE_MODE = b"\0"
 _KEM_SUITE = b"KEM" + u16(KEM)
 
 
-class HpkeSender:
-    """Seals messages to one public key; ``encapsulated`` is what its owner needs. RFC 9180 §5.1.1.
+class Sealing:
+    """Seals messages one after the other, with what both ends agreed on (RFC 9180 §5.1)."""
 
-    ``ephemeral`` is for tests. Raises ValueError when the key is none.
-    """
+    __slots__ = ("_aead", "_iv", "_sequence")
 
-    __slots__ = ("_aead", "_iv", "_sequence", "encapsulated")
-
-    def __init__(
-        self, public: bytes, aead: int, info: bytes, ephemeral: X25519PrivateKey | None = None
-    ) -> None:
-        private = ephemeral or X25519PrivateKey.generate()
-        self.encapsulated = private.public_key().public_bytes_raw()
-        shared = _encapsulate(private, public, self.encapsulated)
+    def __init__(self, shared: bytes, aead: int, info: bytes) -> None:
         suite = b"HPKE" + u16(KEM) + u16(KDF) + u16(aead)
         context = (
             _BASE_MODE
@@ -53,16 +45,31 @@ class HpkeSender:
 
     def seal(self, plaintext: bytes, additional: bytes) -> bytes:
         """16 bytes more than ``plaintext``."""
+        return self._aead.encrypt(self._next_nonce(), plaintext, additional)
+
+    def _next_nonce(self) -> bytes:
         nonce = (self._iv ^ self._sequence).to_bytes(_NONCE)
         self._sequence += 1
-        return self._aead.encrypt(nonce, plaintext, additional)
+        return nonce
 
 
-def _encapsulate(private: X25519PrivateKey, public: bytes, encapsulated: bytes) -> bytes:
-    """The shared secret of the key exchange (RFC 9180 §4.1)."""
-    agreed = private.exchange(X25519PublicKey.from_public_bytes(public))
+def start(
+    public: bytes, aead: int, info: bytes, ephemeral: X25519PrivateKey | None = None
+) -> tuple[bytes, Sealing]:
+    """What the owner of ``public`` needs, and what seals messages to it.
+
+    ``ephemeral`` is for tests. Raises ValueError when ``public`` is no key.
+    """
+    private = ephemeral or X25519PrivateKey.generate()
+    own = private.public_key().public_bytes_raw()
+    return own, Sealing(shared_secret(private, public, own + public), aead, info)
+
+
+def shared_secret(private: X25519PrivateKey, peer: bytes, context: bytes) -> bytes:
+    """What both ends get from the key exchange (RFC 9180 §4.1)."""
+    agreed = private.exchange(X25519PublicKey.from_public_bytes(peer))
     secret = _labeled_extract(_KEM_SUITE, b"", b"eae_prk", agreed)
-    return _labeled_expand(_KEM_SUITE, secret, b"shared_secret", encapsulated + public, _SIZE)
+    return _labeled_expand(_KEM_SUITE, secret, b"shared_secret", context, _SIZE)
 
 
 def _labeled_extract(suite: bytes, salt: bytes, label: bytes, key: bytes) -> bytes:
