@@ -18,6 +18,7 @@ _HKDF_SHA256 = 1  # RFC 9180 §7.2
 _X25519_SIZE = 32
 _OUTER = 0  # RFC 9849 §5: the type of ECHClientHello
 _GREASE_VALUES = tuple(n << 12 | 0xA << 8 | n << 4 | 0xA for n in range(16))  # RFC 8701 §2
+_ANOTHER = 0x1010  # turns one of them into another
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,11 @@ class Grease:
 
 def draw_grease() -> Grease:
     """As BoringSSL does: each place has its own value."""
-    first, last = _RANDOM.sample(_GREASE_VALUES, 2)
-    cipher, group, version, signature = _RANDOM.choices(_GREASE_VALUES, k=4)
+    cipher, first, last, group, version, signature = (
+        _GREASE_VALUES[drawn % len(_GREASE_VALUES)] for drawn in os.urandom(6)
+    )
+    if first == last:
+        last ^= _ANOTHER
     return Grease(cipher, first, last, group, version, signature)
 
 

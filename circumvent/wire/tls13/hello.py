@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from random import SystemRandom
 
 from circumvent.wire.tls13.codes import TLS12, Extension, Message
 from circumvent.wire.tls13.extension_bodies import Grease, draw_grease, greased, make_bodies
@@ -16,7 +15,6 @@ RANDOM_AT = 6  # where the random starts in the message
 SESSION_ID_AT = 39
 SESSION_ID_SIZE = 32
 _RANDOM_SIZE = 32
-_RANDOM = SystemRandom()
 _NO_COMPRESSION = vector8(b"\0")
 
 
@@ -86,6 +84,7 @@ def _order(template: Template, grease: Grease) -> list[int]:
     """The numbers of the extensions; GREASE stays at both ends when the others are permuted."""
     middle = [code for code in template.extensions if code != GREASE]
     if template.permuted:
-        _RANDOM.shuffle(middle)
+        drawn = iter(memoryview(os.urandom(4 * len(middle))).cast("I"))
+        middle.sort(key=lambda _: next(drawn))
     has_grease = GREASE in template.extensions
     return [grease.first, *middle, grease.last] if has_grease else middle

@@ -104,6 +104,11 @@ def _leaf_policy() -> ExtensionPolicy:
     return policy.may_be_present(ExtendedKeyUsage, agnostic, _check_usage)
 
 
+@cache
+def _authority_policy() -> ExtensionPolicy:
+    return ExtensionPolicy.webpki_defaults_ca()
+
+
 def _check_usage(_: Policy, __: Certificate, usage: ExtendedKeyUsage | None) -> None:
     if usage is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usage:
         raise ValueError("it is not for servers")
@@ -136,7 +141,7 @@ class TrustedServer:
         extra = () if self.ca_file is None else (self.ca_file,)
         builder = PolicyBuilder().store(load_store(system_file(), *extra)).time(now)
         builder = builder.extension_policies(
-            ca_policy=ExtensionPolicy.webpki_defaults_ca(), ee_policy=_leaf_policy()
+            ca_policy=_authority_policy(), ee_policy=_leaf_policy()
         )
         builder.build_server_verifier(subject).verify(leaf, others)
 
