@@ -6,16 +6,18 @@ import ssl
 from functools import cache
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from circumvent.errors import HandshakeError
 from circumvent.wire.tls13.client import Client, State
 from circumvent.wire.tls13.codes import Alert, Content, Group, Message
 from circumvent.wire.tls13.connection import Connection
+from circumvent.wire.tls13.faults import Fault
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
+from circumvent.wire.tls13.signatures import check_signature
 from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, TEMPLATES, Template
 from circumvent.wire.tls13.tickets import Offer
 from circumvent.wire.tls13.verify import TrustedServer
@@ -205,6 +207,17 @@ def test_a_second_hello(group: int, cookie: bytes) -> None:
 )
 def test_signatures(kind: str, scheme: int) -> None:
     meet(client(), server(kind, scheme))
+
+
+def test_a_signature_of_tomorrow() -> None:
+    """No authority gives such certificates yet, but Chrome offers to check them."""
+    key, said = mldsa.MLDSA65PrivateKey.generate(), b"d" * 32
+    signature = key.sign(b" " * 64 + b"TLS 1.3, server CertificateVerify\0" + said)
+    check_signature(key.public_key(), 0x0905, signature, said)
+    with pytest.raises(Fault, match="does not hold the key"):
+        check_signature(key.public_key(), 0x0905, signature, b"x" * 32)
+    with pytest.raises(Fault, match="does not fit"):
+        check_signature(key.public_key(), 0x0904, signature, said)
 
 
 @pytest.mark.parametrize(("template", "way"), [(CHROME, 2), (SAFARI, 1), (FIREFOX, 1)])

@@ -103,6 +103,15 @@ def test_at_most_so_many_records() -> None:
     assert used == len(wire) // 2
 
 
+def test_a_small_buffer_is_filled_and_no_more() -> None:
+    sealer = peer()
+    wire = sealer.seal(Content.DATA, b"one") + sealer.seal(Content.DATA, b"two")
+    one, plain = connection(), memoryview(bytearray(len(wire) // 2 + 2))
+    used, size = one.open(memoryview(wire), plain)
+    assert (used, bytes(plain[:size])) == (len(wire) // 2, b"one")
+    assert open_all(one, wire[used:]) == b"two"
+
+
 def test_padding_and_empty_records_are_nothing() -> None:
     sealer = peer()
     wire = raw(sealer, b"\x17" + bytes(900)) + raw(sealer, b"data\x17" + bytes(50))

@@ -83,7 +83,7 @@ class Connection:
 
         Returns the bytes of ``wire`` that were used, and the bytes of data now in ``plain``.
         ``plain`` may start in the same memory at least ``MAX_RECORD`` bytes in front of ``wire``;
-        it needs as much room as ``wire`` has. Raises ProtocolError and StreamResetError, but
+        it stops where a record might not fit. Raises ProtocolError and StreamResetError, but
         first returns what came before. After the peer's goodbye nothing counts.
         """
         if self._broken is not None:
@@ -92,7 +92,7 @@ class Connection:
         try:
             while most and not self.ended and len(wire) >= at + RECORD_HEADER:
                 end = at + record_size(wire[at : at + RECORD_HEADER])
-                if end > len(wire):
+                if end > len(wire) or used + end - at > len(plain):
                     break
                 used += self._open_one(wire[at:end], plain[used:])
                 at = end

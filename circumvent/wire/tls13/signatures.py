@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 from circumvent.wire.tls13.codes import Alert
@@ -15,6 +15,8 @@ from circumvent.wire.tls13.faults import Fault
 _CONTEXT = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
 
 Check = Callable[[CertificatePublicKeyTypes, bytes, bytes], None]  # key, signature, what is signed
+
+_MlDsaKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
 
 
 class _WrongKeyError(Exception):
@@ -47,7 +49,17 @@ def _ed25519(key: CertificatePublicKeyTypes, signature: bytes, signed: bytes) ->
     key.verify(signature, signed)
 
 
-# RFC 8446 §4.2.3. PKCS1 and SHA-1 are in browsers' lists for certificates, never for this.
+def _mldsa(kind: type[_MlDsaKey]) -> Check:
+    def check(key: CertificatePublicKeyTypes, signature: bytes, signed: bytes) -> None:
+        if not isinstance(key, kind):
+            raise _WrongKeyError
+        key.verify(signature, signed)
+
+    return check
+
+
+# RFC 8446 §4.2.3, draft-ietf-tls-mldsa. PKCS1 and SHA-1 are in browsers' lists for certificates,
+# never for this.
 _CHECKS: dict[int, Check] = {
     0x0403: _ecdsa(ec.SECP256R1, hashes.SHA256()),
     0x0503: _ecdsa(ec.SECP384R1, hashes.SHA384()),
@@ -56,6 +68,9 @@ _CHECKS: dict[int, Check] = {
     0x0805: _pss(hashes.SHA384()),
     0x0806: _pss(hashes.SHA512()),
     0x0807: _ed25519,
+    0x0904: _mldsa(mldsa.MLDSA44PublicKey),
+    0x0905: _mldsa(mldsa.MLDSA65PublicKey),
+    0x0906: _mldsa(mldsa.MLDSA87PublicKey),
 }
 
 
