@@ -12,8 +12,8 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-import brotli  # type: ignore[import-untyped]
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -73,6 +73,7 @@ class Server:
     suite: int = 0x1301
     group: int = Group.X25519
     compression: int = 0
+    brotli: Any = None  # the module, for whom has it
     asks_certificate: bool = False
     retries: bool = False
     cookie: bytes = b""
@@ -166,7 +167,7 @@ class Server:
         body = b"\0" + vector24(entries)
         if not self.compression:
             return self._seal_all(Message.CERTIFICATE, body)
-        packed = zlib.compress(body) if self.compression == 1 else brotli.compress(body)
+        packed = zlib.compress(body) if self.compression == 1 else self.brotli.compress(body)
         compressed = u16(self.compression) + len(body).to_bytes(3) + vector24(packed)
         return self._seal_all(Message.COMPRESSED_CERTIFICATE, compressed)
 
