@@ -24,8 +24,8 @@ from circumvent.wire.tls13.suites import MAX_RECORDS, Suite
 MAX_RECORD = RECORD_HEADER + MAX_SEALED
 OVERHEAD = RECORD_HEADER + 1 + TAG  # what a record adds to its data: header, type, tag
 _NONCE = 12
-_VERSION = u16(TLS12)
-_DATA_HEAD = u8(Content.DATA) + _VERSION
+_DATA = int(Content.DATA)  # an enum's member costs more in the loop
+_DATA_HEAD = u8(_DATA) + u16(TLS12)
 
 
 def plain_record(content: Content, data: bytes, version: int = TLS12) -> bytes:
@@ -149,17 +149,27 @@ class Sealer(Direction):
         at = first = start - self.headroom(end - start)
         for piece in range(start, end, self.limit):
             stop = min(piece + self.limit, end)
-            # The type must stand right behind the data, where the next piece is: move by one.
-            block[piece - 1 : stop - 1] = block[piece:stop]
-            block[stop - 1] = Content.DATA
             done = at + stop - piece + OVERHEAD
-            self._seal(block[piece - 1 : stop], block[at:done])
+            self._seal_piece(block, piece, stop, block[at:done], is_last=stop == end)
             at = done
         return first, at
 
+    def _seal_piece(
+        self, block: memoryview, start: int, end: int, record: memoryview, *, is_last: bool
+    ) -> None:
+        """The type must stand right behind the data: in the next piece, or all moves by one."""
+        if is_last:
+            block[start - 1 : end - 1] = block[start:end]
+            block[end - 1] = _DATA
+            self._seal(block[start - 1 : end], record)
+        else:
+            borrowed, block[end] = block[end], _DATA
+            self._seal(block[start : end + 1], record)
+            block[end] = borrowed
+
     def _seal(self, inner: memoryview, record: memoryview) -> None:
-        head = record[:RECORD_HEADER]
-        head[:] = _DATA_HEAD + u16(len(inner) + TAG)
+        head = _DATA_HEAD + (len(inner) + TAG).to_bytes(2)
+        record[:RECORD_HEADER] = head
         nonce = (self._iv ^ self._sequence).to_bytes(_NONCE)
         self._aead.encrypt_into(nonce, inner, head, record[RECORD_HEADER:])
         self._sequence += 1
