@@ -21,8 +21,9 @@ from circumvent.wire.tls13.key_schedule import expand, extract
 from circumvent.wire.tls13.key_shares import x25519_of
 from circumvent.wire.tls13.proofs import Proof, PublicKey, Shown
 
-# Servers of 2026 refuse clients that say they are older than 26.3.27. Whoever raises it must see
-# that our hello is that of a browser of the same day: servers are found by old ones.
+# Xray 26.7.11 to 26.7.28 refuses clients that say they are older than 26.3.27. From 26.9.8 on it
+# looks at the hello instead: a hybrid key share must come before the plain one, each once, as in
+# every template here. Whoever raises the number must see that our hellos are those of the day.
 VERSION = (26, 7, 28)
 KEY_SIZE, PQ_KEY_SIZE, SHORT_ID_SIZE = 32, 1952, 8
 _HASH = "sha256"
