@@ -394,8 +394,7 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_store(str(tmp_path / "missing"))
     (tmp_path / "empty").touch()
-    with pytest.raises(ConfigError, match="no certificate authorities"):
-        load_store(str(tmp_path / "empty"))
+    assert load_store(str(tmp_path / "empty")) is None
 
 
 # --- somebody in between -------------------------------------------------------------------------

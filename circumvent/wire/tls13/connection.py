@@ -9,6 +9,7 @@ from circumvent.wire.tls13.codes import (
     MAX_SEALED,
     MESSAGE_HEADER,
     RECORD_HEADER,
+    TAG,
     Alert,
     Content,
     Message,
@@ -17,7 +18,7 @@ from circumvent.wire.tls13.faults import Fault, alert_bytes, protocol_error, res
 from circumvent.wire.tls13.key_schedule import export, ticket_secret
 from circumvent.wire.tls13.messages import NewTicket, read_key_update, read_ticket
 from circumvent.wire.tls13.reader import u8, vector24
-from circumvent.wire.tls13.records import Opener, Sealer, record_size
+from circumvent.wire.tls13.records import Opener, Sealer, bad_mac, record_size, strip
 from circumvent.wire.tls13.suites import Suite
 from circumvent.wire.tls13.tickets import Ticket
 
@@ -77,6 +78,21 @@ class Connection:
         self._tickets: list[NewTicket] = []
         self._broken: CircumventError | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be opened: the peer ended, or ``open`` raises what broke."""
+        return self.ended or self._broken is not None
+
+    @property
+    def has_tickets(self) -> bool:
+        """Whether ``take_tickets`` has something to give."""
+        return bool(self._tickets)
+
+    @property
+    def limit(self) -> int:
+        """Bytes of data in one record of ours."""
+        return self._sealer.limit
+
     # --- in -------------------------------------------------------------------------------------
 
     def open(self, wire: memoryview, plain: memoryview, most: int = MAX_SEALED) -> tuple[int, int]:
@@ -91,32 +107,50 @@ class Connection:
             raise self._broken
         at = used = 0
         try:
-            while most and not self.ended and len(wire) >= at + RECORD_HEADER:
-                end = at + record_size(wire[at : at + RECORD_HEADER])
-                if end > len(wire) or used + end - at > len(plain):
-                    break
-                used += self._open_one(wire[at:end], plain[used:])
-                at = end
-                most -= 1
+            while most and not self.ended and self._is_whole(wire[at:], len(plain) - used):
+                size, got, inner, most = self._opener.open_data(wire[at:], plain[used:], most)
+                if got or inner:
+                    got = self._take(plain[used:], got, inner)
+                at, used = at + size, used + got
         except (Fault, CircumventError) as error:
             self._broken = self._explain(error)
             if not used:
                 raise self._broken from None
         return (len(wire) if self.ended else at), used
 
-    def _open_one(self, record: memoryview, into: memoryview) -> int:
-        """The size of the data in one record."""
-        if record[0] != _DATA:
+    @staticmethod
+    def _is_whole(wire: memoryview, room: int) -> bool:
+        """Whether a whole record is there, and room to open it."""
+        if len(wire) < RECORD_HEADER:
+            return False
+        size = record_size(wire[:RECORD_HEADER])
+        if size > min(len(wire), room):
+            return False
+        if wire[0] != _DATA:
             raise Fault(Alert.UNEXPECTED_MESSAGE, "the server sent a record without encryption")
-        content, size = self._opener.open(record, into)
-        if content == _DATA and not self._late:
-            self._useless = 0 if size else self._useless + 1
-        else:
-            self._take_control(content, bytes(into[:size]))
-            self._useless, size = self._useless + 1, 0
+        if size <= RECORD_HEADER + TAG:
+            raise bad_mac()
+        return True
+
+    def _take(self, plain: memoryview, size: int, inner: int) -> int:
+        """What was opened: ``size`` bytes of data, and a record of ``inner`` bytes behind them.
+
+        Returns the bytes of data in both.
+        """
+        if size:
+            self._useless = 0
+            if self._late:
+                raise Fault(Alert.UNEXPECTED_MESSAGE, "the server sent a record out of order")
+        if not inner:
+            return size
+        content, more = strip(plain[size:], inner)
+        if content != _DATA or self._late:
+            self._take_control(content, bytes(plain[size : size + more]))
+            more = 0
+        self._useless = 0 if more else self._useless + 1
         if self._useless > MAX_USELESS:
             raise Fault(Alert.UNEXPECTED_MESSAGE, "the server sends records without data only")
-        return size
+        return size + more
 
     def _take_control(self, content: int, data: bytes) -> None:
         if content == Content.ALERT and not self._late:

@@ -1,6 +1,7 @@
 """What goes wrong in TLS: the fault that was found, the alert for the peer, the error for us.
 
-RealCertificateError and EchRejectedError are HandshakeErrors that a caller treats in its own way.
+OldTlsError, RealCertificateError and EchRejectedError are HandshakeErrors that a caller treats in
+its own way.
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class Fault(Exception):  # noqa: N818 - it never leaves the package
         self.alert = alert
 
 
+class OldTlsError(HandshakeError):
+    """The server speaks only TLS 1.2 or older: OpenSSL may serve it on a new connection."""
+
+
 class RealCertificateError(HandshakeError):
     """A REALITY server showed the genuine certificate of the site that it imitates.
 
@@ -82,7 +87,8 @@ class EchRejectedError(HandshakeError):
 
 def handshake_error(fault: Fault) -> HandshakeError:
     """What a fault means to a user before the handshake is done."""
-    return HandshakeError(f"TLS handshake failed: {fault}", stage="tls")
+    kind = OldTlsError if fault.alert is Alert.PROTOCOL_VERSION else HandshakeError
+    return kind(f"TLS handshake failed: {fault}", stage="tls")
 
 
 def protocol_error(fault: Fault) -> ProtocolError:

@@ -85,23 +85,64 @@ class Opener(Direction):
         """
         room = len(record) - RECORD_HEADER - TAG
         if room < 1:
-            raise _bad_mac()
+            raise bad_mac()
         nonce = (self._iv ^ self._sequence).to_bytes(_NONCE)
         head, sealed = record[:RECORD_HEADER], record[RECORD_HEADER:]
         try:
             self._aead.decrypt_into(nonce, sealed, head, into[:room])
         except InvalidTag:
-            raise _bad_mac() from None
+            raise bad_mac() from None
         self._sequence += 1
-        return _strip(into, room)
+        return strip(into, room)
+
+    def open_data(
+        self, wire: memoryview, plain: memoryview, most: int
+    ) -> tuple[int, int, int, int]:
+        """Open records at the front of ``wire`` while they are data, at most ``most``.
+
+        Returns the bytes of ``wire`` that were used; those of data in ``plain``; the size without
+        header and tag of one more record, opened behind these, that is something else or padded,
+        or 0; and what is left of ``most``. One call for many records: a download costs this loop.
+        Raises Fault for a forged record once there is none before it.
+        """
+        at = used = 0
+        count, room = len(wire), len(plain)
+        decrypt, iv, sequence = self._aead.decrypt_into, self._iv, self._sequence
+        inner = 0
+        try:
+            while most and at + RECORD_HEADER < count and wire[at] == _DATA:
+                body = at + RECORD_HEADER
+                size = wire[at + 3] << 8 | wire[at + 4]
+                end = body + size
+                if end > count or not TAG < size <= MAX_SEALED or used + end - at > room:
+                    break
+                stop = used + size - TAG
+                nonce = (iv ^ sequence).to_bytes(_NONCE)
+                decrypt(nonce, wire[body:end], wire[at:body], plain[used:stop])
+                sequence += 1
+                most -= 1
+                at = end
+                if plain[stop - 1] != _DATA or not 1 < stop - used <= MAX_PLAINTEXT + 1:
+                    inner = stop - used
+                    break
+                used = stop - 1
+        except InvalidTag:
+            if not at:
+                raise bad_mac() from None
+        self._sequence = sequence
+        return at, used, inner, most
 
 
-def _bad_mac() -> Fault:
+def bad_mac() -> Fault:
+    """A record is not what the peer's key sealed."""
     return Fault(Alert.BAD_RECORD_MAC, "a record does not authenticate, it was altered on the way")
 
 
-def _strip(inner: memoryview, size: int) -> tuple[int, int]:
-    """Behind the data come its type, which is not zero, and zeros (RFC 8446 §5.2, §5.4)."""
+def strip(inner: memoryview, size: int) -> tuple[int, int]:
+    """The content type and the size of what was opened to the front of ``inner``; raises Fault.
+
+    Behind the data come its type, which is not zero, and zeros (RFC 8446 §5.2, §5.4).
+    """
     content = inner[size - 1]
     if not content:
         size = len(bytes(inner[:size]).rstrip(b"\0"))
@@ -147,25 +188,27 @@ class Sealer(Direction):
         Uses ``headroom`` bytes in front of ``start``, and the data itself as scratch.
         """
         at = first = start - self.headroom(end - start)
-        for piece in range(start, end, self.limit):
-            stop = min(piece + self.limit, end)
-            done = at + stop - piece + OVERHEAD
-            self._seal_piece(block, piece, stop, block[at:done], is_last=stop == end)
+        if start == end:
+            return first, first
+        limit, encrypt, iv, sequence = self.limit, self._aead.encrypt_into, self._iv, self._sequence
+        head = _DATA_HEAD + (limit + 1 + TAG).to_bytes(2)
+        # The type must stand right behind the data: in the next piece, or the last one moves.
+        for stop in range(start + limit, end, limit):
+            borrowed, block[stop] = block[stop], _DATA
+            body, done = at + RECORD_HEADER, at + limit + OVERHEAD
+            block[at:body] = head
+            nonce = (iv ^ sequence).to_bytes(_NONCE)
+            encrypt(nonce, block[stop - limit : stop + 1], head, block[body:done])
+            block[stop] = borrowed
+            sequence += 1
             at = done
-        return first, at
-
-    def _seal_piece(
-        self, block: memoryview, start: int, end: int, record: memoryview, *, is_last: bool
-    ) -> None:
-        """The type must stand right behind the data: in the next piece, or all moves by one."""
-        if is_last:
-            block[start - 1 : end - 1] = block[start:end]
-            block[end - 1] = _DATA
-            self._seal(block[start - 1 : end], record)
-        else:
-            borrowed, block[end] = block[end], _DATA
-            self._seal(block[start : end + 1], record)
-            block[end] = borrowed
+        self._sequence = sequence
+        last = end - ((end - start - 1) % limit + 1)
+        block[last - 1 : end - 1] = block[last:end]
+        block[end - 1] = _DATA
+        done = at + end - last + OVERHEAD
+        self._seal(block[last - 1 : end], block[at:done])
+        return first, done
 
     def _seal(self, inner: memoryview, record: memoryview) -> None:
         head = _DATA_HEAD + (len(inner) + TAG).to_bytes(2)

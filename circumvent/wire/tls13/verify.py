@@ -50,28 +50,17 @@ _END = b"-----END CERTIFICATE-----"
 _OVERRIDE = "SSL_CERT_FILE"  # as OpenSSL and all that build on it
 
 
-def system_file() -> str:
-    """The file of the system's authorities; raises ConfigError where there is none."""
+def system_file() -> str | None:
+    """The file of the system's authorities; None where there is none."""
     named = os.environ.get(_OVERRIDE)
-    if named:
-        return named
-    for place in _PLACES:
-        if Path(place).is_file():
-            return place
-    message = (
-        "this system has no file of certificate authorities: install ca-certificates, "
-        f"or name one in {_OVERRIDE}"
-    )
-    raise ConfigError(message)
+    return named or next((place for place in _PLACES if Path(place).is_file()), None)
 
 
 @lru_cache(maxsize=4)
-def load_store(*files: str) -> Store:
-    """All authorities in these PEM files; raises ConfigError."""
+def load_store(*files: str) -> Store | None:
+    """All authorities in these PEM files, None if there is none; raises ConfigError."""
     authorities = [authority for file in files for authority in _load_file(file)]
-    if not authorities:
-        raise ConfigError(f"there are no certificate authorities in {' and '.join(files)}")
-    return Store(authorities)
+    return Store(authorities) if authorities else None
 
 
 def _load_file(file: str) -> list[Certificate]:
@@ -138,8 +127,11 @@ class TrustedServer:
     def _verify(
         self, leaf: Certificate, others: list[Certificate], subject: Subject, now: datetime
     ) -> None:
-        extra = () if self.ca_file is None else (self.ca_file,)
-        builder = PolicyBuilder().store(load_store(system_file(), *extra)).time(now)
+        store = load_store(*(file for file in (system_file(), self.ca_file) if file))
+        if store is None:
+            what = f"none is known here; install ca-certificates, or name a file in {_OVERRIDE}"
+            raise VerificationError(what)
+        builder = PolicyBuilder().store(store).time(now)
         builder = builder.extension_policies(
             ca_policy=_authority_policy(), ee_policy=_leaf_policy()
         )
