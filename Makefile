@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint figures prove fuzz bench peers clean
+.PHONY: help demo test unit lint figures picture prove fuzz bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -37,6 +37,9 @@ lint: $(EXTRA)lint,unit ## style, types, import contracts
 
 figures: $(EXTRA)unit ## files and functions, how long they are, and circles of imports
 	$(PYTHON) -m tests.architecture
+
+picture: $(EXTRA)unit ## draw the rooms anew in docs/architecture.md
+	$(PYTHON) -m tests.architecture --draw
 
 prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container
 	.ci/peers mmdebstrap buildah podman runc openssh-server

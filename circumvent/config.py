@@ -1,4 +1,4 @@
-"""Typed configuration: defaults live here, a TOML file and the command line change them."""
+"""Typed configuration: the defaults, which a TOML file and the command line change."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Count = Annotated[int, Meta(ge=1)]
 
 
 class InboundLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """InboundLimits of the local port."""
+    """Limits of the local port."""
 
     clients: Count = MAX_CLIENTS
     idle_minutes: Annotated[float, Meta(gt=0)] = IDLE_SECONDS / MINUTE
@@ -95,16 +95,16 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def socket_buffers(self) -> SocketBuffers:
-        """What the kernel may hold for each socket, in proportion to the arena."""
+        """What the kernel may buffer for each socket, in proportion to the arena."""
         return SocketBuffers.beside(self.arena_bytes or self.memory_bytes)
 
     @property
     def guard(self) -> Guard:
-        """What may be connected to of what the user named."""
+        """Which addresses of what the user named may be dialled."""
         return anything if self.allow_private else as_typed
 
     def learnt_guard(self, typed: str = "") -> Guard:
-        """What may be connected to of what others named, and the address that the user typed."""
+        """Which addresses of what others named may be dialled, and the host that the user typed."""
         return anything if self.allow_private else learnt(typed)
 
     @property
@@ -119,8 +119,8 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def control_sockets(self) -> tuple[Path, ...]:
-        """Where ``circumvent status`` asks the running client: the first that could be had."""
-        # Never below /tmp, where others could be first.
+        """Where ``circumvent status`` asks the client: it serves the first that it could make."""
+        # Never below /tmp, where another user could make the socket first.
         beside = self.state_file.with_name(CONTROL_SOCKET)
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         if runtime and not self.state_dir and _is_ours(runtime):
@@ -132,8 +132,9 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         if not self.user and not self.password_file:
             return None
         if not (self.user and self.password_file):
-            message = "user and password_file belong together: set both or none"
-            raise ConfigError(message, stage="config")
+            raise ConfigError(
+                "user and password_file belong together: set both or none", stage="config"
+            )
         password = read_secret(Path(self.password_file)).strip()  # blanks within it stay
         if not password:
             raise ConfigError(f"the password file {self.password_file} is empty", stage="config")
@@ -143,10 +144,10 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
         """Links of ``servers`` and ``servers_file``; raises ConfigError."""
         if not self.servers_file:
             return self.servers
-        return self.servers + parse_links(read_secret(Path(self.servers_file), "replace"))
+        return self.servers + list_links(read_secret(Path(self.servers_file), "replace"))
 
-    def door(self) -> InboundOptions:
-        """Where to listen and whom to let in; raises ConfigError when strangers could come in."""
+    def inbound(self) -> InboundOptions:
+        """Where to listen and whom to admit; raises ConfigError when strangers could connect."""
         host, port = parse_listen(self.listen)
         return InboundOptions(
             host=host,
@@ -162,7 +163,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _of_the_user(kind: str) -> Path:
-    """One of the user's directories; below "~" when nobody knows where the user is at home."""
+    """One of the user's directories; below "~" where the user has no home directory."""
     import platformdirs  # noqa: PLC0415 - only where no place was named
 
     try:
@@ -173,7 +174,7 @@ def _of_the_user(kind: str) -> Path:
 
 
 def _is_ours(directory: str) -> bool:
-    """Not that of another user whose environment we have, as after ``su`` or ``sudo -E``."""
+    """Whether it belongs to this user: after ``su`` the environment may be another user's."""
     try:
         return Path(directory).stat().st_uid == os.geteuid()
     except OSError:
@@ -200,8 +201,8 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
     return convert({**table, **overrides}, Config, "command line or environment")
 
 
-def parse_links(text: str) -> tuple[str, ...]:
-    """One link a line; empty lines, comments (``#``, ``//``) and markup do not count."""
+def list_links(text: str) -> tuple[str, ...]:
+    """The links of a list, one a line, without comments (``#``, ``//``) and markup."""
     return tuple(link for _, link in number_links(text))
 
 
@@ -215,8 +216,8 @@ def _read_table(path: Path | None) -> dict[str, object]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError as error:  # as in a home directory of somebody else
-        log.warning("%s is not looked at: %s", path, error.strerror)
+    except OSError as error:  # as in another user's home directory
+        log.warning("%s cannot be read: %s", path, error.strerror)
         return False
 
 

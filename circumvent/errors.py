@@ -4,12 +4,12 @@ CircumventError
 ├── LocalError                something on this side: the user, the machine, a plugin
 │   ├── ConfigError           a configuration value is wrong; says file and place
 │   ├── LinkError             a share link cannot be used; says which part
-│   ├── UnsupportedError      the link is fine, but asks for what we lack
+│   ├── UnsupportedError      the request is well-formed, but this version lacks it
 │   ├── PluginError           a plugin could not be loaded or broke its contract
 │   ├── BudgetError           the memory budget has no room for the request
 │   ├── LeaseError            a lease was used against its rules (a bug)
 │   └── NoTunnelError         no tunnel is up, and going direct is never an option
-└── RemoteError               the other side, or whoever sits in between
+└── RemoteError               the other side is at fault, or somebody in between
     ├── DialError             no connection to the server
     ├── HandshakeError        connected, but the handshake failed
     ├── ProtocolError         the peer sent what its protocol forbids
@@ -28,7 +28,7 @@ import enum
 import errno as errno_codes
 from typing import Self
 
-# What ails this machine or its own network: it says nothing of who was to be reached.
+# Troubles of this machine or its own network: they say nothing about the other side.
 _OWN_TROUBLE = frozenset(
     (
         errno_codes.EMFILE,
@@ -62,13 +62,13 @@ class CircumventError(Exception):
 
     @property
     def is_own_trouble(self) -> bool:
-        """Whether it is no evidence against the other side: we did not get as far as that."""
+        """Whether the trouble is on this side, and so no evidence against the other side."""
         return self.stage == "resolve" or self.errno in _OWN_TROUBLE
 
     def bare(self) -> Self:
-        """Without the frames that it came through: they keep alive all that failed.
+        """The same error without its traceback and causes, to be kept for later.
 
-        Whoever keeps an error for later keeps this, or it is a cycle, and nobody collects soon.
+        Frames keep alive all that failed, and often the error itself, which is freed late then.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
@@ -111,7 +111,7 @@ class NoTunnelError(LocalError):
 
 
 class RemoteError(CircumventError):
-    """The other side, or whoever sits in between, is at fault."""
+    """The other side is at fault, or somebody in between."""
 
 
 class DialError(RemoteError):
@@ -144,6 +144,19 @@ class Reason(enum.Enum):
     REFUSED = "connection refused"
     TIMED_OUT = "timed out"
 
+    @classmethod
+    def of_errno(cls, code: int | None) -> Reason:
+        """What the system's code tells; FAILURE where it tells nothing of the destination."""
+        return _REASON_OF_ERRNO.get(code or 0, cls.FAILURE)
+
+
+_REASON_OF_ERRNO = {
+    errno_codes.ECONNREFUSED: Reason.REFUSED,
+    errno_codes.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
+    errno_codes.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
+    errno_codes.ETIMEDOUT: Reason.TIMED_OUT,
+}
+
 
 class DestinationError(RemoteError):
     """The tunnel works, the destination does not."""
@@ -154,9 +167,9 @@ class DestinationError(RemoteError):
 
 
 class Verdict(enum.Enum):
-    """Why a discovery channel brought no bundle, in a user's words."""
+    """Why a discovery channel brought no bundle, in words for the user."""
 
-    FORGED = "were forged by the network"  # behind a detail that says what
+    FORGED = "were forged by the network"  # follows a detail that names what was forged
     PORTAL = "a web page came instead: a login page of this network, or a block page"
     BLOCKED = "the connection was cut or answered by somebody else, as censors do"
     REFUSED = "the server refused: it is there, but does not serve this"
@@ -182,7 +195,7 @@ class ChannelError(RemoteError):
 
 
 class Fault(enum.Enum):
-    """Why a bundle is refused, in a user's words."""
+    """Why a bundle is refused, in words for the user."""
 
     NOT_A_BUNDLE = "this is not a bundle"
     TOO_LARGE = "it is larger than any bundle may be"

@@ -1,8 +1,8 @@
-"""Find plugins by entry point and load them one by one.
+"""Finds plugins by entry point and loads them one by one.
 
-A plugin is code that runs with all that the user may do. So a distribution other than our own
-is loaded only when the configuration names it, and that is checked before its code is touched.
-What is broken is left out whole and reported by name; the rest works.
+A plugin is code that may do whatever the user may do. So a distribution other than our own is
+loaded only when the configuration names it, and that is checked before its code is touched. A
+broken plugin is left out whole and reported by name; the others work.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Plugins:
     """What the loaded plugins offer, and which were left out.
 
     ``transports`` are keyed by link scheme, ``channels`` by the scheme of their sources,
-    ``carriers`` by name.
+    ``carriers`` by name. The transport to relays is no plugin: it is made of all carriers.
     """
 
     transports: Mapping[str, Transport]
@@ -51,21 +51,25 @@ class Plugins:
     carriers: Mapping[str, Carrier]
     problems: tuple[PluginProblem, ...]
 
+    def with_relays(self, relay: RelayTransport) -> Mapping[str, Transport]:
+        """All transports by link scheme, ``relay`` among them."""
+        return MappingProxyType({**self.transports, **dict.fromkeys(relay.schemes, relay)})
+
 
 def load_plugins(allow: Iterable[str] = ()) -> Plugins:
     """Load our own plugins and those of the distributions in ``allow``; never raises."""
     allowed = {OWN_DISTRIBUTION, *map(_normalized, allow)}
-    shelf = _Registry()
+    registry = _Registry()
     problems = []
     for entry, distribution in _own_first(entry_points(group=ENTRY_POINT_GROUP)):
         try:
-            shelf.add(_load(entry, distribution, allowed))
+            registry.add(_load(entry, distribution, allowed))
         except PluginError as error:
             problems.append(PluginProblem(entry.name, distribution, str(error)))
     return Plugins(
-        transports=MappingProxyType(shelf.transports),
-        channels=MappingProxyType(shelf.channels),
-        carriers=MappingProxyType(shelf.carriers),
+        transports=MappingProxyType(registry.transports),
+        channels=MappingProxyType(registry.channels),
+        carriers=MappingProxyType(registry.carriers),
         problems=tuple(problems),
     )
 
@@ -78,22 +82,18 @@ class _Offers:
 
 
 class _Registry:
-    """What was accepted so far; a plugin is put here whole or not at all.
-
-    One transport is there before all others: that of relays, over whatever carriers come.
-    """
+    """What was accepted so far; a plugin is put here whole or not at all."""
 
     def __init__(self) -> None:
         self.carriers: dict[str, Carrier] = {}
         self.channels: dict[str, Channel] = {}
         self.transports: dict[str, Transport] = {}
-        relay = RelayTransport(self.carriers)
-        self.transports |= dict.fromkeys(relay.schemes, relay)
 
     def add(self, offers: _Offers) -> None:
-        transports = {transport.name for transport in self.transports.values()}
+        transports = {RelayTransport.name, *(each.name for each in self.transports.values())}
         _claim("transport", transports, [transport.name for transport in offers.transports])
-        _claim("link scheme", self.transports, [s for t in offers.transports for s in t.schemes])
+        schemes = {*RelayTransport.schemes, *self.transports}
+        _claim("link scheme", schemes, [s for t in offers.transports for s in t.schemes])
         channels = {channel.name for channel in self.channels.values()}
         _claim("channel", channels, [channel.name for channel in offers.channels])
         _claim("source scheme", self.channels, [s for c in offers.channels for s in c.schemes])
@@ -116,13 +116,13 @@ def _load(entry: EntryPoint, distribution: str, allowed: set[str]) -> _Offers:
         return _offers(entry.name, entry.load())
     except PluginError:
         raise
-    except (Exception, SystemExit) as error:  # foreign code may raise whatever it likes
+    except (Exception, SystemExit) as error:  # a plugin may raise anything
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise PluginError(reason[:_REASON_LENGTH]) from error
 
 
 def _offers(name: str, plugin: object) -> _Offers:
-    # One manager for each plugin: with a shared one, the first broken hook would stop them all.
+    # One manager for each plugin: in a shared one, the first broken hook would stop all others.
     manager = pluggy.PluginManager(hooks.NAMESPACE)
     manager.add_hookspecs(hooks)
     manager.register(plugin, name)
@@ -169,8 +169,8 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
 
 
 def _own_first(entries: Iterable[EntryPoint]) -> list[tuple[EntryPoint, str]]:
-    """Each with its distribution's name, own plugins first, so nobody can take their schemes."""
-    # The name is asked for once: each time, the whole metadata of the distribution is parsed.
+    """Each with its distribution's name; own plugins first, so that no other takes a scheme."""
+    # Each look-up of the name parses the whole metadata of the distribution: so only one.
     named = [(entry, entry.dist.name if entry.dist else "") for entry in entries]
     return sorted(named, key=lambda each: (each[1] != OWN_DISTRIBUTION, each[1], each[0].name))
 

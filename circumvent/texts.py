@@ -1,7 +1,7 @@
-"""Text that people made with whatever editor they have.
+"""Text files as any editor writes them.
 
-UTF-8, or UTF-16 behind its byte order mark; lines end in LF, CR or both. None of that is part of
-what was written, so whoever reads a text gets it without.
+They are UTF-8, or UTF-16 with a byte order mark, and lines end in LF, CR or both. These functions
+return the text without byte order marks and with LF only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 def decode_text(data: bytes, errors: str = "strict") -> str:
     """The text without a byte order mark, each line ended by LF; raises UnicodeDecodeError.
 
-    ``errors="replace"`` is for lists, of which one odd line must not cost the others.
+    ``errors="replace"`` is for lists, where one broken line must not spoil the others.
     """
     text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -28,5 +28,5 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
 
 def read_stdin() -> str:
-    """The text on standard input; what is no text becomes U+FFFD."""
+    """The text on standard input; bytes that are no UTF-8 become U+FFFD."""
     return decode_text(sys.stdin.buffer.read(), "replace")

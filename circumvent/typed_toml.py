@@ -1,4 +1,4 @@
-"""TOML files that become typed values, and what only its owner may read."""
+"""TOML files as typed values, and files that only their owner may read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 def read_table(path: Path) -> dict[str, object]:
     """What a TOML file holds; raises ConfigError."""
     try:
-        # A no-break space comes from a web page and looks like the blank that was meant.
+        # Text copied from a web page may hold no-break spaces, which look like blanks.
         return tomllib.loads(read_text(path).replace("\u00a0", " "))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", stage="config") from error
@@ -76,21 +76,22 @@ def check_private(path: Path) -> None:
     except OSError as error:
         raise ConfigError(f"{path}: {os.strerror(error.errno or 0)}", stage="config") from error
     if mode & ~SECRET_MODE:
-        message = f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'"
-        raise ConfigError(message, stage="config")
+        raise ConfigError(
+            f"{path} holds secrets and has mode {mode:04o}; run: chmod 600 '{path}'", stage="config"
+        )
 
 
 class UnsafePlaceError(PermissionError):
-    """Others can write to a directory: what is in it may be theirs."""
+    """Others can write to a directory, and may have put files into it."""
 
 
 def make_private(directory: Path) -> bool:
-    """Make a directory for its owner alone, or shut others out; False if they could write there.
+    """Make a directory that only its owner can write to; False if others could until now.
 
-    Whoever can write there can put another file in the place of ours. Raises OSError, also when
-    that cannot be helped.
+    A user who can write there can replace our files. Raises OSError, also when the mode cannot be
+    changed.
     """
-    if directory.parts[:1] == ("~",):  # what is left of a home directory that nobody knows
+    if directory.parts[:1] == ("~",):  # the user has no home directory
         raise FileNotFoundError(errno.ENOENT, "HOME is not set", str(directory))
     directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     found = directory.stat()

@@ -1,6 +1,7 @@
 """``python -m tests.architecture``: the size of the code and the circles in its import graph.
 
-Every import counts, also one inside a function or for the type checker alone.
+Every import counts, also one inside a function or for the type checker alone. ``--draw`` draws the
+rooms anew in the page on the architecture.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from operator import itemgetter
 from pathlib import Path
 
 PACKAGES = ("circumvent", "circumvent_plugins")
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+BEGIN, END = "<!-- drawn from the imports: begin -->", "<!-- drawn from the imports: end -->"
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _WANTED = (*_FUNCTION, ast.Import, ast.ImportFrom)
 
@@ -55,6 +58,49 @@ def figures(found: Mapping[str, Module]) -> Iterator[str]:
     yield f"files: {len(files)}, {_sizes(files)}"
     yield f"functions: {len(functions)}, {_sizes(functions)}"
     yield f"cycle of imports: {' -> '.join(cycle(found)) or 'none'}"
+
+
+def picture(found: Mapping[str, Module]) -> str:
+    """Which room imports which, as a Mermaid flowchart.
+
+    An import that follows from others is left out: of three rooms in a row, the first also imports
+    the third.
+    """
+    rooms: dict[str, set[str]] = {}
+    for name, each in found.items():
+        own = rooms.setdefault(_room(name), set())
+        own |= {_room(other) for other in each.imports} - {_room(name)}
+    below = {room: _reachable(room, rooms) for room in rooms}
+    arrows = (
+        f"    {room} --> {other}"
+        for room in sorted(rooms)
+        for other in sorted(rooms[room])
+        if not any(other in below[between] for between in rooms[room] - {other})
+    )
+    return "\n".join(("```mermaid", "flowchart TD", *arrows, "```"))
+
+
+def draw(page: Path, drawing: str) -> None:
+    """Put ``drawing`` into ``page``, between the two lines that say so."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    page.write_text(f"{before}{BEGIN}\n{drawing}\n{END}{after}", encoding="utf-8")
+
+
+def _room(module: str) -> str:
+    first, *rest = module.split(".")
+    return "plugins" if first != "circumvent" else rest[0] if rest else "circumvent"
+
+
+def _reachable(room: str, rooms: Mapping[str, set[str]]) -> set[str]:
+    found: set[str] = set()
+    ahead = [*rooms[room]]
+    while ahead:
+        each = ahead.pop()
+        if each not in found:
+            found.add(each)
+            ahead += rooms[each]
+    return found
 
 
 def _sizes(named: Sequence[tuple[str, int]]) -> str:
@@ -97,4 +143,6 @@ def _imported(node: ast.AST, package: str, files: Mapping[str, Path]) -> Iterato
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--draw"]:
+        draw(PAGE, picture(modules()))
     sys.stdout.writelines(f"{line}\n" for line in figures(modules()))

@@ -1,4 +1,4 @@
-"""All that a plugin may import: contracts, streams, helpers, hooks and errors."""
+"""The contracts that plugins fulfil and use, their hooks, and the errors that they raise."""
 
 from circumvent.api.carrier import Carrier, CarrierPipe
 from circumvent.api.channel import Channel, Fetch

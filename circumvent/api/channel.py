@@ -13,10 +13,10 @@ from circumvent.memory import Account
 
 @dataclass(slots=True)
 class Fetch:
-    """One try of one source.
+    """One attempt at one source.
 
-    ``source`` is a URL. ``notes`` are small, and kept for this source until the next try: an
-    ETag, for example.
+    ``source`` is a URL. ``notes`` are small, and kept for this source until the next
+    attempt: an ETag, for example.
     """
 
     source: str
@@ -31,7 +31,7 @@ class Channel(ABC):
     ``schemes`` are those of the sources that it reads. ``cost.dial`` is what one fetch holds
     outside the arena, at most. ``tier``: 0 is cheap and quiet and is tried first, 2 is costly or
     easily noticed. ``watch``: seconds after which its sources are looked at again even though
-    nothing is missing, because that is cheap and seen by nobody; 0 for never.
+    nothing is missing, because that is cheap and cannot be observed; 0 for never.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Channel(ABC):
 
     @abstractmethod
     def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
-        """Bundles that are at the source, the most likely first.
+        """The bundles of the source, the most likely first.
 
         None of them is trusted: the caller tries one after the other, stops at the first that
         verifies and closes the iterator. Raises ChannelError.

@@ -52,23 +52,23 @@ class PacketPipe(ABC):
 
 
 class Datagrams(ABC):
-    """An endpoint that talks with one address; a context manager."""
+    """An endpoint for datagrams to and from one address; a context manager."""
 
     @abstractmethod
     def send(self, data: bytes) -> None:
-        """Send one; it may be lost. Raises StreamResetError when nobody is there."""
+        """Send one; it may be lost. Raises StreamResetError when the address refuses it."""
 
     @abstractmethod
     async def receive(self, seconds: float) -> bytes:
-        """The next one, from that address only; what is too long is left out.
+        """The next one, from that address only; one that is too long is left out.
 
-        Raises TimeoutError after so many seconds, StreamResetError when nobody is there. Anybody
-        on the way can forge either: ask on, and let a signature decide.
+        Raises TimeoutError after so many seconds, StreamResetError when the address refuses. A
+        forger on the path can cause either: ask on, and let a signature decide.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it; idempotent."""
+        """Close the socket; idempotent."""
 
     def __enter__(self) -> Self:
         return self

@@ -18,8 +18,8 @@ from circumvent.api.tls import TlsOptions
 class Vitals(NamedTuple):
     """What the kernel knows of the connection below a stream; times in seconds.
 
-    ``silence``: since the other end's kernel last said anything, if only that it took what was
-    sent. ``unanswered``: how often since then it was asked in vain. ``rtt`` is the smoothed
+    ``silence``: since the other end's kernel last sent anything, if only an acknowledgement.
+    ``unanswered``: how often since then it was asked without an answer. ``rtt`` is the smoothed
     round-trip time, ``queueing`` what it has above the least that was seen.
     """
 
@@ -169,7 +169,7 @@ class ByteStream(ABC):
         return ""
 
     def vitals(self) -> Vitals | None:
-        """How the connection below is; None where there is no single one, or nobody knows."""
+        """How the connection below is; None where there is no single one, or it is unknown."""
         return None
 
     def unacknowledged(self) -> int:
@@ -177,7 +177,7 @@ class ByteStream(ABC):
         return 0
 
     def ask_for_sign(self, *, wanted: bool) -> None:  # noqa: B027 - as ``vitals``
-        """Let the kernel ask the other end's for a sign of life every second, or no more."""
+        """Let the kernel ask the other end for a sign of life every second, or stop that."""
 
 
 class ReplayableStream(ByteStream):

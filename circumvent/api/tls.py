@@ -10,12 +10,12 @@ class TlsOptions:
     """How to start TLS on a stream.
 
     ``server_name`` is sent as SNI and verified. ``certificate_sha256`` and ``spki_sha256`` are
-    lists of acceptable SHA-256 digests (of the whole certificate, of its public key);
-    with a pin, the chain need not lead to a known authority. ``verify=False`` is for users
-    who asked for it by name. ``send_name=False`` sends no SNI; the name is verified all the same.
-    ``only_tls13`` refuses a server that chose an older version; it is offered, as everybody does.
+    lists of acceptable SHA-256 digests (of the whole certificate, of its public key); with a pin,
+    the chain need not lead to a known authority. ``verify=False`` is for users who asked for it
+    explicitly. ``send_name=False`` sends no SNI; the name is verified all the same.
+    ``only_tls13`` refuses a server that chose an older version, which is offered nevertheless.
     ``alpn`` None offers what the browser offers, an empty one nothing. ``fingerprint`` is the
-    browser that the ClientHello is to be of (chrome, firefox, safari, ios, android, edge, random,
+    browser whose ClientHello is sent (chrome, firefox, safari, ios, android, edge, random,
     randomized); Chrome where it is none of these.
     """
 

@@ -15,7 +15,7 @@ from circumvent.memory import Account
 
 
 class Privacy(IntEnum):
-    """What somebody between us and the server can see; the race never crosses downwards."""
+    """What an observer between us and the server can see; the race never goes below the floor."""
 
     DIRECT = 0
     PLAIN = 1
@@ -56,10 +56,10 @@ class Transport(ABC):
 
     @abstractmethod
     def privacy(self, entry: ServerEntry) -> Privacy:
-        """What a watcher of the connection to this server can see."""
+        """What an observer of the connection to this server can see."""
 
     def warnings(self, entry: ServerEntry) -> Sequence[str]:  # noqa: ARG002 - most have none
-        """What the user gave up by name in this link, for ``status``."""
+        """What the user gave up with this link, for ``status``."""
         return ()
 
     @abstractmethod

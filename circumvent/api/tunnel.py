@@ -44,8 +44,7 @@ class Tunnel(ABC):
 
         Raises UnsupportedError where the protocol, or this version, carries none.
         """
-        message = "this tunnel carries no packets"
-        raise UnsupportedError(message, stage="udp")
+        raise UnsupportedError("this tunnel carries no packets", stage="udp")
 
     @property
     def carriers(self) -> Sequence[CarrierStatus]:
@@ -53,7 +52,7 @@ class Tunnel(ABC):
         return ()
 
     def revalidate(self) -> None:  # noqa: B027 - most tunnels hold nothing between streams
-        """The network changed: what is connected may be dead without a sign."""
+        """The network changed: connections may be dead although nothing shows it."""
 
     async def aclose(self) -> None:  # noqa: B027 - as above
-        """Let go of what the tunnel itself holds; open streams are not touched."""
+        """Release what the tunnel itself holds; open streams are not touched."""

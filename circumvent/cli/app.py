@@ -32,7 +32,7 @@ Reach the free internet: several raced tunnels behind one local SOCKS and HTTP p
 Try a link that a friend gave you, and point the browser at SOCKS5 127.0.0.1:1080:
   circumvent run 'ss://...' 'trojan://...'
 \b
-Or keep the invite of somebody who runs servers, and let them be found:
+Or keep an invite: its operator's servers are then found for you:
   circumvent init 'circumvent://invite?...'
   circumvent run
 \b
@@ -96,7 +96,7 @@ class LazyGroup(click.Group):
 
 
 def _complain(text: str) -> None:
-    with suppress(OSError):  # the exit code says it too
+    with suppress(OSError):  # the exit code tells it too
         click.echo(f"Error: {text}", err=True)
 
 

@@ -9,10 +9,10 @@ from circumvent.cli.bundle_read import show, verify
 from circumvent.cli.bundle_sign import keygen, sign
 
 HELP = """\
-Make, sign and publish lists of servers; docs/operator.md tells the whole story.
+Make, sign and publish lists of servers; docs/operator.md explains every step.
 
 \b
-Keys to sign with, and keys of a bucket: of those who get the same servers.
+Keys to sign with, and keys of a bucket: a group of users who get the same servers.
   circumvent bundle keygen --out authority
   circumvent bundle keygen --bucket --out friends
 \b

@@ -1,4 +1,4 @@
-"""Keys and bundles on disk: secrets of mode 0600, nothing half written."""
+"""Keys and bundles on disk: secrets have mode 0600, and no file is half written."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from circumvent import texts
 from circumvent.cli.links import FROM_STDIN
 from circumvent.errors import ConfigError
-from circumvent.typed_toml import check_private
+from circumvent.typed_toml import DIRECTORY_MODE, SECRET_MODE, check_private
 from circumvent.wire.bundle import MAX_BUNDLE, Trust
 from circumvent.wire.keys import Key, KeyKind, parse_key
 
-SECRET_MODE, SECRET_DIRECTORY_MODE, PUBLIC_MODE = 0o600, 0o700, 0o644
+PUBLIC_MODE = 0o644
 
 
 def read_key(path: Path, *kinds: KeyKind) -> Key:
@@ -38,7 +38,7 @@ def read_trust(paths: Iterable[Path], threshold: int | None) -> Trust:
 
 def write_pair(directory: Path, name: str, key: Key) -> None:
     """``name`` for the owner alone, ``name.pub`` for all; raises ConfigError if it is there."""
-    directory.mkdir(mode=SECRET_DIRECTORY_MODE, parents=True, exist_ok=True)
+    directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     _create(directory / name, f"{key.text()}\n", SECRET_MODE)
     _create(directory / f"{name}.pub", f"{key.public().text()}\n", PUBLIC_MODE)
 
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file at once: who reads it meanwhile sees the old or the new one."""
+    """Replace a file at once: a reader sees the old or the new one, whole."""
     beside = path.with_name(f".{path.name}.new")
     try:
         beside.write_bytes(data)

@@ -52,8 +52,9 @@ def check_sources(
     """Refuse what is no URL; which sources work is up to the client's channels."""
     for source in sources:
         if not _URL.fullmatch(source) or not is_clean(source) or len(source) > MAX_SOURCE:
-            message = f"is a URL of at most {MAX_SOURCE} characters, such as https://host/path"
-            raise click.BadParameter(message)
+            raise click.BadParameter(
+                f"is a URL of at most {MAX_SOURCE} characters, such as https://host/path"
+            )
     return sources
 
 

@@ -44,7 +44,7 @@ def _host(_context: click.Context, _option: click.Parameter, name: str) -> str:
     callback=_host,
     required=True,
     metavar="HOST",
-    help="Who serves it: the name to which the zone above delegates.",
+    help="The server of the zone: the name to which the zone above delegates.",
 )
 @click.option(
     "--ttl",
@@ -59,8 +59,10 @@ def _host(_context: click.Context, _option: click.Parameter, name: str) -> str:
 def zone(*, zone: str, name_server: str, ttl: int, serial: int | None, path: Path) -> None:
     """Print a zone file with BUNDLE in it, for BIND, Knot and others (RFC 1035)."""
     if f".{name_server}".endswith(f".{zone}"):
-        message = f"must lie outside of {zone}, or it would need an address in there"
-        raise click.BadParameter(message, param_hint="--name-server")
+        raise click.BadParameter(
+            f"must lie outside of {zone}, or it would need an address in there",
+            param_hint="--name-server",
+        )
     data = files.read_bundle(path)
     parse_bundle(data)
     serial = int(time.time()) if serial is None else serial
@@ -76,7 +78,7 @@ def zone(*, zone: str, name_server: str, ttl: int, serial: int | None, path: Pat
 def publish_dir(*, out: Path, paths: tuple[Path, ...], as_json: bool) -> None:
     """Put bundles into a directory for any web host or CDN, each under its own name.
 
-    Files are replaced at once, so that nobody fetches half of one.
+    Each file is replaced at once, so that no client fetches half of one.
     """
     bundles = {path.name: files.read_bundle(path) for path in paths}
     if len(bundles) < len(paths):

@@ -19,11 +19,12 @@ from circumvent.cli.bundle_options import (
     example,
     source_option,
 )
+from circumvent.cli.links import transports_of
 from circumvent.cli.options import json_option
-from circumvent.client import parse_link
-from circumvent.config import parse_links
+from circumvent.config import list_links
 from circumvent.errors import BundleError, ConfigError, LinkError, UnsupportedError
 from circumvent.plugins import load_plugins
+from circumvent.tunnels.candidate import parse_candidate
 from circumvent.wire import dsse
 from circumvent.wire.bundle import Bundle, format_bundle, make_envelope, parse_bundle, read_payload
 from circumvent.wire.dsse import Envelope
@@ -85,7 +86,7 @@ def sign(
     bucket: Path | None,
     out: Path,
     as_json: bool,
-    **wish: object,
+    **options: object,
 ) -> None:
     """Sign a list of links; without --links, add signatures to BUNDLE.
 
@@ -94,7 +95,7 @@ def sign(
     """
     signers = [files.read_key(path, KeyKind.SIGNER) for path in (*keys, *more_keys)]
     sealed_to = files.read_key(bucket, KeyKind.BUCKET, KeyKind.SEALING) if bucket else None
-    envelope = _choose(out, _make(msgspec.convert(wish, Wish)), sealed_to)
+    envelope = _choose_envelope(out, _make_bundle(msgspec.convert(options, NewList)), sealed_to)
     for signer in signers:
         envelope = dsse.sign(envelope, signer.raw)
     data = format_bundle(envelope)
@@ -106,8 +107,8 @@ def sign(
         click.echo(f"wrote {out}: {len(data)} bytes, signed by {', '.join(names)}")
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """The list that somebody wants to sign, if any."""
+class NewList(msgspec.Struct, frozen=True):
+    """The list to sign; without ``links`` there is none."""
 
     links: Path | None
     version: int | None
@@ -117,33 +118,30 @@ class Wish(msgspec.Struct, frozen=True):
     next_threshold: int | None
 
 
-def _make(wish: Wish) -> Bundle | None:
-    if wish.links is None:
+def _make_bundle(new: NewList) -> Bundle | None:
+    if new.links is None:
         return None
-    if wish.version is None or wish.days is None:
-        message = "--links needs --version and --days"
-        raise click.UsageError(message)
+    if new.version is None or new.days is None:
+        raise click.UsageError("--links needs --version and --days")
     now = int(time.time())
     return Bundle(
-        version=wish.version,
+        version=new.version,
         issued=now,
-        expires=now + wish.days * DAY,
-        entries=_entries(files.read_text(wish.links)),
-        sources=wish.sources,
-        next_trust=files.read_trust(wish.next_keys, wish.next_threshold)
-        if wish.next_keys
-        else None,
+        expires=now + new.days * DAY,
+        entries=_entries(files.read_text(new.links)),
+        sources=new.sources,
+        next_trust=files.read_trust(new.next_keys, new.next_threshold) if new.next_keys else None,
     )
 
 
 def _entries(text: str) -> tuple[str, ...]:
-    """Links without repetition; raises LinkError for those that nobody could use."""
-    plugins = load_plugins(())
-    links = tuple(dict.fromkeys(parse_links(text)))
+    """Links without repetition; raises LinkError for those that no client could use."""
+    transports = transports_of(load_plugins())
+    links = tuple(dict.fromkeys(list_links(text)))
     problems = []
     for number, link in enumerate(links, start=1):
         try:
-            parse_link(link, plugins)
+            parse_candidate(link, transports)
         except UnsupportedError as error:
             click.echo(f"warning: link #{number}: {error} (signed all the same)", err=True)
         except LinkError as error:
@@ -153,20 +151,21 @@ def _entries(text: str) -> tuple[str, ...]:
     return links
 
 
-def _choose(out: Path, made: Bundle | None, sealed_to: Key | None) -> Envelope:
+def _choose_envelope(out: Path, made: Bundle | None, sealed_to: Key | None) -> Envelope:
     """What to sign: the bundle that is there, or a new one."""
     there = parse_bundle(files.read_bundle(out)) if out.exists() else None
     if made is None:
         if there is None:
-            message = f"{out} is not there to be signed; give --links to make it"
-            raise click.UsageError(message)
+            raise click.UsageError(f"{out} is not there to be signed; give --links to make it")
         return there
     known = _read(there, sealed_to) if there else None
     if there and known and _says_the_same(known, made):
         return there
     if known and known.version >= made.version:
-        message = f"{out} holds another list of version {known.version}: take a higher --version"
-        raise ConfigError(message, stage="sign")
+        raise ConfigError(
+            f"{out} holds another list of version {known.version}: take a higher --version",
+            stage="sign",
+        )
     return make_envelope(made, sealed_to.public().raw if sealed_to else None)
 
 
@@ -179,7 +178,7 @@ def _read(envelope: Envelope, sealed_to: Key | None) -> Bundle | None:
 
 
 def _says_the_same(there: Bundle, made: Bundle) -> bool:
-    """Whether two lists differ in nothing but the time when they were made."""
+    """Whether two lists differ only in the time when they were made."""
     return made == replace(there, issued=made.issued, expires=made.expires) and (
         there.expires - there.issued == made.expires - made.issued
     )

@@ -1,4 +1,4 @@
-"""Passes one request through the local SOCKS port (RFC 1928, RFC 1929), as a browser would."""
+"""Sends one request through the local SOCKS port (RFC 1928, RFC 1929), as a browser does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from circumvent.errors import LocalError
 from circumvent.inbound.options import Credentials, parse_listen
+from circumvent.wire import socks5
 from circumvent.wire.address import IPV4, IPV6, Destination
 
-CHECK_SECONDS = 10.0  # for each address; a health check waits longer by itself if it wants
-SOCKS5, NO_AUTH, PASSWORD, CONNECT = 5, 0, 2, 1
+CHECK_SECONDS = 10.0  # for each address
 REPLY_TAIL = {IPV4: 4 + 2, IPV6: 16 + 2}  # bound address and port
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 
@@ -35,9 +35,9 @@ def check_port(listen: str, credentials: Credentials | None, urls: Iterable[str]
 
 def _fetch(listen: str, credentials: Credentials | None, url: SplitResult) -> None:
     host, port = url.hostname or "", url.port or http.client.HTTP_PORT
-    door_host, door_port = parse_listen(listen.partition(",")[0])
-    door = (ANYWHERE.get(door_host, door_host), door_port)
-    with socket.create_connection(door, CHECK_SECONDS) as connection:
+    local_host, local_port = parse_listen(listen.partition(",")[0])
+    local = (ANYWHERE.get(local_host, local_host), local_port)
+    with socket.create_connection(local, CHECK_SECONDS) as connection:
         _connect(connection, credentials, Destination(host, port))
         _request(connection, host, port, url)
 
@@ -54,13 +54,13 @@ def _request(connection: socket.socket, host: str, port: int, url: SplitResult) 
 def _connect(
     connection: socket.socket, credentials: Credentials | None, destination: Destination
 ) -> None:
-    method = PASSWORD if credentials else NO_AUTH
-    connection.sendall(bytes((SOCKS5, 1, method)))
-    if _receive(connection, 2) != bytes((SOCKS5, method)):
+    method = socks5.USER_PASSWORD if credentials else socks5.NO_LOGIN
+    connection.sendall(bytes((socks5.VERSION, 1, method)))
+    if _receive(connection, 2) != bytes((socks5.VERSION, method)):
         raise ValueError("the local port wants another kind of log-in; see --user")
     if credentials:
         _log_in(connection, credentials)
-    connection.sendall(bytes((SOCKS5, CONNECT, 0)) + destination.encode())
+    connection.sendall(bytes((socks5.VERSION, socks5.CONNECT, 0)) + destination.encode())
     _, reply, _, kind = _receive(connection, 4)
     if reply:
         raise ValueError(f"the local port replied with SOCKS code {reply}")
@@ -70,7 +70,9 @@ def _connect(
 
 def _log_in(connection: socket.socket, credentials: Credentials) -> None:
     parts = (credentials.username.encode(), credentials.password.encode())
-    connection.sendall(b"\x01" + b"".join(bytes((len(part),)) + part for part in parts))
+    connection.sendall(
+        bytes((socks5.LOGIN_VERSION,)) + b"".join(bytes((len(part),)) + part for part in parts)
+    )
     if _receive(connection, 2)[1]:
         raise ValueError("the local port refused user or password")
 

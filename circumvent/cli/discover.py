@@ -1,4 +1,4 @@
-"""``circumvent discover``: ask sources by hand, and say what each of them answered."""
+"""``circumvent discover``: ask sources once, and show what each of them answered."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from circumvent.cli.options import (
     private_option,
 )
 from circumvent.config import Config
-from circumvent.discovery.discovery import discovery_account, usable_sources
 from circumvent.discovery.hunt import Find, fetch
 from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
+from circumvent.discovery.sources import discovery_account, usable_sources
 from circumvent.errors import ConfigError, LinkError, NoTunnelError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
@@ -40,7 +40,7 @@ HELP = """\
 Ask sources for servers, one after the other, and show what each of them answered.
 
 Nothing is kept, so this is safe to try. Without --source, all sources of your invites are asked.
-KEY is whom to trust: an invite, a public key, or the file of one.
+KEY says whom to trust: it is an invite, a public key, or a file that holds one.
 
 \b
   circumvent discover
@@ -87,11 +87,14 @@ def _origins(
     signed = [url for url in sources if not url.startswith(SUBSCRIPTION)]
     if not keys:
         if signed:
-            raise ConfigError("--key is missing: whose signature shall count?", stage="discover")
-        known = [parse_origin(link) for link in pasted.known_links(config) if is_origin(link)]
+            raise ConfigError("--key is missing: it says whose signature counts", stage="discover")
+        links = [link.text for link in pasted.known_links(config)]
+        known = [parse_origin(link) for link in links if is_origin(link)]
         if not (known or sources):
-            message = "no invite is known: give --source and --key, or: circumvent init INVITE"
-            raise NoTunnelError(message, stage="discover")
+            raise NoTunnelError(
+                "no invite is known: give --source and --key, or: circumvent init INVITE",
+                stage="discover",
+            )
         return subscriptions or known
     invited = [parse_origin(key) for key in keys if is_origin(key)]
     public = [_read_key(key) for key in keys if not is_origin(key)]
@@ -101,11 +104,11 @@ def _origins(
         except ValueError as error:
             raise ConfigError(f"--key: {error}", stage="discover") from None
         invited.append(Origin("by-hand", "", trust, ()))
-    return subscriptions + [_only(origin, signed) for origin in invited]
+    return subscriptions + [_with_sources(origin, signed) for origin in invited]
 
 
-def _only(origin: Origin, sources: Sequence[str]) -> Origin:
-    """The origin, but asking only what was named, if anything was."""
+def _with_sources(origin: Origin, sources: Sequence[str]) -> Origin:
+    """The origin with only the named sources, if any were named."""
     return replace(origin, first_sources=tuple(sources)) if sources else origin
 
 
@@ -125,7 +128,7 @@ async def _ask_all(
     """``is_typed``: the user named the sources, and not an invite."""
     memory = Memory(config.memory_bytes, config.arena_bytes)
     account = discovery_account(memory, plugins.channels)
-    straight = NetDialer(TlsClient(), config.socket_buffers)
+    direct = NetDialer(TlsClient(), config.socket_buffers)
     sources, problems = usable_sources(origin.sources, plugins.channels)
     if problems and not sources:
         raise LinkError("\n".join(problems))
@@ -134,7 +137,7 @@ async def _ask_all(
     finds = []
     for source in sources:
         typed = urlsplit(source.url).hostname or "" if is_typed else origin.typed_host
-        dialer = straight.guarded(config.learnt_guard(typed))
+        dialer = direct.guarded(config.learnt_guard(typed))
         request = Fetch(source.url, dialer, account, {})
         find = await fetch(source, request, lambda data: origin.examine(data, time.time()))
         finds.append(find)

@@ -72,8 +72,8 @@ def init(
 
 
 def warn_of_sources(origin: Origin, allow: tuple[str, ...]) -> None:
-    """Tell at once which of an origin's sources cannot be read."""
-    from circumvent.discovery.discovery import usable_sources  # noqa: PLC0415 - asyncio
+    """Warn of the sources of an origin that no channel can read."""
+    from circumvent.discovery.sources import usable_sources  # noqa: PLC0415 - asyncio
 
     _, problems = usable_sources(origin.sources, load_plugins(allow).channels)
     for problem in problems:

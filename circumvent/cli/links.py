@@ -1,15 +1,14 @@
-"""From pasted links to servers that can be used; what cannot be used stops nothing."""
+"""From pasted links to servers and origins; a link that cannot be used stops nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from circumvent.api import Privacy, ServerEntry
-from circumvent.client import parse_link
+from circumvent.api import Privacy, ServerEntry, Transport
 from circumvent.config import Config
-from circumvent.discovery.origins import is_origin, parse_origin
+from circumvent.discovery.origins import Origin, is_origin, parse_origin
 from circumvent.errors import ConfigError, LinkError, NoTunnelError, UnsupportedError
 from circumvent.links.pasted import number_links, split_links, unpack
 from circumvent.net.addresses import is_address, is_public
@@ -17,35 +16,36 @@ from circumvent.plugins import PluginProblem, Plugins
 from circumvent.state.file import Need
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
-from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.candidate import Candidate, distinct, parse_candidate
+from circumvent.tunnels.relay_transport import RelayTransport
 
 FROM_STDIN = "-"
-MAX_REASONS = 4  # lines in which to say what was not used, and why
+MAX_REASONS = 4  # lines that say which links are not used, and why
 MAX_PLACES = 5  # of links that have the same reason
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A link, and where the user finds it again: ``link #2``, ``line 7``."""
+class PastedLink:
+    """The text of a link, and where the user finds it again: ``link #2``, ``line 7``."""
 
-    link: str
+    text: str
     place: str
 
 
 @dataclass(frozen=True, slots=True)
-class Understood:
-    """What links are good for: servers, each once; invites and subscriptions; nothing.
+class ParsedLinks:
+    """What links were parsed to: servers, each once, and origins.
 
-    ``refused`` holds the place of each that is good for nothing, and why.
+    ``refused`` holds the place of each link that cannot be used, and why.
     """
 
     servers: tuple[Candidate, ...]
-    origins: tuple[str, ...]
+    origins: tuple[Origin, ...]
     refused: tuple[tuple[str, str], ...]
     count: int
 
     def complaints(self) -> list[str]:
-        """A few lines without any of the links; none when all were understood."""
+        """A few lines without any of the links; none when all links can be used."""
         if not self.refused:
             return []
         many = f"{len(self.refused)} of {self.count} links cannot be used"
@@ -57,39 +57,78 @@ def is_link(word: str) -> bool:
     return word == FROM_STDIN or "://" in word
 
 
-def expand(links: Iterable[str]) -> tuple[Given, ...]:
-    """Put the links on standard input, one a line, in the place of ``-``."""
-    given: list[Given] = []
-    for number, link in enumerate(links, start=1):
-        text = unpack(read_stdin() if link == FROM_STDIN else link)
-        if link == FROM_STDIN or "\n" in text:
-            given.extend(Given(each, f"line {line}") for line, each in number_links(text))
+def transports_of(plugins: Plugins) -> Mapping[str, Transport]:
+    """All transports by link scheme, for commands that run no client."""
+    return plugins.with_relays(RelayTransport(plugins.carriers))
+
+
+def expand(words: Iterable[str]) -> tuple[PastedLink, ...]:
+    """The links of the command line; ``-`` stands for those on standard input, one a line."""
+    pasted: list[PastedLink] = []
+    for number, word in enumerate(words, start=1):
+        text = unpack(read_stdin() if word == FROM_STDIN else word)
+        if word == FROM_STDIN or "\n" in text:
+            pasted.extend(PastedLink(each, f"line {line}") for line, each in number_links(text))
         else:
-            given.extend(Given(each, f"link #{number}") for each in split_links(text))
-    return tuple(given)
+            pasted.extend(PastedLink(each, f"link #{number}") for each in split_links(text))
+    return tuple(pasted)
 
 
-def known(config: Config) -> tuple[Given, ...]:
-    """The known links, numbered."""
-    links = enumerate(known_links(config), start=1)
-    return tuple(Given(link, f"link #{number}") for number, link in links)
+def known_links(config: Config) -> tuple[PastedLink, ...]:
+    """Links of the configuration and the saved ones, invites included, numbered.
 
-
-def known_links(config: Config) -> tuple[str, ...]:
-    """Links of the configuration and the saved ones, invites included.
-
-    Raises ConfigError when the saved ones cannot be read, if they would be all.
+    Raises ConfigError when the saved ones cannot be read, if there are no others.
     """
-    configured = config.links()
+    links = config.links()
     try:
         with closing(Store(config.state_file, need=Need.READING)) as store:
-            saved = tuple(server.link for server in store.servers.all())
-            invited = tuple(store.origins.saved_links())
+            links += tuple(server.link for server in store.servers.all())
+            links += tuple(store.origins.saved_links())
     except ConfigError:
-        if not configured:
+        if not links:
             raise
-        return configured  # who wants to write there will say what is wrong
-    return configured + saved + invited
+        # Commands that write to the state file say what is wrong with it.
+    return tuple(PastedLink(link, f"link #{number}") for number, link in enumerate(links, start=1))
+
+
+def parse_links(
+    pasted: Sequence[PastedLink], transports: Mapping[str, Transport], *, with_origins: bool = True
+) -> ParsedLinks:
+    """Parse every link; raises LinkError, with the reasons, when none can be used."""
+    servers: list[Candidate] = []
+    origins: list[Origin] = []
+    refused: list[tuple[str, str]] = []
+    for link in pasted:
+        try:
+            if not is_origin(link.text):
+                servers.append(parse_candidate(link.text, transports))
+            elif with_origins:
+                origins.append(parse_origin(link.text))
+            else:
+                raise LinkError("is no server's link; keep it with: circumvent init")
+        except (LinkError, UnsupportedError) as error:
+            refused.append((link.place, str(error)))
+    if refused and not (servers or origins):
+        raise LinkError("\n".join(_by_reason(refused)), stage="link")
+    return ParsedLinks(tuple(distinct(servers)), tuple(origins), tuple(refused), len(pasted))
+
+
+def usable(servers: Sequence[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
+    """The servers that hide enough; raises NoTunnelError when there is none."""
+    if not servers:
+        message = (
+            "no server is known: give a link or an invite, or save one with: circumvent servers"
+            " add LINK, or circumvent init INVITE"
+        )
+        raise NoTunnelError(message, stage="start")
+    private = tuple(server for server in servers if server.privacy >= floor)
+    if not private:
+        message = (
+            f"no server is {floor.name.lower()}, and weaker ones are used only when asked for with"
+            f" --privacy {servers[0].privacy.name.lower()}"
+        )
+        raise NoTunnelError(message, stage="start")
+    return private
 
 
 def label(entry: ServerEntry) -> str:
@@ -97,76 +136,24 @@ def label(entry: ServerEntry) -> str:
     return f"{entry.transport} {entry.id}" + (f" ({entry.name})" if entry.name else "")
 
 
-def understand(
-    given: Sequence[Given], plugins: Plugins, *, with_origins: bool = True
-) -> Understood:
-    """Read every link; raises LinkError, with the reasons, when none can be used."""
-    servers: dict[str, Candidate] = {}
-    origins: list[str] = []
-    refused: list[tuple[str, str]] = []
-    for each in given:
-        try:
-            if is_origin(each.link):
-                _check_origin(each.link, wanted=with_origins)
-                origins.append(each.link)
-            else:
-                server = parse_link(each.link, plugins)
-                servers.setdefault(server.id, server)
-        except (LinkError, UnsupportedError) as error:
-            refused.append((each.place, str(error)))
-    if refused and not (servers or origins):
-        raise LinkError("\n".join(_by_reason(refused)), stage="link")
-    return Understood(tuple(servers.values()), tuple(origins), tuple(refused), len(given))
-
-
-def usable(servers: Iterable[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
-    """The servers that hide enough; raises NoTunnelError when there is none."""
-    servers = tuple(servers)
-    if not servers:
-        message = (
-            "no server is known: give a link or an invite, or save one with: circumvent servers"
-            " add LINK, or circumvent init INVITE"
-        )
-        raise NoTunnelError(message, stage="start")
-    private = tuple(server for server in servers if privacy(server) >= floor)
-    if not private:
-        message = (
-            f"no server is {floor.name.lower()}, and weaker ones are used only when asked for with"
-            f" --privacy {privacy(servers[0]).name.lower()}"
-        )
-        raise NoTunnelError(message, stage="start")
-    return private
-
-
-def privacy(server: Candidate) -> Privacy:
-    """What a watcher of the connection to this server can see."""
-    return server.transport.privacy(server.entry)
-
-
 def warnings(servers: Iterable[Candidate], problems: Iterable[PluginProblem]) -> list[str]:
-    """What the user gave up by name, and plugins that were left out; one line for each warning."""
+    """What each link gives up by name, and plugins that were left out; one line a warning."""
     given_up: dict[str, list[str]] = {}
     for server in servers:
         entry = server.entry
-        for warning in (*server.transport.warnings(entry), *_leads_inside(entry)):
+        for warning in (*server.transport.warnings(entry), *_warn_of_address(entry)):
             given_up.setdefault(warning, []).append(label(entry))
     return [f"{_listed(labels)}: {warning}" for warning, labels in given_up.items()] + [
         f"plugin {problem.name} was left out: {problem.reason}" for problem in problems
     ]
 
 
-def _leads_inside(entry: ServerEntry) -> tuple[str, ...]:
-    """A user may mean that, and somebody who sent the link may hope not to be noticed."""
+def _warn_of_address(entry: ServerEntry) -> tuple[str, ...]:
+    """Warn of private addresses: the link may come from a stranger who wants a service here."""
     host = entry.host
     if host == "localhost" or (is_address(host) and not is_public(host)):
         return ("its address is that of this machine or of a private network",)
     return ()
-
-
-def _check_origin(link: str, *, wanted: bool) -> None:
-    if not wanted:
-        raise LinkError("is no server's link; keep it with: circumvent init")
-    parse_origin(link)
 
 
 def _by_reason(refused: Sequence[tuple[str, str]]) -> list[str]:

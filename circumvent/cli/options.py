@@ -49,8 +49,8 @@ def place_options(command: Command) -> Command:
     return command
 
 
-def door_options(command: Command) -> Command:
-    """What one must know to go through the local port and see whether it works."""
+def inbound_options(command: Command) -> Command:
+    """``--user``, ``--password-file`` and ``--probe-url``: what a check of the local port needs."""
     for option in (
         probe_option,
         click.option(

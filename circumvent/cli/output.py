@@ -1,8 +1,8 @@
-"""What is printed, where nobody may read it: a terminal stopped by Ctrl-S, a full pipe or disk.
+"""Output that never blocks the process: not when a terminal, a pipe or a disk takes no more.
 
-Whoever writes there is held up, and a command that runs for long must not be. So what it prints
-goes into a queue, and a thread writes it. A queue that nobody empties takes no more; when it goes
-on, one line says how much is missing.
+A write to a terminal stopped by Ctrl-S or to a full pipe blocks, and a command that runs for long
+must not. So it prints into a queue, and a thread writes the queue. A full queue takes no more;
+when it is written again, one line says how many messages are missing.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from contextlib import suppress
 from threading import Condition, Thread
 
 ROOM = 64 * 1024  # bytes that wait to be written; one message may exceed it
-AGAIN_SECONDS = 1.0  # until a disk that is full is tried again
-LAST_SECONDS = 0.5  # that an exit waits for who reads; then what is left is given up
+AGAIN_SECONDS = 1.0  # until a full disk is tried again
+LAST_SECONDS = 0.5  # an exit waits so long for the reader; then the rest is dropped
 _NO_PLACE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
 )
 
 
 def missing(count: int) -> str:
-    """What stands for messages that were given up."""
-    return f"{count} message{'s' * (count != 1)} missing here: nobody took them in time"
+    """The text that takes the place of dropped messages."""
+    return f"{count} message{'s' * (count != 1)} missing here: the output was blocked"
 
 
 def _note(count: int) -> bytes:
@@ -37,9 +37,9 @@ def _note(count: int) -> bytes:
 
 
 class Spool(io.RawIOBase):
-    """A file whose ``write`` never waits: it takes all or, where there is no room, nothing.
+    """A file whose ``write`` never blocks: it takes all or, where there is no room, nothing.
 
-    ``note`` makes the line that stands for ``lost`` messages.
+    ``note`` makes the line that takes the place of ``lost`` messages.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -50,7 +50,7 @@ class Spool(io.RawIOBase):
         self._changed = Condition()
         self.lost = 0
         self.note: Callable[[int], bytes] = _note
-        Thread(target=self._write_on, daemon=True).start()
+        Thread(target=self._write_queue, daemon=True).start()
 
     @property
     def has_room(self) -> bool:
@@ -75,17 +75,17 @@ class Spool(io.RawIOBase):
         if not self.has_room:
             self.lost += 1
         elif data:
-            self._tell_lost()
+            self._note_lost()
             self._put(bytes(data))
         return len(data)
 
     def finish(self, seconds: float) -> None:
-        """Wait until all is written, so long at most and only while it goes well."""
-        self._tell_lost()
+        """Wait until all is written: at most so long, and not after a failed write."""
+        self._note_lost()
         with self._changed:
             self._changed.wait_for(lambda: self.is_empty or self._fails, seconds)
 
-    def _tell_lost(self) -> None:
+    def _note_lost(self) -> None:
         if self.lost:
             self._put(self.note(self.lost))
             self.lost = 0
@@ -96,22 +96,22 @@ class Spool(io.RawIOBase):
             self._size += len(data)
             self._changed.notify_all()
 
-    def _write_on(self) -> None:
+    def _write_queue(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue)
                 data = self._queue[0]
             try:
                 count = os.write(self._descriptor, data)
-            except BlockingIOError:  # somebody who shares it made it so
+            except BlockingIOError:  # a process that shares it set O_NONBLOCK
                 select.select((), (self._descriptor,), ())
-            except OSError:  # full, or gone: as if nobody read it
-                self._went(fails=True)
+            except OSError:  # the disk is full, or the reader is gone
+                self._wrote(fails=True)
                 time.sleep(AGAIN_SECONDS)
             else:
-                self._went(written=count)
+                self._wrote(written=count)
 
-    def _went(self, written: int = 0, *, fails: bool = False) -> None:
+    def _wrote(self, written: int = 0, *, fails: bool = False) -> None:
         with self._changed:
             self._fails = fails
             if rest := self._queue[0][written:]:
@@ -123,9 +123,9 @@ class Spool(io.RawIOBase):
 
 
 def repair_streams() -> None:
-    """Make do with what a program may be started with: closed streams, charsets that lack much.
+    """Replace closed standard streams, and characters that the terminal's charset lacks.
 
-    A closed one is replaced, or else what is opened next would take its number.
+    If a closed stream stayed closed, the next opened file would get its number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -135,25 +135,25 @@ def repair_streams() -> None:
 
 
 def is_of_output(error: OSError) -> bool:
-    """Whether it means that what was printed had no place; a closed pipe is click's matter."""
+    """Whether printed text could not be written; click handles a closed pipe."""
     return error.errno in _NO_PLACE and error.filename is None
 
 
 def give_up_output() -> None:
-    """Drop what was printed and not written, so that it is not tried again at the end."""
+    """Drop what is not written yet, so that the exit does not try again."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def never_wait() -> Spool | None:
-    """From here on nothing that this process prints waits; returns standard output's spool.
+    """Print through spools from now on; returns standard output's spool.
 
-    None when it goes to no file, and when the system allows no thread.
+    None when standard output is no file, and when the system allows no thread.
     """
     try:
         out = Spool(sys.stdout.fileno())
         same = os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
-        err = out if same else Spool(sys.stderr.fileno())  # in one file all stays in order
+        err = out if same else Spool(sys.stderr.fileno())  # one spool for one file keeps the order
     except (OSError, RuntimeError):
         return None
     for name, spool in (("stdout", out), ("stderr", err)):

@@ -17,11 +17,11 @@ from circumvent.errors import ConfigError
 from circumvent.relay.config import UserEntry
 from circumvent.relay.home import RelayHome
 from circumvent.relay.status import RelayStatus
-from circumvent.status.control import inquire
+from circumvent.status.control import ask_for
 
 HELP = """\
 Run a relay: the server to which sessions over several carriers lead, behind a web site that is all
-that strangers see. docs/relay.md tells the whole story.
+that strangers see. docs/relay.md explains every step.
 
 \b
   circumvent relay init DIR --listen 0.0.0.0:443 --public relay.example:443
@@ -127,7 +127,7 @@ def invite(
 
     home = RelayHome.load(directory)
     entry = setup.add_user(home, new_user) if new_user else _find(home, user)
-    link = format_relay_link(setup.invite(home, entry))
+    link = format_relay_link(setup.make_invite(home, entry))
     click.echo(msgspec.json.encode({"user": entry.name, "link": link}) if as_json else link)
     if new_user:
         click.echo(f"a running relay lets {new_user} in after: kill -HUP its process", err=True)
@@ -141,7 +141,7 @@ def invite(
 def status(*, directory: Path, as_json: bool) -> None:
     """Show the running relay: its users, how much they use, and what you should know."""
     home = RelayHome.load(directory)
-    answer = inquire([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
+    answer = ask_for([home.control_socket], RelayStatus, f"circumvent relay run {directory}")
     click.echo(msgspec.json.encode(answer) if as_json else describe(answer))
 
 
@@ -178,7 +178,7 @@ def _find(home: RelayHome, name: str | None) -> UserEntry:
 
 
 def _warn(home: RelayHome) -> None:
-    from circumvent.relay.relay import warnings  # noqa: PLC0415
+    from circumvent.relay.warnings import warnings  # noqa: PLC0415
 
     for warning in warnings(home.config):
         click.secho(f"WARNING: {warning}", err=True, bold=True)

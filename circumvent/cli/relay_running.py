@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 
 import click
 import msgspec
@@ -37,8 +35,7 @@ async def run_until_signalled(home: RelayHome, *, as_json: bool) -> int:
         say = msgspec.json.encode({"event": "listening", "address": status.listen})
         click.echo(say if as_json else f"listening on {status.listen}")
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
-    with Stopper(lambda: None) as stopper:
+    with Stopper(lambda: None, reload) as stopper:
         async with control.serve([home.control_socket], relay.status, log.warning):
             await relay.run(stopper.stop, stopper.drain, announce)
     return stopper.exit_code

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import click
-import msgspec
 
 from circumvent.cli import links as pasted
 from circumvent.cli import views
 from circumvent.cli.options import (
     ENVIRONMENT,
-    door_options,
+    inbound_options,
     json_option,
     load_config,
     place_options,
@@ -21,18 +22,19 @@ from circumvent.cli.options import (
 )
 from circumvent.cli.output import never_wait
 from circumvent.cli.running import run_until_signalled
+from circumvent.client import Client, Servers
 from circumvent.config import Config
-from circumvent.plugins import Plugins, load_plugins
+from circumvent.plugins import PluginProblem, Plugins, load_plugins
 from circumvent.status.events import Warned
 
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.
 
-A LINK is that of a server, an invite (servers are then found by themselves) or a subscription
+A LINK is that of a server, an invite (circumvent then finds servers) or a subscription
 (sub+https://...). Without LINKs, those of the configuration and the saved ones are used.
 
 A LINK holds a secret that other users of this machine can see in the list of processes; "-" reads
-links from standard input, one a line; lines that cannot be used are named, and left out:
+links from standard input, one a line. Lines that cannot be used are named and left out:
 
 \b
   circumvent run 'ss://...' 'trojan://...'
@@ -59,7 +61,7 @@ Ctrl-C stops when open streams have ended (at most 10 s); a second one stops at 
     help="Use no server that hides less; by default encrypted.",
 )
 @private_option
-@door_options
+@inbound_options
 @place_options
 @json_option
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens inside.")
@@ -75,31 +77,34 @@ def run(
     spool = never_wait()
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
     config = load_config(config_file, **options)
-    config.door()  # refuses what would let strangers in, before anything is started
+    config.inbound()  # refuses to let strangers in, before anything is started
     plugins = load_plugins(config.plugins.allow)
     view = views.choose(spool, as_json=as_json)
-    ready = prepare(config, plugins, pasted.expand(links), view)
-    code = asyncio.run(run_until_signalled(ready, plugins, view))
-    raise SystemExit(code)
+    given = pasted.expand(links) or pasted.known_links(config)
+    raise SystemExit(asyncio.run(_run(config, plugins, given, view)))
 
 
-def prepare(
-    config: Config, plugins: Plugins, given: tuple[pasted.Given, ...], view: views.View
-) -> Config:
-    """The configuration with exactly the servers to use; raises LinkError, NoTunnelError."""
-    links = pasted.understand(given or pasted.known(config), plugins)
+async def _run(
+    config: Config, plugins: Plugins, links: Sequence[pasted.PastedLink], view: views.View
+) -> int:
+    with closing(Client(config, plugins, view.show)) as client:
+        parsed = pasted.parse_links(links, client.transports)
+        servers = choose_servers(parsed, config, plugins.problems, view)
+        return await run_until_signalled(client, servers, config.control_sockets, view)
+
+
+def choose_servers(
+    links: pasted.ParsedLinks, config: Config, problems: Iterable[PluginProblem], view: views.View
+) -> Servers:
+    """The servers to start from, after all warnings; raises NoTunnelError."""
     servers = links.servers
-    for complaint in links.complaints():
-        view.show(Warned(complaint))
     chosen = pasted.usable(servers, config.privacy_floor) if servers or not links.origins else ()
+    warnings = links.complaints()
     if config.allow_private:
-        view.show(Warned("allow_private: links and lists may lead to this machine's own networks"))
-    for warning in pasted.warnings(chosen, plugins.problems):
-        view.show(Warned(warning))
+        warnings.append("allow_private: links and lists may lead to this machine's own networks")
+    warnings += pasted.warnings(chosen, problems)
     if left_out := len(servers) - len(chosen):
-        view.show(Warned(f"{left_out} servers hide less than --privacy asks for and are not used"))
-    return msgspec.structs.replace(
-        config,
-        servers=(*(server.entry.link for server in chosen), *links.origins),
-        servers_file="",
-    )
+        warnings.append(f"{left_out} servers hide less than --privacy asks for and are not used")
+    for warning in warnings:
+        view.show(Warned(warning))
+    return Servers(chosen, links.origins)

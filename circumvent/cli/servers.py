@@ -76,24 +76,24 @@ def add(
 ) -> None:
     """Save servers.
 
-    A LINK that cannot be used is named, and the others are saved; only when none of them can be
-    used is that an error (exit code 3).
+    A LINK that cannot be used is named, and the others are saved. It is an error (exit code 3)
+    only when none can be used.
     """
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
-    understood = pasted.understand(pasted.expand(links), plugins, with_origins=False)
-    parsed = understood.servers
-    if not parsed:
-        raise LinkError("no link was given: each stands on a line of its own", stage="link")
-    entries = [server.entry for server in parsed]
+    transports = pasted.transports_of(plugins)
+    parsed = pasted.parse_links(pasted.expand(links), transports, with_origins=False)
+    if not parsed.servers:
+        raise LinkError("no link was given: put each on a line of its own", stage="link")
+    entries = [server.entry for server in parsed.servers]
     with _store(config_file, options, Need.WRITING) as store:
         store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
-    _warn(understood.complaints())
+    _warn(parsed.complaints())
     if as_json:
-        click.echo(msgspec.json.encode([server.entry.id for server in parsed]))
+        click.echo(msgspec.json.encode([entry.id for entry in entries]))
         return
-    for server in parsed:
-        click.echo(f"saved {pasted.label(server.entry)}")
-    _warn(pasted.warnings(parsed, ()))
+    for entry in entries:
+        click.echo(f"saved {pasted.label(entry)}")
+    _warn(pasted.warnings(parsed.servers, ()))
 
 
 @servers.command(context_settings=ENVIRONMENT)
@@ -124,9 +124,9 @@ def test(
 ) -> None:
     """Try servers one after the other: a page must come through.
 
-    Nothing but a probe is sent, so servers that --privacy would leave out are tried too. Without
-    arguments, all saved servers and those of the configuration are tried. What cannot be used is
-    named, and not tried; the exit code tells how those did that were.
+    Only a probe is sent, so servers that --privacy would leave out are tried too. Without
+    arguments, all saved servers and those of the configuration are tried. A link that cannot be
+    used is named, and not tried; the exit code counts only servers that were tried.
     """
     config = load_config(config_file, **options)
     plugins = load_plugins(config.plugins.allow)
@@ -146,16 +146,17 @@ def test(
 def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Candidate]:
     given = [word for word in wanted if pasted.is_link(word)]
     ids = set(wanted).difference(given)
+    transports = pasted.transports_of(plugins)
     servers: list[Candidate] = []
     if given:
-        understood = pasted.understand(pasted.expand(given), plugins, with_origins=False)
-        _warn(understood.complaints())
-        servers += understood.servers
+        parsed = pasted.parse_links(pasted.expand(given), transports, with_origins=False)
+        _warn(parsed.complaints())
+        servers += parsed.servers
     if ids or not given:
-        understood = pasted.understand(pasted.known(config), plugins)
-        _warn(understood.complaints() if not ids else ())
-        servers += [s for s in understood.servers if not ids or s.entry.id in ids]
-    if unknown := ids.difference(server.entry.id for server in servers):
+        parsed = pasted.parse_links(pasted.known_links(config), transports)
+        _warn(parsed.complaints() if not ids else ())
+        servers += [server for server in parsed.servers if not ids or server.id in ids]
+    if unknown := ids.difference(server.id for server in servers):
         raise _not_saved(unknown)
     return servers
 

@@ -12,7 +12,7 @@ from circumvent.api import CarrierStatus
 from circumvent.cli import text
 from circumvent.cli.options import (
     ENVIRONMENT,
-    door_options,
+    inbound_options,
     json_option,
     load_config,
     place_options,
@@ -25,7 +25,7 @@ HEADER = ("TRANSPORT", "SERVER", "NAME", "STATE", "RTT", "STREAMS", "UP", "DOWN"
 HELP = """\
 Show the running client: its tunnels, its memory, and what you should know.
 
-With --check, one request is passed through the local port: exit code 0 when it came back, 1 when
+With --check, one request goes through the local port: exit code 0 when it is answered, 1 when
 not. A container's health check can use it.
 
 \b
@@ -37,7 +37,7 @@ not. A container's health check can use it.
 
 @click.command(help=HELP, context_settings=ENVIRONMENT)
 @click.option("--check", is_flag=True, help="Pass one request through the local port.")
-@door_options
+@inbound_options
 @place_options
 @json_option
 def status(*, check: bool, config_file: Path | None, as_json: bool, **options: object) -> None:

@@ -1,4 +1,4 @@
-"""How commands that run for long end: the first signal drains, the second stops at once."""
+"""Signals to commands that run for long: the first drains, the second stops at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from typing import Self
 from circumvent.cli.app import STOPPED_AT_ONCE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AT_ONCE_SECONDS = 0.8  # whatever hangs then, perhaps in a thread of somebody's plugin, is left
+AT_ONCE_SECONDS = 0.8  # then the process exits, even if a plugin's thread still hangs
 
 
 class Stopper:
-    """Turns signals into the two events that end a command; a third does what it always does.
+    """Turns SIGINT and SIGTERM into the two events that end a command; a third one kills it.
 
-    ``draining`` is called when the first one comes. When the context ends everything is closed:
-    from then on a signal ends the process on the spot.
+    ``draining`` is called at the first one, ``reload`` at each SIGHUP. When the context ends
+    everything is closed: from then on a signal ends the process at once.
     """
 
-    def __init__(self, draining: Callable[[], None]) -> None:
+    def __init__(
+        self, draining: Callable[[], None], reload: Callable[[], None] | None = None
+    ) -> None:
         self.stop = asyncio.Event()
         self.drain = asyncio.Event()
         self._draining = draining
+        self._reload = reload
         self._is_impatient = False
         self._loop = asyncio.get_running_loop()
 
@@ -37,6 +40,8 @@ class Stopper:
     def __enter__(self) -> Self:
         for number in SIGNALS:
             self._loop.add_signal_handler(number, self._signalled)
+        if self._reload is not None:
+            self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""Tries one server for ``servers test``, as a race would, but alone."""
+"""Tries one server for ``servers test``, as a race does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How ``run`` shows what happens: plain lines, JSON lines, or a live table in a terminal."""
+"""What ``run`` shows: plain lines, JSON lines, or a live table in a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PlainView:
             stream.flush()
 
     async def follow(self, status: Callable[[], Status]) -> None:
-        """Nothing: lines say it all."""
+        """Show nothing: the lines are enough."""
 
 
 class JsonView(PlainView):
@@ -66,8 +66,8 @@ class JsonView(PlainView):
 class LiveView:
     """Lines above, a table of the tunnels below, drawn by rich.
 
-    Each print moves the cursor back from where the one before left it. So nothing is handed over
-    that ``spool`` would not take, and no new table before the last one was drawn.
+    Each print moves the cursor back from where the last one left it. So nothing is printed that
+    ``spool`` would drop, and no new table before the last one is written.
     """
 
     def __init__(self, spool: Spool) -> None:

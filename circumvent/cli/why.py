@@ -1,4 +1,4 @@
-"""``circumvent why``: the last attempts, in words."""
+"""``circumvent why``: the last attempts, explained."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ DEFAULT_LIMIT = 20
 
 MEANING = {
     errno.ECONNREFUSED: "nothing listens on the server's port",
-    errno.ECONNRESET: "somebody cut the connection: a censor, or a server that knows no such user",
+    errno.ECONNRESET: "the connection was cut: by a censor, or by a server that knows no such user",
     errno.ETIMEDOUT: "no answer: the server is down, or its address is blocked",
-    errno.EHOSTUNREACH: "no way to the server",
+    errno.EHOSTUNREACH: "no route to the server",
     errno.ENETUNREACH: "this machine has no network of that kind",
     errno.EPIPE: "the server closed the connection early",
 }
@@ -32,7 +32,7 @@ MEANING = {
 HELP = """\
 Show what was tried last and how it went, newest first.
 
-No secrets and no visited sites are kept, so the output can be shown to whoever helps you.
+No secrets and no visited sites are kept, so you can show the output to people who help you.
 
 \b
   circumvent why

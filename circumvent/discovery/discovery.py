@@ -1,92 +1,63 @@
-"""Keeps the servers of every origin known: hunts when some are missing or about to expire."""
+"""Discovery: asks the sources of every origin when servers are missing or about to expire."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-from circumvent.api import Channel, Dialer, Fetch
+from circumvent.api import Fetch, Transport
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
 from circumvent.discovery.origins import Origin, keep, recall
-from circumvent.errors import CircumventError, LinkError
-from circumvent.memory import Account, Memory
+from circumvent.discovery.resources import DiscoveryResources
+from circumvent.discovery.sources import discovery_account, usable_sources
+from circumvent.errors import LinkError, UnsupportedError
 from circumvent.state.attempts import attempt_record
-from circumvent.state.store import Store
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
+from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.wire.bundle import Bundle
 
-REFRESH_SHARE = (0.4, 0.7)  # of a bundle's life; drawn anew each time, so that no clock is seen
-SOONEST, LATEST = 3600.0, 24 * 3600.0  # seconds until a refresh
-RETRY = (10.0, 300.0)  # seconds after a hunt without success, doubled each time
-RETRY_JITTER = (0.75, 1.25)
-# Of the refreshes while tunnels are up, so many ask all sources, whatever the first ones say: else
-# one that replays what is known would keep everything newer away.
+# While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
+# answer: else a source that replays an old bundle would keep newer ones away.
 THOROUGH_SHARE = 1 / 3
-DARK_AFTER = 15.0  # seconds without any tunnel: what is known may be blocked by now
-LOOK_EVERY = 1.0  # seconds; how late a change of the tunnels is noticed
-ACCOUNT_SHARE = 1.5  # of the costliest channel: where memory is short, a second one waits
-BUDGET_SHARE = 8  # an eighth of all memory may be used for fetches, where that is more
-FETCH_BUFFERS = 64 * 1024  # what fetches may keep of the arena beside it
-
-
-@dataclass(frozen=True, slots=True)
-class Dialers:
-    """How to get out: straight, or through tunnels while ``is_up``.
-
-    ``straight`` gives the dialer for what others named, but for one address that the user typed.
-    """
-
-    straight: Callable[[str], Dialer]
-    tunnels: Dialer
-    is_up: Callable[[], bool]
-
-    def choose(self, typed: str) -> Dialer:
-        """Through the tunnels if there are any: then nothing of a hunt is seen outside."""
-        return self.tunnels if self.is_up() else self.straight(typed)
-
-
-@dataclass(frozen=True, slots=True)
-class DiscoveryResources:
-    """What hunts need; ``channels`` are keyed by the scheme of their sources."""
-
-    channels: Mapping[str, Channel]
-    ways: Dialers
-    memory: Memory
-    store: Store
+MAX_DOUBLINGS = 10  # of a pause; further failures must not overflow the product
 
 
 class Discovery:
-    """Owns the origins; ``offer`` is told all entries whenever they change."""
+    """Owns the origins; ``offer`` is given all servers found whenever they change."""
 
     def __init__(
         self,
-        origins: Iterable[Origin],
-        equipment: DiscoveryResources,
+        resources: DiscoveryResources,
         events: Events,
-        offer: Callable[[Sequence[str]], None],
+        offer: Callable[[Sequence[Candidate]], None],
     ) -> None:
-        self._channels = equipment.channels
-        self._ways = equipment.ways
-        self._store = equipment.store
-        self._account = discovery_account(equipment.memory, equipment.channels)
+        self._channels = resources.channels
+        self._transports = resources.transports
+        self._dialers = resources.dialers
+        self._clock = resources.clock
+        self._timings = resources.timings
+        self._attempts = resources.store.attempts
+        self._table = resources.store.origins
+        self._account = discovery_account(resources.memory, resources.channels)
         self._events = events
         self._offer = offer
-        self._origins = {origin.id: recall(self._store.origins, origin) for origin in origins}
+        self._origins: dict[str, Origin] = {}
+        self._servers: dict[str, Sequence[Candidate]] = {}
         self._hunting = 0
         self._told: set[str] = set()
 
     @property
     def is_hunting(self) -> bool:
-        """Whether servers may turn up any moment."""
+        """Whether servers may be found any moment."""
         return self._hunting > 0
 
-    async def run(self) -> None:
-        """Hunt whenever it is time; ends only by cancellation."""
+    async def run(self, origins: Iterable[Origin]) -> None:
+        """Hunt for the servers of these whenever it is time; ends only by cancellation."""
+        for origin in origins:
+            self._use(recall(self._table, origin))
         if not self._origins:
             await asyncio.Event().wait()
         self._offer_all()
@@ -94,6 +65,16 @@ class Discovery:
             for origin_id in self._origins:
                 tasks.create_task(self._keep(origin_id))
                 tasks.create_task(self._watch(origin_id))
+
+    def _use(self, origin: Origin) -> None:
+        """Go by what the origin says now; its links are parsed here, once for each bundle."""
+        self._origins[origin.id] = origin
+        links = origin.bundle.entries if origin.bundle else ()
+        servers, unknown = _parse_links(links, self._transports)
+        self._servers[origin.id] = servers
+        if unknown:
+            text = f"{unknown} of the servers found are of kinds that this version lacks"
+            self._events(Warned(text))
 
     async def _keep(self, origin_id: str) -> None:
         failures = 0
@@ -104,7 +85,7 @@ class Discovery:
             failures = 0 if found and not self._is_missing(origin_id) else failures + 1
 
     async def _watch(self, origin_id: str) -> None:
-        """Look at what costs nothing to look at: a bundle may be dropped into a directory."""
+        """Look often at sources that cost nothing: a bundle may be put into a directory."""
         while True:
             watched = [s for s in self._sources(self._origins[origin_id]) if s.channel.watch]
             if not watched:
@@ -114,40 +95,44 @@ class Discovery:
                 await self._ask(origin_id, source)
 
     def _is_missing(self, origin_id: str) -> bool:
-        return not self._origins[origin_id].entries(time.time())
+        return not self._origins[origin_id].entries(self._clock.wall())
 
     async def _until_due(self, origin_id: str, failures: int) -> None:
-        """Wait for the next refresh; less when it failed, or when everything is dark."""
-        refresh = time.time() + self._refresh_in(self._origins[origin_id], failures)
-        dark_since = time.monotonic()
-        patience = DARK_AFTER * 2.0**failures
-        while time.time() < refresh:
-            await asyncio.sleep(LOOK_EVERY)
-            if self._ways.is_up():
-                dark_since = time.monotonic()
-            elif time.monotonic() - dark_since > min(patience, RETRY[1]):
+        """Wait for the next refresh; less after a failure, or while no tunnel is up."""
+        clock, timings = self._clock, self._timings
+        refresh = clock.wall() + self._refresh_in(self._origins[origin_id], failures)
+        longest = min(_doubled(timings.dark_after, failures), timings.retry[1])
+        dark_since = clock.now()
+        while clock.wall() < refresh:
+            await asyncio.sleep(timings.look_every)
+            if self._dialers.is_up():
+                dark_since = clock.now()
+            elif clock.now() - dark_since > longest:
                 return
 
     def _refresh_in(self, origin: Origin, failures: int) -> float:
-        jitter = random.uniform(*RETRY_JITTER)  # noqa: S311 - no secret
+        timings = self._timings
+        jitter = random.uniform(*timings.retry_jitter)  # noqa: S311 - no secret
         if failures:
-            return min(RETRY[0] * 2.0 ** (failures - 1), RETRY[1]) * jitter
+            first, last = timings.retry
+            return min(_doubled(first, failures - 1), last) * jitter
         if origin.bundle is None:
             return 0.0
-        share = random.uniform(*REFRESH_SHARE)  # noqa: S311 - as above
+        share = random.uniform(*timings.refresh_share)  # noqa: S311 - as above
         due = origin.fetched + share * (origin.bundle.expires - origin.fetched)
-        return min(max(due - time.time(), SOONEST * jitter), LATEST * jitter)
+        least, most = timings.refresh
+        return min(max(due - self._clock.wall(), least * jitter), most * jitter)
 
     async def _hunt(self, origin_id: str, sources: Sequence[DiscoverySource]) -> bool:
-        """Whether it brought what was looked for.
+        """Ask the sources; whether the hunt brought what was looked for.
 
-        Without a tunnel that is something newer: what is known does not help. Else any source may
-        say that nothing is, but not every time.
+        While no tunnel is up that is a newer bundle: the known servers do not help. Else any
+        source may say that nothing is newer, but it is not believed every time.
         """
         self._events(Hunting(len(sources)))
         self._hunting += 1
         known = self._version(origin_id)
-        is_urgent = self._is_missing(origin_id) or not self._ways.is_up()
+        is_urgent = self._is_missing(origin_id) or not self._dialers.is_up()
         is_thorough = is_urgent or random.random() < THOROUGH_SHARE  # noqa: S311 - no secret
         finds: list[Find] = []
 
@@ -156,7 +141,7 @@ class Discovery:
 
         try:
             ask = partial(self._ask, origin_id)
-            async for find in hunt(sources, ask, settles):
+            async for find in hunt(sources, ask, settles, self._timings.hunt):
                 self._record(find)
                 finds.append(find)
         finally:
@@ -172,44 +157,45 @@ class Discovery:
 
     async def _ask(self, origin_id: str, source: DiscoverySource) -> Find:
         origin = self._origins[origin_id]
-        # Without valid entries, "nothing newer" would be no answer.
-        notes = (
-            {} if self._is_missing(origin_id) else self._store.origins.notes(origin_id, source.url)
-        )
+        # While the origin has no valid entries, "nothing newer" would be no answer.
+        notes = {} if self._is_missing(origin_id) else self._table.notes(origin_id, source.url)
         before = dict(notes)
         news: list[Bundle] = []
 
         def judge(data: bytes) -> Bundle:
-            # By what is known now: meanwhile another source may have brought new keys.
-            bundle = self._origins[origin_id].examine(data, time.time())
+            # Another source may have brought new keys meanwhile.
+            bundle = self._origins[origin_id].examine(data, self._clock.wall())
             if self._learn(origin_id, bundle):
                 news.append(bundle)
             return bundle
 
-        dialer = self._ways.choose(origin.typed_host)
+        dialer = self._dialers.choose(origin.typed_host)
         request = Fetch(source.url, dialer, self._account, notes)
-        find = await fetch(source, request, judge, self._version(origin_id))
+        known, seconds = self._version(origin_id), self._timings.hunt.fetch
+        find = await fetch(source, request, judge, known, seconds)
         for bundle in news:
             told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
             self._events(told)
         if notes != before:
-            self._store.origins.note(origin_id, source.url, notes)
+            self._table.note(origin_id, source.url, notes)
         return find
 
     def _record(self, find: Find) -> None:
-        started = time.monotonic() - find.ms / 1000
+        started = self._clock.now() - find.ms / 1000
         peak = self._account.high_water
-        record = attempt_record("fetch", find.source.label, started, peak, find.error)
-        self._store.attempts.record(record)
+        record = attempt_record(
+            "fetch", find.source.label, started, peak, find.error, clock=self._clock
+        )
+        self._attempts.record(record)
 
     def _learn(self, origin_id: str, bundle: Bundle) -> bool:
-        """Use a bundle if it is newer than what is known; whether it is."""
+        """Use a bundle if it is newer than the known one; whether it is."""
         if bundle.version <= self._version(origin_id):
             return False
-        origin = self._origins[origin_id].learn(bundle, time.time())
-        self._origins[origin_id] = origin
-        keep(self._store.origins, origin)
-        behind = bundle.clock_behind(time.time())
+        origin = self._origins[origin_id].learn(bundle, self._clock.wall())
+        self._use(origin)
+        keep(self._table, origin)
+        behind = bundle.clock_behind(self._clock.wall())
         if behind > 0:
             text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"
             self._events(Warned(text))
@@ -217,44 +203,35 @@ class Discovery:
         return True
 
     def _offer_all(self) -> None:
-        now = time.time()
-        entries = (origin.entries(now) for origin in self._origins.values())
-        self._offer(tuple(dict.fromkeys(chain.from_iterable(entries))))
+        now = self._clock.wall()
+        valid = (each.id for each in self._origins.values() if each.entries(now))
+        self._offer(tuple(chain.from_iterable(self._servers[origin_id] for origin_id in valid)))
 
     def _sources(self, origin: Origin) -> list[DiscoverySource]:
         sources, problems = usable_sources(origin.sources, self._channels)
-        random.shuffle(sources)  # nobody's servers are everybody's first
+        random.shuffle(sources)  # so that clients do not all ask the same source first
         for problem in set(problems) - self._told:
             self._told.add(problem)
             self._events(Warned(problem))
         return sources
 
 
-def discovery_account(memory: Memory, channels: Mapping[str, Channel]) -> Account:
-    """The account of all fetches: its limit keeps channels from adding up."""
-    costliest = max((channel.cost.dial for channel in channels.values()), default=0)
-    share = max(int(ACCOUNT_SHARE * costliest), memory.budget // BUDGET_SHARE)
-    return memory.account("discovery", limit=min(share + FETCH_BUFFERS, memory.budget))
-
-
-def usable_sources(
-    urls: Iterable[str], channels: Mapping[str, Channel]
-) -> tuple[list[DiscoverySource], list[str]]:
-    """The sources that some channel reads, and what is wrong with the others."""
-    sources: list[DiscoverySource] = []
-    problems: list[str] = []
-    for url in urls:
-        scheme = url.partition(":")[0].lower()
+def _parse_links(
+    links: Iterable[str], transports: Mapping[str, Transport]
+) -> tuple[list[Candidate], int]:
+    """The servers behind the links of a list, and how many links cannot be used."""
+    servers: list[Candidate] = []
+    unknown = 0
+    for link in links:
         try:
-            channel = channels.get(scheme)
-            if channel is None:
-                raise LinkError(f"no channel reads {scheme[:16]}: sources")
-            channel.check(url)
-        except CircumventError as error:
-            problems.append(f"a source is left out: {error}")
-        else:
-            sources.append(DiscoverySource(url, channel))
-    return sources, problems
+            servers.append(parse_candidate(link, transports, is_learnt=True))
+        except (LinkError, UnsupportedError):
+            unknown += 1
+    return servers, unknown
+
+
+def _doubled(seconds: float, times: int) -> float:
+    return seconds * float(2 ** min(times, MAX_DOUBLINGS))
 
 
 def _describe(find: Find) -> str:

@@ -1,31 +1,28 @@
-"""The race of channels: sources are asked one after the other until one settles the matter.
+"""The race of channels: sources are asked one after the other until an answer is good enough.
 
-Cheap and quiet channels start first. The next source starts when one has failed or is slow; it
-waits longer before a costlier tier begins, so that what is costly or noticeable mostly never
-starts. Each fetch reserves its declared memory before, on one account with a limit of its own: a
-second channel never doubles the peak.
+Cheap and quiet channels start first. The next source starts when one has failed or is slow. A
+costlier tier starts later, so that costly and noticeable channels mostly never start. Each fetch
+first reserves its declared memory, on one account with a limit of its own: a second channel never
+doubles the peak.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from circumvent.api import Channel, Fetch
+from circumvent.discovery.timings import HuntTimings
 from circumvent.errors import ChannelError, CircumventError, Verdict
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 
-AT_ONCE = 6  # sources, beside those that have proved slow: they keep nobody from their turn
-SLOW_AFTER = 6.0  # seconds
-NEXT_AFTER = 0.5  # seconds; within a tier
-NEXT_TIER_AFTER = 3.0  # seconds
-FETCH_SECONDS = 20.0  # of one source; what is slower is as good as dead
-HUNT_SECONDS = 60.0  # of all: then the user hears what was tried
+DEFAULTS = HuntTimings()
+AT_ONCE = 6  # sources, besides slow ones, which must not hold up the others
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +34,7 @@ class DiscoverySource:
 
     @property
     def label(self) -> str:
-        """What may be shown: the scheme and the host, without path or query, which may be secret.
-
-        A file's path is the user's own and stays.
-        """
+        """Scheme and host, without path or query, which may be secret; of a file, its path."""
         parts = urlsplit(self.url)
         if parts.netloc:
             return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
@@ -58,9 +52,9 @@ class Find:
 
     @property
     def is_good(self) -> bool:
-        """Whether it says something: a bundle came, or what is known is the newest.
+        """Whether a bundle came, or the source says that the known one is the newest.
 
-        Anybody can say that, who keeps an old bundle.
+        A source that replays an old bundle says that too.
         """
         unchanged = isinstance(self.error, ChannelError) and self.error.verdict is Verdict.UNCHANGED
         return self.bundle is not None or unchanged
@@ -70,31 +64,37 @@ Ask = Callable[[DiscoverySource], Awaitable[Find]]
 
 
 async def hunt(
-    sources: Iterable[DiscoverySource], ask: Ask, settles: Callable[[Find], bool]
+    sources: Iterable[DiscoverySource],
+    ask: Ask,
+    settles: Callable[[Find], bool],
+    timings: HuntTimings,
 ) -> AsyncGenerator[Find, None]:
-    """Finds as they come; after the first that settles nobody starts, but who runs may finish.
+    """Finds as they come; after the first that ``settles`` no source starts, but others finish.
 
-    Ends after ``HUNT_SECONDS``, with a find for each that had no time; closing the iterator
-    cancels whoever runs.
+    Ends after ``timings.hunt`` seconds, with a find for each source that had no time; closing the
+    iterator cancels the fetches.
     """
-    # What may be watched costs nothing and nobody sees it: it comes before its tier.
+    # Watched sources cost nothing and cannot be noticed: they come first in their tier.
     waiting = sorted(sources, key=lambda each: (each.channel.tier, not each.channel.watch))
     running: dict[asyncio.Task[Find], DiscoverySource] = {}
     started: dict[asyncio.Task[Find], float] = {}
-    ends = time.monotonic() + HUNT_SECONDS
+    now = asyncio.get_running_loop().time
+    ends = now() + timings.hunt
     try:
-        while (waiting or running) and (now := time.monotonic()) < ends:
+        while (waiting or running) and (time := now()) < ends:
             tier = waiting[0].channel.tier if waiting else 0
-            quick = [at + SLOW_AFTER for task, at in started.items() if task in running]
-            quick = [until for until in quick if until > now]
+            quick = [at + timings.slow_after for task, at in started.items() if task in running]
+            quick = [until for until in quick if until > time]
             if waiting and len(quick) < AT_ONCE:
                 source = waiting.pop(0)
                 task = asyncio.ensure_future(ask(source))
-                running[task], started[task] = source, now
-                quick.append(now + SLOW_AFTER)
-            pause = _pause(waiting, tier) if len(quick) < AT_ONCE else min(quick) - now
+                running[task], started[task] = source, time
+                quick.append(time + timings.slow_after)
+            pause = _pause(waiting, tier, timings)
+            if len(quick) >= AT_ONCE:
+                pause = min(quick) - time
             done, _ = await asyncio.wait(
-                running, timeout=min(pause, ends - now), return_when=asyncio.FIRST_COMPLETED
+                running, timeout=min(pause, ends - time), return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
                 del running[task]
@@ -107,38 +107,45 @@ async def hunt(
         for source in waiting:
             yield Find(source, None, ChannelError(Verdict.NOT_ASKED))
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await dismiss(running)
 
 
-def _pause(waiting: Sequence[DiscoverySource], tier: int) -> float:
-    """Seconds until the next source starts, if nothing fails before."""
+def _pause(waiting: Sequence[DiscoverySource], tier: int, timings: HuntTimings) -> float:
+    """Seconds until the next source starts, if none fails before."""
     if not waiting:
-        return FETCH_SECONDS
-    return NEXT_AFTER if waiting[0].channel.tier == tier else NEXT_TIER_AFTER
+        return timings.fetch
+    return timings.next_after if waiting[0].channel.tier == tier else timings.next_tier_after
 
 
 async def fetch(
-    source: DiscoverySource, request: Fetch, examine: Callable[[bytes], Bundle], known: int = 0
+    source: DiscoverySource,
+    request: Fetch,
+    examine: Callable[[bytes], Bundle],
+    known: int = 0,
+    seconds: float = DEFAULTS.fetch,
 ) -> Find:
-    """Ask one source, and try what it brings until something verifies; never raises.
+    """Ask one source, and examine what it brings until a bundle verifies; never raises.
 
-    What is not newer than the version that is ``known`` keeps nothing from its turn: anybody can
-    put it before what is.
+    The fetch may take ``seconds``. A bundle that is not newer than the ``known`` version does not
+    end it: an attacker can put an old bundle before the new one.
     """
-    started = time.monotonic()
+    now = asyncio.get_running_loop().time
+    started = now()
     bundle: Bundle | None = None
     failure: CircumventError | None = None
     try:
-        bundle = await _first_good(source, request, examine, known)
+        bundle = await _first_good(source, request, examine, known, seconds)
     except CircumventError as error:
         failure = error.bare()
-    return Find(source, bundle, failure, (time.monotonic() - started) * 1000)
+    return Find(source, bundle, failure, (now() - started) * 1000)
 
 
 async def _first_good(
-    source: DiscoverySource, request: Fetch, examine: Callable[[bytes], Bundle], known: int
+    source: DiscoverySource,
+    request: Fetch,
+    examine: Callable[[bytes], Bundle],
+    known: int,
+    seconds: float,
 ) -> Bundle:
     """Raises CircumventError: why the last candidate was refused, or why there was none."""
     cost = source.channel.cost.dial
@@ -147,7 +154,7 @@ async def _first_good(
     refusal: CircumventError = ChannelError(Verdict.NOT_FOUND)
     notes: dict[str, str] = {}
     try:
-        async with asyncio.timeout(FETCH_SECONDS):
+        async with asyncio.timeout(seconds):
             with plugin_faults(source.channel.name):
                 async with contextlib.aclosing(source.channel.fetch(request)) as candidates:
                     async for data in candidates:
@@ -155,20 +162,22 @@ async def _first_good(
                             bundle = examine(data)
                         except CircumventError as error:
                             refusal = error.bare()
-                            await asyncio.sleep(0)  # who floods us has no right to all our time
+                            await asyncio.sleep(
+                                0
+                            )  # a source that floods us must not take all our time
                             continue
                         if bundle.version > known:
                             return bundle
                         same, notes = bundle, dict(request.notes)
     except ChannelError as error:
-        if isinstance(refusal, ChannelError):  # what came and was refused tells more
+        if isinstance(refusal, ChannelError):  # the refusal of a bundle tells more
             refusal = error.bare()
     except TimeoutError:
-        refusal = ChannelError(Verdict.TOO_SLOW, f"{FETCH_SECONDS:.0f} s")
+        refusal = ChannelError(Verdict.TOO_SLOW, f"{seconds:.0f} s")
     finally:
         request.account.discharge(cost)
     if same is None:
         raise refusal
     request.notes.clear()
-    request.notes.update(notes)  # as if it had been the only one
+    request.notes.update(notes)  # as if the source had brought only this bundle
     return same

@@ -1,7 +1,7 @@
-"""Where entries come from: an authority that signs bundles, or a subscription.
+"""Origins: where servers come from. An authority signs bundles; a subscription is not signed.
 
-A subscription is a list of plain share links that nobody signs. It is used only because the user
-named it, and never learns other places to ask.
+A subscription is a list of plain share links. It is used only because the user named it, and it
+never names other sources.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from circumvent.state.origins import OriginRow, OriginTable
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
 
 SUBSCRIPTION = "sub+https://"
-SUBSCRIPTION_DAYS = 7  # how long its links are used when nothing newer comes
+SUBSCRIPTION_DAYS = 7  # its links are used so long when nothing newer comes
 LOCAL = "file:"
 _DAY = 24 * 3600
 
@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One authority or subscription, and the newest that it said.
+    """One authority or subscription, and its newest bundle.
 
     ``trust`` is None for a subscription. ``fetched`` is unix seconds, 0 for never.
     """
@@ -45,17 +45,17 @@ class Origin:
 
     @property
     def typed_host(self) -> str:
-        """That of a subscription, which the user named; an invite is somebody else's."""
+        """The host of a subscription, which the user typed; empty for an invite."""
         return "" if self.trust is not None else urlsplit(self.link).hostname or ""
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where to ask: what the last bundle named, then what the invite names.
+        """URLs to ask: those of the last bundle, then those of the invite.
 
-        Which files of this machine are read is the user's choice, not a bundle's.
+        A bundle cannot name files of this machine; only the user can.
         """
-        said = self.bundle.sources if self.bundle else ()
-        named = tuple(source for source in said if not source.lower().startswith(LOCAL))
+        listed = self.bundle.sources if self.bundle else ()
+        named = tuple(source for source in listed if not source.lower().startswith(LOCAL))
         return tuple(dict.fromkeys(named + self.first_sources))
 
     def entries(self, now: float) -> tuple[str, ...]:
@@ -63,11 +63,11 @@ class Origin:
         return self.bundle.entries if self.bundle and now < self.bundle.expires else ()
 
     def examine(self, data: bytes, now: float) -> Bundle:
-        """What ``data`` says; raises BundleError, and LinkError for a subscription."""
+        """Verify the bundle in ``data``; raises BundleError, for a subscription LinkError."""
         newest = self.bundle.version if self.bundle else 0
         if self.trust is None:
             return Bundle(
-                version=newest + 1,  # what came last is the newest, whatever the clock says
+                version=newest + 1,  # the last one fetched is the newest, whatever the clock says
                 issued=int(now),
                 expires=int(now) + SUBSCRIPTION_DAYS * _DAY,
                 entries=parse_subscription(data),

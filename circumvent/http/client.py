@@ -66,6 +66,7 @@ async def limited_body(response: ClientResponse, limit: int) -> AsyncIterator[by
     async for piece in response.content.iter_any():
         length = max(length, response.content.total_bytes)
         if length > limit:
-            message = f"the server sends more than the {limit} bytes that are allowed"
-            raise ProtocolError(message, stage="read")
+            raise ProtocolError(
+                f"the server sends more than the {limit} bytes that are allowed", stage="read"
+            )
         yield piece

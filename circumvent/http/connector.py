@@ -1,7 +1,7 @@
 """The session behind ``circumvent.http.client``: aiohttp's connection pool over the Dialer.
 
 ``BaseConnector`` is meant to be derived from, though its method has an underscore: so aiohttp is
-pinned to one minor version, and the tests go through all that is used of it.
+pinned to one minor version, and the tests use all that is overridden here.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ class StreamConnector(BaseConnector):
         timeout: ClientTimeout,  # noqa: ASYNC109 - as in aiohttp
     ) -> ResponseHandler:
         if req.proxy:
-            message = "an HTTP proxy would bypass the tunnels: leave it out"
-            raise UnsupportedError(message, stage="dial")
+            raise UnsupportedError(
+                "an HTTP proxy would bypass the tunnels: leave it out", stage="dial"
+            )
         async with asyncio.timeout(timeout.sock_connect):
             stream = await self._dial(req.url)
         handler = BoundedHandler(self._loop)
@@ -118,9 +119,9 @@ class StreamConnector(BaseConnector):
 
 
 class BoundedHandler(ResponseHandler):
-    """Refuses a head without end, and trailers, which aiohttp limits line by line only.
+    """Refuses endless heads and trailers: aiohttp limits only each line of them.
 
-    And a body that ends with its connection, where that did not end but was cut.
+    Refuses also a body that lasts until the connection ends, when the connection was cut.
     """
 
     _fruitless = 0

@@ -43,7 +43,7 @@ class StreamTransport(asyncio.Transport):
         try:
             await asyncio.wait([receiving, sending], return_when=asyncio.FIRST_COMPLETED)
             if receiving.done() and not receiving.exception():
-                self.close()  # the peer said its last word; ours goes out
+                self.close()  # the peer has ended; what waits is still sent
                 await asyncio.wait([sending])
         finally:
             self._closing = True
@@ -96,8 +96,10 @@ class StreamTransport(asyncio.Transport):
         self._waiting_size += len(data)
         if self._waiting_size > MAX_UNSENT:
             self._waiting_size -= len(data)
-            message = f"a write of {len(data)} bytes although {self._waiting_size} wait already"
-            raise BudgetError(message, stage="write")
+            raise BudgetError(
+                f"a write of {len(data)} bytes although {self._waiting_size} wait already",
+                stage="write",
+            )
         self._waiting.append(bytes(data))
         self._has_work.set()
         if self._waiting_size > HIGH_WATER and not self._paused:

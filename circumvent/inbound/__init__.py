@@ -1,1 +1,1 @@
-"""The local front door: SOCKS5, SOCKS4a and HTTP clients in, streams through tunnels out."""
+"""The local port that browsers and programs use: SOCKS5, SOCKS4a and HTTP."""

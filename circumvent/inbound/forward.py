@@ -64,7 +64,7 @@ class Exchange:
             async with asyncio.TaskGroup() as tasks:
                 await self._both_ways(origin, tasks)
         except asyncio.CancelledError:
-            if self._is_sent:  # the client left, but what it asked may still be on its way
+            if self._is_sent:  # the client left, but its request may still be on its way
                 await origin.aclose()
             raise
         except BaseExceptionGroup as group:
@@ -128,7 +128,7 @@ class Exchange:
             try:
                 start, end, answer = self._pass_block(lease, end, known)
             except BaseException:
-                client.unsent = None  # the block goes back: nobody may look at it again
+                client.unsent = None  # the block goes back, and must not be used again
                 lease.release()
                 raise
             await release_when_sent(lease, client, self._account, start, end)
@@ -155,4 +155,4 @@ class Exchange:
 
 
 def _uncounted(count: int) -> None:
-    """For the pump, which tells what it moved: here nobody counts it."""
+    """For the pump, which reports what it moved: it is not counted here."""

@@ -17,7 +17,7 @@ LOCALHOST = "localhost"
 
 # Two descriptors per client; where the system allows 1024, accepting pauses before that.
 MAX_CLIENTS = 1000
-# Loopback or a home network: whoever needs longer for a few hundred bytes is no client.
+# On loopback or a home network, a real client does not need longer for a few hundred bytes.
 HANDSHAKE_SECONDS = 10.0
 # Browsers send less than 8 KiB; IIS and Node.js draw the line here as well.
 MAX_HEAD = 16 * 1024

@@ -27,7 +27,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Peer(enum.Enum):
     """Where the client at the other end of a connection is."""
 
-    PRESENT = enum.auto()  # or nothing says otherwise
+    PRESENT = enum.auto()  # also when there is no sign that it left
     LEFT = enum.auto()  # closed its socket and receives nothing; what it sent before is valid
     RESET = enum.auto()  # broke the connection
     UNKNOWN = enum.auto()  # sends no more, and its socket is not on this machine

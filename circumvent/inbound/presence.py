@@ -19,18 +19,18 @@ class Presence(ABC):
 
     @abstractmethod
     def idle_seconds(self) -> float:
-        """How long no data went either way; 0 where nobody knows."""
+        """How long no data went either way; 0 where that is unknown."""
 
     @abstractmethod
     def has_left(self, now: float, *, is_tunnel: bool) -> bool:
-        """Whether nobody is there any more, at ``now`` (``time.monotonic``).
+        """Whether the client has left, at ``now`` (``time.monotonic``).
 
         ``is_tunnel``: what the client sent before it left is still wanted.
         """
 
 
 class AssumedPresence(Presence):
-    """For streams that say themselves when they end, such as those of a packet tunnel."""
+    """For streams that report their end themselves, such as those of a packet tunnel."""
 
     __slots__ = ()
 
@@ -62,9 +62,9 @@ class SocketPresence(Presence):
         return min(info.since_sent, info.since_received) if info is not None else 0.0
 
     def has_left(self, now: float, *, is_tunnel: bool) -> bool:
-        """The kernel is asked only where there is a sign of it.
+        """The kernel is asked only where there is a sign that the client has left.
 
-        That is an end, or bytes that nobody reads: behind those, an end may not have got through.
+        That is an end, or unread bytes: they may keep an end behind them from arriving.
         """
         if not (self._watch.ended or self._watch.readable):
             return False

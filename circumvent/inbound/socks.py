@@ -1,4 +1,4 @@
-"""SOCKS5, SOCKS4 and SOCKS4a at the front door; names are passed on unresolved."""
+"""SOCKS5, SOCKS4 and SOCKS4a at the inbound; names are passed on unresolved."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REASONS = {
 
 
 async def serve_socks5(connection: ClientConnection, greeting: socks5.Greeting) -> None:
-    """RFC 1928 from the greeting on."""
+    """Serve a SOCKS5 client whose greeting was read (RFC 1928)."""
     if not await _log_in(connection, greeting):
         return
     try:
@@ -55,7 +55,7 @@ async def _log_in(connection: ClientConnection, greeting: socks5.Greeting) -> bo
 
 
 async def serve_socks4(connection: ClientConnection) -> None:
-    """SOCKS4 and SOCKS4a; refused where a password is configured, for they carry none."""
+    """Serve a SOCKS4 or SOCKS4a client; refused where a password is set, which they cannot give."""
     try:
         request = await connection.read_message(socks4.parse_request, socks4.MAX_MESSAGE)
     except ProtocolError:

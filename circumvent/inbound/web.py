@@ -1,4 +1,4 @@
-"""HTTP at the front door: CONNECT, and requests in absolute form (RFC 9110 §9.3.6, §7)."""
+"""HTTP at the inbound: CONNECT, and requests in absolute form (RFC 9110 §9.3.6, §7)."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _STATUS = {
     504: b"504 Gateway Timeout",
 }
 _STATUS_OF_STAGE = {REQUEST: 400, ANSWER: 502}
-# Programs ask proxies otherwise. What asks so is a page in a browser that tries what listens on
-# this machine, and any answer would tell it.
+# A program never asks a proxy like this. A page in a browser does, to find out what listens on this
+# machine, and any answer would tell it.
 _TO_A_SITE = re.compile(rb"[\r\n]*[A-Za-z]+ [/*]")
 _OUT_OF_MEMORY = (
     "circumvent is out of memory: close other connections, or give it more (memory = ...)"
@@ -52,7 +52,7 @@ _OUT_OF_MEMORY = (
 
 
 class _RefusedError(ProtocolError):
-    """A request whose answer is ``response``, after which the connection closes."""
+    """A request that is answered with ``response``, after which the connection closes."""
 
     def __init__(self, status: int, text: str, *headers: tuple[bytes, bytes]) -> None:
         super().__init__(text, stage="request")
@@ -73,9 +73,9 @@ async def serve_http(connection: ClientConnection) -> None:
 
 
 async def _serve_requests(connection: ClientConnection) -> Destination | None:
-    """Serve plain requests; the destination once one is a CONNECT, None when all is over."""
+    """Serve plain requests up to a CONNECT: its destination; None when the client is done."""
     while True:
-        # Of a request nothing is kept but this, however long the answer takes.
+        # Nothing else of the request is kept, however long the answer takes.
         wanted = await _next_request(connection)
         if not isinstance(wanted, Exchange):
             return wanted
@@ -85,7 +85,7 @@ async def _serve_requests(connection: ClientConnection) -> Destination | None:
 
 
 async def _next_request(connection: ClientConnection) -> Exchange | Destination | None:
-    """What the next request asks for; None when the client left."""
+    """What the next request asks for; None when the client has left."""
     limit = connection.context.options.max_head
     try:
         request = await connection.read_message(partial(_parse_head, limit=limit), limit)
@@ -123,7 +123,7 @@ def _check_credentials(credentials: Credentials | None, request: HttpRequest) ->
             shown = parse_basic(value)
             if shown is not None and credentials.match(*shown):
                 return
-    raise _RefusedError(407, "this proxy wants a user name and a password", _CHALLENGE)
+    raise _RefusedError(407, "this proxy requires a user name and a password", _CHALLENGE)
 
 
 def _tunnel_destination(request: HttpRequest) -> Destination:
@@ -158,7 +158,7 @@ def _refusal(error: CircumventError) -> bytes:
 
 
 def _explained(error: CircumventError) -> tuple[int, str]:
-    """Status and text for what kept us from the origin; neither names it."""
+    """Status and text that say why the origin cannot be reached; neither names it."""
     if isinstance(error, DestinationError):
         return (504 if error.reason is Reason.TIMED_OUT else 502), str(error)
     if isinstance(error, NoTunnelError):

@@ -62,8 +62,10 @@ class WebSocketStream(LayerStream):
         if size is None:
             return None
         if not size:
-            message = "connection lost: it was cut, for the WebSocket ended without a close frame"
-            raise StreamResetError(message, stage="read")
+            raise StreamResetError(
+                "connection lost: it was cut, for the WebSocket ended without a close frame",
+                stage="read",
+            )
         count = self._reader.unpack(buffer[:size])
         self._answer()
         return count or None
@@ -71,8 +73,7 @@ class WebSocketStream(LayerStream):
     @staticmethod
     def _end(code: int) -> int:
         if not is_orderly(code):
-            message = f"WebSocket: the peer gave up with code {code}"
-            raise StreamResetError(message, stage="read")
+            raise StreamResetError(f"WebSocket: the peer gave up with code {code}", stage="read")
         return 0
 
     def _receive(self, buffer: memoryview) -> int | None:

@@ -1,4 +1,4 @@
-"""The query of a share link, taken piece by piece until nothing may be left over."""
+"""The query of a share link, taken parameter by parameter; what is left is refused."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ _FLAGS = {"": False, "0": False, "false": False, "1": True, "true": True}
 class LinkQuery:
     """Takes the parameters of a link one by one; an empty value counts as not given.
 
-    In keys, as in words that are chosen from, upper case, "-" and "_" do not count.
-    A transport takes what it knows and calls ``finish``: what is left was asked for and is
-    lacking, and is named instead of ignored.
+    In keys, case, "-" and "_" do not count. A transport takes what it knows and calls ``finish``:
+    what is left was asked for and is lacking, and an error names it.
     """
 
     def __init__(self, link: ShareLink) -> None:
@@ -72,7 +71,7 @@ class LinkQuery:
         return items
 
     def take_flag(self, key: str) -> bool:
-        """True for ``1`` and ``true``; raises LinkError for what is no switch."""
+        """True for ``1`` and ``true``; raises LinkError for what is not a switch."""
         value = self.take(key).lower()
         if value not in _FLAGS:
             raise LinkError(f"{key}: is a switch; write 0 or 1")
@@ -94,7 +93,7 @@ class LinkQuery:
         return value.lower()
 
     def finish(self) -> None:
-        """Raise UnsupportedError naming what nobody took."""
+        """Raise UnsupportedError that names what was not taken."""
         if not self._left:
             return
         keys = (key for key, _ in self._left.values())

@@ -1,4 +1,4 @@
-"""How a carrier gets to a relay by the web: whom to connect to, how to knock, whom to trust.
+"""How a carrier reaches a relay through the web: where to connect, how to knock, whom to trust.
 
 Where a CDN or a web server ends TLS, the relay's own key is proved by a second TLS inside.
 """
@@ -29,13 +29,13 @@ def web_place(link: RelayLink) -> Destination:
 
 
 def web_name(link: RelayLink) -> str:
-    """What to ask for, as the Host header has it."""
+    """The value of the Host header."""
     place = web_place(link)
     return link.web_host or (place.host if place.port == 443 else str(place))  # noqa: PLR2004 - https
 
 
 def outer_tls(link: RelayLink) -> TlsOptions:
-    """Of a CDN or web server, who proves its name; of the relay, whose key is pinned."""
+    """TLS to a CDN or web server, which proves its name, or to the relay, whose key is pinned."""
     name = link.server_name or web_place(link).host
     pins = () if link.web else link.pins
     return TlsOptions(name, alpn=("http/1.1",), spki_sha256=pins)

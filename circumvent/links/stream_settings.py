@@ -1,7 +1,7 @@
-"""How the connection of a v2ray-style link goes: ``security``, ``type`` (carriage) and ``flow``.
+"""What a v2ray-style link says of its connection: ``security``, ``type`` (carriage), ``flow``.
 
 Links of VLESS and Trojan differ in user and header only; the rest of their query is read here,
-once. A new carriage is a layer and an entry of ``CARRIAGES``.
+once. A new carriage is a layer and an entry in ``CARRIAGES``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _OF_OTHER_CARRIAGES = ("mode", "authority", "serviceName", "seed")
 
 
 class Carriage(Protocol):
-    """What a stream looks like within its security: ``type`` and the parameters that go with it."""
+    """How a stream travels inside of its security: ``type`` and the parameters that go with it."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """What makes it so, the lowest first."""
+        """The layers that carry a stream so, the lowest first."""
         ...
 
     def query(self) -> Parameters:
@@ -38,27 +38,27 @@ TakeCarriage = Callable[[LinkQuery], Carriage]
 
 @dataclass(frozen=True, slots=True)
 class TcpCarriage:
-    """The bytes as they are."""
+    """The bytes travel as they are."""
 
     def layers(self) -> tuple[Layer, ...]:
-        """None."""
+        """No layer."""
         return ()
 
     def query(self) -> Parameters:
-        """None: it is the default."""
+        """No parameter: it is the default."""
         return ()
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What goes over the connection to a server; without ``tls`` nothing secures it."""
+    """What goes over the connection to a server; ``tls`` is None where nothing secures it."""
 
     tls: TlsLink | None
     carriage: Carriage
 
     @property
     def security(self) -> str:
-        """As links name it."""
+        """The value of ``security`` in links."""
         return TLS if self.tls else NONE
 
     @property
@@ -84,7 +84,7 @@ class StreamSettings:
         return stack_cost(self.layers())
 
     def query(self, host: str) -> Parameters:
-        """The parameters from which the same value is read, but for ``security``."""
+        """The parameters from which the same value is read, except ``security``."""
         return (*(tls_query(self.tls, host) if self.tls else ()), *self.carriage.query())
 
 
@@ -122,7 +122,7 @@ def take_stream_settings(
     securities: Sequence[str] = (NONE, TLS),
     carriages: Mapping[str, TakeCarriage] = CARRIAGES,
 ) -> StreamSettings:
-    """Take all that is not the protocol's own out of ``query``.
+    """Take the parameters of security, carriage and flow out of ``query``.
 
     ``host`` is the server's; the first of ``securities`` is the default. Raises LinkError, and
     UnsupportedError for what is asked for and lacking.

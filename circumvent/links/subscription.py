@@ -107,8 +107,9 @@ def _refuse(link: str, count: int) -> None:
     try:
         split_name(link)
     except LinkError as error:
-        message = f"subscription: none of its {count} links can be read; the first: {error}"
-        raise LinkError(message) from None
+        raise LinkError(
+            f"subscription: none of its {count} links can be read; the first: {error}"
+        ) from None
 
 
 def _fit(links: Iterable[str]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
 
 
 def refuse_tls(query: LinkQuery) -> None:
-    """Raise LinkError when a link without TLS says how TLS shall be done."""
+    """Raise LinkError when a link without TLS has parameters of TLS."""
     for key in TLS_KEYS:
         if query.take(key):
             raise LinkError(f"{key}: means nothing without TLS; remove it or set security=tls")
@@ -88,7 +88,7 @@ def tls_warnings(tls: TlsLink) -> Sequence[str]:
 
 
 def _take_server_name(query: LinkQuery) -> str:
-    """``peer`` is what ``sni`` was called before."""
+    """``peer`` is the older name of ``sni``."""
     peer = query.take("peer").strip()
     name = query.take("sni").strip() or peer
     try:

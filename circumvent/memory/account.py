@@ -16,7 +16,7 @@ class Account(Balance):
         self.memory = memory
 
     def try_step(self, at_least: int, at_most: int) -> Lease | None:
-        """A block for one step if one is free and nobody waits; see ``step``."""
+        """A block for one step if one is free and no other user waits; see ``step``."""
         if at_least > LARGEST:
             raise BudgetError(
                 f"a step of {at_least} bytes is larger than any block ({LARGEST})", stage="memory"
@@ -92,7 +92,7 @@ class Memory(Allocator):
     """The arena and all accounts in it.
 
     ``budget``: bytes, leases and charges together; ``arena``: how many of them can be leased
-    (all, unless said). ``poison`` overwrites released blocks. Raises BudgetError when either
+    (None: all). ``poison`` overwrites released blocks. Raises BudgetError when either
     is too small.
     """
 

@@ -79,7 +79,7 @@ class FreeRuns:
 
 
 class Arena:
-    """The mapping and who has which of its pages. Knows nothing of budgets or accounts."""
+    """The mapping and its free pages; it knows no budget and no accounts."""
 
     def __init__(self, pages: int, floor: int) -> None:
         self._map = _anonymous(pages * PAGE)
@@ -150,8 +150,11 @@ def _anonymous(size: int) -> mmap.mmap:
     try:
         mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError as error:
-        message = f"the system does not grant {size} bytes of memory: set less with --memory"
-        raise BudgetError(message, stage="memory", errno=error.errno) from error
+        raise BudgetError(
+            f"the system does not grant {size} bytes of memory: set less with --memory",
+            stage="memory",
+            errno=error.errno,
+        ) from error
     small_pages = getattr(mmap, "MADV_NOHUGEPAGE", None)
     if small_pages is not None:  # one huge page would make 2 MiB out of a 4 KiB lease
         with suppress(OSError):  # madvise(2): not every kernel is built with them

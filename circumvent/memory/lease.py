@@ -51,7 +51,7 @@ class Lease:
 
 
 class Allocator(Ledger):
-    """The arena, what is leased of it and charged beside it, and who waits for either.
+    """The arena, its leases, charges beside it, and the users that wait for either.
 
     ``poison`` overwrites released blocks.
     """
@@ -66,7 +66,7 @@ class Allocator(Ledger):
 
     @property
     def charges_wait(self) -> bool:
-        """Whether somebody waits for a charge that only the others keep from it."""
+        """Whether a user waits for a charge that its own limit would allow."""
         return any(waiter.account.allows(waiter.at_least) for waiter in self.charge_line.waiters)
 
     def trim(self) -> None:
@@ -103,13 +103,13 @@ class Allocator(Ledger):
             self.serve()
 
     def may_charge(self, account: Balance, size: int) -> bool:
-        """Whether a charge fits and is either guaranteed or overtakes nobody."""
+        """Whether a charge fits, and is guaranteed or overtakes no waiting one."""
         if account.durable + size <= min(account.guaranteed, account.limit):
             return True
         return not self.charges_wait and self.admits(account, size)
 
     def serve(self) -> None:
-        """Serve those who wait, in order, as far as there is room.
+        """Serve the users that wait, in order, as far as there is room.
 
         A charge that waits holds up those behind it, unless the limit of its account is why.
         """

@@ -1,4 +1,4 @@
-"""The ledger: who uses how many bytes, and whether more may be used.
+"""The ledger: how many bytes each account uses, and whether more may be used.
 
 Two kinds of use. *Steps* are short leases: a read, a transformation, a write. *Durable* uses
 are hold leases and charges for memory that a library allocates outside the arena. Invariants:
@@ -8,8 +8,8 @@ are hold leases and charges for memory that a library allocates outside the aren
     steps + held + guarantees not drawn    <=  arena
     held + guarantees not yet drawn        <=  arena - step reserve
 
-The second and the last keep ``step reserve`` bytes of the arena for steps alone, so data always
-moves.
+The second and the last keep ``step reserve`` bytes of the arena for steps alone: so data can always
+move.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Balance:
 
 
 class Ledger:
-    """The totals of all balances; it knows nothing of blocks or of who waits.
+    """The totals of all balances; it knows no blocks and no waiting users.
 
     ``budget``: bytes, leases and charges together; ``arena``: how many of them can be leased
     (None: all). Raises BudgetError when that is too small.

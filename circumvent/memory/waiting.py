@@ -1,4 +1,4 @@
-"""Who waits for memory: first come, first served."""
+"""Users that wait for memory: first come, first served."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True, eq=False)
 class Waiter(Generic[_T]):
-    """One who waits; ``granted`` is a ``_T`` that is already booked."""
+    """One user that waits; ``granted`` gives what is then already booked for it."""
 
     account: Balance
     at_least: int
@@ -27,10 +27,10 @@ Grant = Callable[[Balance, int, int], _T | None]  # account, at_least, at_most; 
 
 
 class WaitingLine(Generic[_T]):
-    """All who wait for one kind of memory.
+    """All users that wait for one kind of memory.
 
-    ``give_back`` undoes a grant that its waiter does not want any more; ``left`` is called when
-    a waiter went away, since it may have held up those behind it.
+    ``give_back`` undoes a grant whose waiter was cancelled; ``left`` is called when a waiter left
+    the line, since it may have held up those behind it.
     """
 
     __slots__ = ("_give_back", "_left", "waiters")
@@ -57,7 +57,9 @@ class WaitingLine(Generic[_T]):
         if waiter in self.waiters:
             self.waiters.remove(waiter)
         elif waiter.granted.done() and not waiter.granted.cancelled():
-            self._give_back(waiter.account, waiter.granted.result())  # both in one turn of the loop
+            self._give_back(
+                waiter.account, waiter.granted.result()
+            )  # granted and cancelled in one turn
         self._left()
 
     def serve_in_order(self, grant: Grant[_T]) -> None:

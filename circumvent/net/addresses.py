@@ -1,4 +1,4 @@
-"""Which IP addresses are anybody's on the Internet, and which are ours or nobody's."""
+"""Which IP addresses belong to the public Internet, and which to this machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 _DISCARD_PORT = 9  # nothing is sent: connecting a datagram socket only picks our own address
 
-# What the IANA registries call special (RFC 6890 and later), and what clouds answer on. Python's
-# own `is_global` changed between versions; this does not.
+# The special networks of the IANA registries (RFC 6890 and later), and those where clouds answer.
+# Python's own `is_global` changed between versions; this list does not.
 _NOT_PUBLIC = tuple(
     map(
         ipaddress.ip_network,
@@ -47,7 +47,7 @@ _NOT_PUBLIC_IPV6 = tuple(
         ),
     )
 )
-# IPv4 inside of IPv6, and by how many bits it stands above the lowest: judged by the IPv4.
+# IPv6 networks that embed an IPv4 address, and by how many bits it is shifted: the IPv4 decides.
 _EMBEDDED = (
     (ipaddress.ip_network("::ffff:0:0/96"), 0),  # mapped: the kernel connects by IPv4
     (ipaddress.ip_network("64:ff9b::/96"), 0),  # NAT64 (RFC 6052)
@@ -73,7 +73,7 @@ def is_address(text: str) -> bool:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is anybody's on the Internet; never raises."""
+    """Whether an IP address belongs to the public Internet; never raises."""
     try:
         return _is_public(ipaddress.ip_address(address))
     except ValueError:
@@ -92,7 +92,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def plain(address: str) -> str:
-    """An IP address in its usual spelling, and IPv4 as such where it is mapped into IPv6.
+    """An IP address in its usual spelling; an IPv4 address that is mapped into IPv6 as IPv4.
 
     Raises ValueError.
     """
@@ -102,9 +102,9 @@ def plain(address: str) -> str:
 
 
 def is_ours(address: str) -> bool:
-    """Whether this machine has that address itself: what listens there may trust the machine.
+    """Whether this machine has that address itself: services there may trust the machine.
 
-    Also where it stands inside of an IPv6 address.
+    An IPv4 address inside an IPv6 one counts, too.
     """
     inner = embedded(ipaddress.ip_address(address))
     return _is_local(address) or (inner is not None and _is_local(str(inner)))
@@ -118,4 +118,4 @@ def _is_local(address: str) -> bool:
             mine = probe.getsockname()[0].partition("%")[0]
             return ipaddress.ip_address(mine) == ipaddress.ip_address(address)
     except OSError:
-        return False  # there is no way to it, and connecting will say so
+        return False  # no route: connecting will report it

@@ -82,11 +82,11 @@ class NetDialer:
     def _allowed(self, host: str, addresses: Sequence[str], port: int) -> Sequence[str]:
         allowed = [address for address in addresses if self._guard(host, address, port)]
         if not allowed:
-            message = (
+            raise DialError(
                 "leads to this machine or a private network, and nobody typed that address"
-                " (for labs: --allow-private)"
+                " (for labs: --allow-private)",
+                stage="guard",
             )
-            raise DialError(message, stage="guard")
         return allowed
 
     def forget(self) -> None:

@@ -1,7 +1,7 @@
-"""Which addresses may be connected to, by who named them (docs/decisions/0015).
+"""Which addresses may be connected to, depending on who named them (docs/decisions/0015).
 
-Somebody else's link, list or invite must not speak to services of this machine and its networks,
-neither by an address nor by a name whose owner answers with one.
+A link, list or invite from others must not lead to services of this machine and its networks,
+neither by an address nor by a name whose owner answers with such an address.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ LOCALHOST = frozenset(("127.0.0.1", "::1"))
 Guard = Callable[[str, str, int], bool]
 
 
-def anything(host: str, address: str, port: int) -> bool:  # noqa: ARG001 - one of several
-    """For labs."""
+def anything(host: str, address: str, port: int) -> bool:  # noqa: ARG001 - as every guard
+    """Allow every address; for labs."""
     return True
 
 
 def as_typed(host: str, address: str, port: int) -> bool:
-    """The user named it: an address is what was meant, but a name is nobody's address.
+    """The user named it: an address is allowed as typed, what a name resolves to only if public.
 
-    But for localhost, which nobody else can own (RFC 6761 §6.3).
+    The exception is localhost, which nobody else can own (RFC 6761 §6.3).
     """
     is_meant = host == address or (host == "localhost" and address in LOCALHOST)
     return is_meant or as_learnt("", host, address, port)
 
 
 def as_learnt(typed: str, host: str, address: str, port: int) -> bool:  # noqa: ARG001 - as above
-    """Somebody else named it, but for the address that the user ``typed``.
+    """Somebody else named it: a public address is allowed, or the one that the user ``typed``.
 
-    Whom this machine asks for names is asked by everybody.
+    The name servers of this machine may be asked for names, too.
     """
     if address == typed:
         return True
@@ -51,12 +51,12 @@ def as_learnt(typed: str, host: str, address: str, port: int) -> bool:  # noqa: 
 
 
 def learnt(typed: str = "") -> Guard:
-    """The guard for what somebody else named."""
+    """The guard for servers that somebody else named."""
     return partial(as_learnt, typed)
 
 
 def _name_servers() -> set[str]:
-    """Those of this machine (resolv.conf(5))."""
+    """The name servers of this machine (resolv.conf(5))."""
     try:
         lines = SYSTEM_FILE.read_text(errors="replace").splitlines()
     except OSError:

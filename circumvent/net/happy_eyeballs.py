@@ -11,25 +11,30 @@ from circumvent.net import tcp
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.stagger import first_success
 
-_NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
-_KEPT_SECONDS = 600.0  # RFC 6555 §4.2; then the resolver's first choice gets another chance
+NEXT_ADDRESS_AFTER = 0.25  # RFC 8305 §5: Connection Attempt Delay, seconds
+KEPT_SECONDS = 600.0  # RFC 6555 §4.2; then the resolver's first choice gets another chance
 
 
 class AddressCache:
     """Remembers which address of a server answered, where that was not its first one.
 
-    So a first address that is dead or slow costs its delay now and then, and not every connection
-    (RFC 6555 §4.2). On another network all of it is to be forgotten (RFC 8305 §4).
+    So a first address that is dead or slow delays one connection now and then, not every one
+    (RFC 6555 §4.2). Forget everything on another network (RFC 8305 §4).
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, next_after: float = NEXT_ADDRESS_AFTER, kept_seconds: float = KEPT_SECONDS
+    ) -> None:
+        self.next_after = next_after
+        self._kept_seconds = kept_seconds
         self._kept: dict[tuple[str, int], tuple[float, str]] = {}
 
     async def connect(
         self, server: tuple[str, int], addresses: Sequence[str], buffers: SocketBuffers
     ) -> tcp.TcpStream:
         """As ``connect_any``; ``server`` is the name that has these addresses, and the port."""
-        stream = await connect_any(self._in_order(server, addresses), server[1], buffers)
+        ordered = self._in_order(server, addresses)
+        stream = await connect_any(ordered, server[1], buffers, self.next_after)
         if len(addresses) > 1:
             self._note(server, addresses[0], stream.peer)
         return stream
@@ -50,18 +55,25 @@ class AddressCache:
         if answered == first:
             self._kept.pop(server, None)
         elif answered != known:
-            self._kept[server] = time.monotonic() + _KEPT_SECONDS, answered
+            self._kept[server] = time.monotonic() + self._kept_seconds, answered
 
 
-async def connect_any(addresses: Sequence[str], port: int, buffers: SocketBuffers) -> tcp.TcpStream:
-    """Connect to the first of the IP addresses that answers; raises DialError."""
+async def connect_any(
+    addresses: Sequence[str],
+    port: int,
+    buffers: SocketBuffers,
+    next_after: float = NEXT_ADDRESS_AFTER,
+) -> tcp.TcpStream:
+    """Connect to the first of the IP addresses that answers; raises DialError.
+
+    The next address is tried when the one before has not answered after ``next_after`` seconds.
+    """
     if not addresses:
-        message = "the server's name has no addresses"
-        raise DialError(message, stage="resolve")
+        raise DialError("the server's name has no addresses", stage="resolve")
     if len(addresses) == 1:
         return await tcp.connect(addresses[0], port, buffers)
     entrants = [tcp.connect(address, port, buffers) for address in _interleave(addresses)]
-    return await first_success(entrants, _NEXT_ADDRESS_AFTER, PeekStream.abort)
+    return await first_success(entrants, next_after, PeekStream.abort)
 
 
 def _interleave(addresses: Sequence[str]) -> list[str]:

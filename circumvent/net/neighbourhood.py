@@ -1,4 +1,4 @@
-"""Where a server is, as a censor sees it: networks, and how many handshakes each may see."""
+"""Networks of servers, as a censor sees them, and how many handshakes each may see at once."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from weakref import WeakValueDictionary
 from circumvent.net.patience import own_wait
 
 HANDSHAKES_AT_ONCE = 3  # per network: some censors count TLS handshakes and block above a few
-STRANGERS_AT_ONCE = 2  # of them, so that who never answers keeps no turn from who does
-HANGING_AFTER = 1.0  # seconds without an answer, after which the others wait no longer
+STRANGERS_AT_ONCE = 2  # of them: servers that never answer must not keep turns from those that do
+HANGING_AFTER = 1.0  # seconds without an answer after which a handshake gives its turn back
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48  # what one operator usually has in one place
 _NAME_LABELS = 2
-_HOSTS = 256  # servers whose network is remembered, and that they answered
+_HOSTS = 256  # servers whose network is remembered, and whether they have answered
 _IPV4 = 4
 
 
 @lru_cache(maxsize=_HOSTS)
 def network_of(host: str) -> str:
-    """The neighbourhood that is blocked at once: /24, /48, or the name's last labels."""
+    """The network that is blocked as a whole: /24, /48, or the name's last labels."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -32,9 +32,10 @@ def network_of(host: str) -> str:
 
 
 class HandshakeQueues:
-    """One queue per network, first come, first served; who is not in a queue costs nothing."""
+    """One queue per network, first come, first served; a queue exists while it is used."""
 
-    def __init__(self) -> None:
+    def __init__(self, hanging_after: float = HANGING_AFTER) -> None:
+        self._hanging_after = hanging_after
         self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
         self._answered: dict[str, None] = {}  # the latest last
 
@@ -43,11 +44,11 @@ class HandshakeQueues:
 
     @asynccontextmanager
     async def turn(self, host: str) -> AsyncIterator[None]:
-        """Around one handshake with ``host``; waits for its turn, and raises what is raised."""
+        """Use around one handshake with ``host``; waits for its turn, passes on what is raised."""
         network = network_of(host)
         queue = self._queues.get(network)
         if queue is None:
-            queue = self._queues[network] = _Queue()
+            queue = self._queues[network] = _Queue(self._hanging_after)
         turn = await queue.take(is_stranger=host not in self._answered)
         try:
             yield
@@ -69,7 +70,8 @@ class HandshakeQueues:
 class _Queue:
     """The handshakes of one network."""
 
-    def __init__(self) -> None:
+    def __init__(self, hanging_after: float) -> None:
+        self._hanging_after = hanging_after
         self._all = asyncio.Semaphore(HANDSHAKES_AT_ONCE)
         self._strangers = asyncio.Semaphore(STRANGERS_AT_ONCE)
 
@@ -85,16 +87,16 @@ class _Queue:
                 for place in taken:
                     place.release()
                 raise
-        return _Turn(taken)
+        return _Turn(taken, self._hanging_after)
 
 
 class _Turn:
     """Given back once: when the handshake is over, or when it hangs."""
 
-    def __init__(self, taken: list[asyncio.Semaphore]) -> None:
+    def __init__(self, taken: list[asyncio.Semaphore], hanging_after: float) -> None:
         self._taken = taken
         loop = asyncio.get_running_loop()
-        self._hanging = loop.call_later(HANGING_AFTER, self.give_back)
+        self._hanging = loop.call_later(hanging_after, self.give_back)
 
     def give_back(self) -> None:
         self._hanging.cancel()

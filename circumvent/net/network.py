@@ -1,6 +1,6 @@
 """Which network this machine is on, as bytes to hash: the gateway's address and its MAC.
 
-Linux tells both in /proc; elsewhere the prefix of the local address has to do.
+Linux has both in /proc; elsewhere the prefix of the local address is used.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Rows = list[list[str]]
 
 
 def current_network(proc: Path = Path("/proc/net")) -> bytes:
-    """What tells this network from others; ``NOWHERE`` when there is no way out.
+    """Bytes that identify this network; ``NOWHERE`` when there is no route to others.
 
-    A name that starts with the one before it is that of the same network, of which more is known.
+    When a later name starts with an earlier one, both are the same network, of which more is known.
     """
     return _whereabouts(proc).name()
 
@@ -40,8 +40,8 @@ class _Gateway(NamedTuple):
 class _Whereabouts:
     """Remembers what the kernel forgets while nothing changes.
 
-    A gateway's MAC leaves the kernel's table whenever nobody talked to it for a while, and a lease
-    that is renewed may take the IPv4 route away for a moment.
+    A gateway's MAC leaves the kernel's table when nothing was sent to it for a while, and a DHCP
+    lease that is renewed may remove the IPv4 route for a moment.
     """
 
     def __init__(self, proc: Path) -> None:
@@ -66,7 +66,10 @@ class _Whereabouts:
         return name
 
     def _mac_of(self, gateway: _Gateway) -> str:
-        """Of another network with the same gateway's address: the last one's, until it is known."""
+        """The gateway's MAC, the last known one where the kernel does not know it now.
+
+        Of another network whose gateway has the same address, it is the last one's at first.
+        """
         if gateway != self._gateway:
             self._gateway, self._mac = gateway, ""
         self._mac = _mac(gateway, _rows(self._proc / "arp")) or self._mac
@@ -86,10 +89,10 @@ def _rows(path: Path) -> Rows:
 
 
 def _ipv4_gateway(routes: Rows) -> _Gateway | None:
-    """That of the default route that the kernel takes; None when it has none, as many tunnels.
+    """The gateway of the default route that the kernel takes; None when it has none, as in tunnels.
 
-    Half of the Internet counts as well, with which VPNs step in front: the narrower comes first,
-    then the lower metric. Columns: 0 interface, 1 destination, 2 gateway, 6 metric, 7 mask.
+    A route to half of the Internet counts, too: VPNs add two of them. The narrower route wins, then
+    the lower metric. Columns: 0 interface, 1 destination, 2 gateway, 6 metric, 7 mask.
     """
     found = [
         (-int(row[7], 16).bit_count(), int(row[6]), row[2], row[0])

@@ -1,4 +1,4 @@
-"""How long the far side is waited for. What we wait for on our own account does not count."""
+"""How long the far side is waited for. What we wait for ourselves does not count."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _innermost: ContextVar[Patience | None] = ContextVar("patience", default=None)
 class Patience:
     """A deadline for the far side, as a context manager that raises TimeoutError; used once.
 
-    It stands still while anything inside, in whatever task, waits for something of our own
-    (``own_wait``). ``seconds`` become ``once_reached`` when the server's kernel has answered: who
-    does not even do that is not waited for as long. ``answered`` is True once more than a kernel
-    has answered, as in a TLS handshake.
+    It stands still while anything inside, in any task, waits for something of our own
+    (``own_wait``). ``seconds`` become ``once_reached`` when the server's kernel has answered: a
+    server that is not even reached is not waited for as long. ``answered`` is True once more than
+    a kernel has answered, as in a TLS handshake.
     """
 
     __slots__ = (
@@ -70,6 +70,11 @@ class Patience:
     def overrun(self, now: float) -> float:
         """Seconds by which the deadline is exceeded: more than a few show that we stood still."""
         return self.waited(now) - self._seconds
+
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline, or ``end``, ended what was waited for."""
+        return self._limit.expired()
 
     def allow(self, seconds: float) -> None:
         """From now on the deadline is so many seconds after the beginning."""

@@ -21,7 +21,7 @@ _TURN = 4  # full blocks in a row before other streams get a turn of the loop
 async def pump(
     source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
 ) -> None:
-    """As ``transfer``, then end the sink's side."""
+    """Transfer all bytes, then end the sink's side; raises as ``transfer``."""
     await transfer(source, sink, account, moved)
     sink.write_eof()
     await settle(sink)
@@ -32,8 +32,8 @@ async def transfer(
 ) -> None:
     """Move bytes until the source ends.
 
-    ``moved`` is told after each step how many bytes the sink took. Raises whatever the streams
-    raise, and BudgetError; neither stream is closed.
+    ``moved`` is called after each step with the number of bytes that the sink took. Raises all that
+    the streams raise, and BudgetError; neither stream is closed.
     """
     wanted = FIRST_READ
     turns = 0
@@ -76,7 +76,7 @@ async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: i
                 end += count
                 start += sink.write(lease.view, start, end)
         except BaseException:
-            sink.unsent = None  # the block goes back: nobody may look at it again
+            sink.unsent = None  # the block goes back, and must not be used again
             lease.release()
             raise
         if start < end or sink.unsent is not None:
@@ -99,7 +99,7 @@ async def release_when_sent(
             lease, start, end = keep(lease, sink, account, start, end)
             await finish(lease.view, sink, start, end)
     except BaseException:
-        sink.unsent = None  # the block goes back: nobody may look at it again
+        sink.unsent = None  # the block goes back, and must not be used again
         raise
     finally:
         lease.release()

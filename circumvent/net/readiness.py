@@ -1,4 +1,4 @@
-"""Who may read or write now; where operating systems differ most.
+"""Which sockets can be read or written now; where operating systems differ most.
 
 Linux: one edge-triggered epoll for all sockets, itself watched by the asyncio loop. A socket
 is registered once for life: waiting costs no system call, an idle socket no loop handle.
@@ -17,6 +17,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Generator
 from weakref import WeakKeyDictionary
 
+from circumvent.tasks import wake
+
 _EDGES = 0
 if sys.platform == "linux":
     _EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
@@ -30,7 +32,7 @@ _UNKNOWN_ROOM = 64 * 1024  # where the kernel does not tell: an ordinary send bu
 
 
 class _Now:
-    """Nothing to wait for."""
+    """An awaitable that does not wait."""
 
     def __await__(self) -> Generator[None]:
         return
@@ -54,7 +56,7 @@ class Watch(ABC):
         self._writer: asyncio.Future[None] | None = None
 
     def drained(self) -> None:
-        """A read found nothing more; unless the end is near, wait for the next edge."""
+        """Note that a read found nothing more: wait for the next event, unless the end was seen."""
         self.readable = self.ended
 
     # Futures, not coroutines: thousands of idle streams wait here.
@@ -74,13 +76,13 @@ class Watch(ABC):
         return waiter
 
     def close(self) -> None:
-        """Forget the socket, before its descriptor is closed, and wake whoever waits."""
+        """Forget the socket, before its descriptor is closed, and wake all waiters."""
         if self._fd >= 0:
             self._forget()
             self._fd = -1
         self.readable = True
-        self._wake(self._reader)
-        self._wake(self._writer)
+        wake(self._reader)
+        wake(self._writer)
 
     @abstractmethod
     def _arm_reader(self) -> None:
@@ -88,16 +90,11 @@ class Watch(ABC):
 
     @abstractmethod
     def _arm_writer(self) -> None:
-        """Let ``_writer`` be woken when there is room, also if there is now."""
+        """Let ``_writer`` be woken when there is room, or at once if there is."""
 
     @abstractmethod
     def _forget(self) -> None:
         """Stop watching."""
-
-    @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None) -> None:
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
 
 
 class EdgeWatch(Watch):
@@ -113,23 +110,23 @@ class EdgeWatch(Watch):
         self._poller.epoll.register(fd, _EDGES)
 
     def fire(self, events: int) -> None:
-        """Take note of what epoll reported."""
+        """Note what epoll reported, and wake the waiters."""
         self._fresh = False
         if events & _ENDED:
             self.ended = True
         if events & (select.EPOLLIN | _ENDED):
             self.readable = True
-            self._wake(self._reader)
+            wake(self._reader)
         if events & (select.EPOLLOUT | _BROKEN):
-            self._wake(self._writer)
+            wake(self._writer)
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
-            self._wake(self._reader)
+            wake(self._reader)
 
     def _arm_writer(self) -> None:
         if self._fd < 0:
-            self._wake(self._writer)
+            wake(self._writer)
         elif not self._fresh:  # ask anew: an edge comes now if writable, else when it becomes so
             self._poller.epoll.modify(self._fd, _EDGES)
 
@@ -164,30 +161,30 @@ def _poller(loop: asyncio.AbstractEventLoop) -> _Poller:
 
 
 class LevelWatch(Watch):
-    """Level-triggered, over the loop's own selector; portable. Never knows of an end ahead."""
+    """Level-triggered, over the loop's own selector; portable. Does not see an end ahead."""
 
     __slots__ = ()
 
     def _arm_reader(self) -> None:
         if self._fd < 0:
-            self._wake(self._reader)
+            wake(self._reader)
         else:
             self._loop.add_reader(self._fd, self._on_readable)
 
     def _arm_writer(self) -> None:
         if self._fd < 0:
-            self._wake(self._writer)
+            wake(self._writer)
         else:
             self._loop.add_writer(self._fd, self._on_writable)
 
     def _on_readable(self) -> None:
         self._loop.remove_reader(self._fd)
         self.readable = True
-        self._wake(self._reader)
+        wake(self._reader)
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self._fd)
-        self._wake(self._writer)
+        wake(self._writer)
 
     def _forget(self) -> None:
         self._loop.remove_reader(self._fd)

@@ -38,7 +38,7 @@ class ReplayStream(LayerStream, ReplayableStream):
         return self.base.wait_readable() if self._expected == 1 else self._wait_for_expected()
 
     async def _wait_for_expected(self) -> None:
-        with contextlib.suppress(CircumventError):  # reading will say it
+        with contextlib.suppress(CircumventError):  # reading will raise it
             while self._size < min(self._expected, self._limit) and not self._ended:
                 await self.base.wait_readable()
                 self._fill(self._expected)

@@ -1,8 +1,8 @@
-"""Addresses of servers. Never used for what a user visits: those names stay with the tunnel.
+"""Resolves names of servers; names that a user visits are resolved at the far side.
 
 The system's resolver is asked, for it alone knows of /etc/hosts, of nsswitch.conf(5) and of a VPN's
-own names. It can be asked only by blocking a thread, for half a minute when no name server answers:
-so that thread is nobody's to wait for, neither when the time is up nor when the program ends.
+own names. Asking it blocks a thread, for half a minute when no name server answers: so nothing
+waits for that thread, neither when the time is up nor when the program ends.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from circumvent.errors import DialError
 from circumvent.net.patience import own_wait
 from circumvent.threads import in_thread
 
-_SERVERS = 256  # of which it is remembered whether they are addresses, and what they resolve to
-_KEPT_SECONDS = 300.0  # a server that moves is found again, and no stream waits for a look-up
-_PATIENCE = 6.0  # seconds; a lost question is asked again after 5 (resolv.conf(5))
-_MAX_QUESTIONS = 32  # threads; a race alone gives up on some every few seconds
+_SERVERS = 256  # whose addresses are remembered
+_KEPT_SECONDS = 300.0  # short enough for servers that move, long enough that few streams wait
+TIMEOUT = 6.0  # seconds; a lost question is asked again after 5 (resolv.conf(5))
+MAX_QUESTIONS = 32  # threads; in a race alone some questions hang every few seconds
 
 Addresses = Sequence[str]
 
@@ -33,18 +33,26 @@ def _ask_system(name: str) -> Addresses:
 
 
 class Resolver:
-    """Resolves servers' names by ``ask``, which may block, and keeps what it found for a while.
+    """Resolves servers' names by ``ask``, which may block, and keeps the answers for a while.
 
-    Who asks for a name that is being asked for waits for that answer. One that comes when nobody
-    waits any more is kept for who asks next. What is kept too long, or was no good, still helps
-    where no answer comes: name servers fail more often than servers move.
+    ``timeout``: seconds for one answer; ``max_questions``: threads at a time.
+
+    A second question for the same name waits for the first one's answer. An answer that comes too
+    late is kept for the next question. An answer that has grown old, or was doubted, is still used
+    when no new one comes: name servers fail more often than servers move.
     """
 
-    def __init__(self, ask: Callable[[str], Addresses] = _ask_system) -> None:
+    def __init__(
+        self,
+        ask: Callable[[str], Addresses] = _ask_system,
+        timeout: float = TIMEOUT,
+        max_questions: int = MAX_QUESTIONS,
+    ) -> None:
         self._ask = ask
+        self._timeout = timeout
         self._kept: dict[str, tuple[float, Addresses]] = {}  # until when; the latest last
         self._asked: dict[str, asyncio.Task[Addresses]] = {}
-        self._turns = asyncio.Semaphore(_MAX_QUESTIONS)
+        self._turns = asyncio.Semaphore(max_questions)
 
     async def resolve(self, name: str) -> Addresses:
         """IP addresses of ``name``, in the system's order; raises DialError."""
@@ -60,32 +68,35 @@ class Resolver:
 
     async def _ask_in_time(self, name: str) -> Addresses:
         question = self._question(name)
-        with own_wait():  # the server knows nothing of it
-            await asyncio.wait((question,), timeout=_PATIENCE)
+        with own_wait():  # the server is not asked yet
+            await asyncio.wait((question,), timeout=self._timeout)
         if not question.done():
-            message = "the server's name does not resolve: no name server answered in time"
-            raise DialError(message, stage="resolve")
+            raise DialError(
+                "the server's name does not resolve: no name server answered in time",
+                stage="resolve",
+            )
         try:
             return question.result()
         except (OSError, ValueError) as error:
-            message = "the server's name does not resolve"
             code = error.errno if isinstance(error, OSError) else None
-            raise DialError(message, stage="resolve", errno=code) from error
+            raise DialError(
+                "the server's name does not resolve", stage="resolve", errno=code
+            ) from error
 
     def known(self, name: str) -> Addresses | None:
-        """What ``resolve`` need not ask for."""
+        """The addresses that ``resolve`` would return without asking; None when it would ask."""
         if _is_address(name):
             return (name,)
         until, addresses = self._kept.get(name, (0.0, ()))
         return addresses if time.monotonic() < until else None
 
     def doubt(self, name: str) -> None:
-        """Ask anew next time: nothing answers at the addresses that are known."""
+        """Ask anew next time: the addresses that are known do not answer."""
         if name in self._kept:
             self._kept[name] = 0.0, self._kept[name][1]
 
     def forget_all(self) -> None:
-        """Ask anew for every name, also for those that are being asked for."""
+        """Ask anew for every name; answers that are under way are not kept."""
         self._kept.clear()
         self._asked.clear()
 

@@ -1,4 +1,4 @@
-"""What every stream that drives a socket of its own has in common."""
+"""The common part of all streams that drive a socket of their own."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from circumvent.net.readiness import Watch, send_room
 from circumvent.net.tcp_info import ask_for_sign, tcp_info, unacknowledged
 
 # A server far away fills the receive buffer within one round trip: 1 MiB is 40 Mbit/s at
-# 200 ms. Whoever is given little memory gets little kernel memory as well.
+# 200 ms. A small budget also gets small buffers in the kernel.
 RECEIVE_BUFFERS = (64 * 1024, 1024 * 1024)
 SEND_BUFFERS = (16 * 1024, 256 * 1024)
 _RECEIVE_SHARE, _SEND_SHARE = 16, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
-GOODBYE_SECONDS = 5.0  # for a full kernel to have room for it
-TAKEN_SECONDS = 2.0  # for a peer that takes none of our last bytes before it is reset
+GOODBYE_SECONDS = 5.0  # for the kernel to have room for it
+TAKEN_SECONDS = 2.0  # without progress after which a peer that leaves our last bytes is reset
 _FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1  # seconds between two looks whether it took them
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
-_LEFT = 64 * 1024  # who sends more than that to somebody who leaves may hear of it
+_LEFT = 64 * 1024  # a peer that sends more than that while we close may see a reset
 _KNOWN_ROOM = 8 * 1024  # ask the kernel again only when less than this is known to be free
 
 
@@ -43,7 +43,7 @@ class SocketBuffers:
 
     @classmethod
     def beside(cls, arena: int) -> SocketBuffers:
-        """What goes with an arena of so many bytes."""
+        """The sizes that go with an arena of ``arena`` bytes."""
         return cls(
             send=_within(SEND_BUFFERS, arena // _SEND_SHARE),
             receive=_within(RECEIVE_BUFFERS, arena // _RECEIVE_SHARE),
@@ -51,11 +51,11 @@ class SocketBuffers:
 
 
 async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
-    """Call ``attempt`` until it worked, whenever ``stream`` can be written; not for long.
+    """Call ``attempt`` until it succeeds, each time that ``stream`` can be written; not for long.
 
-    Without its goodbye the peer would take what was sent for cut.
+    Without the protocol's goodbye the peer would take the stream for cut.
     """
-    with contextlib.suppress(StreamResetError, TimeoutError):  # nobody is there to hear it
+    with contextlib.suppress(StreamResetError, TimeoutError):  # the peer is gone
         if attempt():
             return
         async with asyncio.timeout(GOODBYE_SECONDS):
@@ -63,16 +63,17 @@ async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
                 await stream.wait_writable()
 
 
-async def delivered(stream: ByteStream, patience: float = TAKEN_SECONDS) -> None:
+async def delivered(stream: ByteStream, patience: float | None = None) -> None:
     """Return when the peer's kernel has all that was sent, or takes nothing for ``patience``.
 
-    Wait for this before a reset, which throws away what the peer's kernel does not have; the rest
-    the peer can still read.
+    ``patience`` is in seconds, by default TAKEN_SECONDS. Wait for this before a reset, which throws
+    away what the peer's kernel does not have; the rest the peer can still read.
     """
+    seconds = TAKEN_SECONDS if patience is None else patience
     pause, last, deadline = _FIRST_LOOK, -1, math.inf
     while (left := stream.unacknowledged()) and time.monotonic() < deadline:
         if left != last:
-            last, deadline = left, time.monotonic() + patience
+            last, deadline = left, time.monotonic() + seconds
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LATER_LOOKS)
 
@@ -82,7 +83,7 @@ def _within(bounds: tuple[int, int], size: int) -> int:
 
 
 def prepare(sock: socket.socket, buffers: SocketBuffers) -> None:
-    """Set what every socket of the data path has set."""
+    """Set the options that every socket of the data path has."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffers.send)
@@ -96,7 +97,7 @@ def reset_error(step: str, error: OSError) -> StreamResetError:
 
 
 def drain(sock: socket.socket) -> None:
-    """Take what came, past whatever drives ``sock``: closing with unread bytes sends a reset."""
+    """Read and drop what has come, whatever drives ``sock``: closing with unread bytes resets."""
     with contextlib.suppress(OSError):
         socket.socket.recv(sock, _LEFT)
 
@@ -125,7 +126,7 @@ class SocketStream(ByteStream):
         if self._room < _KNOWN_ROOM:
             try:
                 self._room = send_room(self._sock)
-            except OSError:  # closed under us: the write will say so
+            except OSError:  # closed meanwhile: the write will raise
                 return _KNOWN_ROOM
         return self._room
 
@@ -183,7 +184,7 @@ class SocketStream(ByteStream):
         ask_for_sign(self._sock, wanted=wanted)
 
     def hang_up(self) -> None:
-        """Close without a goodbye; without a reset, unless bytes are left unread. Idempotent."""
+        """Close without a goodbye; without a reset unless bytes are left unread. Idempotent."""
         self._unsent = None
         self._watch.close()
         self._sock.close()

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TypeVar
 
+from circumvent.tasks import dismiss
+
 T = TypeVar("T")
 
 
@@ -14,7 +16,8 @@ async def first_success(
 ) -> T:
     """The first result; raises the last error when all fail.
 
-    ``pause`` is in seconds. Results that come too late are handed to ``drop``.
+    The next entrant starts ``pause`` seconds after the one before, or when that has failed.
+    Results that come too late are handed to ``drop``.
     """
     waiting = list(entrants)
     running: set[asyncio.Task[T]] = set()
@@ -38,12 +41,5 @@ async def first_success(
     finally:
         for unused in waiting:
             unused.close()
-        await _dismiss(running | done, drop)
-
-
-async def _dismiss(tasks: Iterable[asyncio.Task[T]], drop: Callable[[T], None]) -> None:
-    for task in tasks:
-        task.cancel()
-    for late in await asyncio.gather(*tasks, return_exceptions=True):
-        if not isinstance(late, BaseException):
+        for late in await dismiss(running | done):
             drop(late)

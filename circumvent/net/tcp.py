@@ -17,7 +17,7 @@ from circumvent.net.readiness import Watch, watch
 from circumvent.net.sockets import SocketBuffers, SocketStream, prepare, reset_error
 
 _DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
-# Where discarded bytes end. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
+# Where discarded bytes go. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
 _NOWHERE = mmap.mmap(-1, LARGEST)
 
 _DEFAULT_BUFFERS = SocketBuffers()
@@ -76,7 +76,7 @@ class TcpStream(SocketStream, PeekStream):
             self._watch.drained()
         elif count >= self._expected:  # the last buffer was full: more can be read at once
             return
-        # Said again even if it is the same: the kernel then looks whether its room ran out.
+        # Set again even if it is the same: the kernel then checks whether its buffer is full.
         if count > 1 or count != self._expected:
             with contextlib.suppress(OSError):  # a broken socket shows at the next read
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
@@ -103,7 +103,7 @@ class TcpStream(SocketStream, PeekStream):
             self._sock.shutdown(socket.SHUT_WR)
 
     def detach(self) -> tuple[socket.socket, Watch]:
-        """Give socket and watch to a layer that drives the socket itself."""
+        """The socket and its watch, for a layer that drives the socket itself."""
         return self._sock, self._watch
 
     @property
@@ -114,7 +114,7 @@ class TcpStream(SocketStream, PeekStream):
 
     @property
     def place(self) -> str:
-        """The other end's address and port, to know it again; empty when the connection broke."""
+        """The other end's address and port, to recognise it; empty when the connection broke."""
         with contextlib.suppress(OSError):
             return str(self._sock.getpeername())
         return ""
@@ -127,8 +127,7 @@ async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUF
             socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM
         )
     except OSError as error:  # no descriptors left, or no such family here
-        message = f"no socket: {error.strerror}"
-        raise DialError(message, stage="tcp", errno=error.errno) from error
+        raise DialError(f"no socket: {error.strerror}", stage="tcp", errno=error.errno) from error
     ready: Watch | None = None
     try:
         prepare(sock, buffers)
@@ -139,8 +138,9 @@ async def connect(address: str, port: int, buffers: SocketBuffers = _DEFAULT_BUF
             await ready.wait_writable()
             code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            message = f"no connection to the server: {os.strerror(code)}"
-            raise DialError(message, stage="tcp", errno=code)
+            raise DialError(
+                f"no connection to the server: {os.strerror(code)}", stage="tcp", errno=code
+            )
         note_reached()
         return TcpStream(sock, ready)
     except BaseException:

@@ -22,7 +22,7 @@ _INT = struct.Struct("i")
 
 
 class TcpInfo(NamedTuple):
-    """Times in seconds. ``unanswered`` counts what was sent again, or asked, in vain."""
+    """Times in seconds. ``unanswered`` counts resends and keep-alives without an answer."""
 
     state: int
     unanswered: int
@@ -34,7 +34,7 @@ class TcpInfo(NamedTuple):
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo | None:
-    """What the kernel tells of a connection; None where it does not, or the socket is closed."""
+    """What the kernel knows of a connection; None where it does not tell, or after closing."""
     if sys.platform != "linux":
         return None
     with contextlib.suppress(OSError):
@@ -60,7 +60,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def unread(sock: socket.socket) -> int:
-    """Bytes received that nobody has read yet; 0 where the kernel does not tell."""
+    """Bytes received that were not read yet; 0 where the kernel does not tell."""
     return _count(sock, "FIONREAD")
 
 
@@ -79,9 +79,9 @@ def _count(sock: socket.socket, request: str) -> int:
 
 
 def ask_for_sign(sock: socket.socket, *, wanted: bool) -> None:
-    """Let the kernel ask the other end's every second (TCP keep-alive), or no more.
+    """Let the kernel ask the other end's kernel every second (TCP keep-alive), or stop asking.
 
-    While it resends data it does not: that is asking, too.
+    While the kernel resends data it sends no keep-alives: resending asks, too.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError):  # a broken socket shows elsewhere

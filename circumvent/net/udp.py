@@ -1,4 +1,4 @@
-"""Datagrams over a connected UDP socket: the kernel drops what comes from elsewhere."""
+"""Datagrams over a connected UDP socket: the kernel drops those of other senders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class UdpDatagrams(Datagrams):
         try:
             self._sock.send(data)
         except BlockingIOError:
-            pass  # as good as lost on the way
+            pass  # counts as lost on the way
         except OSError as error:
             raise reset_error("write", error) from error
 
@@ -57,8 +57,7 @@ def connect(address: str, port: int) -> UdpDatagrams:
     try:
         sock = socket.socket(family, socket.SOCK_DGRAM)
     except OSError as error:
-        message = f"no socket: {error.strerror}"
-        raise DialError(message, stage="udp", errno=error.errno) from error
+        raise DialError(f"no socket: {error.strerror}", stage="udp", errno=error.errno) from error
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
@@ -66,5 +65,6 @@ def connect(address: str, port: int) -> UdpDatagrams:
         return UdpDatagrams(sock)
     except OSError as error:
         sock.close()
-        message = f"no way to the server: {error.strerror}"
-        raise DialError(message, stage="udp", errno=error.errno) from error
+        raise DialError(
+            f"no route to the server: {error.strerror}", stage="udp", errno=error.errno
+        ) from error

@@ -1,1 +1,1 @@
-"""The relay: the server end of bonded sessions, behind a web site that is all strangers see."""
+"""The relay: the server end of bonded sessions, behind a web site that strangers see."""

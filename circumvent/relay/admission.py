@@ -1,4 +1,4 @@
-"""What a right knock leaves behind: the request that brought it, and its connection."""
+"""What a right knock leaves behind: the request that carried it, and its connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from circumvent.wire.request_watch import RequestHead
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Somebody knocked: how, with what request, and what came right behind it."""
+    """A right knock, the head of its request, and the bytes that came after that head."""
 
     knock: Knock
     head: RequestHead
@@ -20,7 +20,11 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class KnockedConnection:
-    """A connection whose other end knocked; ``binding`` is empty where TLS ended before us."""
+    """A connection that has knocked.
+
+    ``binding`` is the channel binding of its TLS (RFC 9266), empty where TLS ended at a web
+    server in front of the relay. ``network`` is the network of the other end.
+    """
 
     stream: ByteStream
     network: str

@@ -14,14 +14,14 @@ from circumvent.wire.address import Destination
 from circumvent.wire.credential import TOKEN_SIZE
 from circumvent.wire.knock import KNOCK_KEY_SIZE
 
-MAX_KEYS = 4  # knock keys in use: each costs every request some microseconds
-LEAST_RATE = 16 * 1024  # bytes per second: a page still loads
+MAX_KEYS = 4  # knock keys; each of them costs every request some microseconds
+LEAST_RATE = 16 * 1024  # bytes per second, with which a page still loads
 
 Count = Annotated[int, Meta(ge=1)]
 
 
 class RelayTlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How TLS is served: not at all behind a web server; with files; or self-signed."""
+    """TLS on the port: disabled behind a web server, with a certificate, or self-signed."""
 
     enabled: bool = True
     certificate: str = ""
@@ -33,7 +33,7 @@ class RelayTlsSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a web server or CDN of somebody else passes requests on to the relay."""
+    """The web server or CDN in front that passes requests on to the relay."""
 
     address: str = ""
     host: str = ""
@@ -41,7 +41,7 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RelayLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """Of each user, unless the user has others; ``rate`` in bytes per second and direction."""
+    """The limits of one user; ``rate`` is a size per second, for each direction."""
 
     sessions: Count = 4
     streams: Count = 512
@@ -53,12 +53,12 @@ class RelayLimits(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def bytes_per_second(self) -> int:
-        """0 for no limit."""
+        """The rate; 0 means no limit."""
         return parse_size("rate", self.rate, LEAST_RATE) if self.rate else 0
 
 
 class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Where users' streams may lead."""
+    """Which destinations users may reach."""
 
     allow_private: bool = False
     allow_neighbours: bool = False
@@ -76,7 +76,7 @@ class EgressSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything that an operator can choose; ``docs/relay.md`` explains each key."""
+    """The contents of ``relay.toml``; ``docs/relay.md`` explains each key."""
 
     listen: str
     public: str
@@ -114,7 +114,7 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def metrics_address(self) -> Destination | None:
-        """Where the metrics are, if anywhere."""
+        """Where metrics are served, if they are."""
         return Destination(*parse_listen(self.metrics)) if self.metrics else None
 
     @property
@@ -129,17 +129,17 @@ class RelayConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def keys(self) -> tuple[bytes, ...]:
-        """The knock keys; the first is in new invites."""
+        """The knock keys; the first one is in new invites."""
         return tuple(parse_key("knock_keys", key, KNOCK_KEY_SIZE) for key in self.knock_keys)
 
     @property
     def memory_bytes(self) -> int:
-        """The memory budget."""
+        """The memory budget in bytes."""
         return parse_size("memory", self.memory)
 
     @property
     def socket_buffers(self) -> SocketBuffers:
-        """What the kernel may hold for each socket."""
+        """The kernel's buffers of each socket."""
         return SocketBuffers.beside(self.memory_bytes)
 
 
@@ -160,7 +160,10 @@ class UserEntry(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UsersFile(Struct, frozen=True, forbid_unknown_fields=True):
-    """``users.toml``: one relay's own; whoever has a token can use every relay that knows it."""
+    """The contents of ``users.toml``. Each relay has its own users.
+
+    A token that is in the files of two relays opens both of them.
+    """
 
     users: tuple[UserEntry, ...] = ()
 

@@ -1,4 +1,4 @@
-"""One connection to the relay's port, from the first byte until it is admitted or has left."""
+"""One connection to the relay's port: a visitor of the cover site until it has knocked."""
 
 from __future__ import annotations
 
@@ -16,114 +16,122 @@ from circumvent.net.tcp import TcpStream
 from circumvent.relay.admission import KnockedConnection
 from circumvent.relay.cover import nginx
 from circumvent.relay.cover.proxy import CoverProxy
-from circumvent.relay.cover.site import CoverSite, name_of
+from circumvent.relay.cover.site import CoverSite, server_name
 from circumvent.relay.knocks import KnockVerifier
 
-HANDSHAKE_SECONDS = 60.0  # for TLS; what asyncio's own and nginx allow
+HANDSHAKE_SECONDS = 60.0  # as long as asyncio's own TLS and nginx wait
 
 
 @dataclass(slots=True)
 class RelayContext:
-    """What visitors meet. ``context`` is None where a web server in front of us ends TLS."""
+    """What new connections are served with.
+
+    ``tls`` is None where a web server in front of the relay ends TLS. ``account`` pays for
+    visitors. ``handshake_seconds`` is how long a visitor may take for TLS.
+    """
 
     site: CoverSite
-    context: ssl.SSLContext | None
-    doorkeeper: KnockVerifier
+    tls: ssl.SSLContext | None
+    verifier: KnockVerifier
     account: Account
+    handshake_seconds: float = HANDSHAKE_SECONDS
 
 
 def visitor_cost(site: CoverSite) -> int:
-    """The most that a visitor costs outside of the arena."""
+    """The most bytes that a visitor costs outside of the arena."""
     return max(TLS_COST.dial, TLS_COST.stream + site.cost)
 
 
 class RelayConnection:
-    """``task`` is the one in which ``visit`` runs, ``network`` that of its other end."""
+    """Serves one connection; ``task`` runs ``serve``, ``network`` is that of the other end."""
 
-    __slots__ = ("_account", "_charged", "_house", "_passage", "_stream", "_tcp", "network", "task")
+    __slots__ = ("_account", "_charged", "_context", "_proxy", "_stream", "_tcp", "network", "task")
 
     task: asyncio.Task[None]
 
-    def __init__(self, stream: TcpStream, house: RelayContext) -> None:
+    def __init__(self, stream: TcpStream, context: RelayContext) -> None:
         self.network = network_of(stream.peer)
         self._tcp = stream
         self._stream: ByteStream = stream
-        self._house = house
-        self._account = house.account
-        self._passage: CoverProxy | None = None
+        self._context = context
+        self._account = context.account
+        self._proxy: CoverProxy | None = None
         self._charged = 0
 
     @property
     def served_at(self) -> float:
-        """When the cover site said something last, 0 while it has not: to drip bytes is nothing."""
-        return 0.0 if self._passage is None else self._passage.served_at
+        """When the cover site last sent it anything; 0 before that, whatever the visitor sent."""
+        return 0.0 if self._proxy is None else self._proxy.served_at
 
-    def can_enter(self) -> bool:
-        """Whether there is memory for it; it is charged then."""
-        cost = visitor_cost(self._house.site)
+    def try_charge(self) -> bool:
+        """Charge the cost of a visitor; False when there is no memory for one."""
+        cost = visitor_cost(self._context.site)
         if self._account.try_charge(cost):
             self._charged = cost
         return bool(self._charged)
 
-    def see_off(self) -> None:
-        """Its place and its memory are somebody else's from now on."""
-        self._pay(0)
+    def evict(self) -> None:
+        """Give back its memory at once, and end its task."""
+        self._set_charge(0)
         self.task.cancel()
 
-    async def visit(self) -> KnockedConnection | None:
-        """Show the cover site; raises CircumventError."""
-        house = self._house
-        if house.context is not None and not await self._shake_hands(house.context):
+    async def serve(self) -> KnockedConnection | None:
+        """Show the cover site until a right knock; None when the connection ended without one.
+
+        Raises CircumventError.
+        """
+        context = self._context
+        if context.tls is not None and not await self._accept_tls(context.tls):
             await self._stream.aclose()
             return None
         binding = self._stream.channel_binding() if isinstance(self._stream, SecureStream) else b""
-        self._passage = CoverProxy(
+        self._proxy = CoverProxy(
             self._stream,
-            await house.site.connect(),
+            await context.site.connect(),
             self._account,
-            lambda head: house.doorkeeper.admit(head, binding),
+            lambda head: context.verifier.admit(head, binding),
         )
-        admission = await self._passage.run()
+        admission = await self._proxy.run()
         if admission is None:
             await self._stream.aclose()
             return None
         return KnockedConnection(self._stream, self.network, binding, admission)
 
-    def move_to(self, account: Account) -> None:
-        """It is no visitor any more: ``account`` pays for its connection; raises BudgetError."""
-        self._pay(0)
+    def charge_to(self, account: Account) -> None:
+        """Let ``account`` pay from now on: this is no visitor any more; raises BudgetError."""
+        self._set_charge(0)
         self._account = account
-        self._pay(TLS_COST.stream)
+        self._set_charge(TLS_COST.stream)
 
-    def leave(self) -> None:
-        """Cut what is still open, and give back what was charged."""
+    def abort(self) -> None:
+        """Cut the connection if it is still open, and give back what was charged."""
         self._stream.abort()
-        self._pay(0)
+        self._set_charge(0)
 
-    def _pay(self, size: int) -> None:
+    def _set_charge(self, size: int) -> None:
         self._account.discharge(self._charged)
         self._charged = 0
         if size:
             self._account.charge(size)
             self._charged = size
 
-    async def _shake_hands(self, context: ssl.SSLContext) -> bool:
-        """Whether there is TLS now; the site has answered whoever wanted something else."""
+    async def _accept_tls(self, tls: ssl.SSLContext) -> bool:
+        """Whether there is TLS now; False when what came was answered without it, as nginx does."""
         try:
-            async with asyncio.timeout(HANDSHAKE_SECONDS):
-                words, offered = await nginx.first_words(self._tcp, self._account)
-                if nginx.is_tls(words) and not nginx.is_for_another(offered):
-                    self._stream = await accept_tls(self._tcp, context)
+            async with asyncio.timeout(self._context.handshake_seconds):
+                data, offered = await nginx.peek_hello(self._tcp, self._account)
+                if nginx.is_tls(data) and not nginx.asks_other_protocols(offered):
+                    self._stream = await accept_tls(self._tcp, tls)
                     return True
-                name = await name_of(self._house.site, self._account)
+                name = await server_name(self._context.site, self._account)
                 if not name.startswith(nginx.NAME):
-                    self._stream = await accept_tls(self._tcp, context)
+                    self._stream = await accept_tls(self._tcp, tls)
                     return True
-                if nginx.is_tls(words):
-                    await nginx.refuse_protocol(self._tcp, self._account, words, context)
+                if nginx.is_tls(data):
+                    await nginx.refuse_protocol(self._tcp, self._account, data, tls)
                     return False
         except TimeoutError as error:
             raise HandshakeError("a visitor took too long for TLS", stage="tls") from error
-        site = await self._house.site.connect()
+        site = await self._context.site.connect()
         await nginx.answer_plain(self._tcp, site, self._account, name)
         return False

@@ -1,9 +1,10 @@
-"""Who has to leave when there are more connections than room: never whoever comes is kept out.
+"""Which connection is closed when a new one comes and there is no room left.
 
-Who has got nothing yet makes room in the order in which they came, so that in a crowd everybody has
-as long as it takes to fill half of the room. A network (/24, /48) that fills an eighth of it makes
-room for its own newcomers; the others' are safe from it. A web server in front of us is one network
-that brings everybody: there the order alone decides, which is why a share is no limit.
+A new connection is never refused. A connection that has not been served yet leaves in the order of
+arrival: so in a crowd each connection has the time that it takes to fill half of the room. A
+network (/24, /48) whose unserved connections fill an eighth of the room replaces its own
+connections, and those of other networks are safe from it. A web server in front of the relay is one
+network for all its visitors. There only the order of arrival decides, so the eighth is no limit.
 """
 
 from __future__ import annotations
@@ -11,27 +12,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-NEWCOMERS = 2  # part of the room that is theirs; who was served before gets the rest
-SHARE = 8  # part of the room that one network's newcomers fill at others' expense
+NEWCOMERS = 2  # one part in so many of the room is kept for connections that were not served yet
+SHARE = 8  # one part in so many of the room that one network's newcomers may take from others
 
 
 class Evictable(Protocol):
-    """``served_at`` is when it got something last, 0 while it has not."""
+    """A connection that can be closed to make room for another."""
 
     @property
     def network(self) -> str:
-        """Where it comes from."""
+        """The network that it comes from."""
 
     @property
     def served_at(self) -> float:
-        """In seconds of any clock."""
+        """When it was served last, in seconds of any clock; 0 if it never was."""
 
 
 T = TypeVar("T", bound=Evictable)
 
 
-def first_to_leave(present: Iterable[T], network: str, room: int) -> T:
-    """Whose place somebody from ``network`` takes; ``present`` are in the order of their coming."""
+def choose_evicted(present: Iterable[T], network: str, room: int) -> T:
+    """The connection that makes room for a new one from ``network``.
+
+    ``present`` is in the order of arrival and not empty.
+    """
     served: list[T] = []
     newcomers: list[T] = []
     for each in present:

@@ -17,13 +17,13 @@ RELAY_FILE, USERS_FILE = "relay.toml", "users.toml"
 IDENTITY_KEY, IDENTITY_CERTIFICATE = "identity.key", "identity.pem"
 CONTROL_SOCKET = "control.sock"
 HTTP_PORT = 80
-ELSEWHERE = "http://"  # how a cover site begins that another server serves
+ELSEWHERE = "http://"  # begins the address of a cover site that another server serves
 ANY, LOOPBACK, LOCALHOST = ("0.0.0.0", "::"), ("127.0.0.1", "::1"), "localhost"  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
 class RelayHome:
-    """A relay's directory, as it was read; paths in ``relay.toml`` are relative to it."""
+    """A relay's directory and what its files say; paths in ``relay.toml`` are relative to it."""
 
     directory: Path
     config: RelayConfig
@@ -31,11 +31,11 @@ class RelayHome:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read both files; raises ConfigError, which names the file, the place and the remedy."""
+        """Read both files; raises ConfigError that names the file, the place and the remedy."""
         config_file, users_file = directory / RELAY_FILE, directory / USERS_FILE
         if not config_file.exists():
             remedy = f"make one with: circumvent relay init {directory} --listen HOST:PORT"
-            raise ConfigError(f"{directory} is no relay's directory; {remedy}", stage="config")
+            raise ConfigError(f"{directory} is not a relay's directory; {remedy}", stage="config")
         for path in (config_file, users_file, directory / IDENTITY_KEY):
             check_private(path)
         config = convert(read_table(config_file), RelayConfig, str(config_file))
@@ -47,29 +47,29 @@ class RelayHome:
 
     @property
     def private(self) -> tuple[Path, ...]:
-        """What nobody else may see."""
+        """The directory and the files that hold secrets."""
         files = (RELAY_FILE, USERS_FILE, IDENTITY_KEY)
         keys = (self.directory / name for name in files)
         return self.directory, *keys, self.certificate_key
 
     @property
     def certificate(self) -> Path:
-        """Of TLS on the port."""
+        """The certificate of TLS on the port."""
         return self.directory / (self.config.tls.certificate or IDENTITY_CERTIFICATE)
 
     @property
     def certificate_key(self) -> Path:
-        """Of TLS on the port."""
+        """The key of TLS on the port."""
         return self.directory / (self.config.tls.key or IDENTITY_KEY)
 
     @property
     def identity(self) -> tuple[Path, Path]:
-        """Certificate and key of TLS that ends at the relay whoever carries it."""
+        """Certificate and key of the relay itself, whoever stands in front of it."""
         return self.directory / IDENTITY_CERTIFICATE, self.directory / IDENTITY_KEY
 
     @property
     def control_socket(self) -> Path:
-        """Where ``relay status`` asks."""
+        """The control socket, which ``relay status`` asks."""
         return self.directory / CONTROL_SOCKET
 
     @property
@@ -79,14 +79,14 @@ class RelayHome:
         if directory is None:
             return self._site_elsewhere()
         if not directory.is_dir():
-            message = f"cover: {directory} is no directory; make it, or give http://HOST:PORT"
+            message = f"cover: {directory} is not a directory; make it, or give http://HOST:PORT"
             raise ConfigError(message, stage="config")
         check_files(directory, self.private)
         return directory
 
     @property
     def _cover_directory(self) -> Path | None:
-        """Where the site's files are, if it is one of files."""
+        """The directory of the cover site; None when another server serves it."""
         cover = self.config.cover
         return None if cover.startswith(ELSEWHERE) else self.directory / cover
 
@@ -107,6 +107,6 @@ class RelayHome:
 
 
 def _is_same(site: Destination, own: Destination) -> bool:
-    """Whether whoever connects to ``site`` meets what listens on ``own``, as far as names say."""
+    """Whether a connection to ``site`` reaches what listens on ``own``, as far as names tell."""
     here = (own.host, LOCALHOST, *LOOPBACK) if own.host in ANY else (own.host,)
     return site.port == own.port and site.host in here

@@ -1,4 +1,4 @@
-"""The relay's own key, its certificate, and the TLS contexts made of them."""
+"""The relay's own key and certificate, and the TLS contexts of its server side."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from circumvent.relay.cover import nginx
 if TYPE_CHECKING:
     from cryptography.x509 import GeneralName
 
-_VALID = dt.timedelta(days=10 * 365)  # clients look at the key, not at the date
-_BACKDATED = dt.timedelta(days=2)  # a clock may be wrong, and "since now" tells when
+_VALID = dt.timedelta(days=10 * 365)  # clients check the key, not the date
+_BACKDATED = dt.timedelta(
+    days=2
+)  # a client's clock may be wrong; and it hides when the relay was made
 
 
 def make_identity(host: str) -> tuple[bytes, bytes]:
-    """A fresh P-256 key and a certificate that it signs itself, both in PEM."""
-    from cryptography import x509  # noqa: PLC0415 - only who makes or pins keys needs it
+    """A new P-256 key and its self-signed certificate, both in PEM."""
+    from cryptography import x509  # noqa: PLC0415 - only needed to make or pin keys
     from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
 
@@ -64,7 +66,7 @@ def pin(certificate: Path) -> bytes:
     try:
         key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     except (OSError, ValueError) as error:
-        message = f"{certificate}: is not a certificate in PEM: {error}"
+        message = f"{certificate} is not a certificate in PEM: {error}"
         raise ConfigError(message, stage="tls") from error
     encoded = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -73,20 +75,20 @@ def pin(certificate: Path) -> bytes:
 
 
 def web_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS as nginx offers it; raises ConfigError."""
+    """TLS on the relay's port, offered as nginx offers it; raises ConfigError."""
     context = _load(certificate, key)
-    # As Debian's configuration has it. OpenSSL's own security level then refuses what is below
-    # TLS 1.2, in nginx's words; and our clients refuse what is below TLS 1.3.
+    # As Debian configures nginx. OpenSSL's own security level then refuses what is below TLS 1.2,
+    # with the alert that nginx sends; our clients refuse what is below TLS 1.3.
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
     context.set_ciphers(nginx.CIPHERS)
     context.set_alpn_protocols(list(nginx.PROTOCOLS))
-    # Who leaves without a goodbye gets no alert: so do nginx and HAProxy.
+    # As nginx and HAProxy: send no alert to a client that left without close_notify.
     context.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
     return context
 
 
 def inner_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS inside of what somebody else carries: only our own clients speak it.
+    """TLS inside of a WebSocket or of an HTTP carrier; only our own clients speak it.
 
     Raises ConfigError.
     """
@@ -100,6 +102,6 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        message = f"{certificate} and {key} are no certificate with its key: {error}"
+        message = f"{certificate} and {key} are not a certificate with its key: {error}"
         raise ConfigError(message, stage="tls") from error
     return context

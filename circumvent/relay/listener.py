@@ -1,4 +1,4 @@
-"""The relay's one port: who comes in is a visitor of the cover site until the right knock."""
+"""The relay's one port: every connection is a visitor of the cover site until it has knocked."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ from circumvent.net.listener import Listener, listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.net.tcp import TcpStream
 from circumvent.relay.admission import KnockedConnection
-from circumvent.relay.connection import (
-    RelayConnection,
-    RelayContext,
-    visitor_cost,
-)
-from circumvent.relay.eviction import first_to_leave
+from circumvent.relay.connection import RelayConnection, RelayContext, visitor_cost
+from circumvent.relay.eviction import choose_evicted
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 
-MAX_VISITORS = 500  # with the cover site; carriers do not count
+MAX_VISITORS = 500  # at the cover site at a time; carriers do not count
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RelayListenerOptions:
-    """Where to listen, and how many may be at the cover site."""
+    """Where to listen, and how many visitors there may be at a time."""
 
     address: Destination
     max_visitors: int = MAX_VISITORS
@@ -37,87 +34,85 @@ class RelayListenerOptions:
 
 
 class RelayListener:
-    """Owns one task for each connection; ``welcome`` serves those that knocked, to their end.
+    """Owns one task for each connection.
 
-    ``house`` is what visitors meet; it may be changed for those who come later. ``carriers`` pays
-    for who was let in.
+    ``context`` serves visitors, and may be changed for the connections that come later.
+    ``serve_knocked`` serves those that have knocked, until they end; the account ``carriers``
+    pays for them.
     """
 
     def __init__(
         self,
         options: RelayListenerOptions,
-        house: RelayContext,
+        context: RelayContext,
         carriers: Account,
-        welcome: Callable[[KnockedConnection], Awaitable[None]],
+        serve_knocked: Callable[[KnockedConnection], Awaitable[None]],
     ) -> None:
-        self.house = house
+        self.context = context
         self._options = options
         self._account = carriers
-        self._welcome = welcome
-        self.visitors: dict[RelayConnection, None] = {}  # in the order of their coming
+        self._serve_knocked = serve_knocked
+        self.visitors: dict[RelayConnection, None] = {}  # in the order of arrival
         self.carriers: set[RelayConnection] = set()
         self._listener: Listener | None = None
-        self.visits = 0  # so far, and how many of them knocked
-        self.knocks = 0
+        self.visits = 0  # connections so far
+        self.knocks = 0  # how many of them have knocked
 
     def open(self) -> Destination:
-        """Listen; the address, with the port that was had. Raises ConfigError."""
+        """Listen; returns the address with the port that was bound. Raises ConfigError."""
         wanted = self._options.address
         sock = listen(wanted.host, wanted.port, self._options.buffers)
-        self._listener = Listener([sock], self._let_in, lambda: True)
+        self._listener = Listener([sock], self._accept, lambda: True)
         self._listener.resume()
         return Destination(wanted.host, sock.getsockname()[1])
 
-    def accept_no_more(self) -> None:
-        """Nobody else comes in; those inside stay."""
+    def stop_accepting(self) -> None:
+        """Accept no more connections; those that are open stay open."""
         if self._listener is not None:
             self._listener.close()
 
     async def aclose(self) -> None:
-        """Close at once."""
-        self.accept_no_more()
-        tasks = [guest.task for guest in (*self.visitors, *self.carriers)]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        """Stop accepting, and cut all connections."""
+        self.stop_accepting()
+        tasks = [connection.task for connection in (*self.visitors, *self.carriers)]
+        await dismiss(tasks)
 
-    def _let_in(self, sock: socket.socket) -> None:
+    def _accept(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.visits += 1
-        guest = RelayConnection(TcpStream(sock), self.house)
-        while len(self.visitors) >= self._most or not guest.can_enter():
+        connection = RelayConnection(TcpStream(sock), self.context)
+        while len(self.visitors) >= self._visitor_limit or not connection.try_charge():
             if not self.visitors:
-                guest.leave()
+                connection.abort()
                 return
-            leaving = first_to_leave(self.visitors, guest.network, self._most)
-            del self.visitors[leaving]
-            leaving.see_off()
-        guest.task = asyncio.get_running_loop().create_task(self._serve(guest))
-        guest.task.add_done_callback(lambda _: self._see_off(guest))
-        self.visitors[guest] = None
+            evicted = choose_evicted(self.visitors, connection.network, self._visitor_limit)
+            del self.visitors[evicted]
+            evicted.evict()
+        connection.task = asyncio.get_running_loop().create_task(self._serve(connection))
+        connection.task.add_done_callback(lambda _: self._remove(connection))
+        self.visitors[connection] = None
 
     @property
-    def _most(self) -> int:
-        """Visitors, at most: what was said, or what memory allows."""
-        affordable = self.house.account.limit // visitor_cost(self.house.site)
+    def _visitor_limit(self) -> int:
+        """How many visitors the options and the memory allow."""
+        affordable = self.context.account.limit // visitor_cost(self.context.site)
         return max(min(self._options.max_visitors, affordable), 1)
 
-    async def _serve(self, guest: RelayConnection) -> None:
+    async def _serve(self, connection: RelayConnection) -> None:
         try:
-            arrival = await guest.visit()
-            if arrival is not None:
+            knocked = await connection.serve()
+            if knocked is not None:
                 self.knocks += 1
-                self.visitors.pop(guest, None)
-                self.carriers.add(guest)
-                guest.move_to(self._account)
-                await self._welcome(arrival)
+                self.visitors.pop(connection, None)
+                self.carriers.add(connection)
+                connection.charge_to(self._account)
+                await self._serve_knocked(knocked)
         except CircumventError as error:
             log.debug("a connection ends: %s", type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - one visitor must not end the others
+        except Exception as error:  # noqa: BLE001 - one connection must not end the others
             log.error("a connection failed with %s", type(error).__name__)  # noqa: TRY400 - no values
 
-    def _see_off(self, guest: RelayConnection) -> None:
-        self.visitors.pop(guest, None)
-        self.carriers.discard(guest)
-        guest.leave()
+    def _remove(self, connection: RelayConnection) -> None:
+        self.visitors.pop(connection, None)
+        self.carriers.discard(connection)
+        connection.abort()

@@ -1,4 +1,4 @@
-"""What the relay counts, and how Prometheus reads it: nothing of it says who visits what."""
+"""Serves metrics to Prometheus; no metric tells who visits what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``kind`` is counter or gauge; ``values`` by the text of their labels."""
+    """One metric; ``kind`` is "counter" or "gauge", the keys of ``values`` are label texts."""
 
     name: str
     kind: str
@@ -22,7 +22,7 @@ class Metric:
 
 
 def exposition(metrics: Iterable[Metric]) -> str:
-    """Prometheus' text format, version 0.0.4."""
+    """The metrics in Prometheus' text format, version 0.0.4."""
     lines: list[str] = []
     for metric in metrics:
         name = f"circumvent_relay_{metric.name}"

@@ -1,4 +1,4 @@
-"""A new relay's directory, new users, and their invites."""
+"""Makes a new relay's directory, new users, and their invites."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ allow_private = true
 
 @dataclass(frozen=True, slots=True)
 class NewRelay:
-    """What ``relay init`` was asked for; without ``certificate`` TLS is self-signed."""
+    """The options of ``relay init``; without ``certificate`` (chain, key) TLS is self-signed."""
 
     listen: str
     public: str
@@ -61,7 +61,7 @@ class NewRelay:
 
 
 def create(directory: Path, wanted: NewRelay) -> RelayHome:
-    """Make keys, configuration, a first user, and a page to show; raises ConfigError."""
+    """Make keys, a configuration, a first user and a web page; raises ConfigError."""
     text = _relay_file(wanted)
     if (directory / RELAY_FILE).exists():
         message = f"{directory} holds a relay already; choose another directory"
@@ -77,7 +77,7 @@ def create(directory: Path, wanted: NewRelay) -> RelayHome:
 
 
 def add_user(home: RelayHome, name: str) -> UserEntry:
-    """A new user at the end of ``users.toml``; raises ConfigError."""
+    """Add a user to ``users.toml``; raises ConfigError."""
     if any(user.name == name for user in home.users):
         raise ConfigError(f"there is a user {name!r} already; choose another name", stage="invite")
     user = UserEntry(name, encode_base64url(secrets.token_bytes(TOKEN_SIZE)))
@@ -86,7 +86,7 @@ def add_user(home: RelayHome, name: str) -> UserEntry:
     return user
 
 
-def invite(home: RelayHome, user: UserEntry) -> RelayLink:
+def make_invite(home: RelayHome, user: UserEntry) -> RelayLink:
     """The link by which ``user`` reaches the relay; raises ConfigError."""
     config = home.config
     pins = [keys.pin(home.identity[0])]
@@ -108,7 +108,7 @@ def invite(home: RelayHome, user: UserEntry) -> RelayLink:
 
 
 def _relay_file(wanted: NewRelay) -> str:
-    """The text of ``relay.toml``; raises ConfigError when it would not be accepted."""
+    """The text of ``relay.toml``; raises ConfigError when the relay would not accept it."""
     certificate = ""
     if wanted.certificate is not None:
         chain, key = (_quoted(str(path.absolute())) for path in wanted.certificate)
@@ -141,12 +141,12 @@ def _fill(directory: Path, wanted: NewRelay, text: str) -> None:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string: JSON's escapes are a part of TOML's."""
+    """``text`` as a TOML string; JSON's escapes are among TOML's."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _write(path: Path, data: bytes) -> None:
-    """A new file that only its owner may read."""
+    """Write a new file that only its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, SECRET_MODE)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)

@@ -1,4 +1,4 @@
-"""What a running relay tells about itself: ``relay status`` and Prometheus show it."""
+"""What a running relay tells about itself, for ``relay status`` and for Prometheus."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from circumvent.status.snapshot import MemoryStatus
 
 @dataclass(frozen=True, slots=True)
 class UserStatus:
-    """Bytes since the relay started, whatever became of the sessions; ``up`` is to destinations."""
+    """One user. Bytes are counted since the relay started; ``up`` is towards destinations."""
 
     name: str
     sessions: int
@@ -23,7 +23,10 @@ class UserStatus:
 
 @dataclass(frozen=True, slots=True)
 class RelayStatus:
-    """``visits`` is how many connections came so far, and ``knocks`` how many of them knocked."""
+    """``visits`` are all connections so far, ``knocks`` those of them that knocked.
+
+    ``state`` is "up" or "draining"; ``refused`` counts failed streams by reason.
+    """
 
     listen: str
     state: str
@@ -39,7 +42,7 @@ class RelayStatus:
 
 
 def metrics(status: RelayStatus) -> Iterator[Metric]:
-    """The same in numbers; users are added up, none is named."""
+    """The status as metrics; users are added up, and none is named."""
     users = status.users
     total = {
         field: float(sum(getattr(user, field) for user in users))
@@ -47,7 +50,7 @@ def metrics(status: RelayStatus) -> Iterator[Metric]:
     }
     yield _gauge("visitors", "Connections at the cover site.", status.visitors)
     yield _gauge("sessions", "Sessions.", total["sessions"])
-    yield _gauge("carriers", "Connections that carry sessions.", total["carriers"])
+    yield _gauge("carriers", "Carriers of sessions.", total["carriers"])
     yield _gauge("streams", "Streams to destinations.", total["streams"])
     yield Metric("visits_total", "counter", "Connections so far.", {"": status.visits})
     yield Metric("knocks_total", "counter", "Right knocks so far.", {"": status.knocks})
@@ -55,12 +58,14 @@ def metrics(status: RelayStatus) -> Iterator[Metric]:
     directions: dict[str, float] = {up: status.bytes_up, down: status.bytes_down}
     yield Metric("bytes_total", "counter", "Bytes to and from destinations.", directions)
     refused = {f'{{reason="{reason}"}}': float(n) for reason, n in status.refused.items()}
-    yield Metric("refused_total", "counter", "Streams that led nowhere, by reason.", refused)
+    yield Metric(
+        "refused_total", "counter", "Streams whose destination was not reached, by reason.", refused
+    )
     memory = status.memory
     used = {'{use="leased"}': memory.leased, '{use="charged"}': memory.charged}
     yield Metric("memory_bytes", "gauge", "Memory in use, of the budget.", dict(used))
     yield _gauge("memory_budget_bytes", "The memory budget.", memory.budget)
-    yield _gauge("draining", "Whether the relay is about to stop.", status.state == "draining")
+    yield _gauge("draining", "Whether the relay is draining.", status.state == "draining")
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

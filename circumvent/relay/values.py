@@ -1,4 +1,4 @@
-"""How single values are written in the relay's files."""
+"""Parses single values of the relay's files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def parse_place(key: str, text: str) -> Destination:
 
 
 def parse_key(key: str, text: str, size: int) -> bytes:
-    """Read so many bytes in base64url; raises ValueError that names the key."""
+    """Read ``size`` bytes in base64url; raises ValueError that names the key."""
     try:
         raw = decode_base64(key, text)
     except LinkError as error:
         raise ValueError(str(error)) from None
     if len(raw) != size:
-        raise ValueError(f"{key}: is of {len(raw)} bytes instead of {size}; copy it again")
+        raise ValueError(f"{key}: has {len(raw)} bytes instead of {size}; copy it again")
     return raw
 
 

@@ -1,7 +1,8 @@
 """One carrier at work: a task that reads it and one that writes it.
 
-Both follow the pump's rules: a block is leased only when the carrier can be read or written, and
-given back in the same turn. What is kept (half a frame, what the kernel refused) is a hold lease.
+Both follow the pump's rules: they lease a block only when the carrier can be read or written, and
+give it back in the same turn. What must survive (half a frame, bytes that the kernel refused) is a
+hold lease.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from circumvent.net.pump import FIRST_READ, finish, keep, settle
 from circumvent.session.engine.carrier import EngineCarrier
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream
+from circumvent.tasks import wake
 from circumvent.wire.frames import MAX_FRAME
 
 _NOTHING = memoryview(b"")
@@ -57,7 +59,7 @@ class CarrierIO:
         "_held",
         "_idle",
         "_is_over",
-        "_rest",
+        "_partial",
         "_session",
         "_tasks",
         "carrier",
@@ -80,7 +82,7 @@ class CarrierIO:
         self.is_idle = False
         self._is_over = False
         self._held: Lease | None = None
-        self._rest = _NOTHING
+        self._partial = _NOTHING
         self._tasks: tuple[asyncio.Task[None], ...] = ()
 
     def start(self, leftover: bytes) -> None:
@@ -91,10 +93,10 @@ class CarrierIO:
             task.add_done_callback(self._ended)
 
     def wake(self) -> None:
-        """There is something to write."""
-        if self.is_idle and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-        self.is_idle = False
+        """Let the writer go on: there is something to write."""
+        if self.is_idle:
+            self.is_idle = False
+            wake(self._idle)
 
     def cut(self) -> None:
         """Stop all tasks and break the pipe."""
@@ -104,15 +106,15 @@ class CarrierIO:
             task.cancel()
 
     def close(self) -> None:
-        """As ``cut``, but nothing is wrong: the pipe ends as those of others do."""
+        """As ``cut``, but nothing is wrong: the pipe ends in order, without a reset."""
         if self._is_over:
             return
         self._is_over = True
         for task in self._tasks:
             task.cancel()
-        self._tasks = (*self._tasks, self._session.loop.create_task(self._hang_up()))
+        self._tasks = (*self._tasks, self._session.loop.create_task(self._end_stream()))
 
-    async def _hang_up(self) -> None:
+    async def _end_stream(self) -> None:
         await self.stream.aclose()
 
     async def wait_closed(self) -> None:
@@ -126,7 +128,7 @@ class CarrierIO:
             self.cut()
         elif task is self._tasks[_READER]:
             self.close()
-        elif not self._is_over:  # the writer has said goodbye: the reader hears that of the peer
+        elif not self._is_over:  # the writer sent CLOSE: the reader waits for the peer's
             return
         self._session.carrier_ended(self, error)
 
@@ -134,8 +136,8 @@ class CarrierIO:
         wanted, turns = FIRST_READ, 0
         try:
             if leftover:
-                rest = leftover[self._session.receive(self.carrier, memoryview(leftover)) :]
-                self._hold(memoryview(rest))
+                taken = self._session.receive(self.carrier, memoryview(leftover))
+                self._hold(memoryview(leftover)[taken:])
             while count := await self._read_once(wanted):
                 if count < wanted:
                     turns = 0
@@ -149,11 +151,11 @@ class CarrierIO:
             self._hold(_NOTHING)
 
     async def _read_once(self, wanted: int) -> int:
-        """Take what is there, about ``wanted`` bytes; how many; 0 at the end."""
+        """Take about ``wanted`` bytes; returns how many came, 0 at the end."""
         stream, account = self.stream, self._account
         while True:
             await stream.wait_readable()
-            size = len(self._rest)
+            size = len(self._partial)
             least = size + stream.record + stream.overhead
             most = min(size + max(wanted, stream.record) + stream.overhead, LARGEST)
             lease = account.try_step(least, most) or await account.step(least, most)
@@ -161,11 +163,11 @@ class CarrierIO:
             try:
                 count = stream.read_into(lease.view[size:])
                 if count:
-                    lease.view[:size] = self._rest
+                    lease.view[:size] = self._partial
                     size += count
                     taken = self._session.receive(self.carrier, lease.view[:size], lent)
                     self._hold(lease.view[taken:size])
-                    if lent:  # their readers were woken: let them take it from here
+                    if lent:  # their readers were woken: let them read from this block
                         await asyncio.sleep(0)
             finally:
                 if lent:
@@ -174,14 +176,14 @@ class CarrierIO:
             if count is not None:
                 return count
 
-    def _hold(self, rest: memoryview) -> None:
+    def _hold(self, partial: memoryview) -> None:
         """Keep the beginning of a frame until the rest of it comes."""
-        held, self._rest = self._held, _NOTHING
-        size = len(rest)
+        held, self._partial = self._held, _NOTHING
+        size = len(partial)
         self._held = self._account.hold(size) if size else None
         if self._held is not None:
-            self._held.view[:size] = rest
-            self._rest = self._held.view[:size]
+            self._held.view[:size] = partial
+            self._partial = self._held.view[:size]
         if held is not None:
             held.release()
 
@@ -226,7 +228,7 @@ class CarrierIO:
                     session.wake_all()
                     await finish(lease.view, stream, start, end)
         except BaseException:
-            stream.unsent = None  # the block goes back: nobody may look at it again
+            stream.unsent = None  # the block goes back to the arena: it must not be read again
             raise
         finally:
             lease.release()

@@ -41,9 +41,9 @@ class RefusedError(HandshakeError):
 
 
 async def send_hello(stream: ByteStream, account: Account, hello: Hello) -> tuple[Welcome, bytes]:
-    """Say HELLO; returns the welcome and what came behind it.
+    """Send HELLO; returns the relay's WELCOME and the bytes that came behind it.
 
-    Raises HandshakeError (RefusedError when the relay answered no), StreamResetError,
+    Raises HandshakeError (RefusedError when the relay refused), StreamResetError,
     ProtocolError.
     """
     await send(stream, account, format_hello(hello) + _padding())
@@ -54,12 +54,12 @@ async def send_hello(stream: ByteStream, account: Account, hello: Hello) -> tupl
 
 
 async def receive_hello(stream: ByteStream, account: Account) -> tuple[Hello, bytes]:
-    """Read HELLO; returns it and what came behind it. Raises as ``send_hello``."""
+    """Read HELLO; returns it and the bytes that came behind it. Raises as ``send_hello``."""
     return await _take(stream, account, parse_hello)
 
 
 async def send_welcome(stream: ByteStream, account: Account, streams: int) -> None:
-    """Let a carrier in; raises StreamResetError."""
+    """Accept a carrier; raises StreamResetError."""
     await send(stream, account, format_welcome(Welcome(streams)) + _padding())
 
 
@@ -68,7 +68,7 @@ def _padding() -> bytes:
 
 
 async def send_refusal(stream: ByteStream, account: Account, reason: CloseReason) -> None:
-    """Answer no, and close; never raises."""
+    """Refuse a carrier and close it; never raises."""
     try:
         await send(stream, account, format_refusal(reason))
         await stream.aclose()

@@ -1,4 +1,4 @@
-"""The relay's end of all sessions: lets carriers in and opens what their streams ask for."""
+"""The relay's end of all sessions: accepts carriers, and connects streams to destinations."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from circumvent.api.streams import ByteStream
-from circumvent.errors import CircumventError, DestinationError, Reason
+from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
 from circumvent.session.engine.limits import KEPT_SECONDS, SessionLimits
 from circumvent.session.handshake import receive_hello, send_refusal, send_welcome
 from circumvent.session.join import join
+from circumvent.session.reset_reasons import RESET_REASONS
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason, ResetReason
 from circumvent.wire.hello import Create, Hello, is_proven
@@ -25,22 +27,13 @@ FIRST_RTT = 0.1  # seconds; a carrier's round trip until its first PONG
 MAX_CARRIERS = 16  # of one session; a client keeps three
 _NUMBERS = 64  # carriers may arrive in another order than they were dialed
 
-_REASONS = {
-    Reason.FAILURE: ResetReason.FAILURE,
-    Reason.FORBIDDEN: ResetReason.FORBIDDEN,
-    Reason.NETWORK_UNREACHABLE: ResetReason.NETWORK_UNREACHABLE,
-    Reason.HOST_UNREACHABLE: ResetReason.HOST_UNREACHABLE,
-    Reason.REFUSED: ResetReason.REFUSED,
-    Reason.TIMED_OUT: ResetReason.TIMED_OUT,
-}
-
 Verify = Callable[[bytes, bytes], str | None]
 OpenDestination = Callable[[str, Destination], Awaitable[ByteStream]]
 
 
 @dataclass(eq=False, slots=True)
 class Hosted:
-    """One session; ``user`` is whom the credential named."""
+    """One session; ``user`` is the one that the credential names."""
 
     session: Session
     user: str
@@ -71,7 +64,7 @@ class Hosted:
 class SessionHost:
     """All sessions of a relay.
 
-    ``verify(credential, binding)`` names the user, or None for a stranger.
+    ``verify(credential, binding)`` returns the user's name, or None if there is no such user.
     ``open_destination(user, destination)`` connects; raises DestinationError and other
     CircumventErrors. ``may_begin(user)`` says whether the user may have one more session.
     """
@@ -96,9 +89,9 @@ class SessionHost:
     async def serve_carrier(
         self, stream: ByteStream, binding: bytes, authenticated: Callable[[], None] = lambda: None
     ) -> None:
-        """Let a carrier in and serve it until it ends; owns ``stream``; raises nothing.
+        """Serve a carrier until it ends, if it may join; owns ``stream``; raises nothing.
 
-        ``authenticated`` is called when its other end has proved who it is.
+        ``authenticated`` is called when the client has proved which user or session it is.
         """
         try:
             async with asyncio.timeout(HELLO_SECONDS):
@@ -123,12 +116,9 @@ class SessionHost:
         await asyncio.gather(
             *(each.session.aclose(CloseReason.DRAINING) for each in tuple(self.sessions.values()))
         )
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await dismiss(self._tasks)
 
-    # --- who may come in ------------------------------------------------------------------------
+    # --- which carriers may join-------------------------------------------------------------------
 
     def _admit(self, hello: Hello, binding: bytes) -> Hosted | CloseReason:
         hosted = self.sessions.get(hello.session)
@@ -176,7 +166,7 @@ class SessionHost:
             expire = session.close
             hosted.expiry = session.loop.call_later(KEPT_SECONDS, expire, CloseReason.DONE)
 
-    # --- what streams lead to -------------------------------------------------------------------
+    # --- destinations of streams----------------------------------------------------------------
 
     def _opened(self, hosted: Hosted, stream: SessionStream, opening: bytes) -> None:
         if self.is_draining:
@@ -193,7 +183,7 @@ class SessionHost:
         try:
             far = await self._reach(hosted.user, stream, opening)
         except DestinationError as error:
-            stream.cut(_REASONS[error.reason])
+            stream.cut(RESET_REASONS[error.reason])
         except CircumventError:
             stream.cut(ResetReason.FAILURE)
         except BaseException:
@@ -203,9 +193,9 @@ class SessionHost:
             await join(stream, far, self._account, hosted.sent_up, hosted.sent_down)
 
     async def _reach(self, user: str, stream: SessionStream, opening: bytes) -> ByteStream:
-        """The destination; the task is cancelled when the stream is given up meanwhile.
+        """Connect to the destination; cancelled when the client gives the stream up meanwhile.
 
-        Else opening and resetting streams would cost the relay sockets, and the user nothing.
+        Otherwise a client could open and reset streams for nothing, and the relay pay with sockets.
         """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the checker
@@ -214,7 +204,7 @@ class SessionHost:
 
 
 def _join(hosted: Hosted, hello: Create, user: str) -> Hosted | CloseReason:
-    """Several carriers may set out before the first is welcomed; whoever has the secret is it."""
+    """A client may dial several carriers before it has a WELCOME: the same secret proves each."""
     if user != hosted.user or not hmac.compare_digest(hello.secret, hosted.secret):
         return CloseReason.REFUSED
     return _claim(hosted, hello.number)

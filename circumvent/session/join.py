@@ -1,4 +1,4 @@
-"""Joins a stream of a session with its destination, both ways until both are done."""
+"""Joins a stream of a session with its destination: both directions, until both are done."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from circumvent.errors import CircumventError
 from circumvent.memory import Account
 from circumvent.net.pump import pump
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss
 from circumvent.wire.frames import ResetReason
 
 Moved = Callable[[int], None]
@@ -18,9 +19,9 @@ Moved = Callable[[int], None]
 async def join(
     stream: SessionStream, far: ByteStream, account: Account, up: Moved, down: Moved
 ) -> None:
-    """Carry bytes; what breaks one side breaks the other. Owns ``far``; never raises.
+    """Move bytes both ways; when one side breaks, cut the other. Owns ``far``; never raises.
 
-    ``up`` and ``down`` are told how many bytes moved.
+    ``up`` and ``down`` are called with the number of bytes that moved.
     """
     upwards = asyncio.get_running_loop().create_task(_one_way(stream, far, account, up))
     try:
@@ -31,8 +32,7 @@ async def join(
             await far.aclose()
             await stream.aclose()
     finally:
-        upwards.cancel()
-        await asyncio.wait([upwards])
+        await dismiss((upwards,))
         far.abort()
         stream.cut(ResetReason.BROKEN)
 

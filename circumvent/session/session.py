@@ -1,4 +1,4 @@
-"""A session at work: one engine, the carriers that feed it and the clock."""
+"""A running session: one engine, its carriers and its clock."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from circumvent.session.engine.stream import EngineStream
 from circumvent.session.session_stream import SessionStream
 from circumvent.wire.frames import CloseReason
 
-CLOSE_SECONDS = 1.0  # for CLOSE to be written; who does not take it will notice anyway
+CLOSE_SECONDS = 1.0  # for CLOSE to be written; a carrier that does not take it is cut
 _SOONER = 0.001  # seconds by which a deadline must be earlier to move the timer
 
 
 class Session:
     """Streams over carriers.
 
-    ``opened`` is told of each stream that the peer opens, ``changed`` whenever carriers came,
-    went or changed their state, and when the session is over.
+    ``opened`` is called with each stream that the peer opens; ``changed``, when a carrier was
+    added, removed or changed its state, and when the session is over.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Session:
         return len(self.engine.state.streams)
 
     def open(self, opening: bytes) -> SessionStream:
-        """A new stream; ``opening`` tells the peer what for. Waits for nothing.
+        """A new stream; ``opening`` tells the peer what it is for. Waits for nothing.
 
-        It leaves with the first write, if an empty one: its length alone would tell that of the
-        destination's name.
+        The opening is sent with the first write, even an empty one. Alone on the wire, its length
+        would show that of the destination's name.
         """
         return SessionStream(self, self.engine.open(opening))
 
@@ -88,18 +88,18 @@ class Session:
         self.wake_all()
 
     def drop(self, carrier_io: CarrierIO) -> None:
-        """Do without a carrier."""
+        """Close a carrier that is not needed any more."""
         carrier_io.close()
         self.engine.detach(carrier_io.carrier, self.loop.time())
         self.wake_all()
 
     def close(self, reason: CloseReason) -> None:
-        """End the session: every stream is cut, the peer is told why."""
+        """End the session: cut every stream, and send the peer the reason."""
         self.engine.state.close(reason)
         self.wake_all()
 
     async def aclose(self, reason: CloseReason = CloseReason.DONE) -> None:
-        """As ``close``, and let go of the carriers."""
+        """As ``close``; then close the carriers."""
         self.close(reason)
         carriers = (*self.carriers.values(), *self._leaving)
         waiting = [self.loop.create_task(carrier_io.wait_closed()) for carrier_io in carriers]
@@ -117,7 +117,7 @@ class Session:
     def receive(
         self, carrier: EngineCarrier, data: memoryview, lent: list[EngineStream] | None = None
     ) -> int:
-        """Take what came on a carrier; a peer that breaks the rules ends the session."""
+        """Take what came on a carrier; end the session when the peer breaks the protocol."""
         try:
             return self.engine.receive(carrier, data, self.loop.time(), lent)
         except ProtocolError as error:
@@ -128,7 +128,7 @@ class Session:
             self.wake_all()
 
     def carrier_ended(self, carrier_io: CarrierIO, error: BaseException | None) -> None:
-        """A carrier broke or ended."""
+        """Forget a carrier that broke or ended."""
         if error is not None and not isinstance(error, CircumventError):
             context = {"message": "a carrier failed", "exception": error}
             self.loop.call_exception_handler(context)
@@ -140,13 +140,13 @@ class Session:
         self.wake_all()
 
     def wake_all(self) -> None:
-        """Something happened in the engine: wake whom it concerns."""
+        """Wake streams and carriers that can go on after a change in the engine."""
         self.wake_streams()
         self.wake_carriers()
 
     def wake_streams(self) -> None:
-        """A carrier took something: wake the streams that may go on."""
-        if not self._is_waking:  # else whoever was woken did something in turn
+        """Wake the streams that can go on, for instance after a carrier took data."""
+        if not self._is_waking:  # otherwise one that was woken called this
             self._is_waking = True
             try:
                 self._wake_streams()
@@ -169,10 +169,10 @@ class Session:
         self._set_timer()
 
     def wake_carriers(self) -> None:
-        """There may be something to write: wake the fastest that can.
+        """Wake the fastest carrier that can write something.
 
-        The others are woken when that has taken what it has room for. So on a path that is never
-        full one carrier takes all, in large pieces and in order.
+        The others are woken when it has taken what it has room for. So while that carrier is never
+        full, it takes everything, in large pieces and in order.
         """
         engine = self.engine
         idle = [carrier_io for carrier_io in self.carriers.values() if carrier_io.is_idle]
@@ -203,7 +203,7 @@ class Session:
             if carrier_io is not None:
                 del self.carriers[carrier.number]
                 self._leaving.add(carrier_io)
-                if carrier.suspected_at == NEVER:  # the peer does without it
+                if carrier.suspected_at == NEVER:  # the peer closed it
                     carrier_io.close()
                 else:
                     carrier_io.cut()

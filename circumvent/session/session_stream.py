@@ -1,45 +1,22 @@
-"""A stream of a session as the rest of the house knows streams."""
+"""A stream of a session as a ByteStream."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
 from circumvent.api.streams import ByteStream
-from circumvent.errors import CircumventError, DestinationError, Reason, StreamResetError
+from circumvent.errors import CircumventError, DestinationError, StreamResetError
+from circumvent.net.readiness import NOW
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.stream import EngineStream, Receiving, Sending
+from circumvent.session.reset_reasons import REASONS, TEXTS
+from circumvent.tasks import wake
 from circumvent.wire.frames import ResetReason
 
-_DESTINATION = {
-    ResetReason.FAILURE: Reason.FAILURE,
-    ResetReason.FORBIDDEN: Reason.FORBIDDEN,
-    ResetReason.NETWORK_UNREACHABLE: Reason.NETWORK_UNREACHABLE,
-    ResetReason.HOST_UNREACHABLE: Reason.HOST_UNREACHABLE,
-    ResetReason.REFUSED: Reason.REFUSED,
-    ResetReason.TIMED_OUT: Reason.TIMED_OUT,
-}
-_TEXT = {
-    ResetReason.BROKEN: "the destination cut the connection",
-    ResetReason.MEMORY: "no memory was left for it",
-    ResetReason.STALLED: "it was not read for too long while others waited",
-    ResetReason.TOO_MANY: "too many streams are open",
-    ResetReason.DRAINING: "the relay is about to stop",
-}
-_BROKEN = 1  # room that a broken stream claims: the write then says what is wrong
-
-
-class _AtOnce:
-    """Nothing to wait for."""
-
-    def __await__(self) -> Generator[None]:
-        return
-        yield
-
-
-_AT_ONCE: Awaitable[None] = _AtOnce()
+_BROKEN = 1  # room that a cut stream reports: the write then raises the reason
 
 
 class StreamSession(Protocol):
@@ -56,9 +33,9 @@ class StreamSession(Protocol):
 
 
 class SessionStream(ByteStream):
-    """Reads and writes one stream of ``session``; what was written stays with the session.
+    """Reads and writes one stream of ``session``; the session keeps what was written.
 
-    So it never holds anything unsent, and closing it loses nothing.
+    So the stream never holds anything unsent, and closing it loses nothing.
     """
 
     __slots__ = ("_give_up", "_reader", "_session", "_stream", "_writer")
@@ -73,21 +50,21 @@ class SessionStream(ByteStream):
         stream.owner = self
 
     def wake(self) -> None:
-        """Whoever has no more reason to wait may go on: the reader, the writer, or both."""
+        """Let the reader and the writer go on, if they have nothing to wait for any more."""
         stream = self._stream
         if not stream.waits_to_read or stream.is_readable:
-            _go_on(self._reader)
+            wake(self._reader)
         if not stream.waits_to_write or stream.sending is not Sending.OPEN:
-            _go_on(self._writer)
+            wake(self._writer)
         if self._give_up is not None and self._stream.is_given_up:
             give_up, self._give_up = self._give_up, None
             give_up()
 
     @contextmanager
     def while_wanted(self, give_up: Callable[[], object]) -> Iterator[None]:
-        """Call ``give_up`` as soon as the peer wants nothing of the stream any more.
+        """Call ``give_up`` as soon as the peer resets or closes the stream.
 
-        Raises StreamResetError when that is so already.
+        Raises StreamResetError when it has already done so.
         """
         if self._stream.is_given_up:
             raise self._error("open")
@@ -99,7 +76,7 @@ class SessionStream(ByteStream):
 
     def wait_readable(self) -> Awaitable[None]:
         if self._stream.is_readable:
-            return _AT_ONCE
+            return NOW
         self._reader = waiter = self._session.loop.create_future()
         self._stream.waits_to_read = True
         return waiter
@@ -122,7 +99,7 @@ class SessionStream(ByteStream):
 
     def wait_writable(self) -> Awaitable[None]:
         if self.room():
-            return _AT_ONCE
+            return NOW
         self._writer = waiter = self._session.loop.create_future()
         self._session.engine.sender.wait(self._stream)
         return waiter
@@ -157,33 +134,28 @@ class SessionStream(ByteStream):
         engine = self._session.engine
         engine.sender.end(self._stream)
         engine.state.stop(self._stream)
-        self._leave()
+        self._wake_both()
 
     def abort(self) -> None:
         self.cut(ResetReason.CANCELLED)
 
     def cut(self, reason: ResetReason) -> None:
-        """As ``abort``; the peer learns why."""
+        """As ``abort``, and send the peer the reason."""
         self._session.engine.state.abort(self._stream, reason)
-        self._leave()
+        self._wake_both()
 
-    def _leave(self) -> None:
-        _go_on(self._reader)
-        _go_on(self._writer)
+    def _wake_both(self) -> None:
+        wake(self._reader)
+        wake(self._writer)
         self.wake()
         self._session.wake_all()
 
     def _error(self, step: str) -> CircumventError:
         reason = self._stream.reason
-        if reason in _DESTINATION:
-            return DestinationError(_DESTINATION[reason])
+        if reason in REASONS:
+            return DestinationError(REASONS[reason])
         if self._session.engine.state.closed is not None:
             text = "the session with the relay is over"
         else:
-            text = _TEXT.get(reason, "it was cut") if reason is not None else "it was cut"
+            text = TEXTS.get(reason, "it was cut") if reason is not None else "it was cut"
         return StreamResetError(f"connection lost: {text}", stage=step)
-
-
-def _go_on(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno as errno_codes
-import time
 from dataclasses import astuple, dataclass, replace
 
 from circumvent.errors import CircumventError
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.state.database import Database
 
 MAX_ATTEMPTS = 1000  # enough to explain a bad evening, and a file below 1 MB
@@ -59,22 +59,28 @@ class Attempt:
         return errno_codes.errorcode.get(self.errno, "") if self.errno else ""
 
 
-def attempt_record(
-    what: str, server: str, started: float, peak: int, error: BaseException | None = None
+def attempt_record(  # noqa: PLR0913 - as many as there are facts
+    what: str,
+    server: str,
+    started: float,
+    peak: int,
+    error: BaseException | None = None,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> Attempt:
-    """The record of what began at ``started`` (``time.monotonic``) and ends now.
+    """The record of what began at ``started`` (``clock.now``) and ends now.
 
     An ``error`` that is none of ours is a cancellation.
     """
     known = error if isinstance(error, CircumventError) else None
     return Attempt(
-        at=time.time(),
+        at=clock.wall(),
         what=what,
         server=server,
         stage=known.stage if known else "" if error else "probe",
         outcome="failed" if known else "cancelled" if error else "ok",
         errno=known.errno if known else None,
-        ms=(time.monotonic() - started) * _MS,
+        ms=(clock.now() - started) * _MS,
         peak=peak,
         detail=str(known) if known else "",
     )

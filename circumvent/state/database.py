@@ -106,8 +106,10 @@ class Database:
                 file.set_aside()
             self._connect()
         if file.need is Need.WRITING:
-            message = f"the state file {file.path} cannot be used: {error}; nothing was changed"
-            raise ConfigError(message, stage="state") from error
+            raise ConfigError(
+                f"the state file {file.path} cannot be used: {error}; nothing was changed",
+                stage="state",
+            ) from error
         if not is_corruption(error) and not self._is_troubled:
             self._set_troubled(on=True)
             file.warn(f"the state file {file.path} could not be written: {error}")

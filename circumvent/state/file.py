@@ -62,11 +62,11 @@ class StateFile:
             copy = self._copy()
         except (OSError, sqlite3.Error) as error:
             if self.need is not Need.NOTHING:
-                message = (
+                raise ConfigError(
                     f"the state file {self.path} cannot be used: {error}; choose another"
-                    " --state-dir"
-                )
-                raise ConfigError(message, stage="state") from error
+                    " --state-dir",
+                    stage="state",
+                ) from error
             copy = self._prepared(_in_memory())
         if self.need is Need.NOTHING:
             self.warn(
@@ -142,11 +142,11 @@ class StateFile:
             self._upgrade(connection, _version(connection))
             connection.execute("COMMIT")
         if (version := _version(connection)) != newest:
-            message = (
+            raise ConfigError(
                 f"the state file {self.path} has format {version}, this circumvent reads format"
-                f" {newest}: update circumvent or choose another --state-dir"
+                f" {newest}: update circumvent or choose another --state-dir",
+                stage="state",
             )
-            raise ConfigError(message, stage="state")
 
     def _upgrade(self, connection: sqlite3.Connection, version: int) -> None:
         for script in self.schemas[version:]:

@@ -1,4 +1,4 @@
-"""Origins: what each authority and subscription said last, and the notes of their sources.
+"""Origins: the newest bundle of each authority and subscription, and notes on their sources.
 
 Versions and trusted keys must survive a restart: else a censor could replay an old bundle to a
 client that has just started.

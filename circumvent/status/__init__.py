@@ -1,1 +1,1 @@
-"""What the running client tells about itself: snapshot, events and the control socket."""
+"""The status of the running client: snapshot, events and the control socket."""

@@ -1,4 +1,4 @@
-"""The local control socket: ``circumvent status`` asks the running client here.
+"""The local control socket, on which ``circumvent status`` asks the running client.
 
 A Unix socket of mode 0600, no TCP port. One line of JSON asks, one line of JSON answers.
 """
@@ -25,7 +25,7 @@ SOCKET_MODE = 0o600
 MAX_ADDRESS = 107  # bytes; unix(7) has room for one more, which ends it
 MAX_REQUEST = 4096  # a request is one short word
 MAX_ANSWER = 1 << 20  # hundreds of tunnels fit
-ANSWER_SECONDS = 5.0  # the client answers from memory; longer means that it hangs
+ANSWER_SECONDS = 5.0  # the client answers from memory; a slower one hangs
 BACKLOG = 8
 
 T = TypeVar("T")
@@ -50,10 +50,10 @@ class ControlAnswer(Struct, frozen=True):
 async def serve(
     places: Sequence[Path], status: Callable[[], object], warn: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """ControlAnswer requests at the first of ``places`` that can be had, while the context lasts.
+    """Answer requests at the first of ``places`` where a socket can be made.
 
-    Where none can be had, ``warn`` is told, and nobody can ask. Raises ConfigError, with the errno
-    EADDRINUSE, when another client answers at one of them.
+    Where none can be made, ``warn`` is told, and the status cannot be asked for. Raises
+    ConfigError, with the errno EADDRINUSE, when another client answers at one of them.
     """
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -64,8 +64,11 @@ async def serve(
         writer.close()
 
     if any(map(_is_answered, places)):
-        message = "another circumvent is running here; choose another --state-dir"
-        raise ConfigError(message, stage="control", errno=errno.EADDRINUSE)
+        raise ConfigError(
+            "another circumvent is running here; choose another --state-dir",
+            stage="control",
+            errno=errno.EADDRINUSE,
+        )
     with ExitStack() as stack:
         listener = _listen(places, stack, warn)
         if listener is None:
@@ -80,10 +83,10 @@ async def serve(
 
 def ask(places: Sequence[Path]) -> Status:
     """The running client's status; raises LocalError when there is none."""
-    return inquire(places, Status, "circumvent run")
+    return ask_for(places, Status, "circumvent run")
 
 
-def inquire(places: Sequence[Path], kind: type[T], command: str) -> T:
+def ask_for(places: Sequence[Path], kind: type[T], command: str) -> T:
     """The status of what ``command`` starts; raises LocalError when nothing answers."""
     try:
         line = _exchange(places, msgspec.json.encode(ControlRequest("status")) + b"\n")
@@ -109,18 +112,18 @@ def _answer(line: bytes, status: Callable[[], object]) -> bytes:
 def _listen(
     places: Sequence[Path], stack: ExitStack, warn: Callable[[str], None]
 ) -> socket.socket | None:
-    """At the first place that can be had; ``stack`` removes it again."""
+    """A socket at the first place where one can be made; ``stack`` removes it again."""
     for path in places:
         try:
             make_private(path.parent)
-            path.unlink(missing_ok=True)  # nobody answers there
+            path.unlink(missing_ok=True)  # left by a client that was killed
             listener = _bind(stack.enter_context(_short(path)), path)
         except OSError as error:
             trouble = f"the control socket {path} cannot be made: {error}"
         else:
             stack.callback(_remove, path)
             return listener
-    warn(f"{trouble}; nobody can ask for the status")
+    warn(f"{trouble}; circumvent status will not work")
     return None
 
 
@@ -128,7 +131,7 @@ def _bind(name: str, path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         listener.bind(name)
-        path.chmod(SOCKET_MODE)  # nobody can connect before ``listen``
+        path.chmod(SOCKET_MODE)  # no client can connect before ``listen``
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -150,14 +153,14 @@ def _short(path: Path) -> Iterator[str]:
 
 
 def _remove(path: Path) -> None:
-    with suppress(OSError):  # it may have become read-only; what is left is replaced
+    with suppress(OSError):  # the directory may be read-only; the next start replaces it
         path.unlink(missing_ok=True)
 
 
 def _is_answered(path: Path) -> bool:
     try:
         _connect(path).close()
-    except (BlockingIOError, TimeoutError):  # somebody is there, and busy
+    except (BlockingIOError, TimeoutError):  # a client is there, and busy
         return True
     except OSError:
         return False

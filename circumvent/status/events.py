@@ -1,4 +1,4 @@
-"""What the running client says while it runs, for people (``str``) and for programs (fields)."""
+"""Events of the running client, for people (``str``) and for programs (fields)."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class Discovered:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryFailed:
-    """No source brought anything; ``reasons`` say for each what went wrong."""
+    """No source brought a bundle; ``reasons`` say for each what went wrong."""
 
     reasons: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = "".join(f"\n  {reason}" for reason in self.reasons)
-        return f"no source has servers for you now; it is tried again. What was tried:{lines}"
+        return f"no source has servers for you now; they are asked again. What was tried:{lines}"
 
 
 @dataclass(frozen=True, slots=True)
 class NoneUp:
-    """A race ended without a winner; ``reason`` is the last one's, ``seconds`` till the next."""
+    """A race had no winner; ``reason`` is that of the last failure, ``seconds`` till the next."""
 
     failed: int
     reason: str
@@ -81,7 +81,7 @@ class NoneUp:
 
 @dataclass(frozen=True, slots=True)
 class TunnelUp:
-    """A tunnel carried checked bytes; ``server`` is an entry's id."""
+    """A tunnel was proved by a probe; ``server`` is an entry's id."""
 
     transport: str
     server: str
@@ -94,7 +94,7 @@ class TunnelUp:
 
 @dataclass(frozen=True, slots=True)
 class TunnelLost:
-    """A tunnel was given up; ``reason`` is redacted."""
+    """A tunnel is not used any more; ``reason`` names no secret and no visited host."""
 
     transport: str
     server: str

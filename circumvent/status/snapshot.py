@@ -1,4 +1,4 @@
-"""What the running client tells about itself; the ``status`` command shows it."""
+"""The status of the running client, as the ``status`` command shows it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from circumvent.memory import Memory
 from circumvent.testing.dialers import RefusingDialer
 
 ARENA = 1 << 20
-PATIENCE = 30.0  # seconds; a channel gives up by itself long before
+GIVE_UP_AFTER = 30.0  # seconds; a channel gives up by itself long before
 MAX_TIER = 2
 
 
@@ -50,5 +50,5 @@ class ChannelContract:
         assert (memory.leased, memory.charged) == (0, 0)
 
     async def fetch_all(self, fetch: Fetch) -> list[bytes]:
-        async with asyncio.timeout(PATIENCE), aclosing(self.channel.fetch(fetch)) as bundles:
+        async with asyncio.timeout(GIVE_UP_AFTER), aclosing(self.channel.fetch(fetch)) as bundles:
             return [bundle async for bundle in bundles]

@@ -10,8 +10,9 @@ import pytest
 
 from circumvent.api import ByteStream, Cost, DialError, StreamLayer
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import ByteStreamContract, Pair
+from circumvent.testing.byte_stream import ByteStreamContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair
 
 KERNEL_BUFFER = 32 * 1024
 RECEIVE_BUFFER = 256 * 1024

@@ -15,7 +15,7 @@ from circumvent.memory import PAGE
 from circumvent.wire.address import Destination
 
 CANARY = 0xA5
-PATIENCE = 30.0  # seconds; nothing here takes one where nothing else runs
+GIVE_UP_AFTER = 30.0  # seconds; nothing here takes one where nothing else runs
 TRIES = 20  # at something that may be lost
 
 
@@ -59,7 +59,7 @@ def send(pipe: PacketPipe, data: bytes, destination: Destination) -> bool:
 async def receive(pipe: PacketPipe, size: int) -> tuple[bytes, Destination]:
     """The next packet of at most ``size`` bytes, and where it came from."""
     block = memoryview(bytearray(size + pipe.overhead))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(GIVE_UP_AFTER):
         while True:
             await pipe.wait_readable()
             found = pipe.receive_into(block)
@@ -117,7 +117,7 @@ class PacketPipeContract:
         for _ in range(TRIES * TRIES):
             if not send(packets.pipe, bytes(packets.largest), packets.one.address):
                 break
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GIVE_UP_AFTER):
             while not send(packets.pipe, b"later", packets.other.address):
                 await packets.one.receive()
         assert await packets.other.receive() == b"later"
@@ -133,5 +133,5 @@ class PacketPipeContract:
             send(pipe, b"x", packets.one.address)
         pipe.abort()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(GIVE_UP_AFTER):
                 await pipe.aclose()

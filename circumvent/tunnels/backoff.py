@@ -1,7 +1,7 @@
-"""When who failed may be tried again: a few times soon, then once a minute.
+"""Back-off: when something that failed may be tried again.
 
-Censors count how often one name in one network is greeted. Where somebody waits, one rest may end
-early; the next ones do not. Times are ``time.monotonic``, in seconds, and handed in.
+A few times soon, then about once a minute. Where somebody waits, one pause may end early; the next
+ones do not. Times are those of ``Clock.now``, and handed in.
 """
 
 from __future__ import annotations
@@ -12,16 +12,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from circumvent.errors import DialError
-
-# After so many failures in a row: five tries in the first minute, a sixth if somebody waits, and
-# never two within 0.4 s. Who is back is found within a minute.
-RESTS = (0.4, 0.4, 0.45, 8.0, 54.0)
-UNTRIED = 3  # of them, at most, for who could not even be tried: nobody was greeted
-JITTER = (1.0, 1.1)  # drawn anew each time: no clockwork, and servers do not come back together
-EARLY_AFTER = 5.0  # since the last try, if somebody waits
-EARLY_EVERY = 300.0
-WAITS = 10.0  # who asked waits for so long, also beyond a try that fails meanwhile
-FORGOTTEN_AFTER = 300.0  # since the end of a rest: what failed before was not in a row any more
+from circumvent.tunnels.timings import BackoffTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,74 +26,81 @@ class _Failures:
 
 
 class BackoffError(DialError):
-    """A server was greeted often enough; nothing was tried. ``seconds`` until it may be."""
+    """A server failed often enough, and was not tried now. ``seconds`` until it may be."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"it did not answer, and rests for another {seconds:.0f} s", stage="rest")
+        super().__init__(
+            f"it did not answer, and is tried again in {seconds:.0f} s", stage="backoff"
+        )
         self.seconds = seconds
 
 
 class Backoff:
-    """Keys are whatever fails as one: a server, one way to it, a name in a network."""
+    """Keys are whatever fails as one: a server, one route to it, a name in a network."""
 
-    def __init__(self) -> None:
-        self._rests: dict[Hashable, _Failures] = {}
+    def __init__(self, timings: BackoffTimings | None = None) -> None:
+        self._timings = timings or BackoffTimings()
+        self._failures: dict[Hashable, _Failures] = {}
         self._early: dict[Hashable, float] = {}
         self._asked: dict[Hashable, float] = {}
 
     def ready_at(self, key: Hashable) -> float:
-        """When it may be tried."""
-        rest = self._rests.get(key)
-        if rest is None:
+        """When it may be tried; 0 when nothing is known against it."""
+        last = self._failures.get(key)
+        if last is None:
             return 0.0
         asked_at = max(self._asked.get(key, -math.inf), self._asked.get(None, -math.inf))
-        is_awaited = asked_at + WAITS > rest.since
-        return min(rest.opens, rest.end) if is_awaited else rest.end
+        is_awaited = asked_at + self._timings.waits > last.since
+        return min(last.opens, last.end) if is_awaited else last.end
 
     def failed_at(self, key: Hashable) -> float:
         """When it last failed; 0 when nothing is known."""
-        rest = self._rests.get(key)
-        return rest.since if rest else 0.0
+        last = self._failures.get(key)
+        return last.since if last else 0.0
 
     def failed(self, key: Hashable, now: float, *, is_own_trouble: bool = False) -> None:
-        """A try that may come to nothing; ``worked`` takes it back.
+        """Count a try, also one whose outcome is open: ``worked`` takes it back.
 
-        With ``is_own_trouble`` we did not get as far as to greet anybody.
+        ``is_own_trouble``: this machine lacked something, and the server was not reached at all.
         """
-        last = self._rests.get(key)
-        if last is None or now > last.end + FORGOTTEN_AFTER:
+        timings = self._timings
+        last = self._failures.get(key)
+        if last is None or now > last.end + timings.forgotten_after:
             last = _Failures(0, now, now, now)
         if now < last.end:
             self._early[key] = now
-        longest = len(RESTS) - 1
-        which = min(last.failures, min(UNTRIED, longest) if is_own_trouble else longest)
-        end = now + RESTS[which] * random.uniform(*JITTER)  # noqa: S311 - no secret
-        opens = max(now + EARLY_AFTER, self._early.get(key, -EARLY_EVERY) + EARLY_EVERY)
-        counts = not is_own_trouble or last.failures < UNTRIED
-        self._rests[key] = _Failures(
+        longest = len(timings.pauses) - 1
+        which = min(last.failures, min(timings.untried, longest) if is_own_trouble else longest)
+        end = now + timings.pauses[which] * random.uniform(*timings.jitter)  # noqa: S311 - no secret
+        opens = max(
+            now + timings.early_after,
+            self._early.get(key, -timings.early_every) + timings.early_every,
+        )
+        counts = not is_own_trouble or last.failures < timings.untried
+        self._failures[key] = _Failures(
             last.failures + counts, now, opens if which == longest else end, end
         )
 
     def hold(self, key: Hashable, now: float, until: float, *, is_useless: bool = False) -> None:
         """It was not tried, and need not be before ``until``, unless somebody waits.
 
-        What ``is_useless`` would help nobody who waits.
+        ``is_useless``: it would help nobody who waits.
         """
-        last = self._rests.get(key) or _Failures(0, now, now, now)
-        opens = until if is_useless else now + EARLY_AFTER
-        self._rests[key] = replace(last, since=now, opens=opens, end=until)
+        last = self._failures.get(key) or _Failures(0, now, now, now)
+        opens = until if is_useless else now + self._timings.early_after
+        self._failures[key] = replace(last, since=now, opens=opens, end=until)
 
     def worked(self, key: Hashable, until: float = math.inf) -> None:
-        """It lived ``until`` then: if it failed since, that is news."""
-        rest = self._rests.get(key)
-        if rest is not None and rest.since < until:
-            del self._rests[key]
+        """It worked ``until`` then: only failures since then count."""
+        last = self._failures.get(key)
+        if last is not None and last.since < until:
+            del self._failures[key]
 
     def ask(self, now: float, key: Hashable = None) -> None:
-        """Somebody waits for it, or for anything, or may have to soon."""
+        """Somebody waits for it (without a key, for anything), or may have to soon."""
         self._asked[key] = now
 
-    def forgive(self) -> None:
-        """Things changed: old failures say nothing any more."""
-        self._rests.clear()
+    def forget(self) -> None:
+        """The network changed: old failures say nothing any more."""
+        self._failures.clear()
         self._early.clear()

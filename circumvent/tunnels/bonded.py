@@ -1,9 +1,8 @@
 """The bonded tunnel: one session with a relay over several carriers, as unlike as there are.
 
-A carrier that is suspected is replaced at once. While none is up, rounds of dials start ten times
-a second, later less often, however long the earlier ones hang; the session waits for them at the
-relay, and streams do not notice. TLS handshakes stay few all the same (backoff.py): a relay that is
-blocked sees a few, then one a minute.
+What is dialed when is decided in ``carrier_plan``. While no carrier is up the session waits for one
+at the relay, and streams do not notice. TLS handshakes stay few all the same (``backoff``): a relay
+that is blocked sees a few, then one a minute.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import random
 import secrets
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from circumvent.api import CarrierPipe, CarrierStatus, ServerEntry, Tunnel
 from circumvent.errors import BudgetError, CircumventError, DialError
@@ -25,31 +25,23 @@ from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
+from circumvent.tasks import dismiss, wake
+from circumvent.tunnels.carrier_plan import CARRIERS, PlanState, Situation, make_plan
 from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, MeteredDialer
 from circumvent.tunnels.faults import plugin_faults
+from circumvent.tunnels.timings import CarrierTimings
 from circumvent.wire.address import Destination
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof
 from circumvent.wire.opening import format_opening
 
-CARRIERS = 3  # kept up: one may break while another is being replaced
-GROW_AFTER = (0.3, 2.0)  # seconds from one to the next; who is lost is replaced at once
-DIALS = 2  # at once; handshakes in numbers are noticed
-DIALS_ALONE = 6  # while no carrier is up; of those older than the patience, the oldest gives way
-DIAL_PATIENCE = 2.0  # seconds; slow networks need four long round trips
-REDIAL = (0.1, 2.0)  # seconds between rounds of dials: a twentieth of how long no carrier was up
-DIAL_SECONDS = 10.0
-LEAST_PAUSE = 0.2  # seconds, before a route that has rested is looked for again
-LOOK_AGAIN = 5.0  # seconds; memory may have become short, or free again
-STEADY_AFTER = 5.0  # seconds; who broke sooner failed
-LIVED_AFTER = 0.5  # seconds; a blocked connection is cut sooner, if it gets so far at all
 _MS = 1000
 _serial = itertools.count(1)  # a lost tunnel may still be closing
 
 
 @dataclass(eq=False, slots=True)
 class _CarrierSlot:
-    """A dial, and the carrier that it became."""
+    """Implements ``carrier_plan.Slot``, with the task that dials and then serves the carrier."""
 
     route: CarrierRoute
     started: float
@@ -60,13 +52,13 @@ class _CarrierSlot:
     def is_up(self) -> bool:
         return self.link is not None and self.link.carrier.state is CarrierState.UP
 
+    @property
+    def is_dialing(self) -> bool:
+        return self.link is None
 
-def _repeat(routes: Sequence[CarrierRoute]) -> bool:
-    return len(set(routes)) < len(routes)
-
-
-def _rtt(link: CarrierIO) -> float:
-    return link.carrier.estimate.srtt
+    @property
+    def rtt(self) -> float:
+        return self.link.carrier.estimate.srtt if self.link is not None else math.inf
 
 
 def _open_account(tunnel: Account, limits: SessionLimits) -> Account:
@@ -89,6 +81,7 @@ class BondedTunnel(Tunnel):
         routes: CarrierRoutes,
         account: Account,
         credential: Callable[[bytes], bytes],
+        timings: CarrierTimings | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._entry = entry
@@ -102,10 +95,8 @@ class BondedTunnel(Tunnel):
         self._slots: set[_CarrierSlot] = set()
         self._first: asyncio.Future[None] = self._loop.create_future()
         self._reason: CircumventError | None = None  # why there is no first carrier yet
-        self._redial_at = 0.0
-        self._up_at = self._loop.time()
-        self._reached = 0  # carriers at a time so far; more of them
-        self._grow_at = 0.0  # not before
+        self._timings = timings or CarrierTimings()
+        self._plan_state = PlanState(up_at=self._loop.time())
         self._keeping: asyncio.Task[None] | None = None
         self._begin_session()
 
@@ -133,7 +124,7 @@ class BondedTunnel(Tunnel):
 
     def revalidate(self) -> None:
         """Ask every carrier for a sign at once, and let every route be tried."""
-        self._routes.forgive()
+        self._routes.forget()
         self._session.check_carriers()
         self._changed.set()
 
@@ -142,10 +133,7 @@ class BondedTunnel(Tunnel):
         tasks = [slot.task for slot in self._slots if slot.task is not None and slot.link is None]
         if self._keeping is not None:
             tasks.append(self._keeping)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await dismiss(tasks)
         await self._session.aclose()
         carried = [slot.task for slot in self._slots if slot.task is not None]
         if carried:
@@ -177,81 +165,31 @@ class BondedTunnel(Tunnel):
                 self._begin_session()
             if self._is_up():
                 self._came_up.set()
-            pause = self._dial_missing()
-            self._drop_spare()
+            wait = self._dial_missing()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(wait):
                     await self._changed.wait()
 
     def _dial_missing(self) -> float:
-        """Dial what is missing; returns seconds until there may be more to do."""
-        while True:
-            now = self._loop.time()
-            up, dials = self._split()
-            if not up:
-                return self._redial(dials, now)
-            self._up_at = self._redial_at = now
-            if len(up) > self._reached:
-                self._reached = len(up)
-                self._grow_later(now)
-            used = [slot.route for slot in (*up, *dials)]
-            if len(dials) >= DIALS or not self._may_add(used):
-                return LOOK_AGAIN
-            is_one_more = len(used) >= self._reached
-            if is_one_more and now < self._grow_at:
-                return self._grow_at - now
-            route = self._routes.choose(used, now)
-            if len(used) >= self._wanted() and (route is None or route in used):
-                return LOOK_AGAIN
-            if route is None:
-                return max(LEAST_PAUSE, self._routes.next_at() - now)
+        """Do what the plan says; returns seconds until there may be more to do."""
+        now = self._loop.time()
+        moment = Situation(
+            self._routes,
+            self._timings,
+            now,
+            self._wanted(),
+            is_cut_off=self._allowed > 0 and not self._session.carriers,
+            grow_after=random.uniform(*self._timings.grow_after),  # noqa: S311 - no secret
+        )
+        plan = make_plan(tuple(self._slots), self._plan_state, moment)
+        self._plan_state = plan.state
+        for slot in plan.give_up:
+            self._give_up(slot)
+        for route in plan.dials:
             self._dial(route, now)
-            if is_one_more:
-                self._grow_later(now)
-
-    def _grow_later(self, now: float) -> None:
-        self._grow_at = now + random.uniform(*GROW_AFTER)  # noqa: S311 - no secret
-
-    def _may_add(self, used: list[CarrierRoute]) -> bool:
-        """Whether carriers are missing, or one of two by the same route might make room."""
-        return len(used) < self._wanted() or (len(used) == self._wanted() and _repeat(used))
-
-    def _redial(self, dials: list[_CarrierSlot], now: float) -> float:
-        """No carrier is up: a round of dials, when it is time; returns seconds until the next."""
-        if now < self._redial_at:
-            return self._redial_at - now
-        used = [slot.route for slot in dials]
-        is_cut_off = self._allowed and not self._session.carriers  # else one more will do
-        for _ in range(self._wanted() if is_cut_off else 1):
-            route = self._routes.choose_alone(used, now)
-            if route is None or (route in used and len(used) > len(dials)):
-                break  # all rest, or were dialed; once a round also one that is in progress
-            if not self._make_room(now):
-                break
-            self._dial(route, now)
-            used.append(route)
-        self._redial_at = now + self._redial_pause(now)
-        return self._redial_at - now
-
-    def _make_room(self, now: float) -> bool:
-        """Whether one more may be dialed beside those that hang."""
-        _, dials = self._split()
-        if len(dials) < DIALS_ALONE:
-            return True
-        oldest = min(dials, key=lambda slot: slot.started)
-        if now < oldest.started + DIAL_PATIENCE:
-            return False
-        self._give_up(oldest)
-        return True
-
-    def _redial_pause(self, now: float) -> float:
-        least, most = REDIAL
-        return min(max((now - self._up_at) / 20, least), most)
-
-    def _split(self) -> tuple[list[_CarrierSlot], list[_CarrierSlot]]:
-        """Slots that are up, and those that are still dialing."""
-        up = [slot for slot in self._slots if slot.is_up]
-        return up, [slot for slot in self._slots if slot.link is None]
+        if plan.drop is not None and plan.drop.link is not None:
+            self._session.drop(plan.drop.link)
+        return plan.wait
 
     def _is_up(self) -> bool:
         """Whether the relay knows the session, and takes bytes for it."""
@@ -262,21 +200,6 @@ class BondedTunnel(Tunnel):
         memory = self._account.memory
         is_crowded = memory.pressure >= Pressure.SCARCE or memory.charges_wait
         return 1 if is_crowded else CARRIERS
-
-    def _drop_spare(self) -> None:
-        """Memory is short, or a suspect recovered after it was replaced: the slowest goes.
-
-        Those that share their route with another go first, for one by a route of its own.
-        """
-        up, dials = self._split()
-        used, wanted = [slot.route for slot in up], self._wanted()
-        if len(up) >= wanted:
-            for slot in dials:
-                if len(up) > wanted or slot.route in used or not _repeat(used):
-                    self._give_up(slot)
-        spare = [(used.count(slot.route) > 1, slot.link) for slot in up if slot.link is not None]
-        if len(spare) > wanted:
-            self._session.drop(max(spare, key=lambda each: (each[0], _rtt(each[1])))[1])
 
     def _give_up(self, slot: _CarrierSlot) -> None:
         self._slots.discard(slot)
@@ -302,7 +225,8 @@ class BondedTunnel(Tunnel):
         except CircumventError as error:
             failure = error.bare()
             self._routes.failed(slot.route, self._loop.time())
-            self._grow_at = 0.0  # it was no carrier: another route need not wait behind it
+            # It was no carrier: another route need not wait behind it.
+            self._plan_state = replace(self._plan_state, grow_at=0.0)
             if isinstance(error, RefusedError) and error.reason is CloseReason.UNKNOWN_SESSION:
                 self._routes.lived(slot.route)  # nobody blocks it: it was started anew
         finally:
@@ -317,11 +241,10 @@ class BondedTunnel(Tunnel):
         joined = self._loop.time()
         slot.link = link
         self._routes.worked(slot.route)
-        if not self._first.done():
-            self._first.set_result(None)
+        wake(self._first)
         self._changed.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LIVED_AFTER):
+            async with asyncio.timeout(self._timings.lived_after):
                 await link.wait_closed()
                 self._routes.failed(slot.route, self._loop.time())
                 return
@@ -331,10 +254,9 @@ class BondedTunnel(Tunnel):
         self._changed.set()
         await link.wait_closed()
         now = self._loop.time()
-        self._routes.lived(
-            slot.route, now - LIVED_AFTER
-        )  # others may have greeted in vain meanwhile
-        if now < joined + STEADY_AFTER:
+        # Others may have begun handshakes in vain meanwhile.
+        self._routes.lived(slot.route, now - self._timings.lived_after)
+        if now < joined + self._timings.steady_after:
             self._routes.failed(slot.route, now)
 
     def _note(self, route: CarrierRoute, failure: CircumventError) -> None:
@@ -356,7 +278,7 @@ class BondedTunnel(Tunnel):
     def _begin_session(self) -> None:
         self._name, self._secret = secrets.token_bytes(ID_SIZE), secrets.token_bytes(SECRET_SIZE)
         self._numbers = itertools.count(1)
-        self._reached = 0
+        self._plan_state = replace(self._plan_state, reached=0)
         self._allowed = 0  # streams, once the relay welcomed a carrier
         self._session = Session(
             self._frames, self._limits, is_client=True, changed=self._changed.set
@@ -364,7 +286,7 @@ class BondedTunnel(Tunnel):
 
     async def _connect(self, route: CarrierRoute) -> CarrierIO:
         with plugin_faults(route.carrier.name):
-            async with asyncio.timeout(DIAL_SECONDS):
+            async with asyncio.timeout(self._timings.dial_seconds):
                 dialer = MeteredDialer(route, self._routes)
                 pipe = await route.carrier.connect(self._entry, dialer, self._account)
                 try:

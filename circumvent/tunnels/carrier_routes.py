@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
-import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -21,10 +20,11 @@ from dataclasses import dataclass, field
 from circumvent.api import Carrier, Dialer, DialerWrapper
 from circumvent.api.streams import ByteStream, Route
 from circumvent.errors import DialError
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.neighbourhood import network_of
 from circumvent.tunnels.backoff import Backoff
+from circumvent.tunnels.timings import Timings
 
-GREETING_PATIENCE = 1.0  # seconds that a connection may stand open before its greeting
 _VERSIONS = {4: "IPv4", 6: "IPv6"}
 
 
@@ -102,10 +102,10 @@ class MeteredDialer(DialerWrapper):
     Further ones belong to a dial that was let in, and nobody sees handshakes inside of tunnels.
     """
 
-    def __init__(self, way: CarrierRoute, roster: CarrierRoutes) -> None:
-        super().__init__(way.dialer)
-        self._way = way
-        self._roster = roster
+    def __init__(self, route: CarrierRoute, routes: CarrierRoutes) -> None:
+        super().__init__(route.dialer)
+        self._route = route
+        self._routes = routes
         self._is_counted = False
 
     async def tcp(self, host: str, port: int) -> ByteStream:
@@ -117,7 +117,7 @@ class MeteredDialer(DialerWrapper):
     async def _count(self, name: str) -> None:
         if not self._is_counted:
             self._is_counted = True
-            await self._roster.greet(self._way, name)
+            await self._routes.greet(self._route, name)
 
 
 class MeteredRoute(Route):
@@ -141,7 +141,7 @@ class MeteredRoute(Route):
 
 @dataclass(slots=True)
 class RouteHistory:
-    """What outlives a tunnel: who rests, and the names by which routes greet."""
+    """What outlives a tunnel: failed handshakes, and the server names that routes show in them."""
 
     backoff: Backoff = field(default_factory=Backoff)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -156,26 +156,34 @@ class CarrierRoutes:
     """
 
     def __init__(
-        self, routes: Sequence[CarrierRoute], past: RouteHistory | None = None, relay: str = ""
+        self,
+        routes: Sequence[CarrierRoute],
+        past: RouteHistory | None = None,
+        relay: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        timings: Timings | None = None,
     ) -> None:
         past = past or RouteHistory()
+        timings = timings or Timings()
         self._routes = routes
-        self._failures = Backoff()
-        self._greeted = past.backoff
+        self._now = clock.now
+        self._timings = timings.carriers
+        self._failures = Backoff(timings.backoff)
+        self._handshakes = past.backoff
         self._names = past.names
         self._relay = relay
 
     def choose(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
-        """The next route beside those ``used``; None while all rest."""
-        rested = [route for route in self._routes if self._rested_at(route) <= now]
-        return min(rested, key=lambda route: _alike(route, used), default=None)
+        """The next route beside those ``used``; None while none may be tried."""
+        ready = [route for route in self._routes if self._ready_at(route) <= now]
+        return min(ready, key=lambda route: _alike(route, used), default=None)
 
     def choose_alone(self, used: Sequence[CarrierRoute], now: float) -> CarrierRoute | None:
-        """While no carrier is up only greetings are spared; who failed longest ago is next.
+        """While no carrier is up, only handshakes are spared; what failed longest ago is next.
 
         The tunnels of others are tried when every direct route failed or does not answer.
         """
-        ready = [route for route in self._routes if self._may_greet_at(route) <= now]
+        ready = [route for route in self._routes if self._handshake_at(route) <= now]
         direct = [route for route in ready if not route.is_indirect]
         if all(route in used or self._failures.ready_at(route) > now for route in direct):
             direct = ready
@@ -184,26 +192,26 @@ class CarrierRoutes:
         )
 
     def next_at(self) -> float:
-        """When somebody has rested."""
-        return min(map(self._rested_at, self._routes))
+        """When a route may be tried."""
+        return min(map(self._ready_at, self._routes))
 
     def may_begin_at(self) -> float:
         """When a tunnel may be begun."""
-        return min(self._may_greet_at(route) for route in self._routes if not route.is_indirect)
+        return min(self._handshake_at(route) for route in self._routes if not route.is_indirect)
 
     async def greet(self, route: CarrierRoute, name: str) -> None:
-        """Wait for a greeting's turn, and count it as one in vain until ``lived``.
+        """Wait until a handshake may begin, and count it as one in vain until ``lived``.
 
         Raises DialError when that is too long: what waits with an open connection is seen too.
         """
         self._names[self._key(route)] = name
-        while (wait := self._may_greet_at(route) - time.monotonic()) > 0.0:
-            if wait > GREETING_PATIENCE:
-                raise DialError("the relay was greeted often enough", stage="carrier")
+        while (wait := self._handshake_at(route) - self._now()) > 0.0:
+            if wait > self._timings.handshake_patience:
+                raise DialError("the relay saw enough handshakes for now", stage="carrier")
             await asyncio.sleep(wait)
-        now = time.monotonic()
-        for key in self._greetings(route):
-            self._greeted.failed(key, now)
+        now = self._now()
+        for key in self._handshake_keys(route):
+            self._handshakes.failed(key, now)
 
     def failed(self, route: CarrierRoute, now: float) -> None:
         """A dial failed, or a carrier broke early."""
@@ -214,17 +222,17 @@ class CarrierRoutes:
         self._failures.worked(route)
 
     def lived(self, route: CarrierRoute, until: float = math.inf) -> None:
-        """Its carrier was not cut at once: greetings before ``until`` were not in vain."""
-        for key in self._greetings(route):
-            self._greeted.worked(key, until)
+        """Its carrier was not cut at once: handshakes before ``until`` were not in vain."""
+        for key in self._handshake_keys(route):
+            self._handshakes.worked(key, until)
 
     def ask(self, now: float) -> None:
         """Somebody waits, or the relay is known to be back."""
         self._failures.ask(now)
-        self._greeted.ask(now)
+        self._handshakes.ask(now)
 
-    def forgive(self) -> None:
-        """Things changed: old failures say nothing."""
+    def forget(self) -> None:
+        """The network changed: old failures say nothing."""
         for route in self._routes:
             self.worked(route)
             self.lived(route)
@@ -232,21 +240,21 @@ class CarrierRoutes:
     def _key(self, route: CarrierRoute) -> tuple[str, str]:
         return self._relay, route.name
 
-    def _greetings(self, route: CarrierRoute) -> Iterator[Hashable]:
+    def _handshake_keys(self, route: CarrierRoute) -> Iterator[Hashable]:
         key = self._key(route)
-        yield ("greeting", *key)
+        yield ("handshake", *key)
         if not route.is_indirect and key in self._names:
             yield "name", self._names[key]
 
-    def _may_greet_at(self, route: CarrierRoute) -> float:
-        return max(map(self._greeted.ready_at, self._greetings(route)))
+    def _handshake_at(self, route: CarrierRoute) -> float:
+        return max(map(self._handshakes.ready_at, self._handshake_keys(route)))
 
-    def _rested_at(self, route: CarrierRoute) -> float:
-        return max(self._failures.ready_at(route), self._may_greet_at(route))
+    def _ready_at(self, route: CarrierRoute) -> float:
+        return max(self._failures.ready_at(route), self._handshake_at(route))
 
     def _failed_at(self, route: CarrierRoute) -> float:
-        greeted_at = self._greeted.failed_at(("greeting", *self._key(route)))
-        return max(self._failures.failed_at(route), greeted_at)
+        last_handshake = self._handshakes.failed_at(("handshake", *self._key(route)))
+        return max(self._failures.failed_at(route), last_handshake)
 
 
 def _alike(route: CarrierRoute, used: Sequence[CarrierRoute]) -> tuple[int, int, int]:

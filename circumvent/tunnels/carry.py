@@ -1,7 +1,7 @@
-"""Carries one client over one tunnel, and can tell whether another tunnel may still try.
+"""Carries one client over one tunnel, and says whether another tunnel may still try.
 
-The client's first flight stays unread in the kernel until the tunnel has answered, if it is one
-complete TLS ClientHello: only that may be sent twice. Nothing is copied to keep it.
+If the client's first flight is one complete TLS ClientHello, it stays unread until the tunnel has
+answered: only that may be sent twice. The client's stream keeps it (a socket in the kernel).
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ from circumvent.api.streams import ReplayableStream
 from circumvent.errors import CircumventError
 from circumvent.net.pump import FIRST_READ, finish, move, settle, transfer
 from circumvent.net.sockets import delivered
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import UserStream
 from circumvent.wire.client_hello import is_complete_client_hello
 
-# A tunnel's header that goes out alone has a length of its own, which tells that of the visited
-# name. So where clients are the first to speak, as in HTTP and TLS, a silent one is waited for.
+# A tunnel's header that is sent alone reveals the length of the visited name. So at ports where
+# clients send first, as in HTTP and TLS, we wait for a client that is silent.
 CLIENTS_SPEAK_FIRST = frozenset((80, 443, 465, 853, 990, 993, 995, 5223, 8000, 8080, 8443, 8888))
 CLIENT_SPEAKS_WITHIN = {
-    True: (1.0, 2.0),  # longer than a busy machine or a slow Wi-Fi takes from "connected" to hello
-    False: (0.03, 0.06),  # seconds; local clients that speak at all have spoken by then
+    True: (1.0, 2.0),  # longer than a busy machine or a slow Wi-Fi needs from "connected" to hello
+    False: (0.03, 0.06),  # seconds; local clients that send first have sent by then
 }
 FIRST_FLIGHT = 4096  # a ClientHello with post-quantum key shares has about 1.8 KiB
 _HANDSHAKE = 22  # RFC 8446 §5.1: content type of a ClientHello
 
 
 async def carry_client(user_stream: UserStream, client: ReplayableStream, port: int) -> bool:
-    """Both ways until both are done; what broke it is noted in the user_stream, and both sides cut.
+    """Move bytes both ways until both are done; an error is noted and breaks both sides.
 
-    ``port`` of the destination tells who is likely to speak first.
-    False: the tunnel failed, but the client's first flight is unread; another tunnel may try.
+    ``port`` of the destination says whether the client is likely to send first. Returns False when
+    the tunnel failed while the client's first flight is unread: another tunnel may try.
     """
     transport = user_stream.live.candidate.transport.name
     try:
@@ -40,7 +41,7 @@ async def carry_client(user_stream: UserStream, client: ReplayableStream, port: 
             await _first_flight(user_stream, client, port)
     except CircumventError as error:
         user_stream.fail(error, is_clients_fault=error.stage == "read")
-        if user_stream.is_tunnels_fault:  # all that the client said is unread
+        if user_stream.is_tunnels_fault:  # all that the client sent is unread
             return False
         user_stream.cut()
         return True
@@ -51,21 +52,20 @@ async def carry_client(user_stream: UserStream, client: ReplayableStream, port: 
             await up
     except asyncio.CancelledError:
         if up.done() and not up.cancelled() and user_stream.error is None:
-            await user_stream.stream.aclose()  # all that the client said may be still on its way
+            await user_stream.stream.aclose()  # what the client sent may be still on its way
         raise
     finally:
         if not up.done():
-            up.cancel()
-            await asyncio.wait([up])
+            await dismiss((up,))
     if not answered:
         client.expect(1)
     return answered
 
 
 async def _first_flight(user_stream: UserStream, client: ReplayableStream, port: int) -> None:
-    """Send what may be sent twice and leave it unread.
+    """Send a first flight that may be sent twice, and leave it unread.
 
-    Where the client stays silent, the tunnel's header goes out alone: the server speaks first.
+    When the client stays silent, send the tunnel's header alone: the server may send first.
     """
     least, most = CLIENT_SPEAKS_WITHIN[port in CLIENTS_SPEAK_FIRST]
     until = asyncio.get_running_loop().time() + random.uniform(least, most)  # noqa: S311
@@ -73,7 +73,7 @@ async def _first_flight(user_stream: UserStream, client: ReplayableStream, port:
     start = stream.headroom
     size = start + FIRST_FLIGHT
     while True:
-        is_late = not await _speaks(client, until)
+        is_late = not await _has_sent(client, until)
         with account.try_step(size, size) or await account.step(size, size) as lease:
             flight = lease.view[start:size]
             count = client.peek_into(flight)
@@ -88,8 +88,8 @@ async def _first_flight(user_stream: UserStream, client: ReplayableStream, port:
             return
 
 
-async def _speaks(client: ReplayableStream, until: float) -> bool:
-    """Wait until ``client`` may have spoken; False when it is late."""
+async def _has_sent(client: ReplayableStream, until: float) -> bool:
+    """Wait until ``client`` may have sent something; False when it has not by ``until``."""
     try:
         async with asyncio.timeout_at(until):
             await client.wait_readable()
@@ -104,7 +104,7 @@ async def _send(user_stream: UserStream, block: memoryview, start: int, end: int
 
 
 def _commit(user_stream: UserStream, client: ReplayableStream) -> None:
-    """From now on the first flight counts as read, and nobody else may send it."""
+    """Count the first flight as read: no other tunnel may send it now."""
     if user_stream.flight:
         client.expect(1)
         client.discard(user_stream.flight)
@@ -112,7 +112,7 @@ def _commit(user_stream: UserStream, client: ReplayableStream) -> None:
 
 
 async def _up(user_stream: UserStream, client: ReplayableStream) -> None:
-    """From the client to the tunnel. A client that says more, or leaves, commits its flight."""
+    """Move bytes to the tunnel. When the client sends more, or ends, its flight is committed."""
     try:
         with plugin_faults(user_stream.live.candidate.transport.name):
             if user_stream.flight:
@@ -120,19 +120,19 @@ async def _up(user_stream: UserStream, client: ReplayableStream) -> None:
                 await client.wait_readable()
                 _commit(user_stream, client)
             await transfer(client, user_stream.stream, user_stream.live.account, user_stream.sent)
-            if not user_stream.over:  # else both sides are through, and closing says it all
+            if not user_stream.over:  # else both sides are done, and closing is enough
                 user_stream.stream.write_eof()
                 await settle(user_stream.stream)
     except CircumventError as error:
         user_stream.fail(error, is_clients_fault=error.stage == "read")
-        if error.stage != "write":  # else the far side hears no more, but may have answered
+        if error.stage != "write":  # else the far side reads no more, but may have answered
             user_stream.cut()
 
 
 async def _down(user_stream: UserStream, client: ReplayableStream) -> bool:
-    """From the tunnel to the client; False when it ended without a word, unless committed.
+    """Move bytes to the client; False when the tunnel fails before an answer and may be replaced.
 
-    When it breaks, the client is reset once it has all that came before.
+    When the tunnel breaks later, the client is reset once it has all that came before.
     """
     account = user_stream.live.account
     try:
@@ -154,6 +154,6 @@ async def _down(user_stream: UserStream, client: ReplayableStream) -> bool:
             return False
     user_stream.stream.abort()
     if not user_stream.is_clients_fault:
-        await delivered(client)
+        await delivered(client, user_stream.live.timings.taken)
     user_stream.cut()
     return True

@@ -30,8 +30,7 @@ class TunnelDialer:
 
     async def udp(self, host: str, port: int) -> Datagrams:  # noqa: ARG002 - none can be had
         """Raises UnsupportedError."""
-        message = "tunnels carry no datagrams: ask over TCP"
-        raise UnsupportedError(message, stage="udp")
+        raise UnsupportedError("tunnels carry no datagrams: ask over TCP", stage="udp")
 
     async def resolve(self, name: str) -> Sequence[str]:
         """The name itself: only the far side looks it up."""

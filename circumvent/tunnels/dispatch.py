@@ -1,13 +1,12 @@
 """The dispatcher: gives each new stream a tunnel, and another one when that fails in time.
 
-Most proxy protocols say nothing when a stream opens. So the client hears "connected" at once,
-and a tunnel that fails before it answered is replaced without the client's knowledge.
+Most proxy protocols send no reply when a stream opens. So the client is told "connected" at once,
+and a tunnel that fails before it has answered is replaced without the client's knowledge.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.layer import LayerStream
@@ -29,8 +28,8 @@ from circumvent.tunnels.manager import TunnelManager
 from circumvent.wire.address import Destination
 
 MAX_TRIES = 3
-WAIT_FOR_MEMORY = 10.0  # seconds; as for a tunnel, and then the client hears why
-MAX_UNANSWERED = 3  # streams in a row that ended without a word: probe, it may be the tunnel
+WAIT_FOR_MEMORY = 10.0  # seconds; as for a tunnel, and then the client is told why
+MAX_UNANSWERED = 3  # streams in a row without any answer: probe, it may be the tunnel
 
 
 class Dispatcher:
@@ -49,7 +48,7 @@ class Dispatcher:
     ) -> None:
         """Carry ``client`` to ``destination`` until both are done.
 
-        Calls ``accept`` once, when the client shall hear that it worked. Raises NoTunnelError,
+        Calls ``accept`` once, when the client may be told that it worked. Raises NoTunnelError,
         BudgetError, RemoteError only before that; later failures reset the client.
         """
         accepted = False
@@ -85,8 +84,7 @@ class Dispatcher:
         while True:
             live = await self._manager.pick(tried.avoid.union(self._made_by(without)))
             if live in self._made_by(without):  # the only one that came up meanwhile
-                message = "no other tunnel is up"
-                raise NoTunnelError(message, stage="dispatch")
+                raise NoTunnelError("no other tunnel is up", stage="dispatch")
             await _pay(live)
             stream = await self._open(live, destination)
             if stream is not None:
@@ -108,13 +106,12 @@ class Dispatcher:
 
         Where the server does not reply, ``accept`` is called before it is asked.
         """
-        started = time.monotonic()
+        started = live.clock.now()
         try:
             if accept is not None and not live.tunnel.replies:
                 await accept()
-            if live.state is TunnelState.DEAD:  # while we waited for memory
-                message = "the tunnel was lost"
-                raise DialError(message, stage="dispatch")
+            if live.state is TunnelState.DEAD:  # since we waited for memory
+                raise DialError("the tunnel was lost", stage="dispatch")
             with plugin_faults(live.candidate.transport.name):
                 return await _open_in_time(live, destination)
         except BaseException as error:
@@ -166,14 +163,13 @@ class Dispatcher:
     def _note_failure(
         self, live: LiveTunnel, started: float, error: CircumventError | None
     ) -> None:
-        record = attempt_record(
-            "stream", live.candidate.id, started, live.account.high_water, error
-        )
+        peak = live.account.high_water
+        record = attempt_record("stream", live.candidate.id, started, peak, error, clock=live.clock)
         self._attempts.record(record)
 
 
 async def _pay(live: LiveTunnel) -> None:
-    """Charge for a stream, before anybody is told that it is there; raises BudgetError."""
+    """Charge for a stream, before it is opened; raises BudgetError."""
     cost = live.stream_cost
     if live.account.try_charge(cost):
         return
@@ -181,18 +177,19 @@ async def _pay(live: LiveTunnel) -> None:
         async with asyncio.timeout(WAIT_FOR_MEMORY):
             await live.account.reserve(cost)
     except TimeoutError as error:
-        message = "memory budget: no room for one more stream; close some, or raise --memory"
-        raise BudgetError(message, stage="memory") from error
+        raise BudgetError(
+            "memory budget: no room for one more stream; close some, or raise --memory",
+            stage="memory",
+        ) from error
 
 
 async def _open_in_time(live: LiveTunnel, destination: Destination) -> ByteStream:
-    """Health says when it was time enough; raises DialError."""
+    """Open until health gives up; raises DialError."""
     try:
         async with Patience() as patience:
             return await live.open(destination, patience)
     except TimeoutError as error:
-        message = "the server did not answer, and was given up"
-        raise DialError(message, stage="dispatch") from error
+        raise DialError("the server did not answer in time", stage="dispatch") from error
 
 
 class _Tried:
@@ -212,14 +209,13 @@ class _Tried:
         """
         self._count += 1
         if self._count >= MAX_TRIES:
-            message = f"{MAX_TRIES} tunnels failed to open a stream"
-            raise DialError(message, stage="dispatch")
+            raise DialError(f"{MAX_TRIES} tunnels failed to open a stream", stage="dispatch")
         if not (opened and live.tunnel.resumes):
             self.avoid.add(live)
 
 
 class _TrackedStream(LayerStream):
-    """Tells health what it sends and hears, and gives its charge back when it closes."""
+    """Notes for health what it moves, and gives its charge back when it closes."""
 
     __slots__ = ("_user_stream",)
 

@@ -28,8 +28,8 @@ class plugin_faults:  # noqa: N801 - reads as the verb that it is
         _: TracebackType | None,
     ) -> None:
         if isinstance(error, TimeoutError):
-            message = "the server took too long"
-            raise DialError(message, stage="timeout") from error
+            raise DialError("the server took too long", stage="timeout") from error
         if isinstance(error, Exception) and not isinstance(error, CircumventError):
-            message = f"plugin {self._plugin} broke with {type(error).__name__}"
-            raise PluginError(message, stage="plugin") from error
+            raise PluginError(
+                f"plugin {self._plugin} broke with {type(error).__name__}", stage="plugin"
+            ) from error

@@ -1,9 +1,9 @@
-"""Health: who is suspected, who is probed, who is dead.
+"""Health: which tunnels are suspected and probed, and which are dead.
 
-A tunnel is suspected when a stream waits without an answer while nobody else on the same
-tunnel hears anything. A probe then decides: so a slow destination never fails a tunnel over. A
-verdict cuts all of a tunnel's streams, so what may be our own trouble is none: queues that we
-fill ourselves, turns that we wait for, a machine that stood still or lacks something.
+A tunnel is suspected when a stream waits for an answer while no other stream of the same tunnel
+receives anything. A probe then decides: so a slow destination never fails a tunnel over. Queues
+that we fill ourselves, turns that we wait for, a machine that stood still or lacks something: none
+of these is held against a tunnel.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import asyncio
 import errno
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import time as wall_clock
 
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import (
-    FIRST_PATIENCE,
     PROVEN_BYTES,
     LiveTunnel,
     TunnelState,
@@ -31,37 +29,17 @@ from circumvent.tunnels.live import (
 )
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
+from circumvent.tunnels.verdict import ProbeFacts, ProbeVerdict, judge
 from circumvent.tunnels.vitals import is_frozen, queueing, unanswered
 
-TICK = 0.2  # seconds; how late a suspicion may be
-OPEN_SECONDS = 10.0  # the longest that a stream may take to open; a suspicion comes long before
-PROBE_SECONDS = 3.0  # at least: a lost packet or a slow look-up takes one; streams leave before
 PROBE_ROUND_TRIPS = 4  # to the page and back: TCP, TLS, and the question
-LONGEST_PROBE = 6.0
-LONGEST_QUEUE = 5.0  # seconds in a queue of ours; a probe passes it at each round trip
-PROBE_AGAIN = 1.0  # seconds after one that decided nothing
-MAX_MISSES = 2  # probes in a row without an answer through a server that lives itself
-ALL_SILENT = 15.0  # seconds; if no tunnel gives an answer, it is our own network, and comes back
-# A probe was fair if another tunnel was heard before the kernel asked again for the first time
-# (a second after the first, RFC 6298 §2) and still late in its time: so the network worked.
-FAIR_WITHIN = 0.7
-LATE_IN_PROBE = 1.5
-DOUBT_AGAIN_AFTER = 2.0  # many failing streams are one reason to probe, not many
-IDLE_PROBE = (45.0, 90.0)  # seconds, drawn anew each time: no clockwork for a watcher to find
-FIRST_LOOK = (3.0, 6.0)  # after the win, whose time may have been exceptional
-LONGEST_PATIENCE = 30.0
-RESUMES_WITHIN = 60.0  # as long as a relay keeps a session without carriers, and less
-LOOK_FOR_FREEZES = 1.0  # seconds
-WORKS_FOR = 4.0  # seconds after somebody heard something through a tunnel it is known to work
 MAX_FREEZES = 3  # as many flows that froze early, and none that passed 64 KiB: all would
-EARLY = 60.0  # seconds; what was idle for longer may have been forgotten by a router
-LATE = 0.5  # seconds that a tick may be late; then the machine stood still, and nobody was silent
-WALL_CLOCK_JUMP = 5.0  # the machine slept
+_SILENCE = (errno.ETIMEDOUT, errno.EHOSTUNREACH)
 
 
 @dataclass(slots=True)
 class _Trial:
-    """A probe under way, and whether others were heard when it began."""
+    """A probe that runs, and whether other tunnels received anything when it began."""
 
     patience: Patience
     started: float
@@ -72,8 +50,8 @@ class _Trial:
 class Health:
     """Watches the manager's tunnels.
 
-    ``identify`` names the current network, raw, and is empty where there is none; ``forget`` drops
-    what was learnt on the old one.
+    ``identify`` returns the raw name of the current network, empty where there is none; ``forget``
+    drops what was learnt on the old one.
     """
 
     def __init__(
@@ -87,36 +65,38 @@ class Health:
         self._store = store
         self._identify = identify
         self._forget = forget
+        self._clock = manager.track.clock
+        self._timings = manager.track.timings.health
+        self._probe = manager.track.timings.probe
+        self._vitals = manager.track.timings.vitals
         self._here = b""
         self._seen: bytes | None = None  # at the last look
         self._look_for_freezes_at = 0.0
         self._stood_still_at = 0.0
-        self._probing: dict[LiveTunnel, _Trial] = {}
+        self._trials: dict[LiveTunnel, _Trial] = {}
         self._checks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Tick until cancelled."""
         try:
             while True:
-                before, due = wall_clock(), time.monotonic() + TICK
-                await asyncio.sleep(TICK)
-                now = time.monotonic()
-                if now - due > LATE:
+                before, due = self._clock.wall(), self._clock.now() + self._timings.tick
+                await asyncio.sleep(self._timings.tick)
+                now = self._clock.now()
+                if now - due > self._timings.late:
                     self._stood_still(now)
                 self._tick(now)
                 relieve(self._manager, now)
-                if wall_clock() - before > WALL_CLOCK_JUMP:
+                if self._clock.wall() - before > self._timings.wall_clock_jump:
                     self.revalidate()
         finally:
-            for check in self._checks:
-                check.cancel()
-            await asyncio.gather(*self._checks, return_exceptions=True)
+            await dismiss(self._checks)
 
     def look_at_network(self) -> None:
-        """Find out where we are; a new network revalidates every tunnel at once.
+        """Find out which network this is; a new one revalidates every tunnel at once.
 
-        A name that only grew is that of the same network, and being nowhere may pass: when we are
-        back, the tunnels are probed, but nothing is forgotten.
+        A name that only became longer is that of the same network. To have no network may pass:
+        when it is back, the tunnels are probed, but nothing is forgotten.
         """
         here, before = self._identify(), self._seen
         self._seen = here
@@ -131,15 +111,15 @@ class Health:
             self.revalidate()
 
     def revalidate(self) -> None:
-        """Things changed: probe every tunnel now, and let who failed before try again."""
-        self._manager.fresh_start()
+        """The network changed: probe every tunnel now, and end every back-off."""
+        self._manager.forget_failures()
         for live in tuple(self._manager.tunnels):
             live.tunnel.revalidate()
             self.suspect(live)
 
     def doubt(self, live: LiveTunnel) -> None:
         """A stream failed: suspect the tunnel, unless it was verified just now."""
-        if time.monotonic() - live.verified_at > DOUBT_AGAIN_AFTER:
+        if self._clock.now() - live.verified_at > self._probe.doubt_again_after:
             self.suspect(live)
 
     def suspect(self, live: LiveTunnel) -> None:
@@ -148,7 +128,7 @@ class Health:
             return
         live.state = TunnelState.SUSPECTED
         if not self._manager.is_up():
-            self._manager.look_around()
+            self._manager.try_others()
         elif not live.tunnel.replies:
             live.give_up_openings()
         self._check(live)
@@ -162,49 +142,46 @@ class Health:
         check.add_done_callback(self._checks.discard)
 
     def _stood_still(self, now: float) -> None:
-        """The machine slept or was too busy for us: what came meanwhile is only heard now."""
+        """The machine slept or was busy: what came meanwhile is only read now."""
         self._stood_still_at = now
         for live in self._manager.tunnels:
             live.last_heard = now
             live.silent_since = 0.0
             live.works_since = math.inf
 
-    def _stood_still_since(self, started: float, patience: Patience) -> bool:
-        return self._stood_still_at > started or patience.overrun(time.monotonic()) > LATE
-
     def _tick(self, now: float) -> None:
         slack = self._slack(now)
-        for live, trial in tuple(self._probing.items()):
-            trial.patience.allow(_probe_seconds(live) + slack)
-            self._look_for_witnesses(live, trial, now)
+        for live, trial in tuple(self._trials.items()):
+            trial.patience.allow(self._probe_seconds(live) + slack)
+            self._compare_with_others(live, trial, now)
         for live in tuple(self._manager.tunnels):
             live.give_up_openings(longer_than=self._longest_opening(live) + slack)
             if live.state is TunnelState.UP and live.is_silent(now, slack):
                 self.suspect(live)
             elif now > live.next_idle_probe:
-                pause = IDLE_PROBE if live.next_idle_probe else FIRST_LOOK
+                pause = self._probe.idle if live.next_idle_probe else self._probe.first
                 if live.next_idle_probe:
                     live.unanswered = 0  # its users may try it again
                     self._check(live)
                 live.next_idle_probe = now + random.uniform(*pause)  # noqa: S311
         if now > self._look_for_freezes_at:
-            self._look_for_freezes_at = now + LOOK_FOR_FREEZES
+            self._look_for_freezes_at = now + self._timings.look_for_freezes
             for live in tuple(self._manager.tunnels):
-                self._leave_frozen(live, now)
+                self._cut_frozen_streams(live, now)
 
     def _longest_opening(self, live: LiveTunnel) -> float:
         is_left = (
             live.state is not TunnelState.UP and not live.tunnel.replies and self._manager.is_up()
         )
-        return FIRST_PATIENCE if is_left else OPEN_SECONDS
+        return live.timings.patience if is_left else self._timings.open_seconds
 
-    def _look_for_witnesses(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
+    def _compare_with_others(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
         waited = now - trial.started
-        if waited < FAIR_WITHIN:
+        if waited < self._probe.fair_within:
             trial.began_fair |= self._others_heard(live, live.silent_since or trial.started)
-        elif waited > LATE_IN_PROBE and not trial.others_asked:
+        elif waited > self._probe.late and not trial.others_asked:
             trial.others_asked = True
-            if not self._others_heard(live, trial.started + FAIR_WITHIN):
+            if not self._others_heard_late(live, trial):
                 for other in self._manager.tunnels:
                     if other is not live and other.state is TunnelState.UP:
                         self._check(other)
@@ -214,27 +191,29 @@ class Health:
         return any(other.last_heard > since for other in others)
 
     def _slack(self, now: float) -> float:
-        """Seconds that all answers take longer now; only asked for where somebody is doubted."""
+        """Seconds that all answers take longer now; looked up only where a tunnel is in doubt."""
         tunnels = self._manager.tunnels
-        if not self._probing and not any(live.is_silent(now) for live in tunnels):
+        if not self._trials and not any(live.is_silent(now) for live in tunnels):
             return 0.0
         return self._queues()
 
     def _queues(self) -> float:
-        return PROBE_ROUND_TRIPS * min(queueing(self._manager.tunnels), LONGEST_QUEUE)
+        queue = queueing(self._manager.tunnels, self._vitals)
+        return PROBE_ROUND_TRIPS * min(queue, self._timings.longest_queue)
 
-    def _leave_frozen(self, live: LiveTunnel, now: float) -> None:
-        if now - live.last_heard > WORKS_FOR:
+    def _cut_frozen_streams(self, live: LiveTunnel, now: float) -> None:
+        if now - live.last_heard > self._timings.works_for:
             live.works_since = math.inf
         else:
             live.works_since = min(live.works_since, live.last_heard)
-        for stream, vitals in unanswered(live, now):
-            if vitals.unanswered and now - live.last_heard > WORKS_FOR / 2:
+        for stream, vitals in unanswered(live, now, self._vitals):
+            if vitals.unanswered and now - live.last_heard > self._timings.works_for / 2:
                 self._check(live)  # whether only some paths died
             asked_for, works_for = now - stream.asked_at, now - live.works_since
-            if not is_frozen(vitals, asked_for, works_for, self._queues()):
+            patience = self._vitals.frozen_after + self._queues()
+            if not is_frozen(vitals, asked_for, works_for, patience):
                 continue
-            live.freezes += _froze_early(stream)
+            live.freezes += self._froze_early(stream)
             message = "its path froze: the server's own system does not answer any more"
             stream.fail(StreamResetError(message, stage="freeze"), is_clients_fault=False)
             stream.stream.abort()
@@ -243,81 +222,85 @@ class Health:
             self._manager.lose(live, reason, users_failed=True)
 
     async def _verify(self, live: LiveTunnel) -> None:
-        trial = self._probing[live] = _Trial(Patience(_probe_seconds(live)), time.monotonic())
-        patience, started = trial.patience, trial.started
+        started = self._clock.now()
+        trial = self._trials[live] = _Trial(Patience(self._probe_seconds(live)), started)
         failure: CircumventError | None = None
         rtt = live.rtt
         try:
             with plugin_faults(live.candidate.transport.name):
-                rtt = await self._manager.track.prober.probe(live.tunnel, live.account, patience)
+                rtt = await self._manager.track.prober.probe(
+                    live.tunnel, live.account, trial.patience
+                )
         except CircumventError as error:
             failure = error.bare()
         finally:
             live.is_probed = False
-            del self._probing[live]
-        self._record(live, started, failure)
-        if live.state is TunnelState.DEAD:
-            return
-        # Somebody was answered meanwhile: it lives.
-        if failure is None or live.last_heard > max(started, self._stood_still_at):
-            _acquit(live, rtt)
-        elif live.tunnel.resumes and time.monotonic() - live.last_heard < RESUMES_WITHIN:
-            live.next_idle_probe = time.monotonic() + PROBE_SECONDS  # suspected until then
-            if self._manager.is_up():
-                live.give_up_unanswered()
-        elif failure.is_own_trouble or self._stood_still_since(started, patience):
-            live.next_idle_probe = time.monotonic() + PROBE_AGAIN
-        elif patience.answered and live.misses < MAX_MISSES:
-            live.misses += 1  # it may be the pages, or its way to them
-            live.next_idle_probe = time.monotonic() + PROBE_AGAIN
-        elif _is_silence(failure, patience):
-            self._judge_silence(live, trial, failure)
-        else:
-            self._manager.lose(live, str(failure))
+            del self._trials[live]
+        peak = live.account.high_water
+        record = attempt_record(
+            "probe", live.candidate.id, started, peak, failure, clock=self._clock
+        )
+        self._store.attempts.record(record)
+        if live.state is not TunnelState.DEAD:
+            self._act_on(live, trial, rtt, failure)
 
-    def _judge_silence(self, live: LiveTunnel, trial: _Trial, failure: CircumventError) -> None:
-        """Who alone is silent is dead. If all are, there is nowhere to go: a cut wins nothing."""
-        now = time.monotonic()
-        works_now = self._others_heard(live, trial.started + FAIR_WITHIN)
+    def _act_on(
+        self, live: LiveTunnel, trial: _Trial, rtt: float, failure: CircumventError | None
+    ) -> None:
+        now = self._clock.now()
+        match judge(self._facts(live, trial, failure, now)):
+            case ProbeVerdict.WELL:
+                live.acquit(rtt, now)
+            case ProbeVerdict.RESUMING:
+                live.next_idle_probe = now + self._probe.least  # suspected until then
+                if self._manager.is_up():
+                    live.give_up_unanswered()
+            case ProbeVerdict.UNDECIDED:
+                live.next_idle_probe = now + self._probe.again
+            case ProbeVerdict.MISSED:
+                live.misses += 1
+                live.next_idle_probe = now + self._probe.again
+            case ProbeVerdict.ALL_SILENT:
+                self._wait_in_silence(live, trial, now)
+            case ProbeVerdict.DEAD:
+                self._manager.lose(live, str(failure))
+
+    def _facts(
+        self, live: LiveTunnel, trial: _Trial, failure: CircumventError | None, now: float
+    ) -> ProbeFacts:
+        if failure is None or live.last_heard > max(trial.started, self._stood_still_at):
+            return ProbeFacts(passed=True)
+        overrun = trial.patience.overrun(now)
+        stood_still = self._stood_still_at > trial.started or overrun > self._timings.late
+        silent_since = live.silent_since or trial.started
+        return ProbeFacts(
+            passed=False,
+            is_resuming=live.tunnel.resumes
+            and now - live.last_heard < self._timings.resumes_within,
+            is_own_trouble=failure.is_own_trouble or stood_still,
+            is_server_alive=trial.patience.answered,
+            misses=live.misses,
+            is_silent=trial.patience.expired or failure.errno in _SILENCE,
+            is_alone=trial.began_fair and self._others_heard_late(live, trial),
+            is_long=now - silent_since > self._timings.all_silent,
+        )
+
+    def _wait_in_silence(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
         live.silent_since = live.silent_since or trial.started
-        if (trial.began_fair and works_now) or now - live.silent_since > ALL_SILENT:
-            self._manager.lose(live, str(failure))
-            return
         live.state = TunnelState.SUSPECTED
-        live.next_idle_probe = now if works_now else now + PROBE_AGAIN
+        works_now = self._others_heard_late(live, trial)
+        live.next_idle_probe = now if works_now else now + self._probe.again
         if self._manager.is_up():
             live.give_up_flights()
         else:
-            self._manager.look_around()
+            self._manager.try_others()
 
-    def _record(self, live: LiveTunnel, started: float, failure: CircumventError | None) -> None:
-        record = attempt_record(
-            "probe", live.candidate.id, started, live.account.high_water, failure
-        )
-        self._store.attempts.record(record)
+    def _others_heard_late(self, live: LiveTunnel, trial: _Trial) -> bool:
+        return self._others_heard(live, trial.started + self._probe.fair_within)
 
+    def _probe_seconds(self, live: LiveTunnel) -> float:
+        return min(max(self._probe.least, PROBE_ROUND_TRIPS * live.rtt), self._probe.most)
 
-def _probe_seconds(live: LiveTunnel) -> float:
-    return min(max(PROBE_SECONDS, PROBE_ROUND_TRIPS * live.rtt), LONGEST_PROBE)
-
-
-def _is_silence(failure: CircumventError, patience: Patience) -> bool:
-    """Whether nobody said anything; what is refused or cut, somebody answered."""
-    is_late = patience.overrun(time.monotonic()) >= 0.0
-    return is_late or failure.errno in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
-
-
-def _froze_early(stream: UserStream) -> bool:
-    return stream.heard_bytes < PROVEN_BYTES and stream.moved_at - stream.started < EARLY
-
-
-def _acquit(live: LiveTunnel, rtt: float) -> None:
-    live.misses = 0
-    live.silent_since = 0.0
-    if live.state is TunnelState.SUSPECTED:
-        live.state = TunnelState.UP
-    live.rtt = min(rtt, (3 * live.rtt + rtt) / 4)  # an outlier is soon forgotten
-    live.last_heard = live.verified_at = time.monotonic()
-    for stream in live.streams:
-        if stream.waiting_since:
-            stream.patience = min(2 * stream.patience, LONGEST_PATIENCE)
+    def _froze_early(self, stream: UserStream) -> bool:
+        carried_for = stream.moved_at - stream.started
+        return stream.heard_bytes < PROVEN_BYTES and carried_for < self._timings.early

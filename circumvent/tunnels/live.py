@@ -1,27 +1,26 @@
 """A tunnel that is up, with the facts that dispatch, health and status go by.
 
-Times are ``time.monotonic``, which asyncio loops use as well, in seconds.
+Times are those of ``Clock.now``, in seconds.
 """
 
 from __future__ import annotations
 
 import enum
 import math
-import time
 from dataclasses import dataclass, field
 
 from circumvent.api import Privacy, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import CircumventError, DestinationError
 from circumvent.memory import Account
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.patience import Patience
 from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.timings import StreamTimings
 from circumvent.wire.address import Destination
 
 # A stream that carried this much proves the path: some censors freeze a flow after 16 KiB.
 PROVEN_BYTES = 64 * 1024
-FIRST_PATIENCE = 1.0  # seconds of silence after which a tunnel is suspected
-UNANSWERED = 5.0  # seconds for which a request waits for a relay while other tunnels are up
 
 
 class TunnelState(enum.Enum):
@@ -48,10 +47,12 @@ class LiveTunnel:
     account: Account
     rtt: float
     charged: int
+    clock: Clock = SYSTEM_CLOCK
+    timings: StreamTimings = field(default_factory=StreamTimings)
     state: TunnelState = TunnelState.UP
-    opened_at: float = field(default_factory=time.time)
-    last_heard: float = field(default_factory=time.monotonic)
-    last_opened: float = field(default_factory=time.monotonic)
+    opened_at: float = field(init=False)
+    last_heard: float = field(init=False)
+    last_opened: float = field(init=False)
     verified_at: float = 0.0
     next_idle_probe: float = 0.0
     is_probed: bool = False
@@ -72,6 +73,8 @@ class LiveTunnel:
         candidate = self.candidate
         self.privacy = candidate.privacy  # both are asked for at every stream
         self.stream_cost = candidate.transport.cost(candidate.entry).stream
+        self.opened_at = self.clock.wall()
+        self.last_heard = self.last_opened = self.clock.now()
 
     def cost(self) -> float:
         """What one more stream is expected to suffer here: round trips weighed by load.
@@ -102,7 +105,7 @@ class LiveTunnel:
         """
         opening = max((patience.waited(now) for patience in self._openings), default=0.0)
         last_sign = max(self.last_opened, self.last_heard)
-        return min(now - last_sign, opening) > FIRST_PATIENCE + slack or any(
+        return min(now - last_sign, opening) > self.timings.patience + slack or any(
             stream.waits(now) > stream.patience + slack for stream in self.streams
         )
 
@@ -113,12 +116,24 @@ class LiveTunnel:
             stream = await self.tunnel.open(destination)
         finally:
             self._openings.remove(patience)
-        self.last_opened = time.monotonic()
+        self.last_opened = self.clock.now()
         return stream
+
+    def acquit(self, rtt: float, now: float) -> None:
+        """It works: a probe came back after ``rtt`` seconds, or a user's stream was answered."""
+        self.misses = 0
+        self.silent_since = 0.0
+        if self.state is TunnelState.SUSPECTED:
+            self.state = TunnelState.UP
+        self.rtt = min(rtt, (3 * self.rtt + rtt) / 4)  # an outlier is soon forgotten
+        self.last_heard = self.verified_at = now
+        for stream in self.streams:
+            if stream.waiting_since:
+                stream.patience = min(2 * stream.patience, self.timings.longest_patience)
 
     def give_up_openings(self, longer_than: float = -math.inf) -> None:
         """Nothing of a user's was sent yet: other tunnels can be tried at once."""
-        now = time.monotonic()
+        now = self.clock.now()
         for patience in self._openings:
             if patience.waited(now) > longer_than:
                 patience.end()
@@ -136,10 +151,10 @@ class LiveTunnel:
         that it may have been heard.
         """
         self.give_up_flights()
-        now = time.monotonic()
+        now = self.clock.now()
         for stream in tuple(self.streams):
             waited = now - stream.moved_at if stream.waiting_since else 0.0
-            if not stream.heard_bytes and waited > UNANSWERED:
+            if not stream.heard_bytes and waited > self.timings.unanswered:
                 stream.stream.abort()
 
     def abort_streams(self) -> None:
@@ -172,11 +187,13 @@ class UserStream:
         "is_clients_fault",
         "live",
         "moved_at",
+        "now",
         "over",
         "patience",
         "started",
         "stream",
         "waiting_since",
+        "was_asked",
     )
 
     def __init__(self, live: LiveTunnel, stream: ByteStream, client: ByteStream | None) -> None:
@@ -184,9 +201,11 @@ class UserStream:
         self.client = client
         self.stream = stream
         self.flight = 0
-        self.patience = FIRST_PATIENCE
+        self.now = live.clock.now  # called at every step
+        self.patience = live.timings.patience
         self.waiting_since = 0.0  # 0: not waiting
-        self.started = self.moved_at = time.monotonic()
+        self.was_asked = False
+        self.started = self.moved_at = self.now()
         self.heard_bytes = 0
         self.asked_at = 0.0  # since when its path is asked for a sign; 0: it is not
         self.ask_from = 0.0
@@ -196,17 +215,18 @@ class UserStream:
 
     def sent(self, count: int) -> None:
         """The tunnel took ``count`` bytes."""
-        self.moved_at = time.monotonic()
+        self.moved_at = self.now()
         self.live.bytes_up += count
         if not (self.waiting_since or self.over):
             self.waiting_since = self.moved_at
+            self.was_asked = True
 
     def heard(self, count: int) -> None:
         """The client took ``count`` bytes that came through the tunnel."""
         live = self.live
-        self.moved_at = live.last_heard = time.monotonic()
+        self.moved_at = live.last_heard = self.now()
         self.waiting_since = 0.0
-        self.patience = FIRST_PATIENCE
+        self.patience = live.timings.patience
         live.bytes_down += count
         live.unanswered = 0
         self.heard_bytes += count
@@ -231,7 +251,7 @@ class UserStream:
     @property
     def is_unanswered(self) -> bool:
         """Whether it was asked for something and ended without a word, and without a fault."""
-        return self.error is None and not self.heard_bytes and self.moved_at > self.started
+        return self.error is None and not self.heard_bytes and self.was_asked
 
     @property
     def is_tunnels_fault(self) -> bool:

@@ -1,11 +1,10 @@
-"""The tunnel manager: keeps several tunnels up, unlike each other, and replaces the dead."""
+"""The tunnel manager: keeps several unlike tunnels up, and replaces those that die."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,16 +13,11 @@ from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
 from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
-from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.candidate import Candidate, distinct
 from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, Track
 
-FROZEN_REST = 60.0  # seconds; of who wins races as before and would drop users' traffic again
-STEADY_AFTER = 5.0  # seconds; who lived longer did not fail for the old reason
-WAIT_FOR_TUNNEL = 10.0  # a client rather waits than fails, up to what browsers bear
-_PRESSURE_RECHECK = 1.0
-_LOOK_AGAIN = 2.0  # seconds; others may have asked for those who rest
 _MS = 1000
 
 
@@ -39,11 +33,11 @@ class PoolOptions:
 class TunnelManager:
     """Owns the pool. ``network`` is the salted name of the network that scores belong to.
 
-    ``backoff`` may be shared with transports that greet servers by themselves.
+    ``backoff`` may be shared with transports that dial servers by themselves.
     ``expects_more`` tells whether candidates may turn up any moment, so that clients wait.
 
-    Candidates that hide less than the options demand are left out here, whoever made them: nothing
-    below can bring them back.
+    Candidates that hide less than the options demand are left out here, wherever they come from:
+    nothing below can bring them back.
     """
 
     def __init__(
@@ -63,15 +57,17 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(track, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
-        self.backoff = Backoff()
-        self._graves: list[LiveTunnel] = []
+        self.backoff = Backoff(track.timings.backoff)
+        self._timings = track.timings.pool
+        self._clock = track.clock
+        self._to_close: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
         self.offer(candidates)
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
-        """Race these from now on; tunnels to others stay up until they fail."""
-        self._candidates = [each for each in candidates if each.privacy >= self._floor]
+        """Race these candidates from now on; tunnels to others stay up until they fail."""
+        self._candidates = [each for each in distinct(candidates) if each.privacy >= self._floor]
         self._need.set()
 
     async def run(self) -> None:
@@ -80,17 +76,17 @@ class TunnelManager:
             while True:
                 self._need.clear()
                 await self._fill()
-                await self._bury()
+                await self._close_lost()
                 with contextlib.suppress(TimeoutError):
                     pause = self._pause()
-                    async with asyncio.timeout(pause and min(pause, _LOOK_AGAIN)):
+                    async with asyncio.timeout(pause and min(pause, self._timings.look_again)):
                         await self._need.wait()
         finally:
             for live in self.tunnels:
                 live.abort_streams()
-            self._graves += self.tunnels
+            self._to_close += self.tunnels
             self.tunnels.clear()
-            await self._bury()
+            await self._close_lost()
 
     async def pick(self, avoid: set[LiveTunnel]) -> LiveTunnel:
         """The best tunnel not in ``avoid``; waits for one when none is up at all.
@@ -99,7 +95,7 @@ class TunnelManager:
         """
         best = self._best(avoid)
         if best.state is not TunnelState.UP if best else not self.tunnels:
-            self.backoff.ask(time.monotonic())
+            self.backoff.ask(self._clock.now())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
         if best is None:
@@ -110,21 +106,21 @@ class TunnelManager:
     def lose(self, live: LiveTunnel, reason: str, *, users_failed: bool = False) -> None:
         """Give a tunnel up: cut its streams, and race for a replacement at once.
 
-        ``users_failed``: its probes pass, but not its users' traffic; that is scored apart.
+        ``users_failed``: its probes pass, but users' traffic does not; that is scored separately.
         """
         if live.state is TunnelState.DEAD:
             return
         self._remove(live)
         live.abort_streams()
-        now = time.monotonic()
+        now = self._clock.now()
         if users_failed:
-            until = now + FROZEN_REST
+            until = now + self._timings.frozen_pause
             self.backoff.hold(live.candidate.id, now, until, is_useless=self.is_up())
         else:
-            if time.time() - live.opened_at > STEADY_AFTER:
+            if self._clock.wall() - live.opened_at > self._timings.steady_after:
                 self.backoff.worked(live.candidate.id)
             if not self.is_up():
-                self.look_around()
+                self.try_others()
             self.backoff.failed(live.candidate.id, now)
         self._remember(live, ok=False, users_failed=users_failed)
         entry = live.candidate.entry
@@ -141,29 +137,29 @@ class TunnelManager:
         """Whether any tunnel is above suspicion."""
         return any(live.state is TunnelState.UP for live in self.tunnels)
 
-    def look_around(self) -> None:
-        """No verdict is waited for: let others race, also who rests, if there is room for them."""
-        now, taken = time.monotonic(), self._taken()
+    def try_others(self) -> None:
+        """Let other candidates race before the verdict, if there is room; back-off ends early."""
+        now, taken = self._clock.now(), self._taken()
         for candidate in self._candidates:
             if candidate not in taken:
                 self.backoff.ask(now, candidate.id)
         self._need.set()
 
-    def fresh_start(self) -> None:
-        """The network changed: old failures say nothing any more."""
-        self.backoff.forgive()
+    def forget_failures(self) -> None:
+        """The network changed: failures on the old one mean nothing here."""
+        self.backoff.forget()
         self._need.set()
 
     def _remove(self, live: LiveTunnel) -> None:
         live.state = TunnelState.DEAD
         self.tunnels.remove(live)
-        self._graves.append(live)
+        self._to_close.append(live)
         self._need.set()
 
     async def _wait_for_one(self, avoid: set[LiveTunnel]) -> LiveTunnel | None:
         self._need.set()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_FOR_TUNNEL):
+            async with asyncio.timeout(self._timings.wait_for_tunnel):
                 while not self.tunnels:
                     self._came_up.clear()
                     await self._came_up.wait()
@@ -204,21 +200,21 @@ class TunnelManager:
     def _entrants(self) -> list[Candidate]:
         if self._is_full() or self._is_crowded():
             return []
-        now, taken = time.monotonic(), self._taken()
-        rested = [
+        now, taken = self._clock.now(), self._taken()
+        ready = [
             candidate
             for candidate in self._candidates
             if candidate not in taken and self.backoff.ready_at(candidate.id) <= now
         ]
-        # A lower class is tried only when nobody above it can be.
-        best = max((each.privacy for each in rested), default=None)
-        return [candidate for candidate in rested if candidate.privacy is best]
+        # A lower privacy class is tried only when no candidate of a higher one can be.
+        best = max((each.privacy for each in ready), default=None)
+        return [candidate for candidate in ready if candidate.privacy is best]
 
     def _taken(self) -> list[Candidate]:
         return [*self._racing, *(live.candidate for live in self.tunnels)]
 
     def _is_full(self) -> bool:
-        """Whether no more are wanted; as long as none gives an answer, one more is."""
+        """Whether enough tunnels are up; while none of them answers, one more is wanted."""
         return len(self.tunnels) >= self._wanted and not self._is_dark()
 
     def _is_dark(self) -> bool:
@@ -233,10 +229,10 @@ class TunnelManager:
         candidate, live = finish.candidate, finish.live
         self._racing.remove(candidate)
         if live is None:
-            self._rest(candidate, finish.error)
+            self._back_off(candidate, finish.error)
             return
         if not self.is_up():
-            self.backoff.ask(time.monotonic())  # the network lets something pass again
+            self.backoff.ask(self._clock.now())  # the network works again: others may too
         self.tunnels.append(live)
         self._remember(live, ok=True)
         entry = candidate.entry
@@ -252,8 +248,8 @@ class TunnelManager:
             user_bytes=live.bytes_down if users_failed else 0,
         )
 
-    def _rest(self, candidate: Candidate, error: CircumventError | None) -> None:
-        now = time.monotonic()
+    def _back_off(self, candidate: Candidate, error: CircumventError | None) -> None:
+        now = self._clock.now()
         if isinstance(error, BackoffError):
             self.backoff.hold(candidate.id, now, now + error.seconds)
             return
@@ -266,20 +262,20 @@ class TunnelManager:
             )
 
     def _pause(self) -> float | None:
-        """Seconds until somebody could race again; None while nothing is missing."""
+        """Seconds until a candidate may race again; None while no tunnel is missing."""
         if self._is_full():
             return None
         if self._is_crowded():
-            return _PRESSURE_RECHECK
+            return self._timings.pressure_recheck
         taken = self._taken()
         ends = [self.backoff.ready_at(each.id) for each in self._candidates if each not in taken]
-        return max(0.0, min(ends) - time.monotonic()) if ends else None
+        return max(0.0, min(ends) - self._clock.now()) if ends else None
 
-    async def _bury(self) -> None:
-        while self._graves:
-            await self._graves.pop().close()
+    async def _close_lost(self) -> None:
+        while self._to_close:
+            await self._to_close.pop().close()
 
 
 def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
-    """Least first: beyond doubt, then the better privacy class, then the cheaper."""
+    """The least is the best: not in doubt, then of a better privacy class, then cheaper."""
     return live.is_doubtful, -live.privacy, live.cost()

@@ -1,4 +1,4 @@
-"""In which order candidates race: what worked here, by score, and each unlike the others."""
+"""The order in which candidates race: by what worked here, by score, and by difference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNKNOWN = Score(successes=0, failures=0, ms=0.0, user_failures=0, last_ok=0.0)
 
 
 def rank(candidates: Iterable[Candidate], scores: Mapping[str, Score]) -> list[Candidate]:
-    """What worked on this network first, then by score, equals shuffled."""
+    """Those that worked on this network first, then by score; equal ones are shuffled."""
 
     def key(candidate: Candidate) -> tuple[float, float, float]:
         score = scores.get(candidate.id, _UNKNOWN)
@@ -25,7 +25,7 @@ def rank(candidates: Iterable[Candidate], scores: Mapping[str, Score]) -> list[C
 
 
 def least_alike(ranked: Sequence[Candidate], taken: Iterable[Candidate]) -> Candidate | None:
-    """The first of those that share least with what is in use: transport and network.
+    """The first of those that share least with the ones in use, in transport and network.
 
     What blocks one tunnel should not block the next.
     """

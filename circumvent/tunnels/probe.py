@@ -1,11 +1,10 @@
-"""The probe: one small HTTP request through a tunnel whose answer is known beforehand."""
+"""The probe: one small HTTP request through a tunnel, whose answer is known beforehand."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import punctuation
@@ -16,8 +15,10 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import DestinationError, LinkError, ProbeError
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.patience import Patience
 from circumvent.net.stagger import first_success
+from circumvent.tunnels.timings import ProbeTimings
 from circumvent.wire.address import Destination
 from circumvent.wire.browser import page_request
 from circumvent.wire.host_port import parse_address
@@ -25,9 +26,8 @@ from circumvent.wire.host_port import parse_address
 HTTP_PORT = 80
 MAX_HEAD = 4096  # a 204 answer has no body and few header lines
 TARGETS_AT_ONCE = 2  # one target that is down must not condemn a tunnel
-NEXT_TARGET_AFTER = (0.25, 0.5)  # seconds; a healthy target has mostly answered by then
-# As long as what browsers say first through a tunnel, and one packet. Censors have taken random
-# bytes that begin with 160 to 700 of them for proxies.
+# As long as the first flight of a browser through a tunnel, and one packet. Censors have taken
+# connections for proxies that begin with 160 to 700 random bytes.
 REQUEST_SIZES = (750, 1250)
 _URL = re.compile(  # RFC 3986, without blanks and control characters
     r"(?P<scheme>[a-z]+)://(?P<authority>[^/?#\s\x00-\x1f\x7f]*)"
@@ -70,16 +70,23 @@ class ProbeTarget:
         return cls(Destination(host, port), quote(target, safe=punctuation))
 
     def request(self) -> bytes:
-        """The request's bytes, not twice the same."""
+        """The request's bytes, different each time."""
         host = str(self.destination).removesuffix(f":{HTTP_PORT}")
         return page_request(host, self.path, REQUEST_SIZES)
 
 
 class Prober:
-    """Probes tunnels; begins with another target each time."""
+    """Probes tunnels; the target that comes first changes each time."""
 
-    def __init__(self, targets: Sequence[ProbeTarget]) -> None:
+    def __init__(
+        self,
+        targets: Sequence[ProbeTarget],
+        clock: Clock = SYSTEM_CLOCK,
+        timings: ProbeTimings | None = None,
+    ) -> None:
         self._targets = targets
+        self._now = clock.now
+        self._timings = timings or ProbeTimings()
         self._turn = 0
 
     async def probe(
@@ -87,30 +94,53 @@ class Prober:
     ) -> float:
         """Round-trip time in seconds, from a request to its answer.
 
-        The server of a tunnel that ``is_new`` may be blocked, and who greets it is counted: there
-        the second target has to wait until a stream to the first is open.
+        The server of a tunnel that ``is_new`` may be blocked, and censors count handshakes with
+        it: there the second target waits until a stream to the first is open.
 
         Takes no longer than ``patience``, which is entered here. Holds up to ``TARGETS_AT_ONCE``
         streams, which the caller has charged. Raises ProbeError when the answer is wrong or does
         not come in time, and whatever opening a stream raises.
         """
         targets = self._next_targets()
-        started = time.monotonic()
+        started = self._now()
         try:
             async with patience:
                 first = await _open(tunnel, targets[0]) if is_new else None
                 return await first_success(
                     [
-                        _probe(tunnel, account, target, first if target is targets[0] else None)
+                        self._probe(
+                            tunnel, account, target, first if target is targets[0] else None
+                        )
                         for target in targets
                     ],
-                    random.uniform(*NEXT_TARGET_AFTER),  # noqa: S311 - no secret
+                    random.uniform(*self._timings.next_target_after),  # noqa: S311 - no secret
                     drop=lambda _: None,
                 )
         except TimeoutError as error:
-            waited = time.monotonic() - started
+            waited = self._now() - started
             message = f"no answer through the tunnel within {waited:.1f} s"
             raise ProbeError(message, stage="probe") from error
+
+    async def _probe(
+        self, tunnel: Tunnel, account: Account, target: ProbeTarget, opened: ByteStream | None
+    ) -> float:
+        stream = opened or await tunnel.open(target.destination)
+        asked = self._now()
+        try:
+            await _ask(stream, account, target)
+        except asyncio.CancelledError:  # the other target was faster
+            await stream.aclose()
+            raise
+        except DestinationError as error:
+            stream.abort()
+            message = f"the server answers, but cannot reach the page of probe_urls: {error}"
+            raise ProbeError(message, stage="probe") from error
+        except BaseException:
+            stream.abort()
+            raise
+        rtt = self._now() - asked
+        await stream.aclose()
+        return rtt
 
     def _next_targets(self) -> list[ProbeTarget]:
         first = self._turn
@@ -127,28 +157,7 @@ async def _open(tunnel: Tunnel, target: ProbeTarget) -> ByteStream | None:
         return None
 
 
-async def _probe(
-    tunnel: Tunnel, account: Account, target: ProbeTarget, opened: ByteStream | None
-) -> float:
-    stream = opened or await tunnel.open(target.destination)
-    try:
-        rtt = await _ask(stream, account, target)
-    except asyncio.CancelledError:  # the other target was faster
-        await stream.aclose()
-        raise
-    except DestinationError as error:
-        stream.abort()
-        message = f"the server answers, but cannot reach the page of probe_urls: {error}"
-        raise ProbeError(message, stage="probe") from error
-    except BaseException:
-        stream.abort()
-        raise
-    await stream.aclose()
-    return rtt
-
-
-async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> float:
-    asked = time.monotonic()
+async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> None:
     await send(stream, account, target.request())
     answer = b""
     while b"\r\n" not in answer and len(answer) < MAX_HEAD:
@@ -162,4 +171,3 @@ async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> flo
             "the tunnel was closed" if not answer else "somebody else answered"
         )
         raise ProbeError(message, stage="probe")
-    return time.monotonic() - asked

@@ -1,49 +1,46 @@
-"""The race: candidates start one after the other, and who carried checked bytes first wins."""
+"""The race: candidates start one after the other; the first that carries checked bytes wins."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from circumvent.api import NetworkDialer
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
 from circumvent.state.store import Store
+from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
+from circumvent.tunnels.timings import Timings
 
-FIRST_STAGGER = 0.25  # seconds; RFC 8305 §5 found it a good compromise
-MIN_STAGGER, MAX_STAGGER = 0.05, 2.0
 _TIMES = 8  # wins that the median is taken of
-RACE_SECONDS = 8.0  # a server slower than this is no help; others run meanwhile
-REACH_SECONDS = 4.0  # of them, to be reached at all: two lost packets
-# While no tunnel is up, who has run for so many seconds keeps nobody back, up to a limit: a stale
-# list may hold dozens that say nothing, before the one that does.
-HANGING_AFTER = 0.35
-MOST_AT_ONCE = 64
+MOST_AT_ONCE = 64  # those that hang included
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """What every attempt needs; ``learnt`` is the dialer to servers that others named."""
+    """What every attempt needs; ``learnt`` is the dialer to servers that the user did not name."""
 
     dialer: NetworkDialer
     learnt: NetworkDialer
     memory: Memory
     prober: Prober
     store: Store
+    clock: Clock = SYSTEM_CLOCK
+    timings: Timings = field(default_factory=Timings)
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How one entrant ended: with a tunnel, or with what failed."""
+    """How an attempt of a race ended: with a tunnel, or with the error."""
 
     candidate: Candidate
     live: LiveTunnel | None
@@ -51,7 +48,7 @@ class Finish:
 
 
 class Race:
-    """Runs races; remembers how long wins took, to start the next one's entrants in step.
+    """Runs races, and remembers how long wins took: that is the time between two starts.
 
     ``is_dark`` tells whether no tunnel gives an answer.
     """
@@ -60,15 +57,17 @@ class Race:
         self._track = track
         self._parallel = parallel
         self._is_dark = is_dark
+        self._now = track.clock.now
+        self._timings = track.timings.race
         self._times: list[float] = []
 
     async def run(
         self, next_entrant: Callable[[], Candidate | None]
     ) -> AsyncGenerator[Finish, None]:
-        """Finishes as they come; closing the iterator cancels whoever still runs.
+        """Finishes as they come; closing the iterator cancels the attempts that still run.
 
-        ``next_entrant`` is asked at each start, so who rested meanwhile may join. The race ends
-        when it knows nobody and nobody runs.
+        ``next_entrant`` is asked at each start: a candidate whose back-off ended may join. The race
+        ends when there is none and none runs.
         """
         running: dict[asyncio.Task[Finish], float] = {}  # since when
         done: set[asyncio.Task[Finish]] = set()
@@ -77,7 +76,7 @@ class Race:
                 entrant = next_entrant() if self._has_room(running) else None
                 if entrant is not None:
                     task = asyncio.get_running_loop().create_task(self._enter(entrant))
-                    running[task] = time.monotonic()
+                    running[task] = self._now()
                 if not running:
                     return
                 done, _ = await asyncio.wait(
@@ -93,38 +92,37 @@ class Race:
     def _has_room(self, running: Mapping[asyncio.Task[Finish], float]) -> bool:
         if not self._is_dark():
             return len(running) < self._parallel
-        recent = time.monotonic() - HANGING_AFTER
+        recent = self._now() - self._timings.hanging_after
         fresh = sum(since > recent for since in running.values())
         return fresh < self._parallel and len(running) < MOST_AT_ONCE
 
     def _pause(self, running: Mapping[asyncio.Task[Finish], float]) -> float | None:
-        """Seconds until the next may start; None if that is only when one of these has ended."""
+        """Seconds until the next may start; None if one of the running ones must end first."""
         if not self._is_dark():
             return self._stagger() if len(running) < self._parallel else None
-        # The more hang, the less each of them is waited for.
+        # The more candidates hang, the sooner the next one starts.
         pause = self._stagger() * self._parallel / (self._parallel + len(running) - 1)
-        return pause if self._has_room(running) else min(pause, HANGING_AFTER)
+        return pause if self._has_room(running) else min(pause, self._timings.hanging_after)
 
     def _stagger(self) -> float:
         if not self._times:
-            return FIRST_STAGGER
-        return min(max(median(self._times), MIN_STAGGER), MAX_STAGGER)
+            return self._timings.first_stagger
+        least, most = self._timings.stagger
+        return min(max(median(self._times), least), most)
 
     async def _enter(self, candidate: Candidate) -> Finish:
-        started = time.monotonic()
+        started = self._now()
         try:
             live = await attempt(self._track, candidate)
         except CircumventError as error:
             return Finish(candidate, None, error.bare())
-        self._times = [*self._times[1 - _TIMES :], time.monotonic() - started]
+        self._times = [*self._times[1 - _TIMES :], self._now() - started]
         return Finish(candidate, live)
 
 
 async def _dismiss(entrants: Iterable[asyncio.Task[Finish]]) -> None:
-    for entrant in entrants:
-        entrant.cancel()
-    for late in await asyncio.gather(*entrants, return_exceptions=True):
-        if isinstance(late, Finish) and late.live is not None:
+    for late in await dismiss(entrants):
+        if late.live is not None:
             await late.live.close()
 
 
@@ -136,11 +134,12 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
     account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
     cost = candidate.transport.cost(candidate.entry)
     reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
-    started = time.monotonic()
+    started = track.clock.now()
 
     def record(error: BaseException | None = None) -> None:
-        peak = account.high_water
-        record = attempt_record("race", candidate.id, started, peak, error)
+        record = attempt_record(
+            "race", candidate.id, started, account.high_water, error, clock=track.clock
+        )
         track.store.attempts.record(record)
 
     try:
@@ -162,11 +161,12 @@ async def _connect(
     track: Track, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
     dialer = track.learnt if candidate.is_learnt else track.dialer
-    async with Patience(REACH_SECONDS, once_reached=RACE_SECONDS):
+    timings = track.timings.race
+    async with Patience(timings.reach_seconds, once_reached=timings.seconds):
         tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
             rtt = await track.prober.probe(tunnel, account, Patience(), is_new=True)
         except BaseException:
             await tunnel.aclose()
             raise
-    return LiveTunnel(candidate, tunnel, account, rtt, reserved)
+    return LiveTunnel(candidate, tunnel, account, rtt, reserved, track.clock, track.timings.stream)

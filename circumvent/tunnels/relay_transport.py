@@ -1,6 +1,6 @@
-"""Links to relays: a transport made of whatever carriers the plugins offer.
+"""The transport to relays, over whatever carriers the plugins offer.
 
-What only a user of relays needs is imported by the first link to one.
+Modules that only users of relays need are imported with the first link to a relay.
 """
 
 from __future__ import annotations
@@ -24,19 +24,26 @@ from circumvent.tunnels.backoff import Backoff, BackoffError
 
 
 class RelayTransport(Transport):
-    """Bonded tunnels. ``through``, once set, carries further carriers over other tunnels.
+    """Makes bonded tunnels.
 
-    ``backoff``, once set, is that of the tunnel manager.
+    ``carriers`` are keyed by name. ``through`` dials further carriers over other tunnels; None:
+    there are no others. ``backoff`` counts the handshakes with each relay, and is the tunnel
+    manager's where there is one.
     """
 
     name = "relay"
     schemes = ("relay",)
 
-    def __init__(self, carriers: Mapping[str, Carrier]) -> None:
-        self.through: Dialer | None = None
-        self.backoff = Backoff()
-        self._names: dict[tuple[str, str], str] = {}
+    def __init__(
+        self,
+        carriers: Mapping[str, Carrier],
+        through: Dialer | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._carriers = carriers
+        self._through = through
+        self._backoff = backoff or Backoff()
+        self._names: dict[tuple[str, str], str] = {}
 
     def parse(self, link: str) -> ServerEntry:
         from circumvent.links.relay import (  # noqa: PLC0415
@@ -74,9 +81,9 @@ class RelayTransport(Transport):
         if not isinstance(settings, RelayLink):
             raise TypeError("not an entry of the relay transport")
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
-        routes = await find_routes(carriers, entry.host, dialer, self.through)
+        routes = await find_routes(carriers, entry.host, dialer, self._through)
         token = settings.token
-        chooser = CarrierRoutes(routes, RouteHistory(self.backoff, self._names), entry.id)
+        chooser = CarrierRoutes(routes, RouteHistory(self._backoff, self._names), entry.id)
         seconds = chooser.may_begin_at() - time.monotonic()
         if seconds > 0.0:
             raise BackoffError(seconds)

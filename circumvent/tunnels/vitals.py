@@ -1,8 +1,8 @@
-"""What the kernel tells of users' streams: queues that we fill ourselves, and paths that froze.
+"""What the kernel knows of users' streams: queues that we fill ourselves, and paths that froze.
 
-Silence alone is no evidence: a destination may have nothing to say for as long as it likes. But
-the *kernel* at the other end of a connection answers always, so what stays unanswered there is
-a dead path, and what is answered late waits in a queue.
+Silence alone is no evidence: a destination may send nothing for as long as it likes. But the
+*kernel* at the other end of a connection always answers. So a path is dead when that does not
+answer, and there is a queue when it answers late.
 """
 
 from __future__ import annotations
@@ -12,29 +12,25 @@ from collections.abc import Iterable, Iterator
 
 from circumvent.api.streams import Vitals
 from circumvent.tunnels.live import LiveTunnel, TunnelState, UserStream
+from circumvent.tunnels.timings import VitalsTimings
 
-ASK_AFTER = 2.0  # seconds without a byte, after which a path is asked for a sign
-ASK_AGAIN = (30.0, 60.0)  # seconds after one that was given; drawn anew, for clocks are seen
-FROZEN_AFTER = 10.0  # seconds in which it is asked in vain; a telephone in a tunnel may need some
-UNANSWERED = 3  # questions in vain: one may get lost
-FRESH = 1.0  # seconds, and a round trip: a flow that gets signs is in progress
-LEAST_QUEUE = 0.1  # seconds; less may be an acknowledgement that was held back
+UNANSWERED = 3  # questions without an answer: one may get lost
 
 
-def queueing(tunnels: Iterable[LiveTunnel]) -> float:
+def queueing(tunnels: Iterable[LiveTunnel], timings: VitalsTimings) -> float:
     """Seconds that a packet waits in queues on its way, as the flows in progress show.
 
-    A household's uplink is one for all tunnels, and one upload fills it.
+    All tunnels share the uplink of a household, and one upload fills it.
     """
-    longest = max(map(_queue, tunnels), default=0.0)
-    return longest if longest > LEAST_QUEUE else 0.0
+    longest = max((_queue(live, timings.fresh) for live in tunnels), default=0.0)
+    return longest if longest > timings.least_queue else 0.0
 
 
-def _queue(live: LiveTunnel) -> float:
+def _queue(live: LiveTunnel, fresh: float) -> float:
     longest = 0.0
     for stream in live.streams:
         vitals = stream.stream.vitals()
-        if vitals is not None and vitals.silence < vitals.rtt + FRESH:
+        if vitals is not None and vitals.silence < vitals.rtt + fresh:
             longest = max(longest, vitals.queueing, vitals.rtt - live.rtt)
     for carrier in live.tunnel.carriers:
         if carrier.state == TunnelState.UP.value:
@@ -42,15 +38,17 @@ def _queue(live: LiveTunnel) -> float:
     return longest
 
 
-def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[UserStream, Vitals]]:
-    """Streams whose paths may have died: asked for a sign, and none came yet.
+def unanswered(
+    live: LiveTunnel, now: float, timings: VitalsTimings
+) -> Iterator[tuple[UserStream, Vitals]]:
+    """Streams whose paths may have died: asked for a sign of life, and none came yet.
 
-    Call it every second. In question is who waits for an answer and, while no stream of the tunnel
-    carried much, who just heard nothing more: some censors let the first few KiB pass.
+    Call it every second. It looks at streams that wait for an answer. While no stream of the tunnel
+    carried much, it looks at all silent ones: some censors let only the first few KiB pass.
     """
     for stream in tuple(live.streams):
         is_awaited = bool(stream.waiting_since) or not live.proven
-        if now - stream.moved_at < ASK_AFTER or not is_awaited:
+        if now - stream.moved_at < timings.ask_after or not is_awaited:
             _stop_asking(stream)
         elif not stream.asked_at:
             if now > stream.ask_from:
@@ -59,20 +57,20 @@ def unanswered(live: LiveTunnel, now: float) -> Iterator[tuple[UserStream, Vital
         elif (vitals := stream.stream.vitals()) is not None:
             if vitals.silence < now - stream.asked_at:
                 _stop_asking(stream)
-                stream.ask_from = now + random.uniform(*ASK_AGAIN)  # noqa: S311 - no secret
+                stream.ask_from = now + random.uniform(*timings.ask_again)  # noqa: S311 - no secret
             else:
                 yield stream, vitals
 
 
-def is_frozen(vitals: Vitals, asked_for: float, works_for: float, slack: float) -> bool:
-    """Whether a path died that was asked for so long, of a tunnel that works for so long.
+def is_frozen(vitals: Vitals, asked_for: float, works_for: float, patience: float) -> bool:
+    """Whether a path died that was asked ``asked_for`` seconds, of a tunnel that works.
 
-    Who was silent before it was asked had nothing to say: that is no evidence. The kernel asks
-    again each time after twice as long (RFC 6298 §5.5). So after an outage a path may need as long
-    again to give a sign; what works for half of the silence was asked meanwhile.
-    ``slack``: seconds that all answers take longer now.
+    Silence before it was asked is no evidence. The kernel asks again after twice as long each time
+    (RFC 6298 §5.5). So after an outage a path may need as long again to give a sign. Once the
+    tunnel ``works_for`` half of the silence, the path was asked meanwhile.
+    ``patience``: seconds for which it is asked in vain at least.
     """
-    is_asked = asked_for > FROZEN_AFTER + slack and vitals.unanswered >= UNANSWERED
+    is_asked = asked_for > patience and vitals.unanswered >= UNANSWERED
     return is_asked and works_for > vitals.silence / 2
 
 

@@ -19,7 +19,7 @@ _DECIMAL = {str(number): number for number in range(256)}  # no leading zeros: s
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a stream shall lead: a name or an IP address (no brackets), and a TCP port."""
+    """Where a stream leads: a name or an IP address (no brackets), and a TCP port."""
 
     host: str
     port: int
@@ -53,7 +53,7 @@ class Destination:
 def pack_ipv4(text: str) -> bytes | None:
     """The four bytes of ``a.b.c.d``, or None when it is no such address.
 
-    As strict as ``ipaddress``, which takes three times as long; every new stream asks.
+    As strict as ``ipaddress``, which takes three times as long; called for every new stream.
     """
     parts = text.split(".")
     if len(parts) != IPV4_PARTS:
@@ -70,13 +70,12 @@ def encode_name(name: str) -> bytes:
     """
     raw = (name if name.isascii() else _to_ascii(name)).encode("ascii")
     if not 0 < len(raw) <= MAX_NAME:
-        message = f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}"
-        raise ValueError(message)
+        raise ValueError(f"a host name has 1 to {MAX_NAME} bytes, not {len(raw)}")
     return raw
 
 
 def _to_ascii(name: str) -> str:
-    import idna  # noqa: PLC0415 - its tables are for those few who need them
+    import idna  # noqa: PLC0415 - few names need its large tables
 
     mapped = idna.uts46_remap(name, std3_rules=False)
     if _NO_NAME.search(mapped):

@@ -1,4 +1,4 @@
-"""What Chrome says over HTTP/1.1: header fields, in its order.
+"""The header fields of Chrome over HTTP/1.1, in its order.
 
 Taken from Chromium 150 as it sends them; ``VERSION`` and the brands that go with it (Chromium
 shuffles them by version) are those of November 2026 and grow old. TLS and HTTP/2 do not match yet.
@@ -17,14 +17,14 @@ USER_AGENT = (
 )
 LANGUAGES = "en-US,en;q=0.9"
 _BRANDS = f'"Not:A-Brand";v="8", "Chromium";v="{VERSION}", "Google Chrome";v="{VERSION}"'
-COOKIES = (20, 400)  # characters of what stands beside the one cookie that matters
+COOKIES = (20, 400)  # characters of the cookie beside the one that matters
 _PAGE = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*"
 
 Headers = list[tuple[str, str]]
 
 
 def page_headers(host: str, cookie: str) -> Headers:
-    """Of a page that is visited in clear."""
+    """The headers of a visit to a page, without TLS."""
     return [
         ("Host", host),
         ("Connection", "keep-alive"),
@@ -38,7 +38,7 @@ def page_headers(host: str, cookie: str) -> Headers:
 
 
 def page_request(host: str, path: str, sizes: tuple[int, int]) -> bytes:
-    """A whole request, whose length is drawn between these two: its cookie fills it up."""
+    """A whole request of a random length between ``sizes``; its cookie makes up the length."""
     length = random.randint(*sizes)  # noqa: S311 - no secret
     name = "session="
     missing = length - len(_page_request(host, path, name))
@@ -55,12 +55,12 @@ def _letters(count: int) -> str:
 
 
 def _beside(cookie: str) -> str:
-    """``cookie`` and another one, of a length that is drawn: else that of requests would be one."""
+    """``cookie`` and another one of a random length: or all requests would have one length."""
     return f"{cookie}; recent={_letters(random.randint(*COOKIES))}"  # noqa: S311 - no secret
 
 
 def fetch_headers(host: str, cookie: str, body: bytes | None = None) -> Headers:
-    """Of what a page's script asks its own site for over TLS, or hands to it."""
+    """The headers of a script's request to its own site over TLS; with ``body`` it is a POST."""
     is_post = body is not None
     return [
         ("Host", host),
@@ -83,7 +83,7 @@ def fetch_headers(host: str, cookie: str, body: bytes | None = None) -> Headers:
 
 
 def socket_headers(host: str, cookie: str) -> Headers:
-    """Of a page's script that asks its own site for a WebSocket; what every one has is left out."""
+    """The headers of a script that opens a WebSocket to its own site, without the handshake's."""
     return [
         ("User-Agent", USER_AGENT),
         ("Origin", f"https://{host}"),

@@ -2,8 +2,8 @@
 
 An authority signs bundles; its keys and threshold (``Trust``) come with an invite. The payload is
 compressed and, where the bundle is meant for one bucket only, sealed to that bucket (HPKE, RFC
-9180). Signing comes last: what the authority did not sign is neither opened nor unpacked. Versions
-only grow, and a bundle may name the next keys: the rules of TUF (theupdateframework.io,
+9180). Signing comes last: a payload that the authority did not sign is neither opened nor unpacked.
+Versions only grow, and a bundle may name the next keys: the rules of TUF (theupdateframework.io,
 specification §5) without its many files.
 """
 
@@ -25,7 +25,7 @@ MAX_ENTRIES = 256
 MAX_SOURCES = 32
 MAX_SOURCE = 1024  # characters
 MAX_KEYS = 8
-MAX_SKEW = 24 * 3600  # seconds that our clock may be behind; it is told, and the bundle used
+MAX_SKEW = 24 * 3600  # seconds that our clock may be behind: the bundle is used, with a warning
 _WHOLE = 1 << 53  # RFC 8259 §6: beyond it, readers of JSON disagree about numbers
 
 OPEN_TYPE = "application/vnd.circumvent.bundle.v1"
@@ -39,7 +39,7 @@ Source = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SOURCE)]
 class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose signatures count (raw Ed25519 keys), and how many of them are needed.
 
-    Raises ValueError when the threshold cannot be met, or a key is none or there twice.
+    Raises ValueError when the threshold cannot be met, a key is malformed or occurs twice.
     """
 
     keys: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_KEYS)]
@@ -47,26 +47,23 @@ class Trust(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if not 0 < len(self.keys) <= MAX_KEYS or len(set(self.keys)) != len(self.keys):
-            message = f"an authority has 1 to {MAX_KEYS} different keys"
-            raise ValueError(message)
+            raise ValueError(f"an authority has 1 to {MAX_KEYS} different keys")
         if any(len(key) != KEY_SIZE for key in self.keys):
-            message = f"a key has {KEY_SIZE} bytes"
-            raise ValueError(message)
+            raise ValueError(f"a key has {KEY_SIZE} bytes")
         if not 0 < self.threshold <= len(self.keys):
-            message = f"the threshold is 1 to {len(self.keys)}, the number of keys"
-            raise ValueError(message)
+            raise ValueError(f"the threshold is 1 to {len(self.keys)}, the number of keys")
 
     @property
     def authority(self) -> str:
-        """A short name for whoever holds the keys."""
+        """A short name of the authority that holds the keys."""
         material = b"".join((bytes((self.threshold,)), *sorted(self.keys)))
         return hashlib.sha256(material).hexdigest()[:16]
 
 
 class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What an authority says. Times are unix seconds; ``entries`` are share links, secret.
+    """What an authority publishes. Times are unix seconds; ``entries`` are share links, secret.
 
-    Raises ValueError when it could never be valid, or holds what no link holds.
+    Raises ValueError when it could never be valid, or a link holds what no link may hold.
     """
 
     version: Number
@@ -78,17 +75,15 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __post_init__(self) -> None:
         if self.issued >= self.expires:
-            message = "it expires before it is issued"
-            raise ValueError(message)
+            raise ValueError("it expires before it is issued")
         if not all(map(is_clean, (*self.entries, *self.sources))):
-            message = "a link holds a space, a line break or a control character"
-            raise ValueError(message)
+            raise ValueError("a link holds a space, a line break or a control character")
 
     def __repr__(self) -> str:
         return f"Bundle(version={self.version}, expires={self.expires}, …)"
 
     def clock_behind(self, now: float) -> float:
-        """Seconds that our clock is behind the signers' at least; 0 when nothing says so."""
+        """Seconds that our clock is at least behind the signers'; 0 when nothing shows it."""
         return max(0.0, self.issued - now)
 
 
@@ -99,7 +94,7 @@ def make_envelope(bundle: Bundle, bucket: bytes | None = None) -> Envelope:
     """
     payload = canonical_json.serialize(bundle)
     try:
-        canonical_json.parse(payload, Bundle)  # what could not be read is not written
+        canonical_json.parse(payload, Bundle)  # do not write what no client could read
     except ValueError as error:
         raise BundleError(Fault.BROKEN, str(error)) from error
     packed = sealing.pack(payload)
@@ -136,8 +131,8 @@ def open_bundle(
 
     ``bucket`` is the invite's raw X25519 private key; with it, only what is sealed to it counts.
     ``newest_version`` is the highest that was ever seen: older ones are refused, that one is not.
-    Next keys count only when as many of them as they need have signed, so that a client that goes
-    over to them is not left alone.
+    Next keys count only when enough of them have signed, too: so a client that changes to them will
+    find bundles that they sign.
     """
     envelope = parse_bundle(data)
     verify_signatures(envelope, trust)
@@ -145,14 +140,13 @@ def open_bundle(
     if bundle.next_trust is not None:
         _verify_next(envelope, bundle.next_trust)
     if bundle.version < newest_version:
-        detail = f"version {bundle.version} after {newest_version}"
-        raise BundleError(Fault.ROLLED_BACK, detail)
+        raise BundleError(Fault.ROLLED_BACK, f"version {bundle.version} after {newest_version}")
     check_time(bundle, now)
     return bundle
 
 
 def verify_signatures(envelope: Envelope, trust: Trust) -> None:
-    """Raise BundleError unless enough of those whom we trust have signed."""
+    """Raise BundleError unless enough trusted keys have signed."""
     trusted = len(envelope.signers.intersection(trust.keys))
     if not trusted:
         raise BundleError(Fault.WRONG_KEY)
@@ -165,15 +159,16 @@ def verify_signatures(envelope: Envelope, trust: Trust) -> None:
 def _verify_next(envelope: Envelope, trust: Trust) -> None:
     good = len(envelope.signers.intersection(trust.keys))
     if good < trust.threshold:
-        detail = f"{good} of {trust.threshold} of the next keys that it names"
-        raise BundleError(Fault.THRESHOLD, detail)
+        raise BundleError(
+            Fault.THRESHOLD, f"{good} of {trust.threshold} of the next keys that it names"
+        )
 
 
 def read_payload(envelope: Envelope, bucket: bytes | None) -> Bundle:
-    """What a verified envelope says; raises BundleError.
+    """The bundle in a verified envelope; raises BundleError.
 
-    An open bundle is not for who has a bucket: else whoever sees the authority's open ones could
-    put them in the place of the sealed ones.
+    With a ``bucket``, an open bundle is refused: or anybody who has the authority's open bundles
+    could put them in place of the sealed ones.
     """
     if (envelope.payload_type == SEALED_TYPE) != (bucket is not None):
         raise BundleError(Fault.NOT_FOR_YOU)

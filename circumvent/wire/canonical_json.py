@@ -18,11 +18,11 @@ def parse(data: bytes, kind: type[Value]) -> Value:
     try:
         value = msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        message = "has an unknown field" if "unknown field" in str(error) else str(error)
-        raise ValueError(message) from None
+        raise ValueError(
+            "has an unknown field" if "unknown field" in str(error) else str(error)
+        ) from None
     if serialize(value) != data:
-        message = "is not in its canonical form"
-        raise ValueError(message)
+        raise ValueError("is not in its canonical form")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Look into a TLS ClientHello: is it one and whole, so safe to send twice; what does it offer."""
+"""Reads a TLS ClientHello: whether it is complete, so safe to send twice, and what it offers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Reader:
 def is_complete_client_hello(data: bytes | memoryview) -> bool:
     """Whether ``data`` is exactly one ClientHello (RFC 8446 §4.1.2) without early data.
 
-    It may span several records; nothing may follow it. Never raises for what the bytes are.
+    It may span several records; nothing may follow it. Never raises, whatever the bytes are.
     """
     if len(data) > MAX_FLIGHT:
         return False
@@ -59,7 +59,7 @@ def is_complete_client_hello(data: bytes | memoryview) -> bool:
 
 
 class Offer:
-    """What a ClientHello offers by ALPN, while it still comes; each record is read once."""
+    """Reads what a ClientHello offers by ALPN while it arrives; each record is read once."""
 
     __slots__ = ("_at", "_message")
 
@@ -68,9 +68,9 @@ class Offer:
         self._message = b""
 
     def read(self, data: bytes) -> tuple[bytes, ...] | None:
-        """``data`` is all that came so far. None while more is to come.
+        """The protocols that a ClientHello offers; None while it is incomplete.
 
-        Nothing where it offers nothing, or is none.
+        ``data`` is all that has come so far. Empty when it offers none, or is no ClientHello.
         """
         try:
             while not self._is_whole():
@@ -122,7 +122,7 @@ def _join_records(reader: _Reader) -> bytes:
     while reader.left:
         _demand(reader.number(1) == HANDSHAKE_RECORD)
         _demand(reader.number(1) == _TLS_MAJOR)
-        reader.take(1)  # the minor version says nothing (RFC 8446 §5.1)
+        reader.take(1)  # the minor version has no meaning (RFC 8446 §5.1)
         fragments.append(reader.vector(2, 1, MAX_FRAGMENT))
     return b"".join(fragments)
 

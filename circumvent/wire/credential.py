@@ -1,4 +1,4 @@
-"""What a user shows a relay inside a secure channel: a proof of the token, good there only."""
+"""A user's credential: proves the token to a relay, on one secure channel only."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _LABEL = b"circumvent user v1\0"
 
 
 def user_id(token: bytes) -> bytes:
-    """By this a relay finds the user; it does not give the token away."""
+    """The number by which a relay finds the user; it does not reveal the token."""
     return hashlib.sha256(_LABEL + token).digest()[:USER_ID_SIZE]
 
 
 def make_credential(token: bytes, binding: bytes) -> bytes:
-    """Proves that its sender has ``token``, on the channel with that binding."""
+    """A proof that its sender has ``token``, for the channel with that binding."""
     return user_id(token) + hmac.digest(token, _LABEL + binding, hashlib.sha256)
 
 

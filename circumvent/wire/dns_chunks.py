@@ -1,9 +1,9 @@
 """A bundle as DNS TXT records.
 
 The bundle is compressed and cut; each chunk is a record whose name is the start of its SHA-256.
-So a forged chunk is seen at once, chunks may come from different resolvers, and any cache may
-keep them. One more record, the manifest, lists the names in order: it is the only one whose
-forgery needs the bundle's signature to be seen. All text is base64url or base32hex, which every
+So a forged chunk is noticed at once, chunks may come from different resolvers, and any cache may
+keep them. One more record, the manifest, lists the names in order: only its forgery is not noticed
+before the bundle's signature is checked. All text is base64url or base32hex, which every
 DNS host's web form takes.
 """
 
@@ -24,7 +24,7 @@ MANIFEST = "list"  # its label; the version stands in its text
 CHUNK = 720  # bytes; with base64, names and EDNS below 1232, which no path fragments (DNS Flag Day)
 MAX_CHUNKS = -(-(MAX_BUNDLE + 1024) // CHUNK)  # zlib adds a little to what does not compress
 _VERSION = b"cb1 "
-_HASH = 10  # bytes: 80 bits, 16 letters; who can find a second preimage cannot forge the signature
+_HASH = 10  # bytes: 80 bits, 16 letters; a second preimage does not forge the signature
 _STRING = 255  # RFC 1035 §3.3: one character-string
 
 
@@ -55,13 +55,11 @@ def to_records(bundle: bytes) -> Sequence[Record]:
 def parse_manifest(text: bytes) -> Manifest:
     """Read a manifest's text; raises ValueError."""
     if not text.startswith(_VERSION):
-        message = "is no manifest of this version"
-        raise ValueError(message)
+        raise ValueError("is no manifest of this version")
     hashes = _decode(text.removeprefix(_VERSION))
     count, rest = divmod(len(hashes), _HASH)
     if rest or not 0 < count <= MAX_CHUNKS:
-        message = f"lists no chunks, or more than {MAX_CHUNKS}"
-        raise ValueError(message)
+        raise ValueError(f"lists no chunks, or more than {MAX_CHUNKS}")
     return Manifest(tuple(_spell(hashes[at : at + _HASH]) for at in range(0, len(hashes), _HASH)))
 
 
@@ -69,8 +67,7 @@ def parse_chunk(label: str, text: bytes) -> bytes:
     """The chunk in ``text``; raises ValueError when it is not the one that ``label`` names."""
     piece = _decode(text)
     if len(piece) > CHUNK or _label(piece) != label:
-        message = "is not the chunk that was asked for"
-        raise ValueError(message)
+        raise ValueError("is not the chunk that was asked for")
     return piece
 
 
@@ -80,11 +77,9 @@ def join(pieces: Sequence[bytes]) -> bytes:
     try:
         bundle = inflater.decompress(b"".join(pieces), MAX_BUNDLE)
     except zlib.error as error:
-        message = "is not compressed as it should be"
-        raise ValueError(message) from error
+        raise ValueError("is not compressed as it should be") from error
     if not inflater.eof or inflater.unused_data:
-        message = f"is cut, or more than {MAX_BUNDLE} bytes when unpacked"
-        raise ValueError(message)
+        raise ValueError(f"is cut, or more than {MAX_BUNDLE} bytes when unpacked")
     return bundle
 
 
@@ -94,7 +89,7 @@ def zone_file(zone: str, bundle: bytes, *, serial: int, ttl: int, name_server: s
     ``zone`` and ``name_server`` are host names, ``ttl`` is in seconds.
     """
     origin, server = f"{zone.rstrip('.')}.", f"{name_server.rstrip('.')}."
-    # A missing record is not missed for longer than a present one is kept.
+    # Caches believe that a record is missing for no longer than they keep a record that exists.
     soa = f"{server} hostmaster.{origin} {serial % (1 << 32)} 3600 900 1209600 {ttl}"
     lines = [f"$ORIGIN {origin}", f"$TTL {ttl}", f"@ IN SOA {soa}", f"@ IN NS {server}"]
     lines += [f"{record.label} IN TXT {_quoted(record.text)}" for record in to_records(bundle)]
@@ -115,7 +110,7 @@ def _label(piece: bytes) -> str:
 
 
 def _spell(digest: bytes) -> str:
-    """Base32hex in lower case: names know no case, and resolvers play with it."""
+    """Base32hex in lower case: the case of names has no meaning, and resolvers change it."""
     return base64.b32hexencode(digest).decode().lower()
 
 

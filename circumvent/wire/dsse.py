@@ -1,8 +1,8 @@
 """Dead Simple Signing Envelope (secure-systems-lab/dsse, protocol.md), with Ed25519.
 
 What is signed is the pre-authentication encoding of type and payload: the payload is opened only
-after its signatures were found good. As ``keyid`` stands the public key itself, so that all
-signatures can be checked, those of strangers too: no byte of an envelope can change unseen.
+after its signatures were found good. ``keyid`` is the public key itself, so that all signatures can
+be checked, those of unknown signers too: no byte of an envelope can change unnoticed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _KEY_ID_DIGITS = 16
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One signature; ``keyid`` is the raw public key of whose it claims to be."""
+    """One signature; ``keyid`` is the raw public key of its alleged signer."""
 
     keyid: bytes
     sig: bytes
@@ -27,7 +27,7 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A payload, its type and who signed it.
 
-    Raises ValueError when somebody signs twice.
+    Raises ValueError when one key signs twice.
     """
 
     payload_type: str
@@ -36,12 +36,11 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
     def __post_init__(self) -> None:
         if len(self.signers) < len(self.signatures):
-            message = "somebody signs twice"
-            raise ValueError(message)
+            raise ValueError("one key signs twice")
 
     @property
     def signers(self) -> frozenset[bytes]:
-        """The raw public keys of those who are said to have signed."""
+        """The raw public keys of the alleged signers; nothing is verified."""
         return frozenset(each.keyid for each in self.signatures)
 
 

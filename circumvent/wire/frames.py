@@ -21,10 +21,10 @@ RUNS = (4, 2)  # full frames of one stream that may be handled together
 MAX_RUN: Final = RUNS[0] * MAX_FRAME
 MAX_OPENING = 512  # bytes; a destination has at most 259
 MAX_HELLO = 1024  # bytes; a credential is a token, not a document
-MAX_OFFSET = (1 << 62) - 1  # nobody gets there: sums of offsets fit 64 bits
+MAX_OFFSET = (1 << 62) - 1  # no stream gets so long: sums of offsets fit 64 bits
 LENGTH_BITS = 24
 LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
-SESSION = 0  # stream number of what concerns the whole session
+SESSION = 0  # stream number of frames that concern the whole session
 
 
 class FrameKind(IntEnum):
@@ -112,7 +112,7 @@ def pack(kind: FrameKind, stream: int, offset: int, payload: bytes = b"") -> byt
     return HEADER.pack(kind << LENGTH_BITS | len(payload), stream, offset) + payload
 
 
-# Says nothing: PINGs have shorter numbers, so it answers none of them.
+# A PONG without meaning: PINGs have shorter numbers, so it answers none of them.
 PAD: Final = pack(FrameKind.PONG, SESSION, 1 << 32)
 
 

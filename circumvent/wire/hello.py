@@ -36,7 +36,7 @@ _LABEL = b"circumvent session attach v1\0"
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """A new session on carrier ``number``; ``credential`` says for whom, as the relay likes it."""
+    """A new session on carrier ``number``; ``credential`` says for whom, in the relay's terms."""
 
     number: int
     session: bytes
@@ -55,7 +55,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The carrier is part of the session; the client may have so many streams open."""
+    """The carrier is part of the session; the client may have ``streams`` streams open."""
 
     streams: int
 
@@ -64,7 +64,7 @@ Hello = Create | Attach
 
 
 def attach_proof(secret: bytes, session: bytes, number: int, binding: bytes) -> bytes:
-    """What only an end of the session can make, good for one carrier on one channel."""
+    """A proof that only an end of the session can make, for one carrier on one channel."""
     return hmac.digest(secret, _LABEL + session + number.to_bytes(4) + binding, "sha256")
 
 
@@ -92,7 +92,7 @@ def format_welcome(welcome: Welcome) -> bytes:
 
 
 def format_refusal(reason: CloseReason) -> bytes:
-    """The answer that does not."""
+    """The answer that keeps a carrier out, and why."""
     return pack(FrameKind.CLOSE, SESSION, 0, bytes((reason,)))
 
 

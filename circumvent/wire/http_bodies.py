@@ -1,10 +1,10 @@
 """Where the body of an HTTP/1 message ends (RFC 9112 §6, §7); sans I/O.
 
-A body looks at the bytes that go by and says how many of them are its own. It keeps none, but for
-the beginning of a line between two chunks (``MAX_LINE`` bytes). What it passes is passed on as it
-came, so a receiver must not be able to read it in another way:
+A body looks at the bytes of a stream and says how many of them belong to it. It keeps none, except
+for the beginning of a line between two chunks (``MAX_LINE`` bytes). What it accepts is passed on as
+it came, so a receiver must not be able to read it in another way:
 
-| passes | why nobody reads it otherwise |
+| accepted | why no receiver reads it otherwise |
 |---|---|
 | zeros before a chunk's size, spaces behind it | they are ignored, or an error |
 | chunk extensions, without control characters | all skip them up to the end of the line |
@@ -23,7 +23,7 @@ from typing import Final
 
 from circumvent.errors import ProtocolError
 
-REQUEST: Final = "request"  # stages of errors: whose message it is that is wrong
+REQUEST: Final = "request"  # stages of errors: which message is wrong
 ANSWER: Final = "answer"
 
 MAX_LINE = 2048  # bytes, between chunks and of one trailer
@@ -32,7 +32,7 @@ FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 TOKEN: Final = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]*"
 
-_DIGITS = rb"(0*[0-9A-Fa-f]{1,15})[ \t]*"  # fits what everybody counts with
+_DIGITS = rb"(0*[0-9A-Fa-f]{1,15})[ \t]*"  # fits 64 bits, signed
 _SIZE = re.compile(_DIGITS + rb"(?:;" + TEXT + rb")?\r\n")
 _BARE_SIZE = re.compile(_DIGITS + rb"\n")
 _TRAILER = re.compile(rb"(" + TOKEN + rb"):" + TEXT + rb"\r\n")
@@ -41,7 +41,7 @@ _LINE_END = re.compile(rb"\n")
 
 
 class Body(ABC):
-    """``is_over`` once all of it went by."""
+    """Finds the end of one body; ``is_over`` once all of it was taken."""
 
     __slots__ = ("is_over", "stage")
 
@@ -51,19 +51,19 @@ class Body(ABC):
 
     @abstractmethod
     def take(self, view: memoryview) -> int:
-        """How many bytes at the beginning of ``view`` shall be passed on.
+        """How many bytes at the beginning of ``view`` belong to the body.
 
-        Raises ProtocolError for what cannot stand there.
+        Raises ProtocolError for bytes that no body may have there.
         """
 
     def end(self) -> None:
-        """The stream ended in good order; raises ProtocolError if that is too early."""
+        """Note that the stream ended; raises ProtocolError if the body is not complete."""
         if not self.is_over:
             raise ProtocolError(f"the {self.stage} ended before its body did", stage=self.stage)
 
 
 class Sized(Body):
-    """So many bytes, perhaps none."""
+    """A body whose length in bytes is known; it may be 0."""
 
     __slots__ = ("_left",)
 
@@ -79,7 +79,7 @@ class Sized(Body):
 
 
 class UntilClose(Body):
-    """All that comes."""
+    """A body that ends where the stream ends."""
 
     __slots__ = ()
 
@@ -93,7 +93,7 @@ class UntilClose(Body):
 class Chunked(Body):
     """Chunks and trailers (RFC 9112 §7.1), passed on as they are.
 
-    With ``unwraps`` only what is in the chunks is, moved together where it lies.
+    With ``unwraps`` only the data of the chunks is passed on, moved together within the view.
     """
 
     __slots__ = ("_begun", "_left", "_read_line", "_trailers", "unwraps")
@@ -121,7 +121,7 @@ class Chunked(Body):
         return kept if self.unwraps else at
 
     def _take_line(self, view: memoryview, at: int) -> int:
-        """Up to where the line, or the part of it that is there, goes."""
+        """Where the line ends, or the part of it that has come."""
         begun = self._begun
         room = MAX_LINE - len(begun)
         end = _LINE_END.search(view, at, at + room)

@@ -1,14 +1,14 @@
 """A carrier as HTTP requests, for fronts that pass nothing else; sans I/O.
 
 Every request knocks (``wire.knock``); the knock's note says which carrier it belongs to and
-where in the stream its bytes stand: ``carrier (16) | u64 offset | u8 flags``.
+at which offset of the stream its bytes begin: ``carrier (16) | u64 offset | u8 flags``.
 
-- UPLOAD: the body of a POST stands at ``offset`` of what the client sends. Several may be under
+- UPLOAD: the body of a POST begins at ``offset`` of what the client sends. Several may be under
   way; the relay takes them in order, drops what it has already, and answers when it has it all. So
   a request that failed may be sent again as it is. ``LAST``: nothing follows.
 - DOWNLOAD: the answer to a GET is ``GREETING`` and then what the relay sends from ``offset`` on,
   without end. What a front lost is lost: an ``offset`` that is not what the relay has sent so far
-  ends the carrier. ``SHORT``: the answer ends as soon as there was something to say, for fronts
+  ends the carrier. ``SHORT``: the answer ends as soon as it holds some bytes, for fronts
   that hold an answer back until it is complete.
 """
 
@@ -23,7 +23,7 @@ from circumvent.errors import ProtocolError
 
 CARRIER_SIZE = 16  # bytes, random
 MAX_UPLOAD = 64 * 1024  # bytes of one POST; far below what any front allows
-UPLOADS_AT_ONCE = 2  # one under way while the other is answered; a front's delay halves
+UPLOADS_AT_ONCE = 2  # one is under way while the other is answered: a front's delay counts half
 GREETING: Final = b"\n"  # a front that shows it at once passes on what follows at once
 
 _NOTE = struct.Struct(f">{CARRIER_SIZE}sQB")
@@ -39,7 +39,7 @@ GONE: Final = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\
 
 
 class Flags(IntFlag):
-    """What else a request says."""
+    """Further facts of a request."""
 
     NONE = 0
     SHORT = 1
@@ -48,7 +48,7 @@ class Flags(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Where a request's bytes belong."""
+    """Which carrier a request's bytes belong to, and where they begin."""
 
     carrier: bytes
     offset: int
@@ -61,7 +61,7 @@ def pack_note(note: Note) -> bytes:
 
 
 def parse_note(data: bytes) -> Note:
-    """Read it back; raises ProtocolError."""
+    """Read a knock's note; raises ProtocolError."""
     try:
         carrier, offset, flags = _NOTE.unpack(data)
     except struct.error:

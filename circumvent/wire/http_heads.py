@@ -1,10 +1,10 @@
-"""Heads of HTTP/1 messages (RFC 9112): read as they are sent, written as they should be; sans I/O.
+"""Heads of HTTP/1 messages (RFC 9112): read leniently, written strictly; sans I/O.
 
-A proxy that is stricter than what stands on both sides of it breaks sites that work without it. So
-what browsers and servers get away with elsewhere passes, but it is written out in the one way that
-nobody can misread:
+A proxy that is stricter than the programs on both sides of it breaks sites that work without it. So
+what browsers and servers accept elsewhere is accepted here, but it is written out in the one way
+that no program can misread:
 
-| passes | in | is written out |
+| accepted | in | written out |
 |---|---|---|
 | empty lines before the first line (§2.2) | both | not |
 | lines that end in LF alone (§2.2) | both | with CRLF |
@@ -43,10 +43,10 @@ from circumvent.wire.http_bodies import (
     UntilClose,
 )
 
-MAX_FIELDS = 1000  # of one answer; each is an object for a moment
+MAX_FIELDS = 1000  # of one answer; each becomes an object for a moment
 SWITCHING_PROTOCOLS: Final = 101
 _OK, _NO_CONTENT, _NOT_MODIFIED = 200, 204, 304
-_MAX_DIGITS = 18  # of a length; fits what everybody counts with
+_MAX_DIGITS = 18  # of a length; fits 64 bits, signed
 
 _GLANCE = 256  # bytes that show whether an answer is HTTP
 
@@ -79,7 +79,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer, which need not be the last one to its request."""
+    """An answer; ``is_final`` unless another one to the same request follows."""
 
     status: int
     reason: bytes
@@ -95,7 +95,7 @@ class HttpResponse:
 def parse_request(data: bytes) -> tuple[HttpRequest, int] | None:
     """Read a head, and where its body begins; None while it has no end.
 
-    Raises ProtocolError, and UnsupportedError for a transfer coding that we lack.
+    Raises ProtocolError, and UnsupportedError for a transfer coding that is not implemented.
     """
     start, end = _bounds(data)
     if end is None:
@@ -131,7 +131,7 @@ def parse_answer(data: Bytes, *, to_head: bool = False) -> tuple[HttpResponse, i
 
 
 def may_be_over(data: Bytes, known: int) -> bool:
-    """Whether to parse what began as an answer again; no head ends in the first ``known`` bytes."""
+    """Whether ``data`` may now hold a whole head, when none ended in its first ``known`` bytes."""
     return known < _GLANCE or _END.search(data, known - 2) is not None
 
 
@@ -172,7 +172,7 @@ def _strict_field(number: int, line: bytes) -> tuple[bytes, bytes]:
 
 def _lenient_fields(lines: Iterable[bytes]) -> Headers:
     headers: Headers = []
-    is_ours = False  # what a folded line would belong to
+    is_ours = False  # the field that a folded line would continue
     for line in lines:
         if is_ours and line.startswith((b" ", b"\t")):
             name, value = headers[-1]
@@ -200,8 +200,7 @@ def _request_framing(headers: Headers, *, is_old: bool) -> tuple[Headers, Body]:
     if codings[-1:] != [b"chunked"] or codings.count(b"chunked") > 1:
         raise _bad_request("its Transfer-Encoding does not end in one chunked")
     if len(codings) > 1:
-        message = "the request is coded in another way than chunked"
-        raise UnsupportedError(message, stage=REQUEST)
+        raise UnsupportedError("the request is coded in another way than chunked", stage=REQUEST)
     return _framed(headers, codings), Chunked(REQUEST)
 
 
@@ -228,20 +227,20 @@ def _answer_framing(status: int, headers: Headers, *, to_head: bool) -> tuple[He
 
 
 def _length(values: list[bytes], bad: Callable[[str], ProtocolError]) -> int | None:
-    """The one length that all of them say."""
+    """The one length that all ``values`` give, None without any."""
     if not values:
         return None
-    said = {digits.strip(_BLANK) for digits in b",".join(values).split(b",")}
-    if not all(digits.isdigit() and len(digits) <= _MAX_DIGITS for digits in said):
+    given = {digits.strip(_BLANK) for digits in b",".join(values).split(b",")}
+    if not all(digits.isdigit() and len(digits) <= _MAX_DIGITS for digits in given):
         raise bad("its Content-Length is no number")
-    lengths = {int(digits) for digits in said}
+    lengths = {int(digits) for digits in given}
     if len(lengths) > 1:
         raise bad("it has several different lengths")
     return lengths.pop()
 
 
 def _framed(headers: Headers, framing: int | list[bytes] | None) -> Headers:
-    """The headers with one that says how the message is framed, where the first such one was."""
+    """The headers with one framing header, in the place of the first one."""
     kept: Headers = []
     for name, value in headers:
         if name.lower() not in FRAMING:

@@ -1,4 +1,4 @@
-"""Keys as text: one line that says what it is, so that no secret is taken for a public key."""
+"""Keys as text: one line that names its kind, so that no secret passes for a public key."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from circumvent.wire.dsse import KEY_SIZE
 
 
 class KeyKind(enum.Enum):
-    """What a key is for; the values stand in files and stay as they are."""
+    """What a key is for; the values are written to files and must not change."""
 
     SIGNER = "ed25519-secret"  # signs bundles
-    TRUSTED = "ed25519-public"  # tells that a bundle is an authority's
+    TRUSTED = "ed25519-public"  # verifies that an authority signed a bundle
     BUCKET = "x25519-secret"  # opens the bundles of a bucket; part of its invites
-    SEALING = "x25519-public"  # closes them
+    SEALING = "x25519-public"  # seals them
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Key:
         return f"{self.kind.value}:{encode_base64url(self.raw)}"
 
     def public(self) -> Key:
-        """The half that may be shown; a public key is its own."""
+        """The public half; of a public key, the key itself."""
         if self.kind is KeyKind.SIGNER:
             return Key(KeyKind.TRUSTED, _ed25519_public(self.raw))
         if self.kind is KeyKind.BUCKET:
@@ -51,16 +51,14 @@ def parse_key(text: str, *kinds: KeyKind) -> Key:
     kind = next((each for each in KeyKind if each.value == name), None)
     if kind not in kinds:
         wanted = " or ".join(f'"{each.value}:"' for each in kinds)
-        message = f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}"
-        raise ValueError(message)
+        raise ValueError(f"is {f'an {kind.value} key' if kind else 'no key'}; needed: {wanted}")
     try:
         raw = decode_base64("key", value)
     except LinkError:
         raw = b""
     key = Key(kind, raw)
     if len(raw) != KEY_SIZE or key.text() != text.strip():
-        message = f"is cut or altered: a key has {KEY_SIZE} bytes"
-        raise ValueError(message)
+        raise ValueError(f"is cut or altered: a key has {KEY_SIZE} bytes")
     return key
 
 

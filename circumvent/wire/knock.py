@@ -1,9 +1,9 @@
 """The knock: proof, inside an ordinary web request, that its sender was invited.
 
-It is a cookie like those of any web site, random letters to whoever lacks the relay's knock key:
+It is a cookie like those of any web site; without the relay's knock key it looks random:
 ``base64url(nonce | ChaCha20-Poly1305(u8 kind | u64 time | note))``. The associated data is what
 the proof is bound to: the TLS channel where that ends at the relay, nothing where a CDN or a web
-server stands in between; there the time and the nonce keep it from being used twice.
+server is in between; there the time and the nonce keep it from being used twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_KNOCK = b"A" * _SHORTEST
 
 
 class KnockKind(IntEnum):
-    """What the sender wants to begin; only ``TLS`` is bound to its channel."""
+    """Which kind of carrier the sender wants to begin; only ``TLS`` is bound to its channel."""
 
     TLS = 1
     WEBSOCKET = 2
@@ -68,7 +68,7 @@ def seal_knock(key: bytes, knock: Knock, binding: bytes = b"") -> str:
 def open_knock(key: bytes, cookies: bytes, binding: bytes) -> Knock | None:
     """The knock among ``cookies``, or None; both take the same time.
 
-    ``binding`` is that of the channel on which they came, empty where there is none.
+    ``binding`` is that of the channel that carried them, empty where there is none.
     """
     sealed = _candidate(cookies)
     bound, free = _open(key, sealed, binding), _open(key, sealed, b"")
@@ -78,7 +78,7 @@ def open_knock(key: bytes, cookies: bytes, binding: bytes) -> Knock | None:
 
 
 def _candidate(cookies: bytes) -> bytes:
-    """What may be a knock; something that is none where there is nothing, for the same work."""
+    """The cookie that may be a knock; a dummy where there is none, so that the work is the same."""
     match = _KNOCK.search(cookies)
     try:
         return decode_base64(COOKIE, (match[1] if match else _NO_KNOCK).decode())

@@ -1,4 +1,4 @@
-"""What the text of a link may hold, and what of its name is shown."""
+"""Which characters a link's text may hold, and how its name is shown."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from circumvent.errors import LinkError
 MAX_LINK = 4096  # characters; the largest QR code holds 2953 bytes
 MAX_NAME = 100  # characters that are shown; advertisements are longer
 
-# Control characters, what reverses text on a terminal, and halves of surrogate pairs.
+# Control characters, characters that reverse text on a terminal, halves of surrogate pairs.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-# What is hidden in text, what reorders it, and what ends a line or commands a terminal.
+# Characters that are invisible, that reorder text, that end a line or control a terminal.
 UNSEEN = "\u00ad\u061c\u200b\u200e\u200f\u2060\ufeff"  # marks and places to break a line
 HIDDEN = UNSEEN + "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _NOT_SHOWN = re.compile(f"[{HIDDEN}\ud800-\udfff]")
@@ -26,7 +26,7 @@ def check_text(text: str) -> str:
         raise LinkError(f"link: longer than {MAX_LINK} characters; copy one link only")
     if not is_clean(text):
         raise LinkError("link: holds a space, a line break or a control character; copy it again")
-    if "\ufffd" in text:  # what decoders leave in the place of what they cannot read
+    if "\ufffd" in text:  # decoders put it in place of bytes that they cannot read
         raise LinkError("link: holds what is no text; copy it again")
     return text
 
@@ -37,9 +37,9 @@ def is_clean(text: str) -> bool:
 
 
 def parse_name(text: str) -> str:
-    """What to show of the name behind a ``#``: one short line, whatever was written there.
+    """The name behind a ``#`` as one short line to show, whatever it holds.
 
-    It is only for people, so nothing in it is an error. Where lists lost a line end, another link
+    It is only for people, so nothing in it is an error. Where a list lost a line end, another link
     follows the name: that is not shown.
     """
     decoded = unquote(text[:MAX_LINK], errors="replace")

@@ -1,4 +1,4 @@
-"""What OPEN says a stream is for: its destination, as in SOCKS5 (RFC 1928 §5)."""
+"""The payload of OPEN: a stream's destination, as in SOCKS5 (RFC 1928 §5)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def format_opening(destination: Destination) -> bytes:
 
 
 def parse_opening(data: bytes) -> Destination:
-    """Read it back, all of ``data``; raises ProtocolError."""
+    """The destination that all of ``data`` names; raises ProtocolError."""
     kind = data[0] if data else 0
     start = 2 if kind == NAME else 1
     size = data[1] if kind == NAME and len(data) > 1 else _SIZES.get(kind, 0)

@@ -9,10 +9,10 @@ from circumvent.wire.address import Destination
 
 
 def encode_request(encode: Callable[[Destination], bytes], destination: Destination) -> bytes:
-    """What ``encode`` makes of ``destination``.
+    """``encode(destination)``, the first bytes of a stream.
 
-    Raises DestinationError when the name does not fit any wire; the cause is left out, for it
-    names the destination.
+    Raises DestinationError when the name does not fit; without a cause, which would name the
+    destination.
     """
     try:
         return encode(destination)

@@ -1,11 +1,10 @@
-"""Where a knocking request ends on a connection whose bytes go to somebody else; sans I/O.
+"""Finds requests that may knock among the bytes that pass to the cover site; sans I/O.
 
-Behind a front a connection is used again, by one person after the other, and whoever comes first
-chooses what stands on it: upgrades that nobody grants, chunks, folded lines, two lengths. Servers
-read such things differently, so the watch does not follow them at all. It looks at whatever ends
-as a head does, and reads backwards from there to the last line that begins a request. What a
-stranger put in front of that changes nothing; and what a stranger writes himself may look like a
-request wherever it stands, for without the key it is never one that knocks.
+Behind a front, several people use one connection after the other, and any of them may send what
+servers read differently: upgrades that are not granted, chunks, folded lines, two lengths. So the
+watch does not follow requests. It looks for the end of a head, and reads backwards from there to
+the last line that begins a request. What a stranger sent before that line changes nothing. A body
+of a stranger may look like a request; but without the key it never knocks.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-MAX_HEAD = 16 * 1024  # bytes; servers refuse more, so nothing of ours is longer
+MAX_HEAD = 16 * 1024  # bytes; servers refuse longer heads, so those of our requests are shorter
 MAX_HEADERS = 64
 _MAX_LENGTH_DIGITS = 18
 _END = b"\r\n\r\n"
@@ -27,7 +26,7 @@ _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}):[ \t]*([\x20-\x7e\x80
 class RequestHead:
     """``method`` is GET, POST, or empty for every other.
 
-    Header names are in lower case; what is named twice is joined with ``, `` (``; ``).
+    Header names are in lower case; values of one name are joined with ``, `` (cookies: ``; ``).
     """
 
     method: bytes
@@ -36,7 +35,7 @@ class RequestHead:
 
     @property
     def length(self) -> int:
-        """Bytes of the body; -1 where that is not said by one plain number."""
+        """Bytes of the body; -1 unless the head gives one plain number."""
         if b"transfer-encoding" in self.headers:
             return -1
         digits = self.headers.get(b"content-length", b"0")
@@ -76,15 +75,15 @@ def _parse_headers(data: bytes) -> dict[bytes, bytes] | None:
 
 
 class RequestWatch:
-    """Finds the heads in what passes by."""
+    """Finds the heads in the bytes of one connection."""
 
     __slots__ = ("_begun",)
 
     def __init__(self) -> None:
-        self._begun = b""  # the end of what passed since the last head: one may have begun in it
+        self._begun = b""  # the last bytes since the last head: another one may have begun in them
 
     def take(self, data: bytes, at: int = 0) -> tuple[int, RequestHead | None]:
-        """Look at ``data`` from ``at`` on: up to where, and the head that ends there, if any."""
+        """Look at ``data`` from ``at`` on: where it stopped, and the head that ends there."""
         begun = len(self._begun)
         passed = self._begun + data[at:]
         end = passed.find(_END, max(begun - len(_END) + 1, 0))

@@ -1,4 +1,4 @@
-"""Destinations as a client of the front door wrote them: checked before anything uses them."""
+"""Destinations as a client of the inbound wrote them: checked before anything uses them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ipaddress
 from circumvent.errors import ProtocolError
 from circumvent.wire.address import MAX_NAME, MAX_PORT, Destination, encode_name
 
-SPACE = 0x20  # it and the control characters below end lines and fields in many protocols
+SPACE = 0x20  # the space and the control characters below end lines and fields in many protocols
 DELETE = 0x7F
 
 
@@ -32,5 +32,5 @@ def _checked(host: bytes) -> str:
         if ipaddress.IPv6Address(text).scope_id:
             raise ValueError("a zone means nothing at the far side")
     elif not host.isascii():
-        return encode_name(text).decode()  # whoever resolves it later might encode it otherwise
+        return encode_name(text).decode()  # a later resolver might encode it in another way
     return text

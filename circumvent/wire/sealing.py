@@ -1,6 +1,6 @@
-"""How a bundle's payload is packed, and sealed to a bucket so that outsiders learn nothing.
+"""How a bundle's payload is packed, and sealed to a bucket so that others learn nothing.
 
-Packed: zlib (RFC 1950). Sealed: what was packed, with zeros up to a multiple of PAD_TO so that the
+Packed: zlib (RFC 1950). Sealed: the packed bytes, with zeros up to a multiple of PAD_TO so that the
 size does not tell how many entries there are, in HPKE (RFC 9180) in base mode with
 DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and ChaCha20Poly1305, as ``enc | ciphertext``.
 """
@@ -19,24 +19,21 @@ _INFO = b"circumvent bundle v1"
 
 
 def pack(data: bytes) -> bytes:
-    """Compress."""
+    """Compress ``data``."""
     return zlib.compress(data, 9)
 
 
 def unpack(packed: bytes, limit: int) -> bytes:
-    """What was packed; raises ValueError, also when it is more than ``limit`` bytes."""
+    """Undo ``pack``; raises ValueError, also when the result is more than ``limit`` bytes."""
     inflater = zlib.decompressobj()
     try:
         data = inflater.decompress(packed, limit + 1)
     except zlib.error as error:
-        message = "is not compressed as it should be"
-        raise ValueError(message) from error
+        raise ValueError("is not compressed as it should be") from error
     if len(data) > limit or not inflater.eof:
-        message = f"is cut, or more than {limit} bytes when unpacked"
-        raise ValueError(message)
+        raise ValueError(f"is cut, or more than {limit} bytes when unpacked")
     if len(inflater.unused_data) >= PAD_TO or any(inflater.unused_data):
-        message = "more than padding follows it"
-        raise ValueError(message)
+        raise ValueError("more than padding follows it")
     return data
 
 

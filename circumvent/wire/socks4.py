@@ -10,7 +10,7 @@ from circumvent.wire.requested import requested_destination
 
 VERSION = 0x04
 CONNECT = 0x01
-MAX_USER = 255  # the protocol sets no limit; SOCKS5's is plenty
+MAX_USER = 255  # the protocol has no limit; that of SOCKS5 is more than enough
 _USER_START = 8  # VN CD PORT IP
 MAX_MESSAGE = _USER_START + MAX_USER + 1 + MAX_NAME + 1
 
@@ -52,7 +52,7 @@ def _request(data: bytes, host: bytes) -> Socks4Request:
 
 
 def _end_of_text(data: bytes, start: int, limit: int) -> int | None:
-    """Where the text from ``start`` ends, its NUL included; None when that did not arrive."""
+    """Where the text from ``start`` ends, its NUL included; None until that has arrived."""
     end = data.find(0, start, start + limit + 1)
     if end >= 0:
         return end + 1

@@ -1,7 +1,7 @@
-"""WebSocket frames (RFC 6455 §5), packed and unpacked where they lie; sans I/O.
+"""WebSocket frames (RFC 6455 §5), packed and unpacked within the caller's block; sans I/O.
 
-A message is nothing to us: binary frames carry a stream, cut wherever it suits whoever is on the
-way. Text, reserved bits and extensions are refused, none is ever offered.
+The bounds of messages have no meaning here: binary frames carry a stream, and anybody on the way
+may cut it into other frames. Text, reserved bits and extensions are refused; none is ever offered.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_CODE = 1005
 _KEY = 4
 _FIN, _RESERVED, _MASKED = 0x80, 0x70, 0x80
 _TWO_BYTES, _EIGHT_BYTES = 126, 127
-_PIECE = 16 * 1024  # the library returns a copy: so small, it is not noticed
+_PIECE = 16 * 1024  # the library returns a copy; this small, it costs little
 
 
 class Opcode(IntEnum):
@@ -35,7 +35,7 @@ class Opcode(IntEnum):
 
 
 class Header(NamedTuple):
-    """What stands before a payload of ``length`` bytes; ``size`` is its own."""
+    """What comes before a payload of ``length`` bytes; ``size`` is the header's own length."""
 
     size: int
     fin: bool
@@ -47,7 +47,7 @@ class Header(NamedTuple):
 def parse_header(data: bytes, *, masked: bool) -> Header | None:
     """The header at the start of ``data``, None while it is incomplete; raises ProtocolError.
 
-    ``masked`` says what the peer owes us: clients mask, servers do not.
+    ``masked``: whether the peer must mask; clients do, servers do not.
     """
     if len(data) < 2:  # noqa: PLR2004 - the part that every header has
         return None
@@ -77,7 +77,7 @@ def _parse_length(data: bytes, short: int) -> tuple[int | None, int]:
 
 def _parse_opcode(first: int, length: int) -> Opcode:
     if first & _RESERVED:
-        raise _bad("an extension that nobody asked for")
+        raise _bad("an extension that was not offered")
     try:
         opcode = Opcode(first & 0x0F)
     except ValueError:
@@ -100,7 +100,7 @@ def put_header(
 
 
 def make_header(length: int, key: bytes, opcode: Opcode) -> bytes:
-    """The header of a whole frame; an empty ``key`` is that of a server, which does not mask."""
+    """The header of a whole frame; servers do not mask, and give an empty ``key``."""
     mask_bit = _MASKED if key else 0
     first = _FIN | opcode
     if length < _TWO_BYTES:
@@ -126,7 +126,7 @@ def make_close(key: bytes, code: int = NORMAL) -> bytes:
 @cache
 def _masker() -> Callable[[memoryview, bytes], bytes]:
     try:
-        from websockets.speedups import apply_mask  # noqa: PLC0415 - only who masks needs it
+        from websockets.speedups import apply_mask  # noqa: PLC0415 - only clients mask
     except ImportError:  # built without: twenty times slower
         from websockets.utils import apply_mask  # noqa: PLC0415
     return apply_mask
@@ -144,15 +144,15 @@ def mask(view: memoryview, key: bytes, at: int = 0) -> None:
 class FrameReader:
     """Takes payloads out of what a peer sends.
 
-    ``ping`` is what the last ping asked to have echoed, until somebody takes it; ``closed`` the
-    code of the peer's close frame, behind which nothing counts.
+    ``ping`` is the payload of the last ping, until the owner has answered and cleared it.
+    ``closed`` is the code of the peer's close frame; what follows that is ignored.
     """
 
     __slots__ = ("_at", "_begun", "_control", "_fragmented", "_header", "_masked", "closed", "ping")
 
     def __init__(self, *, masked: bool) -> None:
         self._masked = masked
-        self._begun = b""  # a header that came in part
+        self._begun = b""  # the first bytes of a header that is incomplete
         self._header: Header | None = None
         self._at = 0  # bytes of the payload that came
         self._control = b""

@@ -1,4 +1,4 @@
-"""How a WebSocket begins (RFC 6455 §4): an HTTP request and its answer; sans I/O."""
+"""The opening handshake of a WebSocket (RFC 6455 §4); sans I/O."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def accept_value(key: bytes) -> bytes:
 
 
 def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]:
-    """In the order of Chrome, which puts ``more`` in three places.
+    """The request's headers in the order of Chrome, which puts ``more`` in three places.
 
-    Extensions are not offered: who accepts one would compress, or change frames otherwise.
+    Extensions are not offered: a server that accepts one would change the frames.
     """
     early = [header for header in more if header[0] == "User-Agent"]
     origin = [header for header in more if header[0] == "Origin"]
@@ -66,9 +66,9 @@ class ClientUpgrade:
         )
 
     def receive(self, data: bytes) -> bytes | None:
-        """What follows the answer, once it is there; None while it is not.
+        """The bytes that follow the answer, once that is complete; None before.
 
-        Raises ProtocolError when the server refuses, or is none.
+        Raises ProtocolError when the server refuses, or speaks no HTTP.
         """
         if not data:
             raise _refused("the server closed the connection")
@@ -90,7 +90,7 @@ class ClientUpgrade:
     def _check(self, headers: dict[bytes, bytes]) -> None:
         upgraded = headers.get(b"upgrade", b"").lower() == b"websocket"
         if not upgraded or headers.get(b"sec-websocket-accept") != self._accept:
-            raise _refused("the server answered another question")
+            raise _refused("the server's answer belongs to another request")
         if b"sec-websocket-extensions" in headers:
             raise _refused("the server insists on an extension")
 

@@ -1,1 +1,1 @@
-"""The transports that come with circumvent; each is a plugin like any other."""
+"""The plugins that come with circumvent; each is loaded like any other plugin."""

@@ -1,8 +1,7 @@
-"""No tunnel at all: straight to the destination. For tests; the race never falls down to it."""
+"""No tunnel at all: straight to the destination. For tests; the race never falls back to it."""
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 
 from circumvent.api import (
@@ -23,12 +22,6 @@ from circumvent.api import (
 from circumvent.wire.address import Destination
 
 LINK = "direct://"
-_REASONS = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
-    errno.ETIMEDOUT: Reason.TIMED_OUT,
-}
 
 
 class Direct(Transport):
@@ -74,13 +67,13 @@ class DirectTunnel(Tunnel):
         try:
             return await self._dialer.tcp(destination.host, destination.port)
         except DialError as error:
-            reason = _REASONS.get(error.errno or 0)
-            if reason is None:
+            reason = Reason.of_errno(error.errno)
+            if reason is Reason.FAILURE:  # of this machine, perhaps
                 raise
             raise DestinationError(reason, errno=error.errno) from None
 
 
 @hookimpl
 def circumvent_transports() -> Sequence[Transport]:
-    """Offer going direct, to who asks for it by name."""
+    """Offer going direct, for users who ask for it by name."""
     return (Direct(),)

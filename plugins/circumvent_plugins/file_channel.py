@@ -28,7 +28,7 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class FileChannel(Channel):
-    """Reads what somebody brought."""
+    """Reads files that a user has brought."""
 
     name = "file"
     schemes = ("file",)
@@ -37,7 +37,7 @@ class FileChannel(Channel):
     watch = LOOK_EVERY
 
     def __init__(self) -> None:
-        self._looked_at: set[str] = set()  # and not answered yet
+        self._looked_at: set[str] = set()  # without an answer so far
 
     def check(self, source: str) -> None:
         if not _path_of(source):
@@ -61,14 +61,14 @@ class FileChannel(Channel):
                 failure = error
             else:
                 yield data
-        del fetch.notes[SEEN]  # none of them was good: look again next time
+        del fetch.notes[SEEN]  # all of them were refused: look again next time
         if failure is not None:
             raise failure
 
     async def _look(
         self, path: str, function: Callable[[*Arguments], T], *arguments: *Arguments
     ) -> T:
-        """Call a function that may hang, as where a file server has gone; but one for each path."""
+        """Call a function that may hang, as a lost file server does; one at a time for a path."""
 
         def call() -> T:
             try:
@@ -87,7 +87,7 @@ class FileChannel(Channel):
 
 
 def _standard_input() -> bytes:
-    """What comes in. Not by sys.stdin: its lock would be held when the program ends."""
+    """All of standard input. Not by sys.stdin: its lock would be held when the program ends."""
     data = b""
     while len(data) <= MAX_BUNDLE and (piece := os.read(0, MAX_BUNDLE)):
         data += piece

@@ -1,4 +1,4 @@
-"""TLS that ends at the relay itself: nobody stands in between, so nothing goes inside of it."""
+"""TLS that ends at the relay itself: no second TLS is needed inside of it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TlsCarrier(Carrier):
 
 
 def tls_options(link: RelayLink) -> TlsOptions:
-    """As a browser asks a web server, but the key must be the relay's."""
+    """TLS as a browser asks for it, but the key must be the relay's."""
     return TlsOptions(
         server_name=link.server_name or link.host,
         alpn=("http/1.1",),
@@ -70,8 +70,7 @@ async def _knock(stream: ByteStream, account: Account, link: RelayLink, binding:
     while leftover is None:
         leftover = upgrade.receive(await receive(stream, account))
     if leftover:
-        message = "the relay spoke before it was spoken to"
-        raise ProtocolError(message, stage="knock")
+        raise ProtocolError("the relay spoke before it was spoken to", stage="knock")
 
 
 @hookimpl

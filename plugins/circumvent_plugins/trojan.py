@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from circumvent.api import (
@@ -19,9 +19,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.stack import HeaderTunnel, stacked
+from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import TLS, StreamSettings, take_stream_settings
-from circumvent.links.uri import ShareLink, format_link, parse_link
+from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import Destination
 
 _CRLF = b"\r\n"
@@ -45,14 +46,7 @@ class Trojan(Transport):
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
         settings = _parse_settings(parts)
-        return ServerEntry(
-            transport=self.name,
-            host=parts.host,
-            port=parts.port,
-            name=parts.name,
-            link=format_link(_canonical(parts, settings)),
-            settings=settings,
-        )
+        return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:
         return _settings(entry).stream.privacy
@@ -95,14 +89,7 @@ def _parse_settings(parts: ShareLink) -> TrojanSettings:
 
 
 def _canonical(parts: ShareLink, settings: TrojanSettings) -> ShareLink:
-    return ShareLink(
-        scheme="trojan",
-        user=settings.password,
-        host=parts.host,
-        port=parts.port,
-        query=settings.stream.query(parts.host),
-        name=parts.name,
-    )
+    return replace(parts, path="", query=settings.stream.query(parts.host))
 
 
 def _settings(entry: ServerEntry) -> TrojanSettings:

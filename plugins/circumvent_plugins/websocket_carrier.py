@@ -11,7 +11,6 @@ from circumvent.api import (
     Account,
     Carrier,
     CarrierPipe,
-    Cost,
     Dialer,
     ServerEntry,
     hookimpl,
@@ -36,9 +35,7 @@ class WebSocketCarrier(Carrier):
     """Frames inside of TLS, as from a browser."""
 
     name = "websocket"
-    cost = Cost(
-        dial=TLS_COST.dial + INNER_TLS_COST.dial, stream=TLS_COST.stream + INNER_TLS_COST.stream
-    )
+    cost = TLS_COST + INNER_TLS_COST
 
     async def connect(
         self,

@@ -29,6 +29,8 @@ from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream, connect
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.session import Session
+from circumvent_plugins.shadowsocks import AeadLayer
+from circumvent_plugins.shadowsocks.ciphers import CIPHERS
 from tests.bench.proc import dirty_kib
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
@@ -41,6 +43,7 @@ BONDED = "session over three of tls"
 
 ARENA = 64 * MIB  # for all sessions of the measurement
 LOOPBACK_RTT = 0.001
+AES = CIPHERS["aes-128-gcm"]
 
 Layer = Callable[[ByteStream], Awaitable[ByteStream]]
 
@@ -210,6 +213,7 @@ def stacks(certificate: Certificate) -> dict[str, Stack]:
     """All that are measured, by name."""
     client = TlsClient(str(certificate.authority))
     other = OpenSslClient(str(certificate.authority))
+    account = Memory(ARENA).account("partial records")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
 
@@ -221,6 +225,9 @@ def stacks(certificate: Certificate) -> dict[str, Stack]:
 
     async def tls_server(stream: ByteStream) -> ByteStream:
         return await accept_tls(stream, context)
+
+    async def shadowsocks(stream: ByteStream) -> ByteStream:
+        return await AeadLayer(AES, bytes(AES.key_size), account).start(stream)
 
     async def hidden(stream: ByteStream) -> ByteStream:
         return LayerStream(stream)
@@ -235,6 +242,8 @@ def stacks(certificate: Certificate) -> dict[str, Stack]:
         "tcp": Stack([], []),
         "tls on the socket": Stack([tls], [tls_server]),
         "the same by openssl": Stack([openssl], [tls_server]),
+        "shadowsocks on the socket": Stack([shadowsocks], [shadowsocks]),
+        "shadowsocks over tls": Stack([tls, shadowsocks], [tls_server, shadowsocks]),
         "tls in memory": Stack([hidden, tls], [tls_server]),
         "the same in memory by openssl": Stack([hidden, openssl], [tls_server]),
         "websocket over tls": Stack([tls, frames], [tls_server, frames_server]),

@@ -25,7 +25,7 @@ from circumvent.net.sockets import SocketBuffers
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Attach, Create, Hello, attach_proof

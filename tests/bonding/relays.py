@@ -1,10 +1,9 @@
-"""A relay's host of sessions on loopback, and a carrier that reaches it in the clear."""
+"""A relay's host of sessions in memory, and a carrier that reaches it in the clear."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,20 +11,18 @@ from dataclasses import dataclass, field
 from circumvent.api import Account, ByteStream, Carrier, CarrierPipe, Cost, Dialer, ServerEntry
 from circumvent.errors import CircumventError, DestinationError, Reason
 from circumvent.layers.exchange import receive, send
-from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
-from circumvent.net.dialer import NetDialer
-from circumvent.net.tcp import TcpStream
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.host import SessionHost
-from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.tunnels.bonded import BondedTunnel
-from circumvent.tunnels.carrier_routes import CarrierRoutes, find_routes
+from circumvent.tunnels.carrier_routes import CarrierRoutes, RouteHistory, find_routes
 from circumvent.wire.address import Destination
+from tests.virtual.loop import loop_clock
+from tests.virtual.network import Listener, MemoryDialer
+from tests.virtual.stream import End, MemoryStream, pair
 
 BINDING = 16
 CREDENTIAL = b"invited "
-BUFFER = 128 * 1024
 
 
 class ClearCarrier(Carrier):
@@ -53,13 +50,13 @@ class ClearCarrier(Carrier):
 
 @dataclass(eq=False)
 class Relay:
-    """``port`` listens while ``is_open``; ``destinations`` are what its streams were opened to."""
+    """Accepts carriers while it ``is_open``; ``destinations`` are what its streams lead to."""
 
     host: SessionHost
     memory: Memory
-    destinations: list[FarEnd] = field(default_factory=list)
+    destinations: list[End] = field(default_factory=list)
     asked: list[Destination] = field(default_factory=list)
-    accepted: list[TcpStream] = field(default_factory=list)
+    accepted: list[MemoryStream] = field(default_factory=list)
     port: int = 0
     is_open: bool = True
 
@@ -74,9 +71,9 @@ async def open_destination(relay: Relay, destination: Destination) -> ByteStream
     relay.asked.append(destination)
     if destination.port == 1:
         raise DestinationError(Reason.REFUSED)
-    near, far = connected(small=BUFFER, receive=BUFFER)
-    relay.destinations.append(FarEnd(far, Codec()))
-    return TcpStream(near)
+    near, far = pair()
+    relay.destinations.append(End(far))
+    return near
 
 
 def verify(credential: bytes, binding: bytes) -> str | None:
@@ -91,41 +88,30 @@ async def running_relay(limits: SessionLimits | None = None) -> AsyncIterator[Re
     async def opened(_: str, destination: Destination) -> ByteStream:
         return await open_destination(relay, destination)
 
-    relay = Relay(
-        SessionHost(account, limits or SessionLimits(1 << 20, 2 << 20), verify, opened), memory
-    )
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.setblocking(False)
-    relay.port = listener.getsockname()[1]
+    host = SessionHost(account, limits or SessionLimits(1 << 20, 2 << 20), verify, opened)
+    relay = Relay(host, memory)
     async with asyncio.TaskGroup() as group:
-        accepting = group.create_task(accept(relay, listener, account, group))
+
+        def accept(stream: MemoryStream) -> None:
+            if not relay.is_open:
+                stream.abort()
+                return
+            relay.accepted.append(stream)
+            group.create_task(serve(relay, stream, account))
+
+        listener = Listener(accept)
+        relay.port = listener.port
+        listener.listen()
         try:
             yield relay
         finally:
-            accepting.cancel()
             listener.close()
             await relay.host.aclose()
             relay.cut_all()
-            for end in relay.destinations:
-                end.close()
     assert account.leased == 0
 
 
-async def accept(
-    relay: Relay, listener: socket.socket, account: Account, group: asyncio.TaskGroup
-) -> None:
-    while True:
-        sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-        sock.setblocking(False)
-        if not relay.is_open:
-            sock.close()
-            continue
-        stream = TcpStream(sock)
-        relay.accepted.append(stream)
-        group.create_task(serve(relay, stream, account))
-
-
-async def serve(relay: Relay, stream: TcpStream, account: Account) -> None:
+async def serve(relay: Relay, stream: MemoryStream, account: Account) -> None:
     with suppress(CircumventError):
         binding = await receive(stream, account, BINDING)
         await relay.host.serve_carrier(stream, binding)
@@ -137,16 +123,16 @@ async def tunnel_to(
     *carriers: Carrier,
     credential: bytes = CREDENTIAL,
     memory: Memory | None = None,
+    dialer: MemoryDialer | None = None,
+    past: RouteHistory | None = None,
 ) -> AsyncIterator[BondedTunnel]:
     memory = memory or Memory(8 << 20, poison=True)
     account = memory.account("tunnel")
     entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
-    routes = await find_routes(
-        carriers or (ClearCarrier(),), entry.host, NetDialer(TlsClient()), None
-    )
-    tunnel = BondedTunnel(
-        entry, CarrierRoutes(routes), account, lambda binding: credential + binding
-    )
+    reachable = (dialer or MemoryDialer()).for_plugins
+    found = await find_routes(carriers or (ClearCarrier(),), entry.host, reachable, None)
+    routes = CarrierRoutes(found, past, "it", loop_clock())
+    tunnel = BondedTunnel(entry, routes, account, lambda binding: credential + binding)
     try:
         await tunnel.start()
         yield tunnel

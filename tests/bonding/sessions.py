@@ -14,8 +14,8 @@ from circumvent.net.tcp import TcpStream
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
-from circumvent.testing.byte_stream import read_all, read_exactly, read_once, settle, write_all
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import read_all, read_exactly, read_once, settle, write_all
 
 BUFFER = 128 * 1024
 OPENING = b"somewhere"

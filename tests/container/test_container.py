@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the container runs: a site, a server, a front door's port and a configuration."""
+    """Where the container runs: a site, a server, an inbound's port and a configuration."""
 
     site: Destinations
     server: Server
@@ -44,7 +44,7 @@ class Place:
         }
 
     def fetch(self, size: int) -> str:
-        """The SHA-256 of what comes through the front door, with its password."""
+        """The SHA-256 of what comes through the inbound, with its password."""
         secret = DOOR_PASSWORD.replace(" ", "%20")
         proxy = f"http://{DOOR_USER}:{secret}@127.0.0.1:{self.port}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy}))

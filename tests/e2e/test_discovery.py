@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.discovery import discovery
-from circumvent.discovery.discovery import Dialers, Discovery, DiscoveryResources
-from circumvent.discovery.hunt import HUNT_SECONDS
+from circumvent.discovery.discovery import Discovery
 from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.resources import Dialers, DiscoveryResources
+from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.plugins import load_plugins
 from circumvent.state.store import Store
 from circumvent.status.events import DiscoveryFailed, Event
+from circumvent.tunnels.candidate import Candidate
 from tests.bench.contenders import Contender, own_files, started_origin
 from tests.bench.load import Load, LoadError, Through
 from tests.e2e.world import CHANNELS, World, listeners_that_never_answer, sign, world
@@ -33,6 +34,7 @@ from tests.peers.servers import sing_box_server
 from tests.peers.services import HOST, SHADOWSOCKS, Server
 
 MIB = 1 << 20
+TIMINGS = DiscoveryTimings()
 PAGE = 4096
 COMBINATIONS = [
     alive for count in range(1, len(CHANNELS) + 1) for alive in combinations(CHANNELS, count)
@@ -70,35 +72,45 @@ def page(folder: Path) -> Iterator[int]:
 class Hunter:
     """Discovery with the real plugins, and how long it took to find something."""
 
-    def __init__(self, certificate: Certificate, state: Path) -> None:
+    def __init__(
+        self, certificate: Certificate, state: Path, timings: DiscoveryTimings = TIMINGS
+    ) -> None:
         self.store = Store(state)
-        self.straight = NetDialer(TlsClient(str(certificate.authority)))
+        self.direct = NetDialer(TlsClient(str(certificate.authority)))
         self.memory = Memory(16 * MIB)
         self.events: list[Event] = []
-        self.entries: Sequence[str] = ()
+        self.links: Sequence[str] = ()
         self.done = asyncio.Event()
         self.ends_with_a_failure = True
         self.awaited = ""
+        self.timings = timings
 
-    def offer(self, entries: Sequence[str]) -> None:
-        self.entries = entries
-        if self.awaited in entries if self.awaited else entries:
+    def offer(self, found: Sequence[Candidate]) -> None:
+        self.links = [candidate.entry.link for candidate in found]
+        if self.awaited in self.links if self.awaited else self.links:
             self.done.set()
 
-    def hear(self, event: Event) -> None:
+    def note(self, event: Event) -> None:
         self.events.append(event)
         if isinstance(event, DiscoveryFailed) and self.ends_with_a_failure:
             self.done.set()
 
     async def hunt(self, links: Sequence[str]) -> float:
         """Seconds until servers were found or all had failed."""
-        ways = Dialers(lambda _: self.straight, self.straight, lambda: False)
-        equipment = DiscoveryResources(load_plugins().channels, ways, self.memory, self.store)
-        found = Discovery(map(parse_origin, links), equipment, self.hear, self.offer)
+        plugins = load_plugins()
+        resources = DiscoveryResources(
+            plugins.channels,
+            plugins.transports,
+            Dialers(lambda _: self.direct, self.direct, lambda: False),
+            self.memory,
+            self.store,
+            timings=self.timings,
+        )
+        discovery = Discovery(resources, self.note, self.offer)
         started = time.monotonic()
-        task = asyncio.ensure_future(found.run())
+        task = asyncio.ensure_future(discovery.run(map(parse_origin, links)))
         try:
-            async with asyncio.timeout(HUNT_SECONDS + 1):
+            async with asyncio.timeout(TIMINGS.hunt.hunt + 1):
                 await self.done.wait()
             return time.monotonic() - started
         finally:
@@ -115,27 +127,26 @@ async def test_any_channel_that_still_works_is_enough(
     # A subscription is an origin of its own: its failure must not end the wait for the others.
     hunter.ends_with_a_failure = False
     seconds = await hunter.hunt(operated.links(alive))
-    assert list(hunter.entries) == [server.endpoint.link]
-    assert seconds < HUNT_SECONDS
+    assert set(hunter.links) == {server.endpoint.link}
+    assert seconds < TIMINGS.hunt.hunt
 
 
-async def test_who_replays_an_old_list_by_dns_keeps_no_newer_one_away(
-    certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_an_old_list_that_is_replayed_by_dns_keeps_no_newer_one_away(
+    certificate: Certificate, tmp_path: Path
 ) -> None:
-    """Its only server is dead, and the zone goes on to hold what was genuine once."""
-    monkeypatch.setattr(discovery, "DARK_AFTER", 0.5)
+    """The only server of the old list is dead, and the zone still holds that list."""
     old, new = ("ss://YWVzLTEyOC1nY206eA@192.0.2.1:1", "ss://YWVzLTEyOC1nY206eA@192.0.2.2:2")
     state = tmp_path / "state.db"
     with world(tmp_path, certificate, [old]) as operated:
         await Hunter(certificate, state).hunt([operated.invite([operated.sources["dns"]])])
         newer = sign(tmp_path, tmp_path / "keys" / "key", [new], int(time.time()) + 1000)
         (tmp_path / "site" / "bundle").write_bytes(newer.read_bytes())
-        hunter = Hunter(certificate, state)
+        hunter = Hunter(certificate, state, DiscoveryTimings(dark_after=0.5))
         hunter.awaited = new
         sources = [operated.sources[name] for name in ("dns", "https")]
         seconds = await hunter.hunt([operated.invite(sources)])
     print(f"\nthe newer list came after {seconds:.1f} s")
-    assert list(hunter.entries) == [new]
+    assert list(hunter.links) == [new]
 
 
 async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
@@ -145,7 +156,7 @@ async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
     seconds = await hunter.hunt(operated.links((), CHANNELS[:4]))
     (failed,) = (event for event in hunter.events if isinstance(event, DiscoveryFailed))
     print(f"\nall dead, told after {seconds:.2f} s: {failed}")
-    assert seconds < HUNT_SECONDS
+    assert seconds < TIMINGS.hunt.hunt
     assert len(failed.reasons) == 4
     for name in CHANNELS[:4]:
         label = operated.dead[name].partition("?")[0].removesuffix("/bundle")
@@ -167,7 +178,7 @@ async def test_silence_is_told_within_the_stated_time(
         seconds = await hunter.hunt([invite])
     (failed,) = (event for event in hunter.events if isinstance(event, DiscoveryFailed))
     print(f"\nall silent, told after {seconds:.1f} s: {failed}")
-    assert seconds < HUNT_SECONDS
+    assert seconds < TIMINGS.hunt.hunt
     assert len(failed.reasons) == 3
 
 
@@ -179,7 +190,7 @@ async def test_how_long_each_channel_takes_alone_and_raced(
         hunter = Hunter(certificate, tmp_path / f"{name}.db")
         known = CHANNELS[:3] if name == "raced" else (name,)
         times[name] = await hunter.hunt(operated.links(known, known))
-        assert hunter.entries
+        assert hunter.links
     print(
         "\nfrom start to a verified list: " + ", ".join(f"{k} {v:.2f} s" for k, v in times.items())
     )

@@ -22,18 +22,18 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.relay.home import RELAY_FILE, RelayHome
 from circumvent.relay.relay import Relay
-from circumvent.relay.setup import NewRelay, create, invite
+from circumvent.relay.setup import NewRelay, create, make_invite
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.frames import CloseReason
 from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
 from circumvent.wire.opening import format_opening
 from circumvent_plugins.fronted_carrier import FrontedCarrier
-from circumvent_plugins.fronted_carrier import stream as fronted_stream
+from circumvent_plugins.fronted_carrier.stream import FrontTimings
 from circumvent_plugins.websocket_carrier import WebSocketCarrier
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.haproxy import haproxy
@@ -107,7 +107,7 @@ async def world(front: str, folder: Path, certificate: Certificate) -> AsyncIter
             await ready.wait()
             port: int = echoing.sockets[0].getsockname()[1]
             dialer = NetDialer(TlsClient(str(certificate.authority)))
-            yield World(invite(home, home.users[0]), dialer, Destination(HOST, port))
+            yield World(make_invite(home, home.users[0]), dialer, Destination(HOST, port))
             stop.set()
             await running
 
@@ -158,14 +158,13 @@ async def test_a_session_goes_through(
     front: str,
     tmp_path: Path,
     certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
+    makes = partial(FrontedCarrier, FrontTimings(answer=1.0)) if kind is FrontedCarrier else kind
     memory = Memory(16 * MIB)
     account = memory.account("carrier")
     data = os.urandom(4 * MIB)
     async with world(front, tmp_path, certificate) as made:
-        carrier = await kind().connect(made.entry, made.dialer, account)
+        carrier = await makes().connect(made.entry, made.dialer, account)
         session = await begin_session(carrier, made.link, memory)
         stream = session.open(format_opening(made.echo))
         async with asyncio.TaskGroup() as group:

@@ -16,11 +16,10 @@ from circumvent.api import ByteStream
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent_plugins.fronted_carrier import connect_front
-from circumvent_plugins.fronted_carrier import stream as fronted_stream
-from circumvent_plugins.fronted_carrier.stream import FrontedStream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream, FrontTimings
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.haproxy import haproxy
 from tests.peers.nginx import HOLDS_BACK, SITE, nginx
@@ -62,20 +61,22 @@ async def fronted(
     request: pytest.FixtureRequest,
     folder: Path,
     certificate: Certificate,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Fronted]:
-    monkeypatch.setattr(fronted_stream, "PATIENCE_SECONDS", 1.0)
     front, holds_back = request.param
     account = Memory(1 << 20).account("client")
     dialer = NetDialer(TlsClient(str(certificate.authority)))
     async with http_relay(certificate, tls=False) as (relay, server):
         with front(folder, certificate, server) as port:
             link = replace(link_to(port, certificate), web=Destination(HOST, port), web_host=HIDDEN)
-            near = FrontedStream(partial(connect_front, link, dialer, account), is_short=False)
+            near = FrontedStream(
+                partial(connect_front, link, dialer, account),
+                is_short=False,
+                timings=FrontTimings(answer=1.0),
+            )
             await near.opened()
-            far = await relay.ends.get()
+            far = await relay.streams.get()
             if near.is_short:  # the first one is given up
-                far = await relay.ends.get()
+                far = await relay.streams.get()
             yield Fronted(near, far, relay, holds_back)
             near.abort()
             await near.closed()

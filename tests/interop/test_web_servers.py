@@ -25,7 +25,7 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.net.pump import pump
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent.wire.websocket_handshake import upgrade_key
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.nginx import FILES, SITE, nginx

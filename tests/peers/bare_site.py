@@ -12,11 +12,12 @@ from pathlib import Path
 from aiohttp import web
 
 from circumvent.relay.cover.files import make_runner
+from circumvent.relay.cover.site import HEAD_SECONDS
 
 
 async def serve(directory: Path, port: int) -> None:
     """Until it is killed."""
-    runner = make_runner(directory)
+    runner = make_runner(directory, HEAD_SECONDS)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     await asyncio.Event().wait()

@@ -20,7 +20,7 @@ Wrap = Callable[[Sequence[str]], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A running ``circumvent run``; ``port`` is its front door on 127.0.0.1."""
+    """A running ``circumvent run``; ``port`` is its inbound on 127.0.0.1."""
 
     port: int
     process: Process

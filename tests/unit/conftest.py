@@ -1,18 +1,27 @@
 """What makes the fast tests fast, and keeps what this machine has out of them."""
 
+import asyncio
 import contextlib
 import gc
 import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-from circumvent.state.file import BUSY_SECONDS, Need, Warn
-from circumvent.state.store import Store
-from tests.peers.certificates import Certificate, make_certificate
+# To compile all modules anew, with their asserts rewritten, takes as long as half of the tests;
+# workers and programs that tests start read what is kept as well.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+from circumvent.state.file import BUSY_SECONDS, Need, Warn  # noqa: E402
+from circumvent.state.store import Store  # noqa: E402
+from tests.peers.certificates import Certificate, make_certificate  # noqa: E402
+from tests.virtual.loop import VirtualTimeLoop  # noqa: E402
 
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
 # would time a busy machine and late imports.
@@ -64,3 +73,12 @@ def pytest_collection() -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests that are marked so run in virtual time."""
+    if item.get_closest_marker("virtual_time") is None:
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualTimeLoop}

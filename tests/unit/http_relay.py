@@ -23,51 +23,58 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream
 from circumvent.relay.admission import Admission, KnockedConnection
+from circumvent.relay.carriers.http_requests import HttpTimings
 from circumvent.relay.carriers.http_table import HttpCarrierTable
 from circumvent.relay.carriers.pending import PendingCarriers
 from circumvent.wire.http_carrier import DOWNLOAD_HEAD
 from circumvent.wire.knock import open_knock
 from circumvent.wire.request_watch import RequestHead
 from circumvent_plugins import fronted_carrier
-from circumvent_plugins.fronted_carrier.stream import FrontedStream
+from circumvent_plugins.fronted_carrier.stream import FrontedStream, FrontTimings
 from tests.peers.certificates import Certificate
 
 HOST = "127.0.0.1"
 KNOCK_KEY = bytes(16)
+TIMINGS = HttpTimings(short_pause=0.002)
+FRONT_TIMINGS = FrontTimings(retry=0.01)
+BUFFERS = SocketBuffers(send=64 * 1024, receive=64 * 1024)  # so that little data fills them
 
 
 class HttpRelay:
-    """``ends`` gets each new carrier; ``requests`` counts what was asked."""
+    """``carriers`` is the table; each new carrier is put into ``streams``.
 
-    def __init__(self, certificate: Certificate) -> None:
+    ``requests``, ``cookies`` and ``heads`` are those of the requests so far.
+    """
+
+    def __init__(self, certificate: Certificate, timings: HttpTimings) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.account = Memory(1 << 22).account("relay")
-        self.carriers = HttpCarrierTable(self.account, self._serve)
-        self.lobby = PendingCarriers(1 << 26)
-        self.ends: asyncio.Queue[ByteStream] = asyncio.Queue()
+        self.carriers = HttpCarrierTable(self.account, self._serve_carrier, timings)
+        self.pending = PendingCarriers(1 << 26)
+        self.streams: asyncio.Queue[ByteStream] = asyncio.Queue()
         self.requests: list[bytes] = []
         self.cookies: list[bytes] = []
         self.heads: list[list[tuple[str, str]]] = []
-        self.fail_next = 0  # requests that are cut before they are answered
-        self.empty_next = 0  # whose answer has a head alone
+        self.fail_next = 0  # so many requests are cut before they are answered
+        self.empty_next = 0  # so many are answered with a head alone
         self._tasks: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
 
-    async def _serve(self, end: ByteStream) -> None:
-        await self.ends.put(end)
+    async def _serve_carrier(self, stream: ByteStream) -> None:
+        await self.streams.put(stream)
         await self._over.wait()
 
     async def run(self, listener: socket.socket, *, tls: bool) -> None:
         loop = asyncio.get_running_loop()
         while True:
             sock, _ = await loop.sock_accept(listener)
-            task = loop.create_task(self._visit(sock, tls=tls))
+            task = loop.create_task(self._serve_connection(sock, tls=tls))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _visit(self, sock: socket.socket, *, tls: bool) -> None:
-        prepare(sock, SocketBuffers())
+    async def _serve_connection(self, sock: socket.socket, *, tls: bool) -> None:
+        prepare(sock, BUFFERS)
         stream: ByteStream = TcpStream(sock)
         try:
             if tls:
@@ -101,11 +108,11 @@ class HttpRelay:
         assert knock is not None
         method = first.partition(b" ")[0]
         admission = Admission(knock, RequestHead(method, b"/", headers), early)
-        with self.lobby.waiting(HOST) as caller:
-            await self.carriers.welcome(KnockedConnection(stream, HOST, b"", admission), caller)
+        with self.pending.place(HOST) as place:
+            await self.carriers.serve(KnockedConnection(stream, HOST, b"", admission), place)
 
     def release(self) -> None:
-        """Let go of all carriers."""
+        """End all carriers."""
         self._over.set()
 
     async def close(self) -> None:
@@ -119,10 +126,10 @@ class HttpRelay:
 
 @asynccontextmanager
 async def http_relay(
-    certificate: Certificate, *, tls: bool = True
+    certificate: Certificate, timings: HttpTimings = TIMINGS, *, tls: bool = True
 ) -> AsyncIterator[tuple[HttpRelay, int]]:
     """A running relay and its port."""
-    relay = HttpRelay(certificate)
+    relay = HttpRelay(certificate, timings)
     with socket.create_server((HOST, 0)) as listener:
         listener.setblocking(False)
         running = asyncio.ensure_future(relay.run(listener, tls=tls))
@@ -144,5 +151,5 @@ def link_to(port: int, certificate: Certificate) -> RelayLink:
 
 def open_stream(link: RelayLink, account: Account, *, is_short: bool = False) -> FrontedStream:
     """The client's end, without TLS inside."""
-    connect = partial(fronted_carrier.connect_front, link, NetDialer(TlsClient()), account)
-    return FrontedStream(connect, is_short=is_short)
+    connect = partial(fronted_carrier.connect_front, link, NetDialer(TlsClient(), BUFFERS), account)
+    return FrontedStream(connect, is_short=is_short, timings=FRONT_TIMINGS)

@@ -1,4 +1,4 @@
-"""A front door that leads straight to local destinations, and clients that knock at it."""
+"""An inbound that leads straight to local destinations, and clients of it."""
 
 import asyncio
 import errno
@@ -25,8 +25,8 @@ BUDGET = 4 << 20
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class DirectDispatcher:
-    """A dispatcher without tunnels: dials the destination from here; all names mean loopback."""
+class DirectOutbound:
+    """An outbound without tunnels: dials the destination from here; all names mean loopback."""
 
     def __init__(self, account: Account) -> None:
         self.account = account
@@ -66,86 +66,85 @@ class DirectDispatcher:
         """Nobody counts here."""
 
 
-class Home:
-    """A running front door, what is behind it, and ways to knock."""
+class RunningInbound:
+    """An inbound that listens, its outbound and memory, and ways to connect."""
 
-    def __init__(self, door: Inbound, dispatcher: DirectDispatcher, memory: Memory) -> None:
-        self.door = door
-        self.dispatcher = dispatcher
+    def __init__(self, server: Inbound, outbound: DirectOutbound, memory: Memory) -> None:
+        self.server = server
+        self.outbound = outbound
         self.memory = memory
 
     @property
     def port(self) -> int:
-        return self.door.addresses[0][1]
+        return self.server.addresses[0][1]
 
-    async def knock(self) -> "Caller":
-        host, port = self.door.addresses[0]
-        return Caller(*await asyncio.open_connection(host, port))
+    async def connect(self) -> "Client":
+        host, port = self.server.addresses[0]
+        return Client(*await asyncio.open_connection(host, port))
 
 
-class Caller:
-    """A client of the front door."""
+class Client:
+    """A client of the inbound."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
-    async def say(self, data: bytes) -> None:
+    async def send(self, data: bytes) -> None:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def hear(self, size: int) -> bytes:
+    async def receive(self, size: int) -> bytes:
         return await self.reader.readexactly(size)
 
-    async def hear_out(self) -> bytes:
+    async def receive_all(self) -> bytes:
         """Everything up to the end; raises ConnectionResetError on a reset."""
         return await self.reader.read()
 
-    async def spell(self, data: bytes) -> None:
+    async def send_slowly(self, data: bytes) -> None:
         """One byte at a time, each in a packet of its own."""
         for byte in data:
-            await self.say(bytes((byte,)))
+            await self.send(bytes((byte,)))
             await asyncio.sleep(0.002)
 
-    def hang_up(self) -> None:
+    def close(self) -> None:
         self.writer.close()
 
-    def leave_with_a_reset(self) -> None:
+    def reset(self) -> None:
         sock: socket.socket = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.writer.transport.abort()
 
 
 @asynccontextmanager
-async def home(options: InboundOptions | None = None) -> AsyncIterator[Home]:
-    """Open a front door; at the end nobody is inside and no memory is in use."""
+async def running_inbound(options: InboundOptions | None = None) -> AsyncIterator[RunningInbound]:
+    """Start an inbound; at the end no client is left and no memory is in use."""
     memory = Memory(BUDGET, poison=True)
-    dispatcher = DirectDispatcher(memory.account("tunnels"))
-    chosen = options or InboundOptions(port=0)
-    door = Inbound(dispatcher, memory.account("inbound"), chosen)
-    door.start()
+    outbound = DirectOutbound(memory.account("tunnels"))
+    server = Inbound(outbound, memory.account("inbound"), options or InboundOptions(port=0))
+    server.start()
     try:
-        yield Home(door, dispatcher, memory)
+        yield RunningInbound(server, outbound, memory)
     finally:
-        await door.aclose()
-    assert door.clients == 0
+        await server.aclose()
+    assert server.clients == 0
     assert memory.leased == 0
     assert memory.charged == 0
 
 
 @asynccontextmanager
 async def destination(talk: Conversation, host: str = "127.0.0.1") -> AsyncIterator[int]:
-    """A server that holds ``talk`` with every visitor; gives its port."""
+    """A server that runs ``talk`` on every connection; gives its port."""
 
-    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await talk(reader, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # what visitors do is the test's business
+            pass  # the test knows what its clients do
         finally:
             writer.close()
 
-    server = await asyncio.start_server(visit, host, 0)
+    server = await asyncio.start_server(serve, host, 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:

@@ -1,11 +1,11 @@
-"""A relay's port over a cover site that remembers every byte, and clients that were invited."""
+"""A relay's listener over a cover site that records every byte, and clients with an invite."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,12 +20,12 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay import keys
 from circumvent.relay.admission import KnockedConnection
-from circumvent.relay.carriers.pipes import carrier
+from circumvent.relay.carriers.pipes import open_carrier
 from circumvent.relay.connection import RelayContext
 from circumvent.relay.cover.site import site_at
 from circumvent.relay.knocks import KnockVerifier
 from circumvent.relay.listener import RelayListener, RelayListenerOptions
-from circumvent.testing.byte_stream import read_exactly, write_all
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
@@ -33,7 +33,7 @@ from circumvent.wire.websocket_handshake import ClientUpgrade
 KEY, TOKEN = bytes(range(16)), bytes(range(16, 32))
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LOOPBACK = "127.0.0.1"
-WELCOME = b"welcome"
+WORD = b"welcome"
 
 
 @cache
@@ -49,19 +49,19 @@ def identity() -> tuple[Path, Path]:
 
 @dataclass(slots=True)
 class Site:
-    """Answers every complete head with a page; ``heard`` is what came on each connection."""
+    """Answers every complete head with a page; ``received`` is what came on each connection."""
 
-    heard: list[bytearray] = field(default_factory=list)
+    received: list[bytearray] = field(default_factory=list)
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        heard = bytearray()
-        self.heard.append(heard)
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received = bytearray()
+        self.received.append(received)
         self.writers.append(writer)
         try:
             while data := await reader.read(65536):
-                heard += data
-                if heard.endswith(b"\r\n\r\n"):
+                received += data
+                if received.endswith(b"\r\n\r\n"):
                     writer.write(PAGE)
         except ConnectionError:
             pass
@@ -71,13 +71,13 @@ class Site:
 
 @dataclass(slots=True)
 class RunningRelay:
-    """``memory`` must be empty in the end; ``bindings`` are those of the carriers let in."""
+    """``bindings`` are the channel bindings of the carriers that were opened."""
 
-    front: RelayListener
+    listener: RelayListener
     address: Destination
     site: Site
     memory: Memory
-    doorkeeper: KnockVerifier
+    verifier: KnockVerifier
     link: RelayLink
     bindings: list[bytes] = field(default_factory=list)
 
@@ -87,17 +87,17 @@ class RunningRelay:
         return ServerEntry("relay", link.host, link.port, "", format_relay_link(link), link)
 
     async def visit(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """As a browser that trusts everybody."""
+        """Connect as a browser does, without verifying the certificate."""
         return await asyncio.open_connection(
-            self.address.host, self.address.port, ssl=careless() if self.has_tls else None
+            self.address.host, self.address.port, ssl=unverified() if self.has_tls else None
         )
 
     @property
     def has_tls(self) -> bool:
-        return self.front.house.context is not None
+        return self.listener.context.tls is not None
 
 
-def careless() -> ssl.SSLContext:
+def unverified() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -105,46 +105,48 @@ def careless() -> ssl.SSLContext:
 
 
 @asynccontextmanager
-async def house(
-    *, tls: bool = True, max_visitors: int = 100, now: Callable[[], float] = lambda: 1e9
+async def running_listener(
+    *, tls: bool = True, max_visitors: int = 100, handshake_seconds: float = 60.0
 ) -> AsyncIterator[RunningRelay]:
+    """A listener whose clock stands at 1e9; its carriers echo. At the end no memory is in use."""
     site = Site()
     memory = Memory(8 << 20, poison=True)
-    account = memory.account("front")
-    doorkeeper = KnockVerifier((KEY,), now)
-    context = keys.web_context(*identity()) if tls else None
+    account = memory.account("relay")
+    verifier = KnockVerifier((KEY,), now=lambda: 1e9)
+    web = keys.web_context(*identity()) if tls else None
     inner = keys.inner_context(*identity())
-    async with await asyncio.start_server(site.talk, LOOPBACK, 0) as server:
+    async with await asyncio.start_server(site.serve, LOOPBACK, 0) as server:
         place = Destination(LOOPBACK, server.sockets[0].getsockname()[1])
 
-        async def welcome(arrival: KnockedConnection) -> None:
-            async with carrier(arrival, inner, account) as link:
-                made.bindings.append(link.binding)
-                await echo(link.stream)
+        async def serve_knocked(knocked: KnockedConnection) -> None:
+            async with open_carrier(knocked, inner, account) as carrier:
+                running.bindings.append(carrier.binding)
+                await echo(carrier.stream)
 
-        meets = RelayContext(site_at(place, SocketBuffers()), context, doorkeeper, account)
+        site_there = site_at(place, SocketBuffers())
+        context = RelayContext(site_there, web, verifier, account, handshake_seconds)
         options = RelayListenerOptions(Destination(LOOPBACK, 0), max_visitors)
-        front = RelayListener(options, meets, account, welcome)
-        address = front.open()
+        listener = RelayListener(options, context, account, serve_knocked)
+        address = listener.open()
         link = RelayLink(address.host, address.port, KEY, TOKEN, (keys.pin(identity()[0]),))
-        made = RunningRelay(front, address, site, memory, doorkeeper, link)
+        running = RunningRelay(listener, address, site, memory, verifier, link)
         try:
-            yield made
+            yield running
         finally:
-            await front.aclose()
+            await listener.aclose()
             for writer in site.writers:
                 writer.transport.abort()
     assert memory.leased == memory.charged == 0
 
 
 async def echo(stream: ByteStream) -> None:
-    await write_all(stream, await read_exactly(stream, len(WELCOME)))
+    await write_all(stream, await read_exactly(stream, len(WORD)))
     await stream.aclose()
 
 
 async def is_echoed(stream: ByteStream) -> bool:
-    await write_all(stream, WELCOME)
-    return await read_exactly(stream, len(WELCOME)) == WELCOME
+    await write_all(stream, WORD)
+    return await read_exactly(stream, len(WORD)) == WORD
 
 
 def dialer() -> NetDialer:

@@ -34,14 +34,14 @@ def test_a_name_is_encoded_as_browsers_do(name: str, encoded: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["_a_.b-.example", "UPPER.example.", "a..b", "1_2"])
-def test_ascii_goes_as_it_is(name: str) -> None:
+def test_ascii_is_not_changed(name: str) -> None:
     assert encode_name(name) == name.encode()
 
 
 @pytest.mark.parametrize(
     "name", ["a\u200db.de", "a\uff0fb.é", "a\u3000é", "\ufffd.de", "é" * 70, "é\uff1a80"]
 )
-def test_what_no_browser_would_look_up_is_refused(name: str) -> None:
+def test_a_name_that_no_browser_looks_up_is_refused(name: str) -> None:
     with pytest.raises(LinkError, match=r"^host: "):
         parse_host(name)
     with pytest.raises(ProtocolError, match="a host that is none"):

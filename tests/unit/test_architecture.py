@@ -75,3 +75,21 @@ def test_the_figures_name_the_longest(elsewhere: Path) -> None:
         "functions: 2, median 1.5 lines, longest 2 (some.first.go)",
         "cycle of imports: none",
     ]
+
+
+def test_the_page_on_the_architecture_shows_the_rooms_as_they_are(
+    ours: dict[str, architecture.Module],
+) -> None:
+    shown = architecture.PAGE.read_text(encoding="utf-8")
+    assert architecture.picture(ours) in shown, "draw it anew: make picture"
+
+
+def test_an_arrow_that_follows_from_others_is_not_drawn() -> None:
+    imports = {"a.one": {"b", "c"}, "b": {"c"}, "c": set()}
+    found = {
+        f"circumvent.{name}": architecture.Module(
+            1, (), frozenset(f"circumvent.{to}" for to in own)
+        )
+        for name, own in imports.items()
+    }
+    assert architecture.picture(found).split("\n")[2:-1] == ["    a --> b", "    b --> c"]

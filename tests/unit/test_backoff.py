@@ -1,4 +1,4 @@
-"""Who failed is tried again as often as a censor may count, and no less often."""
+"""What failed is tried again as often as a censor may count, and no less often."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from itertools import pairwise
 
 import pytest
 
-from circumvent.tunnels.backoff import EARLY_AFTER, FORGOTTEN_AFTER, Backoff
+from circumvent.tunnels.backoff import Backoff
+from circumvent.tunnels.timings import BackoffTimings
 
+TIMINGS = BackoffTimings()
 STEP = 0.05  # seconds
 MINUTE = 60.0
 
 
-def tries(seconds: float, *, asking: bool = False, rests: Backoff | None = None) -> list[float]:
+def tries(seconds: float, *, asking: bool = False, backoff: Backoff | None = None) -> list[float]:
     """When somebody who always fails is tried, from second 100 on."""
-    rests = rests or Backoff()
+    backoff = backoff or Backoff()
     made = []
     for step in range(round(seconds / STEP)):
         now = 100.0 + step * STEP
         if asking:
-            rests.ask(now)
-        if rests.ready_at("it") <= now:
-            rests.failed("it", now)
+            backoff.ask(now)
+        if backoff.ready_at("it") <= now:
+            backoff.failed("it", now)
             made.append(now - 100.0)
     return made
 
@@ -37,83 +39,83 @@ def test_six_tries_in_the_first_minute_then_one(asking: bool) -> None:  # noqa: 
 
 
 def test_who_could_not_be_tried_is_tried_soon_again_and_counts_as_before() -> None:
-    rests = Backoff()
+    backoff = Backoff()
     now = 100.0
     for _ in range(20):
-        rests.failed("it", now, is_own_trouble=True)
-        assert rests.ready_at("it") < now + 9
-        now = rests.ready_at("it")
-    rests.failed("it", now)
-    assert rests.ready_at("it") < now + 9
-    rests.failed("it", now)
-    assert rests.ready_at("it") > now + 50
+        backoff.failed("it", now, is_own_trouble=True)
+        assert backoff.ready_at("it") < now + 9
+        now = backoff.ready_at("it")
+    backoff.failed("it", now)
+    assert backoff.ready_at("it") < now + 9
+    backoff.failed("it", now)
+    assert backoff.ready_at("it") > now + 50
 
 
 def test_who_waits_is_served_soon_but_not_again_and_again() -> None:
-    rests = Backoff()
-    last = 100.0 + tries(10 * MINUTE, rests=rests)[-1]
-    assert rests.ready_at("it") > last + 50
-    rests.ask(last + 1)
-    assert rests.ready_at("it") == last + EARLY_AFTER
-    rests.failed("it", last + EARLY_AFTER)
-    rests.ask(last + 20)
-    assert rests.ready_at("it") > last + 50
+    backoff = Backoff()
+    last = 100.0 + tries(10 * MINUTE, backoff=backoff)[-1]
+    assert backoff.ready_at("it") > last + 50
+    backoff.ask(last + 1)
+    assert backoff.ready_at("it") == last + TIMINGS.early_after
+    backoff.failed("it", last + TIMINGS.early_after)
+    backoff.ask(last + 20)
+    assert backoff.ready_at("it") > last + 50
 
 
 def test_who_asked_just_before_a_failure_still_waits() -> None:
-    rests = Backoff()
-    tries(10 * MINUTE, rests=rests)
-    rests.ask(999.0)
-    rests.failed("it", 1000.0)
-    assert rests.ready_at("it") == 1000.0 + EARLY_AFTER
+    backoff = Backoff()
+    tries(10 * MINUTE, backoff=backoff)
+    backoff.ask(999.0)
+    backoff.failed("it", 1000.0)
+    assert backoff.ready_at("it") == 1000.0 + TIMINGS.early_after
 
 
 def test_one_may_be_asked_for_alone() -> None:
-    rests = Backoff()
+    backoff = Backoff()
     for key in ("it", "another"):
-        tries(10 * MINUTE, rests=rests)
-        rests.hold(key, 700.0, 800.0)
-    rests.ask(701.0, "it")
-    assert rests.ready_at("it") == 700.0 + EARLY_AFTER
-    assert rests.ready_at("another") == 800.0
+        tries(10 * MINUTE, backoff=backoff)
+        backoff.hold(key, 700.0, 800.0)
+    backoff.ask(701.0, "it")
+    assert backoff.ready_at("it") == 700.0 + TIMINGS.early_after
+    assert backoff.ready_at("another") == 800.0
 
 
 def test_whoever_worked_is_tried_at_once() -> None:
-    rests = Backoff()
-    tries(MINUTE, rests=rests)
-    rests.worked("it")
-    assert rests.ready_at("it") == 0.0
+    backoff = Backoff()
+    tries(MINUTE, backoff=backoff)
+    backoff.worked("it")
+    assert backoff.ready_at("it") == 0.0
 
 
 def test_what_failed_after_it_worked_counts() -> None:
-    rests = Backoff()
-    rests.failed("it", 100.0)
-    rests.worked("it", 99.0)
-    assert rests.ready_at("it") > 100.0
-    rests.worked("it", 101.0)
-    assert rests.ready_at("it") == 0.0
+    backoff = Backoff()
+    backoff.failed("it", 100.0)
+    backoff.worked("it", 99.0)
+    assert backoff.ready_at("it") > 100.0
+    backoff.worked("it", 101.0)
+    assert backoff.ready_at("it") == 0.0
 
 
 def test_what_failed_long_ago_was_not_in_a_row() -> None:
-    rests = Backoff()
-    tries(MINUTE, rests=rests)
-    now = rests.ready_at("it") + FORGOTTEN_AFTER + 1
-    rests.failed("it", now)
-    assert rests.ready_at("it") < now + 1
+    backoff = Backoff()
+    tries(MINUTE, backoff=backoff)
+    now = backoff.ready_at("it") + TIMINGS.forgotten_after + 1
+    backoff.failed("it", now)
+    assert backoff.ready_at("it") < now + 1
 
 
 def test_who_was_not_even_tried_has_not_failed_once_more() -> None:
-    rests = Backoff()
-    rests.failed("it", 100.0)
-    rests.hold("it", 101.0, 130.0)
-    assert rests.ready_at("it") == 130.0
-    rests.ask(102.0)
-    assert rests.ready_at("it") == 101.0 + EARLY_AFTER
-    rests.failed("it", 130.0)
-    assert rests.ready_at("it") < 131.0
+    backoff = Backoff()
+    backoff.failed("it", 100.0)
+    backoff.hold("it", 101.0, 130.0)
+    assert backoff.ready_at("it") == 130.0
+    backoff.ask(102.0)
+    assert backoff.ready_at("it") == 101.0 + TIMINGS.early_after
+    backoff.failed("it", 130.0)
+    assert backoff.ready_at("it") < 131.0
 
 
 def test_one_failure_says_nothing_of_others() -> None:
-    rests = Backoff()
-    rests.failed("it", 100.0)
-    assert rests.ready_at("another") == 0.0
+    backoff = Backoff()
+    backoff.failed("it", 100.0)
+    assert backoff.ready_at("another") == 0.0

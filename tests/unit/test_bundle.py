@@ -55,7 +55,7 @@ def fault(
     return caught.value.fault
 
 
-def test_what_was_signed_is_what_is_read() -> None:
+def test_a_signed_bundle_is_read_back() -> None:
     assert open_bundle(signed(), ALICE, None, NOW) == BUNDLE
 
 
@@ -87,13 +87,13 @@ def test_a_change_at_any_byte_is_refused(bucket: bytes | None) -> None:
         assert caught.value.fault in {Fault.ALTERED, Fault.NOT_A_BUNDLE, Fault.WRONG_KEY}
 
 
-def test_a_cut_bundle_is_none() -> None:
+def test_a_cut_bundle_is_refused() -> None:
     data = signed()
     for end in range(0, len(data), 7):
         assert fault(data[:end]) is Fault.NOT_A_BUNDLE
 
 
-def test_somebody_elses_signature_is_worth_nothing() -> None:
+def test_the_signature_of_an_untrusted_key_does_not_count() -> None:
     assert fault(signed(BUNDLE, 1)) is Fault.WRONG_KEY
 
 
@@ -105,14 +105,14 @@ def test_a_threshold_counts_different_signers() -> None:
     assert open_bundle(signed(BUNDLE, 2, 0), both, None, NOW) == BUNDLE
 
 
-def test_one_signature_copied_is_no_second_one() -> None:
+def test_a_copied_signature_does_not_count_twice() -> None:
     table = json.loads(signed(BUNDLE, 0))
     table["signatures"] *= 2
     copied = json.dumps(table, separators=(",", ":")).encode()
     assert fault(copied, Trust((KEYS[0], KEYS[1]), 2)) is Fault.NOT_A_BUNDLE
 
 
-def test_a_signature_more_than_needed_must_be_good_all_the_same() -> None:
+def test_a_surplus_signature_must_be_good_too() -> None:
     table = json.loads(signed(BUNDLE, 0, 3))
     table["signatures"][1]["sig"] = table["signatures"][0]["sig"]
     altered = json.dumps(table, separators=(",", ":")).encode()
@@ -126,7 +126,7 @@ def test_an_expired_bundle_is_refused() -> None:
         open_bundle(signed(old), ALICE, None, NOW)
 
 
-def test_a_clock_that_is_a_little_behind_is_told_and_no_more() -> None:
+def test_a_clock_that_is_a_little_behind_is_only_reported() -> None:
     bundle = changed(BUNDLE, issued=NOW + 7200, expires=NOW + 86400)
     assert open_bundle(signed(bundle), ALICE, None, NOW).clock_behind(NOW) == 7200
     assert BUNDLE.clock_behind(NOW) == 0
@@ -149,7 +149,7 @@ def test_only_the_bucket_reads_a_sealed_bundle() -> None:
     assert fault(data, bucket=b"\x08" * 32) is Fault.NOT_FOR_YOU
 
 
-def test_an_outsider_learns_neither_entries_nor_their_number() -> None:
+def test_a_sealed_bundle_hides_its_entries_and_their_number() -> None:
     one, many = (
         changed(BUNDLE, entries=tuple(f"trojan://s{i}@192.0.2.{i}:443" for i in range(count)))
         for count in (1, 20)
@@ -169,22 +169,22 @@ def test_next_keys_count_when_old_and_new_ones_have_signed() -> None:
     assert fault(signed(changed(bundle, version=8), 0), trust) is Fault.WRONG_KEY
 
 
-def test_next_keys_that_nobody_holds_are_not_taken() -> None:
+def test_next_keys_that_have_not_signed_are_refused() -> None:
     bundle = changed(BUNDLE, next_trust=Trust((KEYS[2], KEYS[3]), 2))
     assert fault(signed(bundle, 0)) is Fault.THRESHOLD
     assert fault(signed(bundle, 0, 2)) is Fault.THRESHOLD
     assert fault(signed(bundle, 2, 3)) is Fault.WRONG_KEY
 
 
-def test_who_has_an_invite_to_a_bucket_is_not_fed_the_open_list() -> None:
+def test_with_an_invite_to_a_bucket_an_open_bundle_is_refused() -> None:
     assert fault(signed(), bucket=BUCKET_SECRET) is Fault.NOT_FOR_YOU
 
 
-def test_a_bundle_is_never_larger_than_its_bound() -> None:
+def test_a_bundle_is_never_larger_than_its_limit() -> None:
     assert fault(b" " * (MAX_BUNDLE + 1)) is Fault.TOO_LARGE
 
 
-def test_a_bomb_does_not_unpack() -> None:
+def test_a_compression_bomb_is_refused() -> None:
     bomb = zlib.compress(bytes(40_000_000), 9)
     tracemalloc.start()
     assert fault(format_bundle(sign(Envelope(OPEN_TYPE, bomb), SEEDS[0]))) is Fault.BROKEN
@@ -214,13 +214,13 @@ def test_a_bomb_does_not_unpack() -> None:
         b"\xff",
     ],
 )
-def test_what_a_careless_signer_wrote_is_refused_whole(payload: bytes) -> None:
+def test_a_malformed_payload_is_refused_as_a_whole(payload: bytes) -> None:
     envelope = sign(Envelope(OPEN_TYPE, sealing.pack(payload), ()), SEEDS[0])
     assert fault(format_bundle(envelope)) is Fault.BROKEN
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_rubbish_is_no_bundle(data: bytes) -> None:
+def test_random_bytes_are_no_bundle(data: bytes) -> None:
     assert fault(data) is Fault.NOT_A_BUNDLE
 
 
@@ -228,6 +228,6 @@ def test_rubbish_is_no_bundle(data: bytes) -> None:
     ("keys", "threshold"),
     [((), 1), ((KEYS[0], KEYS[0]), 1), ((KEYS[0],), 2), ((KEYS[0],), 0), ((b"short",), 1)],
 )
-def test_a_trust_that_nobody_can_meet_is_none(keys: tuple[bytes, ...], threshold: int) -> None:
+def test_a_trust_that_cannot_be_met_is_refused(keys: tuple[bytes, ...], threshold: int) -> None:
     with pytest.raises(ValueError, match=r"keys|bytes|threshold"):
         Trust(keys, threshold)

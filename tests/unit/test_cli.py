@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from circumvent.cli import links as pasted
 from circumvent.cli import main
 from circumvent.cli.app import COMMANDS
-from circumvent.cli.run import prepare
+from circumvent.cli.run import choose_servers
+from circumvent.client import Servers
 from circumvent.config import Config
 from circumvent.plugins import load_plugins
 from circumvent.state.attempts import Attempt
@@ -93,7 +94,7 @@ def test_strangers_are_kept_out_before_anything_starts(run: Run) -> None:
     assert "lets others in" in result.output
 
 
-def test_a_wrong_configuration_is_told_with_its_place(run: Run, tmp_path: Path) -> None:
+def test_a_wrong_configuration_names_the_file_and_the_key(run: Run, tmp_path: Path) -> None:
     (tmp_path / "circumvent").mkdir()
     (tmp_path / "circumvent" / "circumvent.toml").write_text("tunels = 3")
     result = run("run", ANN)
@@ -101,7 +102,7 @@ def test_a_wrong_configuration_is_told_with_its_place(run: Run, tmp_path: Path) 
     assert "circumvent.toml: unknown key tunels" in result.output
 
 
-def test_the_environment_configures_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_options_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CIRCUMVENT_MEMORY", "lots")
     result = run("run", ANN)
     assert result.exit_code == 3
@@ -150,7 +151,7 @@ def test_when_no_link_is_good_that_is_an_error_and_nothing_is_saved(run: Run) ->
     assert json.loads(run("servers", "list", "--json").output) == []
 
 
-def test_an_invite_is_not_taken_for_a_server(run: Run) -> None:
+def test_an_invite_is_not_saved_as_a_server(run: Run) -> None:
     result = run("servers", "add", "sub+https://list.test/x")
     assert result.exit_code == 3
     assert "keep it with: circumvent init" in result.output
@@ -175,54 +176,59 @@ class Notes:
 
 
 class TestOddLinks:
-    """One that cannot be used stops nothing, wherever it was given."""
+    """A link that cannot be used does not stop the others, wherever it was given."""
 
-    def use(self, config: Config, given: tuple[pasted.Given, ...] = ()) -> tuple[Config, list[str]]:
+    def use(
+        self, config: Config, given: tuple[pasted.PastedLink, ...] = ()
+    ) -> tuple[Servers, list[str]]:
         view = Notes()
-        prepared = prepare(config, load_plugins(()), given, view)
+        transports = pasted.transports_of(load_plugins())
+        links = pasted.parse_links(given or pasted.known_links(config), transports)
+        servers = choose_servers(links, config, (), view)
         assert not any(SECRET in line or USER_INFO in line for line in view.lines)
-        return prepared, view.lines
+        return servers, view.lines
 
-    def test_what_was_pasted_is_used_as_far_as_possible(self, tmp_path: Path) -> None:
+    def test_good_links_are_used_and_bad_ones_are_named(self, tmp_path: Path) -> None:
         given = pasted.expand([ANN, "vmess://abc", f"{BEN}\n#no\nss://{SECRET}@h:1\nx\ny\n"])
-        prepared, lines = self.use(Config(state_dir=str(tmp_path)), given)
-        assert [link.partition("#")[2] for link in prepared.servers] == ["Ann", "Ben"]
+        servers, lines = self.use(Config(state_dir=str(tmp_path)), given)
+        assert [server.entry.name for server in servers.candidates] == ["Ann", "Ben"]
         assert lines[0] == "warning: 4 of 6 links cannot be used"
         assert 'warning: line 4, line 5: is not a link: it must start like "ss://"' in lines[1]
         assert lines[2].startswith("warning: link #2: vmess:// is not supported")
         assert lines[3].startswith("warning: line 3: ")
         assert len(lines) == 4
 
-    def test_configured_ones_too_invites_included(self, tmp_path: Path) -> None:
+    def test_bad_links_of_the_configuration_are_named_too(self, tmp_path: Path) -> None:
         file = tmp_path / "links"
         file.write_text(f"hysteria2://{SECRET}@h:1\n{BEN}\ncircumvent://invite?{SECRET}\n")
         file.chmod(0o600)
         servers = ("sub+https://list.test/x", "“nonsense”")
         config = Config(servers=servers, servers_file=str(file), state_dir=str(tmp_path))
-        prepared, lines = self.use(config)
-        assert [link.partition(":")[0] for link in prepared.servers] == ["trojan", "sub+https"]
+        found, lines = self.use(config)
+        assert [server.entry.transport for server in found.candidates] == ["trojan"]
+        assert [origin.link for origin in found.origins] == ["sub+https://list.test/x"]
         assert lines[0] == "warning: 3 of 5 links cannot be used"
 
-    def test_many_reasons_are_told_in_a_few_lines(self, tmp_path: Path) -> None:
+    def test_many_reasons_are_summed_up_in_a_few_lines(self, tmp_path: Path) -> None:
         odd = [f"kind{number}://x" for number in range(9)] + ["hello"] * 9
         _, lines = self.use(Config(state_dir=str(tmp_path)), pasted.expand([ANN, *odd]))
         assert "link #11, link #12, link #13, link #14, link #15 and 4 more: is not" in lines[1]
         assert lines[5:] == ["warning: 6 more, for other reasons"]
 
 
-def test_removing_what_is_not_there_fails(run: Run) -> None:
+def test_removing_an_unknown_server_fails(run: Run) -> None:
     result = run("servers", "remove", "a1b2c3")
     assert result.exit_code == 1
     assert "not saved: a1b2c3" in result.output
 
 
-def test_testing_what_is_not_there_fails(run: Run) -> None:
+def test_testing_an_unknown_server_fails(run: Run) -> None:
     result = run("servers", "test", "a1b2c3")
     assert result.exit_code == 1
     assert "not saved: a1b2c3" in result.output
 
 
-def test_testing_a_link_that_nobody_speaks_says_so(run: Run) -> None:
+def test_testing_a_link_of_an_unknown_protocol_says_so(run: Run) -> None:
     result = run("servers", "test", "connect://192.0.2.1:1")
     assert result.exit_code == 3
     assert "connect:// is not supported" in result.output
@@ -235,7 +241,7 @@ def test_status_says_when_nothing_runs(run: Run, arguments: tuple[str, ...]) -> 
     assert "circumvent is not running; start it with: circumvent run" in result.output
 
 
-def test_why_tells_in_words_what_happened(run: Run, store: Store) -> None:
+def test_why_explains_what_happened(run: Run, store: Store) -> None:
     store.attempts.record(Attempt(0.0, "race", "a1b2c3", "dial", "failed", 111, 12.0, 4096))
     store.attempts.record(
         Attempt(1.0, "probe", "a1b2c3", "probe", "timeout", None, 5000.0, 0, "no answer")
@@ -251,7 +257,7 @@ def test_why_tells_in_words_what_happened(run: Run, store: Store) -> None:
     )
 
 
-def test_why_can_be_asked_for_less(run: Run, store: Store) -> None:
+def test_why_can_be_limited(run: Run, store: Store) -> None:
     for number, outcome in enumerate(("ok", "failed", "failed")):
         store.attempts.record(Attempt(number, "race", f"server{number}", "dial", outcome, 104))
     store.close()
@@ -259,10 +265,10 @@ def test_why_can_be_asked_for_less(run: Run, store: Store) -> None:
     assert len(json.loads(run("why", "--json", "--limit", "1").output)) == 1
     (only,) = json.loads(run("why", "--json", "--server", "server1").output)
     assert (only["errno_name"], only["outcome"]) == ("ECONNRESET", "failed")
-    assert "cut the connection" in only["why"]
+    assert "the connection was cut" in only["why"]
 
 
-def test_why_says_when_there_is_nothing_to_tell(run: Run) -> None:
+def test_why_says_when_nothing_was_tried(run: Run) -> None:
     assert "nothing was tried yet" in run("why").output
     assert json.loads(run("why", "--json").output) == []
 
@@ -276,5 +282,5 @@ def test_a_state_directory_that_cannot_be_used_is_a_configuration_error(
     assert "choose another --state-dir" in result.output
 
 
-def test_the_version_is_told(run: Run) -> None:
+def test_the_version_is_printed(run: Run) -> None:
     assert re.fullmatch(r"circumvent, version \d+\.\d+\.\d+\n", run("--version").output)

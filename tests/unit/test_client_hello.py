@@ -97,7 +97,7 @@ def test_two_hellos_are_not_one() -> None:
     assert not is_complete_client_hello(make_record(MESSAGE + MESSAGE))
 
 
-def test_early_data_is_refused_wherever_it_stands() -> None:
+def test_early_data_is_refused_at_any_place() -> None:
     other = make_extension(0x2B, b"\x02\x03\x04")
     early = make_extension(42)
     assert is_hello(make_body(other))
@@ -138,7 +138,7 @@ def test_other_records_and_messages_are_refused() -> None:
     assert not is_complete_client_hello(b"")
 
 
-def test_more_than_a_flight_is_refused() -> None:
+def test_more_than_one_flight_is_refused() -> None:
     padding = make_extension(21, bytes(MAX_FLIGHT))
     assert not is_hello(make_body(padding))
 

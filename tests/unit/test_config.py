@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circumvent.api import Privacy
-from circumvent.config import Config, load, parse_links
+from circumvent.config import Config, list_links, load
 from circumvent.errors import ConfigError
 from circumvent.inbound.options import Credentials
 from circumvent.typed_toml import parse_size
@@ -111,27 +111,27 @@ def test_sizes(text: str, size: int) -> None:
     [("127.0.0.1:1080", ("127.0.0.1", 1080)), ("[::1]:0", ("::1", 0))],
 )
 def test_listen_addresses(listen: str, address: tuple[str, int]) -> None:
-    door = Config(listen=listen).door()
-    assert (door.host, door.port) == address
+    options = Config(listen=listen).inbound()
+    assert (options.host, options.port) == address
 
 
-def test_limits_reach_the_door(file: Path) -> None:
+def test_limits_reach_the_inbound(file: Path) -> None:
     write(file, "[limits]\nclients = 7\nidle_minutes = 2")
-    door = load(file).door()
-    assert (door.max_clients, door.idle_seconds) == (7, 120)
+    options = load(file).inbound()
+    assert (options.max_clients, options.idle_seconds) == (7, 120)
 
 
 def test_strangers_need_a_password(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lets others in: set a user name and a password"):
-        Config(listen="0.0.0.0:1080").door()
+        Config(listen="0.0.0.0:1080").inbound()
     password = write(tmp_path / "password", "sesame\n")
     open_to_all = Config(listen="[::]:1080", user="ann", password_file=str(password))
-    assert open_to_all.door().credentials == Credentials("ann", "sesame")
+    assert open_to_all.inbound().credentials == Credentials("ann", "sesame")
 
 
 @pytest.mark.parametrize("listen", ["127.9.9.9:1", "[::1]:1", "localhost:1"])
-def test_loopback_needs_none(listen: str) -> None:
-    Config(listen=listen).door()
+def test_loopback_needs_no_password(listen: str) -> None:
+    Config(listen=listen).inbound()
 
 
 def test_user_and_password_belong_together() -> None:
@@ -169,7 +169,7 @@ def test_an_empty_password_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_comment_is_a_whole_line_because_links_have_names_after_a_hash() -> None:
-    assert parse_links(f"  {LINK}  \n#no\n") == (LINK,)
+    assert list_links(f"  {LINK}  \n#no\n") == (LINK,)
 
 
 def test_state_and_socket_move_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +180,7 @@ def test_state_and_socket_move_together(tmp_path: Path, monkeypatch: pytest.Monk
     assert [socket.parent for socket in moved.control_sockets] == [tmp_path]
 
 
-def test_the_socket_is_in_the_runtime_directory_if_that_is_ours(
+def test_the_socket_is_in_the_runtime_directory_of_this_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))

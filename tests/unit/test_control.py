@@ -1,4 +1,4 @@
-"""The control socket: one question, one answer, for this user only."""
+"""The control socket: one request, one answer, for this user only."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def mode_of(path: Path) -> int:
 
 
 def spoil(path: Path) -> None:
-    """Put there what nobody can unlink."""
+    """Put a directory in the place of the socket: it cannot be unlinked."""
     path.unlink()
     path.mkdir()
 
@@ -75,7 +75,7 @@ async def test_anything_that_speaks_json_may_ask(path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [b"hello\n", b'{"command":"stop"}\n', b'{"a":1}\n', b"\n"])
-async def test_nonsense_is_told_so(path: Path, line: bytes) -> None:
+async def test_a_wrong_request_is_answered_with_an_error(path: Path, line: bytes) -> None:
     async with serving(path):
         assert json.loads(await raw(path, line))["error"]
 
@@ -92,13 +92,13 @@ async def test_only_the_user_can_connect(path: Path) -> None:
         assert mode_of(path.parent) == 0o700
 
 
-async def test_the_socket_goes_when_the_client_goes(path: Path) -> None:
+async def test_the_socket_is_removed_when_the_client_stops(path: Path) -> None:
     async with serving(path):
         pass
     assert not is_there(path)
 
 
-async def test_what_a_killed_client_left_is_replaced(path: Path) -> None:
+async def test_the_socket_of_a_killed_client_is_replaced(path: Path) -> None:
     path.parent.mkdir()
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
@@ -116,7 +116,7 @@ async def test_a_second_client_is_refused_and_the_first_goes_on(path: Path) -> N
         assert await asyncio.to_thread(control.ask, [path]) == STATUS
 
 
-def test_no_client_is_told_with_what_to_do(path: Path) -> None:
+def test_without_a_client_the_error_says_what_to_do(path: Path) -> None:
     with pytest.raises(LocalError, match="not running; start it with: circumvent run"):
         control.ask([path])
 
@@ -134,9 +134,7 @@ async def test_a_path_too_long_for_a_socket_is_reached_through_its_directory(
     assert not is_there(path)
 
 
-async def test_where_the_first_place_cannot_be_had_the_second_serves(
-    path: Path, tmp_path: Path
-) -> None:
+async def test_where_the_first_place_fails_the_second_serves(path: Path, tmp_path: Path) -> None:
     places = [nowhere(tmp_path), path]
     async with serving(*places):
         assert await asyncio.to_thread(control.ask, places) == STATUS

@@ -133,7 +133,7 @@ async def test_a_forged_answer_that_is_faster_does_no_harm(serve: Serve, lie: st
     assert await first(request(f"udp://{address}")) == BUNDLE
 
 
-async def test_a_flood_of_forged_answers_is_not_heard_to_its_end(serve: Serve) -> None:
+async def test_a_flood_of_forged_answers_is_not_read_to_its_end(serve: Serve) -> None:
     flooded = NameServer(TRUTH, forge=lambda query: [address_answer(query)] * 400, delay=0.08)
     clean = NameServer(TRUTH)
     fetch = request(f"udp://{await serve(flooded)}", f"udp://{await serve(clean)}")
@@ -144,7 +144,7 @@ async def test_a_flood_of_forged_answers_is_not_heard_to_its_end(serve: Serve) -
 
 @gives_up_soon
 @pytest.mark.parametrize("lie", ["an address", "garbage"])
-async def test_when_only_forged_answers_come_the_user_hears_it(serve: Serve, lie: str) -> None:
+async def test_when_only_forged_answers_come_the_error_says_so(serve: Serve, lie: str) -> None:
     address = await serve(NameServer({}, forge=LIARS[lie], is_cut_off=True))
     error = await failure(request(f"udp://{address}"))
     assert error.verdict in {Verdict.FORGED, Verdict.BROKEN}
@@ -178,7 +178,7 @@ async def test_the_majority_is_believed_first(serve: Serve) -> None:
         assert await anext(candidates) == BUNDLE
 
 
-async def test_a_minority_is_heard_when_the_majority_lies(serve: Serve) -> None:
+async def test_a_minority_is_believed_when_the_majority_is_forged(serve: Serve) -> None:
     liars = [f"tcp://{await serve(NameServer(LIES))}" for _ in range(2)]
     honest = f"tcp://{await serve(NameServer(TRUTH))}"
     assert await first(request(honest, *liars)) == BUNDLE

@@ -39,13 +39,13 @@ def test_a_repeated_chunk_is_one_record() -> None:
     assert len({record.label for record in to_records(bundle)}) == len(to_records(bundle))
 
 
-def test_every_answer_fits_a_datagram_that_no_path_cuts() -> None:
+def test_every_answer_fits_an_unfragmented_datagram() -> None:
     overhead = 12 + 2 * 100 + 16 + 11  # header, names, RR, OPT
     for record in to_records(random.Random(3).randbytes(20_000)):
         assert len(record.text) * 256 / 255 + overhead < 1232
 
 
-def test_a_forged_chunk_is_seen() -> None:
+def test_a_forged_chunk_is_refused() -> None:
     (_, one, two, *_) = to_records(random.Random(4).randbytes(3 * CHUNK))
     with pytest.raises(ValueError, match="not the chunk"):
         parse_chunk(one.label, two.text)
@@ -53,13 +53,13 @@ def test_a_forged_chunk_is_seen() -> None:
         parse_chunk(one.label, b"!" + one.text[1:])
 
 
-def test_names_know_no_case() -> None:
+def test_the_case_of_names_does_not_matter() -> None:
     for record in to_records(b"bundle" * 99):
         assert record.label == record.label.lower()
 
 
 @given(st.binary(max_size=200))
-def test_rubbish_is_an_error_of_value(text: bytes) -> None:
+def test_random_text_raises_value_error(text: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_manifest(text)
     with pytest.raises(ValueError, match=r".+"):
@@ -68,7 +68,7 @@ def test_rubbish_is_an_error_of_value(text: bytes) -> None:
         join([text])
 
 
-def test_the_zone_file_has_what_a_name_server_asks_for() -> None:
+def test_the_zone_file_has_all_that_a_name_server_needs() -> None:
     zone = zone_file("b.test", b"bundle", serial=7, ttl=300, name_server="ns.test")
     assert zone.startswith("$ORIGIN b.test.\n$TTL 300\n@ IN SOA ns.test. hostmaster.b.test. 7 ")
     assert "\n@ IN NS ns.test.\n" in zone

@@ -60,7 +60,7 @@ async def test_a_file_that_cannot_be_one_does_not_hide_the_others(tmp_path: Path
         assert await anext(fetch) == b"good"
 
 
-async def test_what_was_taken_is_not_brought_again_until_it_changes(tmp_path: Path) -> None:
+async def test_a_bundle_is_not_given_again_until_its_file_changes(tmp_path: Path) -> None:
     drop(tmp_path, "one", b"one", at=1)
     notes: dict[str, str] = {}
     async with aclosing(FileChannel().fetch(request(f"file:{tmp_path}", notes))) as fetch:
@@ -80,12 +80,12 @@ async def test_what_was_refused_is_looked_at_again(tmp_path: Path) -> None:
         assert [data async for data in fetch] == [b"one"]
 
 
-async def test_nothing_there_says_so(tmp_path: Path) -> None:
+async def test_a_missing_file_and_an_empty_directory_are_not_found(tmp_path: Path) -> None:
     assert await verdict(f"file:{tmp_path}/none") is Verdict.NOT_FOUND
     assert await verdict(f"file:{tmp_path}") is Verdict.NOT_FOUND
 
 
-async def test_a_huge_file_is_none(tmp_path: Path) -> None:
+async def test_a_huge_file_is_refused(tmp_path: Path) -> None:
     path = drop(tmp_path, "huge", bytes(MAX_BUNDLE + 1), at=1)
     assert await verdict(f"file:{path}") is Verdict.TOO_LARGE
 
@@ -108,7 +108,7 @@ def typed() -> Iterator[BinaryIO]:
     os.close(kept)
 
 
-async def test_where_a_read_hangs_no_second_one_is_begun(typed: BinaryIO) -> None:
+async def test_while_a_read_hangs_no_second_one_begins(typed: BinaryIO) -> None:
     """As where a file server has gone: each would leave one more thread behind."""
     channel = FileChannel()
     hanging = asyncio.ensure_future(anext(channel.fetch(request("file:-"))))

@@ -43,7 +43,7 @@ def dialer(chosen: Guard) -> NetDialer:
 
 
 @pytest.mark.parametrize("address", [*PRIVATE, *EMBEDDED])
-def test_a_list_leads_to_no_address_of_ours(address: str) -> None:
+def test_a_list_leads_to_no_private_address(address: str) -> None:
     allows = learnt()
     assert not allows(address, address, 443)
     assert not allows(NAME, address, 443)
@@ -53,20 +53,20 @@ def test_a_list_leads_to_no_address_of_ours(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_localhost_is_an_address_to_who_typed_it_and_to_nobody_else(address: str) -> None:
+def test_localhost_is_allowed_only_to_the_user_who_typed_it(address: str) -> None:
     assert as_typed("localhost", address, 443)
     assert not as_typed("localhost", "192.168.1.1", 443)
     assert not learnt()("localhost", address, 443)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
-def test_what_is_anybodys_may_be_reached(address: str) -> None:
+def test_a_public_address_is_allowed(address: str) -> None:
     assert learnt()(address, address, 443)
     assert as_typed(NAME, address, 443)
 
 
 @pytest.mark.parametrize("chosen", [as_typed, learnt()], ids=["typed", "learnt"])
-async def test_a_name_that_turns_inwards_is_refused_each_time(
+async def test_a_name_that_resolves_to_a_private_address_is_refused_each_time(
     door: socket.socket, names: list[str], chosen: Guard
 ) -> None:
     port = door.getsockname()[1]
@@ -97,7 +97,7 @@ async def test_the_address_that_a_user_typed_is_reached(door: socket.socket) -> 
         await typed.guarded(learnt("127.0.0.9")).tcp(host, port)
 
 
-def test_whom_the_machine_asks_for_names_may_be_asked_for_names(
+def test_the_machines_name_servers_may_be_asked_for_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "resolv.conf"

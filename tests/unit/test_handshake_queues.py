@@ -89,7 +89,7 @@ async def test_a_few_at_once_per_network_and_the_rest_in_turn(
         assert all(isinstance(result, HandshakeError) for result in (*results[:4], results[5]))
 
 
-async def test_whoever_comes_first_is_served_first() -> None:
+async def test_turns_are_given_in_order() -> None:
     queues = HandshakeQueues()
     order = []
 
@@ -105,11 +105,8 @@ async def test_whoever_comes_first_is_served_first() -> None:
     assert order == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
-async def test_who_never_answers_keeps_no_turn_from_who_does(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 60.0)
-    queues = HandshakeQueues()
+async def test_servers_that_never_answer_keep_no_turn_from_those_that_do() -> None:
+    queues = HandshakeQueues(hanging_after=60.0)
     async with queues.turn("192.0.2.1"):
         pass
 
@@ -126,9 +123,8 @@ async def test_who_never_answers_keeps_no_turn_from_who_does(
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
-async def test_who_hangs_lets_the_next_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 0.02)
-    queues = HandshakeQueues()
+async def test_a_handshake_that_hangs_lets_the_next_begin() -> None:
+    queues = HandshakeQueues(hanging_after=0.02)
     begun = 0
 
     async def hang() -> None:

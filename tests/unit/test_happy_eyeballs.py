@@ -9,12 +9,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from circumvent.net import happy_eyeballs
 from circumvent.net.happy_eyeballs import AddressCache
 from circumvent.net.sockets import SocketBuffers
 
 DEAD, GOOD, OTHER = ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
-PATIENCE = 10.0
+SOON = 10.0
 NEVER = 3600.0
 
 
@@ -27,12 +26,12 @@ class Server:
         stack.enter_context(socket.create_server((OTHER, self.port)))
         stack.enter_context(socket.create_server((DEAD, self.port), backlog=0))
         for _ in range(2):  # the queue is full then
-            caller = stack.enter_context(socket.socket())
-            caller.setblocking(False)
-            caller.connect_ex((DEAD, self.port))
-        self.cache = AddressCache()
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex((DEAD, self.port))
+        self.cache = AddressCache(next_after=0.01)
 
-    async def connect(self, seconds: float = PATIENCE) -> str:
+    async def connect(self, seconds: float = SOON) -> str:
         """The address that answered; raises TimeoutError."""
         async with asyncio.timeout(seconds):
             stream = await self.cache.connect(("a.test", self.port), ADDRESSES, SocketBuffers())
@@ -42,51 +41,39 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    wait(monkeypatch, 0.01)
+def server() -> Iterator[Server]:
     with ExitStack() as stack:
         yield Server(stack)
 
 
-def wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """From now on the next address is tried after so long."""
-    monkeypatch.setattr(happy_eyeballs, "_NEXT_ADDRESS_AFTER", seconds)
-
-
-async def test_only_the_first_connection_waits_for_a_dead_address(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_only_the_first_connection_waits_for_a_dead_address(server: Server) -> None:
     assert await server.connect() == GOOD
-    wait(monkeypatch, NEVER)
+    server.cache.next_after = NEVER
     for _ in range(2):
         assert await server.connect() == GOOD
 
 
-async def test_on_another_network_nothing_is_known(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_on_another_network_nothing_is_known(server: Server) -> None:
     assert await server.connect() == GOOD
     server.cache.forget()
-    wait(monkeypatch, NEVER)
+    server.cache.next_after = NEVER
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
-async def test_after_a_while_the_first_address_gets_another_chance(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(happy_eyeballs, "_KEPT_SECONDS", -1.0)
+async def test_after_a_while_the_first_address_gets_another_chance(server: Server) -> None:
+    server.cache = AddressCache(next_after=0.01, kept_seconds=-1.0)
     assert await server.connect() == GOOD
-    wait(monkeypatch, NEVER)
+    server.cache.next_after = NEVER
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
 
 
-async def test_when_it_answers_no_more_another_takes_its_place(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+async def test_when_the_known_address_stops_answering_another_takes_its_place(
+    server: Server,
 ) -> None:
     assert await server.connect() == GOOD
     server.good.close()
     assert await server.connect() == OTHER
-    wait(monkeypatch, NEVER)
+    server.cache.next_after = NEVER
     assert await server.connect() == OTHER

@@ -306,7 +306,9 @@ class TestBounds:
 
 
 class TestFailures:
-    async def test_nobody_listens(self, session: aiohttp.ClientSession) -> None:
+    async def test_a_refused_connection_is_a_dial_error(
+        self, session: aiohttp.ClientSession
+    ) -> None:
         with pytest.raises(DialError, match="refused"):
             await session.get(f"http://{HOST}:{free_port()}")
 
@@ -321,7 +323,7 @@ class TestFailures:
         with pytest.raises(Exception, match="bypass the tunnels"):
             await session.get(f"{url}/hello", proxy="http://127.0.0.1:1")
 
-    async def test_what_the_body_raises_comes_out_as_it_is(
+    async def test_an_error_of_the_caller_is_raised_unchanged(
         self, dialer: NetDialer, account: Account
     ) -> None:
         with pytest.raises(LookupError):
@@ -334,14 +336,14 @@ class TestTls:
     def scheme(self) -> str:
         return "https"
 
-    async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    async def test_a_certificate_of_an_unknown_authority_is_refused(
         self, site: Site, account: Account
     ) -> None:
         async with http_client(NetDialer(TlsClient()), account) as session:
             with pytest.raises(HandshakeError, match="not valid"):
                 await session.get(f"https://{HOST}:{site.port}/hello")
 
-    async def test_a_pin_is_what_the_caller_says(
+    async def test_the_caller_chooses_the_pin(
         self, site: Site, account: Account, certificate: Certificate
     ) -> None:
         def pinned(host: str) -> TlsOptions:

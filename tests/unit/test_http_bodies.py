@@ -34,7 +34,7 @@ def passed(body: Body, data: bytes, pieces: int = 1 << 20) -> bytes:
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("trailers", [b"", b"A: b\r\nC: d\r\n"])
-def test_chunks_pass_as_they_are_and_end_where_they_end(pieces: int, trailers: bytes) -> None:
+def test_chunks_pass_unchanged_up_to_their_end(pieces: int, trailers: bytes) -> None:
     message = CHUNKS + trailers + b"\r\n"
     body = Chunked(REQUEST)
     assert passed(body, message + NEXT, pieces) == message
@@ -43,7 +43,7 @@ def test_chunks_pass_as_they_are_and_end_where_they_end(pieces: int, trailers: b
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 1000])
-def test_chunks_can_be_unwrapped_where_they_lie(pieces: int) -> None:
+def test_chunks_can_be_unwrapped_in_place(pieces: int) -> None:
     body = Chunked(ANSWER)
     body.unwraps = True
     assert passed(body, CHUNKS + b"A: b\r\n\r\n" + NEXT, pieces) == b"hello world!!!"
@@ -59,7 +59,7 @@ def test_any_chunks_in_any_pieces(chunks: list[bytes], pieces: int) -> None:
     assert passed(body, message, pieces) == b"".join(chunks)
 
 
-def test_lone_line_feeds_pass_in_answers_where_nobody_reads_them_otherwise() -> None:
+def test_lone_line_feeds_pass_in_answers_where_they_are_unambiguous() -> None:
     message = b"5\nhello\n0\nA: b\n\n"
     assert passed(Chunked(ANSWER), message + NEXT) == message
     for start in (b"5\n", b"5\r\nhello\n", b"0\r\n\n", b"0\r\nA: b\n"):
@@ -80,7 +80,7 @@ def test_lone_line_feeds_pass_in_answers_where_nobody_reads_them_otherwise() -> 
         b"0\r\n" + b"A: b\r\n" * (MAX_TRAILERS // 6 + 1),
     ],
 )
-def test_wrong_chunks_are_never_guessed_at(wrong: bytes, stage: str) -> None:
+def test_wrong_chunks_are_refused(wrong: bytes, stage: str) -> None:
     for pieces in (1, 1000, 1 << 20):
         with pytest.raises(ProtocolError) as caught:
             passed(Chunked(stage), wrong, pieces)
@@ -93,7 +93,7 @@ def test_trailers_of_a_request_cannot_frame_another(name: bytes) -> None:
         passed(Chunked(REQUEST), b"0\r\n" + name + b": 5\r\n\r\n")
 
 
-def test_a_sized_body_takes_what_is_its_own() -> None:
+def test_a_sized_body_takes_its_length_and_no_more() -> None:
     body = Sized(ANSWER, 5)
     assert passed(body, b"hel") == b"hel"
     with pytest.raises(ProtocolError, match="the answer ended before its body did"):
@@ -112,7 +112,7 @@ def test_chunks_without_their_end_were_cut() -> None:
             body.end()
 
 
-def test_what_lasts_until_the_close_ends_with_it() -> None:
+def test_a_body_until_the_close_ends_with_it() -> None:
     body = UntilClose(ANSWER)
     assert passed(body, NEXT) == NEXT
     assert not body.is_over

@@ -59,7 +59,7 @@ def rewritten(head: bytes) -> bytes:
 
 class TestRequestsThatPass:
     @pytest.mark.parametrize("before", [b"", b"\r\n", b"\n\r\n\r\n"])
-    def test_empty_lines_before_it_are_none_of_it(self, before: bytes) -> None:
+    def test_empty_lines_before_it_are_skipped(self, before: bytes) -> None:
         assert rewritten(before + GET + b"Host: a\r\n\r\n") == GET + b"Host: a\r\n\r\n"
 
     def test_lines_may_end_in_lf_alone(self) -> None:
@@ -77,7 +77,7 @@ class TestRequestsThatPass:
         "lengths",
         [b"Content-Length: 5, 5\r\n", b"content-length: 5\r\nX: y\r\nContent-Length: 05\r\n"],
     )
-    def test_one_length_said_several_times_is_said_once(self, lengths: bytes) -> None:
+    def test_a_repeated_length_is_written_once(self, lengths: bytes) -> None:
         again = rewritten(POST + lengths + b"\r\n")
         assert again.lower().count(b"length") == 1
         assert b"\r\nContent-Length: 5\r\n" in again
@@ -133,13 +133,13 @@ class TestRequestsThatPass:
         (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", "HTTP/1.0 has no"),
     ],
 )
-def test_a_request_that_two_could_read_differently_is_refused(head: bytes, reason: str) -> None:
+def test_an_ambiguous_request_is_refused(head: bytes, reason: str) -> None:
     with pytest.raises(ProtocolError, match=reason) as caught:
         parse_request(head + b"\r\n")
     assert caught.value.stage == REQUEST
 
 
-def test_a_coding_of_requests_that_we_lack_is_named_as_such() -> None:
+def test_an_unsupported_transfer_coding_is_named() -> None:
     with pytest.raises(UnsupportedError, match="coded"):
         parse_request(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n")
 
@@ -161,7 +161,7 @@ def test_a_coding_of_requests_that_we_lack_is_named_as_such() -> None:
         (b"", []),
     ],
 )
-def test_odd_lines_of_an_answer_become_plain_or_vanish(
+def test_odd_lines_of_an_answer_are_repaired_or_dropped(
     sent: bytes, headers: list[tuple[bytes, bytes]]
 ) -> None:
     said = answer(OK + sent + b"\r\n")
@@ -189,7 +189,7 @@ def test_odd_lines_of_an_answer_become_plain_or_vanish(
         (b"HTTP/1.1 999 Who Knows", 999, b"Who Knows"),
     ],
 )
-def test_first_lines_of_answers_that_pass(line: bytes, status: int, reason: bytes) -> None:
+def test_first_lines_of_answers_that_are_accepted(line: bytes, status: int, reason: bytes) -> None:
     for before in (b"", b"\r\n", b"\n\n"):
         said = answer(before + line + b"\r\n\r\n")
         assert (said.status, said.reason) == (status, reason)
@@ -203,7 +203,7 @@ def test_first_lines_of_answers_that_pass(line: bytes, status: int, reason: byte
         *(b"HTTP/1.1 099 no\r\n", b"HTX", b"HTTP/1.1\r\n\r\n"),
     ],
 )
-def test_what_is_not_http_is_told_apart_at_once(beginning: bytes) -> None:
+def test_bytes_that_are_not_http_are_refused_at_once(beginning: bytes) -> None:
     with pytest.raises(
         ProtocolError, match="the destination's answer is not proper HTTP"
     ) as caught:
@@ -212,7 +212,7 @@ def test_what_is_not_http_is_told_apart_at_once(beginning: bytes) -> None:
 
 
 @pytest.mark.parametrize("end", range(1, 16))
-def test_a_head_that_is_not_over_is_waited_for(end: int) -> None:
+def test_an_incomplete_head_asks_for_more(end: int) -> None:
     assert parse_answer(b"\r\nHTTP/1.1 200 "[:end]) is None
     assert parse_request(b"\r\nGET / HTTP/1.1\r\n"[:end]) is None
 
@@ -251,7 +251,7 @@ def test_a_head_that_is_not_over_is_waited_for(end: int) -> None:
         (101, [b"Content-Length: 5"], [], UntilClose),
     ],
 )
-def test_where_an_answer_ends_is_said_in_one_way(
+def test_the_end_of_an_answer_is_framed_in_one_way(
     status: int, framing: list[bytes], kept: list[bytes], body: type | None
 ) -> None:
     said = answer(b"\r\n".join([b"HTTP/1.1 %d X" % status, *framing, b"", b""]))
@@ -260,7 +260,7 @@ def test_where_an_answer_ends_is_said_in_one_way(
     assert said.body.is_over == (status in {103, 204, 304})
 
 
-def test_an_answer_to_head_has_no_body_whatever_it_says() -> None:
+def test_an_answer_to_head_has_no_body() -> None:
     for framing in (b"Content-Length: 5", b"Transfer-Encoding: chunked", b"X: y"):
         assert answer(OK + framing + b"\r\n\r\n", to_head=True).body.is_over
 
@@ -275,7 +275,7 @@ def test_an_answer_to_head_has_no_body_whatever_it_says() -> None:
         b"A: b\r\n" * (MAX_FIELDS + 1),
     ],
 )
-def test_an_answer_that_two_could_read_differently_is_refused(lines: bytes) -> None:
+def test_an_ambiguous_answer_is_refused(lines: bytes) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_answer(OK + lines + b"\r\n")
     assert caught.value.stage == ANSWER
@@ -290,7 +290,7 @@ def test_an_answer_that_two_could_read_differently_is_refused(lines: bytes) -> N
         max_size=5,
     )
 )
-def test_an_answer_written_out_is_read_as_the_same(headers: list[tuple[bytes, bytes]]) -> None:
+def test_an_answer_survives_being_written_and_read(headers: list[tuple[bytes, bytes]]) -> None:
     head = format_head(b"HTTP/1.1 418 Teapot", headers)
     try:
         said = answer(head)
@@ -301,7 +301,7 @@ def test_an_answer_written_out_is_read_as_the_same(headers: list[tuple[bytes, by
 
 
 @given(st.integers(1, 300), st.sampled_from([b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"]))
-def test_where_a_head_that_came_in_part_can_be_over_it_is_read_again(left: int, end: bytes) -> None:
+def test_a_partial_head_is_parsed_again_where_it_may_end(left: int, end: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 60 + b"c: d" + end
     known = len(head) - left
     assert parse_answer(head[:known]) is None

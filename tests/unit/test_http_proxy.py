@@ -53,7 +53,7 @@ def test_a_wrong_authority_is_refused(authority: bytes) -> None:
         (b"http://site:/", Destination("site", 80), b"site:", b"/"),
     ],
 )
-def test_an_absolute_target_says_where_to_go_and_what_the_origin_sees(
+def test_an_absolute_target_names_the_destination_and_the_origins_target(
     target: bytes, destination: Destination, authority: bytes, path: bytes
 ) -> None:
     assert parse_absolute(target, b"GET") == (destination, authority, path)
@@ -70,14 +70,14 @@ def test_other_targets_are_refused(target: bytes) -> None:
 
 
 @given(target=st.binary(max_size=60))
-def test_no_target_is_a_surprise(target: bytes) -> None:
+def test_any_target_is_parsed_or_refused(target: bytes) -> None:
     for text in (target, b"http://" + target, b"http://[" + target):
         for parse in (parse_authority, lambda text: parse_absolute(text, b"GET")):
             with contextlib.suppress(ProtocolError):
                 parse(text)
 
 
-def test_hop_by_hop_headers_stay_here() -> None:
+def test_hop_by_hop_headers_are_not_passed_on() -> None:
     headers = [
         (b"Accept", b"*/*"),
         (b"Connection", b"Keep-Alive, X-Private"),

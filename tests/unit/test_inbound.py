@@ -18,10 +18,11 @@ from tests.unit.inbound_client import (
     CREDENTIALS,
     GREETING,
     SITE,
+    Client,
     cut_short,
     destination,
     echo,
-    home,
+    running_inbound,
     socks4a,
     socks5,
 )
@@ -40,55 +41,55 @@ def connect(port: int, *headers: bytes) -> bytes:
 
 
 async def test_socks5_leads_to_a_name_that_nobody_here_resolves() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING)
-        assert await caller.hear(2) == b"\x05\x00"
-        await caller.say(socks5(SITE, port))
-        assert await caller.hear(10) == SUCCEEDED
-        await caller.say(b"hello")
-        assert await caller.hear(5) == b"hello"
-        assert house.dispatcher.asked == [Destination(SITE, port)]
-        caller.hang_up()
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING)
+        assert await client.receive(2) == b"\x05\x00"
+        await client.send(socks5(SITE, port))
+        assert await client.receive(10) == SUCCEEDED
+        await client.send(b"hello")
+        assert await client.receive(5) == b"hello"
+        assert inbound.outbound.asked == [Destination(SITE, port)]
+        client.close()
 
 
-async def test_socks5_in_one_breath_with_data_behind_loses_nothing() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, port) + b"x" * 5000)
-        assert await caller.hear(2 + 10 + 5000) == b"\x05\x00" + SUCCEEDED + b"x" * 5000
-        caller.hang_up()
+async def test_socks5_in_one_packet_with_data_behind_loses_nothing() -> None:
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, port) + b"x" * 5000)
+        assert await client.receive(2 + 10 + 5000) == b"\x05\x00" + SUCCEEDED + b"x" * 5000
+        client.close()
 
 
-async def test_socks5_spelled_byte_by_byte_is_understood() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.spell(GREETING + socks5(SITE, port) + b"hello")
-        assert await caller.hear(2 + 10 + 5) == b"\x05\x00" + SUCCEEDED + b"hello"
-        caller.hang_up()
+async def test_socks5_in_single_bytes_is_understood() -> None:
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send_slowly(GREETING + socks5(SITE, port) + b"hello")
+        assert await client.receive(2 + 10 + 5) == b"\x05\x00" + SUCCEEDED + b"hello"
+        client.close()
 
 
 async def test_half_close_is_kept() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, port) + b"hello")
-        caller.writer.write_eof()
-        assert (await caller.hear_out())[12:] == b"hellothe end"
-        caller.hang_up()
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, port) + b"hello")
+        client.writer.write_eof()
+        assert (await client.receive_all())[12:] == b"hellothe end"
+        client.close()
 
 
 async def test_an_ipv6_destination() -> None:
-    async with destination(echo, "::1") as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5("::1", port) + b"hello")
-        assert (await caller.hear(17))[12:] == b"hello"
-        caller.hang_up()
+    async with destination(echo, "::1") as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5("::1", port) + b"hello")
+        assert (await client.receive(17))[12:] == b"hello"
+        client.close()
 
 
 async def test_localhost_listens_on_both_families() -> None:
-    async with home(InboundOptions("localhost", 0)) as house:
-        assert [host for host, _ in house.door.addresses] == ["127.0.0.1", "::1"]
-        for host, port in house.door.addresses:
+    async with running_inbound(InboundOptions("localhost", 0)) as inbound:
+        assert [host for host, _ in inbound.server.addresses] == ["127.0.0.1", "::1"]
+        for host, port in inbound.server.addresses:
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(GREETING)
             assert await reader.readexactly(2) == b"\x05\x00"
@@ -108,13 +109,13 @@ async def test_localhost_listens_on_both_families() -> None:
         (DialError("lost"), Reply.GENERAL_FAILURE),
     ],
 )
-async def test_socks5_says_the_true_reason(failure: CircumventError, reply: Reply) -> None:
-    async with home() as house:
-        house.dispatcher.failure = failure
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, 80) + b"early data, never read")
-        assert await caller.hear_out() == b"\x05\x00" + REPLIES[reply]
-        caller.hang_up()
+async def test_socks5_gives_the_true_reason(failure: CircumventError, reply: Reply) -> None:
+    async with running_inbound() as inbound:
+        inbound.outbound.failure = failure
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, 80) + b"early data, never read")
+        assert await client.receive_all() == b"\x05\x00" + REPLIES[reply]
+        client.close()
 
 
 @pytest.mark.parametrize(
@@ -127,21 +128,21 @@ async def test_socks5_says_the_true_reason(failure: CircumventError, reply: Repl
     ],
 )
 async def test_socks5_refuses_what_it_cannot_do(request_: bytes, reply: Reply) -> None:
-    async with home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + request_)
-        assert await caller.hear_out() == b"\x05\x00" + REPLIES[reply]
-        caller.hang_up()
+    async with running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + request_)
+        assert await client.receive_all() == b"\x05\x00" + REPLIES[reply]
+        client.close()
 
 
 async def test_a_failure_after_the_reply_is_a_reset() -> None:
-    async with destination(cut_short) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, port))
-        assert await caller.hear(12)
-        await caller.say(b"x")
+    async with destination(cut_short) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, port))
+        assert await client.receive(12)
+        await client.send(b"x")
         with pytest.raises(ConnectionResetError):
-            await caller.hear_out()
+            await client.receive_all()
 
 
 # --- passwords ---------------------------------------------------------------------------------
@@ -150,11 +151,11 @@ GUARDED = InboundOptions(port=0, credentials=CREDENTIALS)
 
 
 async def test_socks5_with_the_right_password() -> None:
-    async with destination(echo) as port, home(GUARDED) as house:
-        caller = await house.knock()
-        await caller.say(b"\x05\x02\x00\x02" + LOGIN + socks5(SITE, port) + b"hello")
-        assert await caller.hear(19) == b"\x05\x02\x01\x00" + SUCCEEDED + b"hello"
-        caller.hang_up()
+    async with destination(echo) as port, running_inbound(GUARDED) as inbound:
+        client = await inbound.connect()
+        await client.send(b"\x05\x02\x00\x02" + LOGIN + socks5(SITE, port) + b"hello")
+        assert await client.receive(19) == b"\x05\x02\x01\x00" + SUCCEEDED + b"hello"
+        client.close()
 
 
 @pytest.mark.parametrize(
@@ -166,38 +167,38 @@ async def test_socks5_with_the_right_password() -> None:
         (socks4a(SITE, 80), b"\x00\x5b" + bytes(6)),
     ],
 )
-async def test_nobody_gets_in_without_the_password(words: bytes, answer: bytes) -> None:
-    async with home(GUARDED) as house:
-        caller = await house.knock()
-        await caller.say(words)
-        assert await caller.hear_out() == answer
-        assert house.dispatcher.asked == []
-        caller.hang_up()
+async def test_without_the_password_a_client_is_refused(words: bytes, answer: bytes) -> None:
+    async with running_inbound(GUARDED) as inbound:
+        client = await inbound.connect()
+        await client.send(words)
+        assert await client.receive_all() == answer
+        assert inbound.outbound.asked == []
+        client.close()
 
 
 async def test_http_asks_for_the_password() -> None:
-    async with home(GUARDED) as house:
+    async with running_inbound(GUARDED) as inbound:
         for wrong in (b"X: y", b"Proxy-Authorization: Basic bWU6bm8="):
-            caller = await house.knock()
-            await caller.say(connect(80, wrong))
-            answer = await caller.hear_out()
+            client = await inbound.connect()
+            await client.send(connect(80, wrong))
+            answer = await client.receive_all()
             assert answer.startswith(b"HTTP/1.1 407 ")
             assert b"\r\nProxy-Authenticate: Basic " in answer
-            caller.hang_up()
+            client.close()
 
 
 async def test_http_with_the_right_password() -> None:
-    async with destination(echo) as port, home(GUARDED) as house:
-        caller = await house.knock()
-        await caller.say(connect(port, b"Proxy-Authorization: Basic " + BASIC) + b"hello")
-        head = await caller.reader.readuntil(b"\r\n\r\n")
+    async with destination(echo) as port, running_inbound(GUARDED) as inbound:
+        client = await inbound.connect()
+        await client.send(connect(port, b"Proxy-Authorization: Basic " + BASIC) + b"hello")
+        head = await client.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
-        assert await caller.hear(5) == b"hello"
-        caller.hang_up()
+        assert await client.receive(5) == b"hello"
+        client.close()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_others_are_let_in_only_with_a_password(host: str) -> None:
+def test_an_address_that_others_reach_needs_a_password(host: str) -> None:
     with pytest.raises(ConfigError, match="password"):
         InboundOptions(host)
     assert InboundOptions(host, credentials=CREDENTIALS).addresses == (host,)
@@ -211,35 +212,35 @@ def test_a_password_never_shows() -> None:
 
 
 async def test_socks4a_leads_to_a_name() -> None:
-    async with destination(echo) as port, home() as house:
-        for talk in ("say", "spell"):
-            caller = await house.knock()
-            await getattr(caller, talk)(socks4a(SITE, port) + b"hello")
-            assert await caller.hear(13) == b"\x00\x5a" + bytes(6) + b"hello"
-            caller.hang_up()
+    async with destination(echo) as port, running_inbound() as inbound:
+        for send in (Client.send, Client.send_slowly):
+            client = await inbound.connect()
+            await send(client, socks4a(SITE, port) + b"hello")
+            assert await client.receive(13) == b"\x00\x5a" + bytes(6) + b"hello"
+            client.close()
 
 
-async def test_socks4_knows_only_no() -> None:
-    async with home() as house:
-        house.dispatcher.failure = DestinationError(Reason.REFUSED)
+async def test_socks4_has_one_refusal() -> None:
+    async with running_inbound() as inbound:
+        inbound.outbound.failure = DestinationError(Reason.REFUSED)
         for words in (socks4a(SITE, 80), socks4a("a b", 80), b"\x04\x02" + bytes(7)):
-            caller = await house.knock()
-            await caller.say(words)
-            assert await caller.hear_out() == b"\x00\x5b" + bytes(6)
-            caller.hang_up()
+            client = await inbound.connect()
+            await client.send(words)
+            assert await client.receive_all() == b"\x00\x5b" + bytes(6)
+            client.close()
 
 
 # --- HTTP CONNECT ------------------------------------------------------------------------------
 
 
 async def test_connect_with_data_behind_loses_nothing() -> None:
-    async with destination(echo) as port, home() as house:
-        for talk in ("say", "spell"):
-            caller = await house.knock()
-            await getattr(caller, talk)(connect(port) + b"hello")
-            await caller.reader.readuntil(b"\r\n\r\n")
-            assert await caller.hear(5) == b"hello"
-            caller.hang_up()
+    async with destination(echo) as port, running_inbound() as inbound:
+        for send in (Client.send, Client.send_slowly):
+            client = await inbound.connect()
+            await send(client, connect(port) + b"hello")
+            await client.reader.readuntil(b"\r\n\r\n")
+            assert await client.receive(5) == b"hello"
+            client.close()
 
 
 @pytest.mark.parametrize(
@@ -251,17 +252,17 @@ async def test_connect_with_data_behind_loses_nothing() -> None:
         (DialError("lost"), b"502"),
     ],
 )
-async def test_http_says_the_true_reason(failure: CircumventError, status: bytes) -> None:
-    async with home() as house:
-        house.dispatcher.failure = failure
+async def test_http_gives_the_true_reason(failure: CircumventError, status: bytes) -> None:
+    async with running_inbound() as inbound:
+        inbound.outbound.failure = failure
         for request in (connect(80), b"GET http://site.test/ HTTP/1.1\r\nHost: x\r\n\r\n"):
-            caller = await house.knock()
-            await caller.say(request)
-            head, _, body = (await caller.hear_out()).partition(b"\r\n\r\n")
+            client = await inbound.connect()
+            await client.send(request)
+            head, _, body = (await client.receive_all()).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 " + status)
             assert b"Content-Length: %d" % len(body) in head
             assert SITE.encode() not in body
-            caller.hang_up()
+            client.close()
 
 
 @pytest.mark.parametrize(
@@ -275,12 +276,12 @@ async def test_http_says_the_true_reason(failure: CircumventError, status: bytes
     ],
 )
 async def test_http_refuses_what_it_cannot_do(request_: bytes, status: bytes) -> None:
-    async with home() as house:
-        caller = await house.knock()
-        await caller.say(request_)
-        assert (await caller.hear_out()).startswith(b"HTTP/1.1 " + status)
-        assert house.dispatcher.asked == []
-        caller.hang_up()
+    async with running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(request_)
+        assert (await client.receive_all()).startswith(b"HTTP/1.1 " + status)
+        assert inbound.outbound.asked == []
+        client.close()
 
 
 @pytest.mark.parametrize(
@@ -293,10 +294,10 @@ async def test_http_refuses_what_it_cannot_do(request_: bytes, status: bytes) ->
         b"\r\nGET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
-async def test_a_web_page_that_looks_for_the_port_hears_nothing(request_: bytes) -> None:
-    async with home() as house:
-        caller = await house.knock()
-        await caller.say(request_)
+async def test_a_web_page_that_looks_for_the_port_gets_no_answer(request_: bytes) -> None:
+    async with running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(request_)
         with pytest.raises(ConnectionResetError):
-            await caller.hear_out()
-        caller.hang_up()
+            await client.receive_all()
+        client.close()

@@ -1,4 +1,4 @@
-"""The front door's limits, and how clients come and go."""
+"""The inbound's limits, and how clients come and go."""
 
 import asyncio
 import errno
@@ -12,58 +12,61 @@ import pytest
 from circumvent.errors import ConfigError
 from circumvent.inbound.options import InboundOptions, InboundTimings, parse_listen
 from circumvent.net.descriptors import most_clients
-from tests.unit.far_side import until
-from tests.unit.inbound_client import GREETING, SITE, destination, echo, home, socks5
+from tests.unit.inbound_client import GREETING, SITE, destination, echo, running_inbound, socks5
+from tests.unit.local_sockets import until
 
 
 @pytest.mark.parametrize("beginning", [b"\x05", b"\x05\x01\x00\x05", b"\x04\x01", b"GET http"])
-async def test_whoever_dawdles_at_the_door_is_cut(beginning: bytes) -> None:
-    async with home(InboundOptions(port=0, handshake_seconds=0.1)) as house:
-        caller = await house.knock()
-        await caller.say(beginning)
+async def test_a_client_that_is_slow_in_its_handshake_is_cut(beginning: bytes) -> None:
+    async with running_inbound(InboundOptions(port=0, handshake_seconds=0.1)) as inbound:
+        client = await inbound.connect()
+        await client.send(beginning)
         with pytest.raises(ConnectionResetError):
-            await caller.hear_out()
+            await client.receive_all()
 
 
 @pytest.mark.parametrize("noise", [b"\x16\x03\x01\x02\x00", b"\x00", b"\x04" + b"x" * 600])
 async def test_noise_is_cut(noise: bytes) -> None:
-    async with home() as house:
-        caller = await house.knock()
-        await caller.say(noise)
+    async with running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(noise)
         with suppress(ConnectionResetError):
-            assert await caller.hear_out() in {b"", b"\x00\x5b" + bytes(6)}
-        assert house.dispatcher.asked == []
-        caller.hang_up()
+            assert await client.receive_all() in {b"", b"\x00\x5b" + bytes(6)}
+        assert inbound.outbound.asked == []
+        client.close()
 
 
-async def test_above_the_limit_a_client_waits_until_somebody_leaves() -> None:
-    async with home(InboundOptions(port=0, max_clients=1)) as house:
-        first, second = await house.knock(), await house.knock()
-        await first.say(GREETING)
-        await first.hear(2)
-        await second.say(GREETING)
-        answer = asyncio.create_task(second.hear(2))
+async def test_above_the_limit_a_client_waits_until_another_one_leaves() -> None:
+    async with running_inbound(InboundOptions(port=0, max_clients=1)) as inbound:
+        first, second = await inbound.connect(), await inbound.connect()
+        await first.send(GREETING)
+        await first.receive(2)
+        await second.send(GREETING)
+        answer = asyncio.create_task(second.receive(2))
         await asyncio.sleep(0.1)
         assert not answer.done()
-        first.hang_up()
+        first.close()
         assert await answer == b"\x05\x00"
-        second.hang_up()
+        second.close()
 
 
 async def test_idle_clients_are_cut_and_busy_ones_stay() -> None:
-    async with destination(echo) as port, home(InboundOptions(port=0, idle_seconds=0.8)) as house:
-        idle, busy = await house.knock(), await house.knock()
-        for caller in (idle, busy):
-            await caller.say(GREETING + socks5(SITE, port))
-            await caller.hear(12)
-        cut = asyncio.ensure_future(idle.hear_out())
+    async with (
+        destination(echo) as port,
+        running_inbound(InboundOptions(port=0, idle_seconds=0.8)) as inbound,
+    ):
+        idle, busy = await inbound.connect(), await inbound.connect()
+        for client in (idle, busy):
+            await client.send(GREETING + socks5(SITE, port))
+            await client.receive(12)
+        cut = asyncio.ensure_future(idle.receive_all())
         while not cut.done():
-            await busy.say(b"x")
-            assert await busy.hear(1) == b"x"
+            await busy.send(b"x")
+            assert await busy.receive(1) == b"x"
             await asyncio.sleep(0.05)
         with pytest.raises(ConnectionResetError):
             await cut
-        busy.hang_up()
+        busy.close()
 
 
 @contextmanager
@@ -76,7 +79,7 @@ def no_descriptors_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_no_more_clients_come_in_than_there_are_descriptors_for(
+def test_no_more_clients_are_accepted_than_there_are_descriptors_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
@@ -86,60 +89,60 @@ def test_no_more_clients_come_in_than_there_are_descriptors_for(
 
 async def test_without_descriptors_accepting_pauses(caplog: pytest.LogCaptureFixture) -> None:
     options = InboundOptions(port=0, timings=InboundTimings(accept_again=0.1))
-    async with home(options) as house:
-        caller = await house.knock()
+    async with running_inbound(options) as inbound:
+        client = await inbound.connect()
         with no_descriptors_left(), caplog.at_level(logging.WARNING):
-            await caller.say(GREETING)
+            await client.send(GREETING)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(caller.hear(2), 0.25)
-        assert await caller.hear(2) == b"\x05\x00"
+                await asyncio.wait_for(client.receive(2), 0.25)
+        assert await client.receive(2) == b"\x05\x00"
         assert len(caplog.records) == 1
-        caller.hang_up()
+        client.close()
 
 
 # --- coming and going --------------------------------------------------------------------------
 
 
 async def test_clients_may_leave_at_any_point() -> None:
-    async with destination(echo) as port, home() as house:
+    async with destination(echo) as port, running_inbound() as inbound:
         words = GREETING + socks5(SITE, port) + b"hello"
         for end in range(len(words)):
-            caller = await house.knock()
-            await caller.say(words[:end])
-            caller.leave_with_a_reset() if end % 2 else caller.hang_up()
-        await until(lambda: house.door.clients == 0)
+            client = await inbound.connect()
+            await client.send(words[:end])
+            client.reset() if end % 2 else client.close()
+        await until(lambda: inbound.server.clients == 0)
 
 
-async def test_drain_waits_for_those_inside_and_lets_nobody_in() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, port))
-        await caller.hear(12)
-        drained = asyncio.create_task(house.door.drain())
+async def test_drain_waits_for_connected_clients_and_accepts_no_more() -> None:
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, port))
+        await client.receive(12)
+        drained = asyncio.create_task(inbound.server.drain())
         await asyncio.sleep(0.05)
         with pytest.raises(ConnectionRefusedError):
-            await house.knock()
-        await caller.say(b"still here")
-        assert await caller.hear(10) == b"still here"
+            await inbound.connect()
+        await client.send(b"still here")
+        assert await client.receive(10) == b"still here"
         assert not drained.done()
-        caller.hang_up()
+        client.close()
         await drained
 
 
-async def test_closing_cuts_everybody() -> None:
-    async with destination(echo) as port, home() as house:
-        caller = await house.knock()
-        await caller.say(GREETING + socks5(SITE, port))
-        await caller.hear(12)
-        await house.door.aclose()
+async def test_closing_cuts_all_clients() -> None:
+    async with destination(echo) as port, running_inbound() as inbound:
+        client = await inbound.connect()
+        await client.send(GREETING + socks5(SITE, port))
+        await client.receive(12)
+        await inbound.server.aclose()
         with pytest.raises(ConnectionResetError):
-            await caller.hear_out()
+            await client.receive_all()
 
 
 async def test_a_taken_port_is_explained() -> None:
-    async with home() as house:
+    async with running_inbound() as inbound:
         with pytest.raises(ConfigError, match="--listen") as caught:
-            async with home(InboundOptions(port=house.port)):
+            async with running_inbound(InboundOptions(port=inbound.port)):
                 pass
         assert caught.value.errno == errno.EADDRINUSE
 

@@ -21,14 +21,14 @@ def test_a_key_survives_being_written_and_read(key: Key) -> None:
 
 
 @given(keys)
-def test_one_kind_is_not_taken_for_another(key: Key) -> None:
+def test_a_key_of_another_kind_is_refused(key: Key) -> None:
     others = [kind for kind in KeyKind if kind is not key.kind]
     with pytest.raises(ValueError, match=f"is an {key.kind.value} key; needed: ") as caught:
         parse_key(key.text(), *others)
     assert key.text().partition(":")[2] not in str(caught.value)
 
 
-def test_a_cut_key_is_none() -> None:
+def test_a_cut_key_is_refused() -> None:
     text = generate(KeyKind.SIGNER).text()
     for end in range(len(text)):
         with pytest.raises(ValueError, match=r"is no key|is cut or altered"):

@@ -33,14 +33,14 @@ bound_knocks = st.builds(
 
 
 @given(keys, knocks, bindings)
-def test_a_knock_through_somebody_elses_server_is_not_bound(
+def test_a_knock_through_another_server_is_not_bound(
     key: bytes, knock: Knock, binding: bytes
 ) -> None:
     assert open_knock(key, seal_knock(key, knock).encode(), binding) == knock
 
 
 @given(keys, bound_knocks, bindings.filter(bool), bindings)
-def test_a_knock_on_a_channel_is_good_there_only(
+def test_a_bound_knock_opens_on_its_channel_only(
     key: bytes, knock: Knock, binding: bytes, other: bytes
 ) -> None:
     cookie = seal_knock(key, knock, binding).encode()
@@ -49,7 +49,7 @@ def test_a_knock_on_a_channel_is_good_there_only(
 
 
 @pytest.mark.parametrize("binding", [b"", CHANNEL])
-def test_an_unbound_proof_for_a_channel_is_none(binding: bytes) -> None:
+def test_an_unbound_knock_does_not_open_on_a_channel(binding: bytes) -> None:
     knock = Knock(KnockKind.TLS, 1, bytes(NONCE_SIZE))
     assert open_knock(KEY, seal_knock(KEY, knock).encode(), binding) is None
 
@@ -61,7 +61,7 @@ def test_another_key_opens_nothing(key: bytes, other: bytes, knock: Knock) -> No
 
 
 @given(knocks, st.data())
-def test_a_changed_knock_is_none(knock: Knock, data: st.DataObject) -> None:
+def test_a_changed_knock_does_not_open(knock: Knock, data: st.DataObject) -> None:
     cookie = bytearray(seal_knock(KEY, knock).encode())
     at = data.draw(st.integers(len(b"session="), len(cookie) - 2))  # the last one has spare bits
     cookie[at] = data.draw(st.sampled_from(b"ABCxyz019_-").filter(lambda new: new != cookie[at]))
@@ -69,7 +69,7 @@ def test_a_changed_knock_is_none(knock: Knock, data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=99) | st.from_regex(rb"session=[A-Za-z0-9_-]{45,60}", fullmatch=True))
-def test_rubbish_is_none(cookies: bytes) -> None:
+def test_random_cookies_hold_no_knock(cookies: bytes) -> None:
     assert open_knock(KEY, cookies, CHANNEL) is None
 
 
@@ -80,7 +80,7 @@ def test_a_knock_is_found_among_other_cookies(around: str) -> None:
     assert open_knock(KEY, cookies, CHANNEL) == knock
 
 
-def test_a_knock_says_nothing_to_outsiders() -> None:
+def test_a_knock_looks_random_without_the_key() -> None:
     values = {
         seal_knock(KEY, Knock(KnockKind.TLS, 1, bytes([n]) * NONCE_SIZE))[8:] for n in range(64)
     }

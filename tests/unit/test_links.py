@@ -218,7 +218,7 @@ def test_line_ends_around_a_secret_come_out_of_a_file_and_go() -> None:
     assert parse_link("x://a%20@h:1").user == "a "
 
 
-def test_what_says_nothing_in_a_query_is_no_error() -> None:
+def test_empty_pieces_and_repetitions_of_a_query_are_no_error() -> None:
     link = parse_link("x://u@host:1?&a=1&&b=&a=1&b=2&#name")
     assert link.query == (("a", "1"), ("b", ""), ("b", "2"))
     assert LinkQuery(link).take("b") == "2"
@@ -240,13 +240,13 @@ def test_bad_base64_names_its_part(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a b", "a/b", "é" * 70, "a" * 64, ".a", ".", "a.."])
-def test_what_is_no_host_is_refused(text: str) -> None:
+def test_a_wrong_host_is_refused(text: str) -> None:
     with pytest.raises(LinkError, match=r"^host: "):
         parse_host(text)
 
 
 class TestLinkQuery:
-    def test_what_nobody_took_is_named_but_not_its_value(self) -> None:
+    def test_a_parameter_that_was_not_taken_is_named_without_its_value(self) -> None:
         query = make_query(pbk="s3cret", known="1", sid="s3cret", empty="")
         assert query.take("known") == "1"
         with pytest.raises(UnsupportedError, match=r"^pbk, sid in the query is not supported"):

@@ -144,7 +144,7 @@ class TestCharges:
         with pytest.raises(BudgetError, match="a asks for 1 bytes and there is no room"):
             account.charge(1)
 
-    def test_nobody_gives_back_more_than_was_taken(self) -> None:
+    def test_giving_back_more_than_was_taken_is_an_error(self) -> None:
         account = Memory(BUDGET).account("a")
         account.charge(5)
         with pytest.raises(LeaseError, match="gives back 6 bytes but was charged 5"):
@@ -169,7 +169,7 @@ class TestCharges:
                 account.charge(1)
             account.discharge(PAGE)
 
-    async def test_an_account_at_its_own_limit_keeps_nobody_else_waiting(self) -> None:
+    async def test_an_account_at_its_own_limit_does_not_keep_others_waiting(self) -> None:
         memory = Memory(BUDGET)
         limited, other = memory.account("limited", limit=PAGE), memory.account("other")
         await limited.reserve(PAGE)

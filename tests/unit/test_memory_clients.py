@@ -15,41 +15,39 @@ from circumvent.inbound.presence import AssumedPresence
 from circumvent.inbound.socks import serve_socks5
 from circumvent.memory import Memory
 from circumvent.net.replay import ReplayStream
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
+from circumvent.testing.steps import read_all, read_exactly, write_all
 from circumvent.wire import socks5
 from circumvent.wire.address import Destination
 from tests.unit import inbound_client
-from tests.unit.far_side import House, Talk, Visit, all_of, answer, echo, house, hurry, nodes
-from tests.unit.memory_stream import MemoryStream, memory_pair
+from tests.unit.far_side import FarStream, Handler, all_of, answer, echo, nodes
+from tests.unit.running_client import RunningClient, running_client
 from tests.unit.test_client_hello import HELLO
+from tests.virtual.stream import MemoryStream, pair
 
 SITE = "site.test"
 REPLY = b"\x16\x03\x03 server hello"
 POST = b"POST /buy HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 3\r\n\r\none"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-
-
-async def reset(visit: Visit) -> None:
-    await visit.hear(16)
-    visit.reset()
+async def reset(stream: FarStream) -> None:
+    await stream.receive(16)
+    stream.reset()
 
 
 @asynccontextmanager
-async def carried(home: House, words: bytes) -> AsyncIterator[MemoryStream]:
-    """The far end of a client that the dispatcher carries, once it has sent ``words``."""
-    near, far = memory_pair()
-    client = ReplayStream(near, home.memory.account("client"))
+async def carried(running: RunningClient, data: bytes) -> AsyncIterator[MemoryStream]:
+    """The far end of a client that the dispatcher carries, once it has sent ``data``."""
+    near, far = pair()
+    client = ReplayStream(near, running.memory.account("client"))
     accepted = asyncio.Event()
 
     async def accept() -> None:
         accepted.set()
 
-    await write_all(far, words)
-    carrying = asyncio.ensure_future(home.dispatcher.carry(client, Destination(SITE, 443), accept))
+    await write_all(far, data)
+    carrying = asyncio.ensure_future(
+        running.dispatcher.carry(client, Destination(SITE, 443), accept)
+    )
     try:
         yield far
         await carrying
@@ -57,14 +55,17 @@ async def carried(home: House, words: bytes) -> AsyncIterator[MemoryStream]:
     finally:
         carrying.cancel()
         client.abort()
-        await home.free()
+        await running.free()
 
 
 class TestDispatcher:
     async def test_bytes_go_both_ways_to_the_end(self, tmp_path: Path) -> None:
-        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
-            await home.up(1)
-            async with carried(home, POST) as client:
+        async with (
+            nodes(1, {SITE: echo}) as made,
+            running_client(all_of(made), tmp_path) as running,
+        ):
+            await running.up(1)
+            async with carried(running, POST) as client:
                 assert await read_exactly(client, len(POST)) == POST
                 await write_all(client, b"more")
                 client.write_eof()
@@ -73,21 +74,21 @@ class TestDispatcher:
     async def test_a_client_hello_is_sent_again_through_a_second_tunnel(
         self, tmp_path: Path
     ) -> None:
-        heard = await self.flights(HELLO, tmp_path, REPLY)
-        assert heard == [HELLO, HELLO]
+        received = await self.flights(HELLO, tmp_path, REPLY)
+        assert received == [HELLO, HELLO]
 
     async def test_nothing_else_is_sent_twice(self, tmp_path: Path) -> None:
         assert await self.flights(POST, tmp_path, None) == [POST]
 
-    async def flights(self, words: bytes, tmp_path: Path, reply: bytes | None) -> list[bytes]:
-        """What two servers received of ``words``, the first of which breaks the connection."""
-        talks: tuple[Talk, Talk] = (reset, answer(REPLY))
-        async with nodes(2) as made, house(all_of(made), tmp_path) as home:
-            for node, talk in zip(made, talks, strict=True):
-                node.talks[SITE] = talk
-            await home.up(2)
-            home.through(made[0]).rtt, home.through(made[1]).rtt = 0.001, 0.1
-            async with carried(home, words) as client:
+    async def flights(self, data: bytes, tmp_path: Path, reply: bytes | None) -> list[bytes]:
+        """What two servers received of ``data``, the first of which breaks the connection."""
+        handlers: tuple[Handler, Handler] = (reset, answer(REPLY))
+        async with nodes(2) as made, running_client(all_of(made), tmp_path) as running:
+            for node, handler in zip(made, handlers, strict=True):
+                node.handlers[SITE] = handler
+            await running.up(2)
+            running.prefer(made[0])
+            async with carried(running, data) as client:
                 if reply is None:
                     with pytest.raises(StreamResetError):
                         await read_all(client)
@@ -95,7 +96,7 @@ class TestDispatcher:
                     assert await read_exactly(client, len(reply)) == reply
                     client.write_eof()
                     assert await read_all(client) == b""
-            return [visit.heard for node in made for visit in node.visits_to(SITE)]
+            return [stream.received for node in made for stream in node.streams_to(SITE)]
 
 
 class Recorder:
@@ -124,7 +125,7 @@ class TestInbound:
     ) -> AsyncIterator[tuple[ClientConnection, MemoryStream]]:
         memory = Memory(4 << 20, poison=True)
         account = memory.account("inbound")
-        near, far = memory_pair()
+        near, far = pair()
         scratch = memoryview(bytearray(InboundOptions().max_head))
         context = InboundContext(outbound, account, InboundOptions(), scratch)
         stream = ReplayStream(near, account)

@@ -59,7 +59,7 @@ class TestNames:
         place = proc(tmp_path, route=ROUTE_HEAD + LAN + HOME + DOCKER, arp=KNOWN)
         assert current_network(place) == f"192.168.2.1 {MAC}".encode()
 
-    def test_the_mac_is_looked_for_where_the_gateway_is(self, tmp_path: Path) -> None:
+    def test_the_mac_is_looked_up_at_the_gateways_interface(self, tmp_path: Path) -> None:
         elsewhere = neighbour(OTHER_MAC, device="br0")
         arp = neighbours(elsewhere, neighbour(MAC))
         place = proc(tmp_path, route=ROUTE_HEAD + HOME, arp=arp)
@@ -79,7 +79,7 @@ class TestNames:
             pytest.param(HOME + route("wlan0", "0202A8C0"), id="whatever their order"),
         ],
     )
-    def test_the_route_that_the_kernel_takes_counts(self, tmp_path: Path, routes: str) -> None:
+    def test_the_kernels_route_decides(self, tmp_path: Path, routes: str) -> None:
         place = proc(tmp_path, route=ROUTE_HEAD + routes)
         assert current_network(place).startswith(b"192.168.2.1 ")
 
@@ -93,10 +93,10 @@ class TestNames:
         place = proc(tmp_path, route=ROUTE_HEAD, ipv6_route=ROUTE6)
         assert current_network(place) == f"{HOP} eth0".encode()
 
-    def test_without_a_way_out_there_is_no_name(self, tmp_path: Path) -> None:
+    def test_without_a_route_there_is_no_name(self, tmp_path: Path) -> None:
         assert current_network(proc(tmp_path, route=ROUTE_HEAD + DOCKER)) == NOWHERE
 
-    def test_without_the_tables_the_local_address_has_to_do(
+    def test_without_the_tables_the_local_address_is_used(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(network, "PROBES", ((socket.AF_INET, "127.0.0.1"),))
@@ -122,13 +122,13 @@ class TestStability:
         assert current_network(place).startswith(name)
         assert current_network(place) != name
 
-    def test_two_homes_with_the_same_gateway_are_told_apart(self, tmp_path: Path) -> None:
+    def test_two_networks_with_the_same_gateway_address_differ(self, tmp_path: Path) -> None:
         place = proc(tmp_path, route=ROUTE_HEAD + HOME, arp=KNOWN)
         name = current_network(place)
         proc(tmp_path, arp=neighbours(neighbour(OTHER_MAC)))
         assert not current_network(place).startswith(name)
 
-    def test_the_mac_of_one_interface_says_nothing_of_another(self, tmp_path: Path) -> None:
+    def test_the_mac_of_another_interface_is_not_used(self, tmp_path: Path) -> None:
         place = proc(tmp_path, route=ROUTE_HEAD + HOME, arp=KNOWN)
         current_network(place)
         proc(tmp_path, route=ROUTE_HEAD + HOME.replace("eth0", "wlan0"))

@@ -1,4 +1,4 @@
-"""What is printed where nobody reads, where there is no room, and in charsets that lack much."""
+"""Output that is not read, has no room, or goes to a charset that lacks characters."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Printer:
     reader: int
     size: int
     spool: Spool
-    heard: bytes = field(default=b"")
+    received: bytes = field(default=b"")
 
     def write(self, text: str) -> None:
         self.spool.write(text.encode())
 
-    def stuff(self) -> int:
+    def fill(self) -> int:
         """Print numbers until the pipe and the spool are full; how many were taken."""
         total = (self.size + ROOM) // LINE
         deadline = time.monotonic() + PATIENCE
@@ -45,11 +45,11 @@ class Printer:
             self.write(f"{number:063d}\n")
         return total
 
-    def hear(self, end: bytes) -> bytes:
+    def receive(self, end: bytes) -> bytes:
         """All that comes until ``end``."""
-        while not self.heard.endswith(end):
-            self.heard += os.read(self.reader, ROOM)
-        return self.heard
+        while not self.received.endswith(end):
+            self.received += os.read(self.reader, ROOM)
+        return self.received
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def printer() -> Iterator[Printer]:
     yield made
     os.set_blocking(reader, False)
     deadline = time.monotonic() + PATIENCE
-    while not made.spool.is_empty:  # its thread must not find another file behind the number
+    while not made.spool.is_empty:  # its thread must not write to another file with that number
         assert time.monotonic() < deadline
         try:
             os.read(reader, ROOM)
@@ -70,33 +70,33 @@ def printer() -> Iterator[Printer]:
     os.close(writer)
 
 
-def test_what_is_read_comes_whole_and_in_order(printer: Printer) -> None:
+def test_everything_arrives_in_order(printer: Printer) -> None:
     for number in range(100):
         printer.write(f"{number}\n")
-    assert printer.hear(b"\n99\n") == b"".join(b"%d\n" % number for number in range(100))
+    assert printer.receive(b"\n99\n") == b"".join(b"%d\n" % number for number in range(100))
 
 
-def test_nobody_who_reads_means_nobody_who_waits(printer: Printer) -> None:
-    taken = printer.stuff()
+def test_without_a_reader_writing_does_not_block(printer: Printer) -> None:
+    taken = printer.fill()
     for number in range(taken, taken + 1000):
         printer.write(f"{number:063d}\n")
     assert printer.spool.lost == 1000
     expected = b"".join(b"%063d\n" % number for number in range(taken))
-    assert printer.hear(b"%063d\n" % (taken - 1)) == expected
+    assert printer.receive(b"%063d\n" % (taken - 1)) == expected
 
 
-def test_one_line_says_how_much_is_missing_where_it_is_missing(printer: Printer) -> None:
-    last = printer.stuff() - 1
+def test_one_line_takes_the_place_of_dropped_messages(printer: Printer) -> None:
+    last = printer.fill() - 1
     for _ in range(3):
         printer.write("lost\n")
-    printer.hear(b"%063d\n" % last)
+    printer.receive(b"%063d\n" % last)
     printer.write("again\n")
-    told = b"%063d\nwarning: 3 messages missing here: nobody took them in time\nagain\n" % last
-    assert printer.hear(b"again\n").endswith(told)
+    told = b"%063d\nwarning: 3 messages missing here: the output was blocked\nagain\n" % last
+    assert printer.receive(b"again\n").endswith(told)
 
 
-def test_the_end_waits_only_a_moment_for_who_does_not_read(printer: Printer) -> None:
-    printer.stuff()
+def test_the_exit_waits_only_a_moment_for_the_reader(printer: Printer) -> None:
+    printer.fill()
     started = time.monotonic()
     printer.spool.finish(0.01)
     assert time.monotonic() - started < PATIENCE
@@ -105,11 +105,11 @@ def test_the_end_waits_only_a_moment_for_who_does_not_read(printer: Printer) -> 
 
 def test_a_pipe_that_never_blocks_loses_nothing(printer: Printer) -> None:
     os.set_blocking(printer.spool.fileno(), False)
-    last = printer.stuff() - 1
-    assert len(printer.hear(b"%063d\n" % last)) == LINE * (last + 1)
+    last = printer.fill() - 1
+    assert len(printer.receive(b"%063d\n" % last)) == LINE * (last + 1)
 
 
-def test_a_full_disk_is_tried_again_and_no_line_is_torn(
+def test_a_full_disk_is_tried_again_and_no_line_is_cut(
     printer: Printer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "AGAIN_SECONDS", 0.01)
@@ -118,42 +118,42 @@ def test_a_full_disk_is_tried_again_and_no_line_is_torn(
     os.dup2(full, printer.spool.fileno())
     os.close(full)
     printer.write("one\n")
-    printer.spool.finish(PATIENCE)  # returns at once: it does not go well
+    printer.spool.finish(PATIENCE)  # returns at once: the write failed
     printer.write("two\n")
     os.dup2(pipe, printer.spool.fileno())
     os.close(pipe)
-    assert printer.hear(b"two\n") == b"one\ntwo\n"
+    assert printer.receive(b"two\n") == b"one\ntwo\n"
 
 
 @contextmanager
 def standard_output(printer: Printer) -> Iterator[None]:
-    """It is the printer, in a charset that lacks much."""
+    """The printer as standard output, in a charset that lacks characters."""
     stream = io.TextIOWrapper(printer.spool, "latin-1", "replace", write_through=True)  # type: ignore[type-var]
     with redirect_stdout(stream):
         yield
     stream.detach()
 
 
-def test_what_is_missing_in_json_is_told_in_json(printer: Printer) -> None:
+def test_dropped_messages_are_told_in_json_to_a_json_reader(printer: Printer) -> None:
     view = views.JsonView(printer.spool)
-    last = printer.stuff() - 1
+    last = printer.fill() - 1
     with standard_output(printer):
         view.show(Racing(1))
-        printer.hear(b"%063d\n" % last)
+        printer.receive(b"%063d\n" % last)
         view.show(Listening("127.0.0.1:1080"))
-    lines = printer.hear(b':1080"}\n').splitlines()[last + 1 :]
+    lines = printer.receive(b':1080"}\n').splitlines()[last + 1 :]
     events = [json.loads(line) for line in lines]
     assert [event["event"] for event in events] == ["warned", "listening"]
     assert events[0]["text"].startswith("1 message missing here")
 
 
-def test_what_is_missing_above_the_live_table_is_told_there(printer: Printer) -> None:
+def test_dropped_messages_are_told_above_the_live_table(printer: Printer) -> None:
     view = views.LiveView(printer.spool)
-    last = printer.stuff() - 1
+    last = printer.fill() - 1
     with standard_output(printer):
         for _ in range(2):
             view.show(Racing(1))
-        printer.hear(b"%063d\n" % last)
+        printer.receive(b"%063d\n" % last)
         view.show(Racing(2))
-    told = b"warning: 2 messages missing here: nobody took them in time\nracing 2 servers?\n"
-    assert printer.hear(told).endswith(told)
+    told = b"warning: 2 messages missing here: the output was blocked\nracing 2 servers?\n"
+    assert printer.receive(told).endswith(told)

@@ -37,16 +37,16 @@ LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
         ("\u200e“\u00a0", "\u00a0”\u200e"),
     ],
 )
-def test_what_stands_around_a_link_goes(before: str, after: str, tail: str) -> None:
+def test_quotes_and_blanks_around_a_link_are_removed(before: str, after: str, tail: str) -> None:
     assert unwrap(before + LINK + tail + after) == LINK + tail
 
 
 @pytest.mark.parametrize("after", [",", ";", ", ", "\u3001"])
-def test_what_separates_links_in_a_list_goes(after: str) -> None:
+def test_separators_after_a_link_are_removed(after: str) -> None:
     assert unwrap(LINK + after) == LINK
 
 
-def test_what_nobody_sees_within_a_link_goes_too() -> None:
+def test_invisible_characters_within_a_link_are_removed() -> None:
     cut = "\u200b".join((LINK[:10], LINK[10:20], LINK[20:]))
     assert unwrap(f"{cut}\u200f #a") == f"{LINK}#a"
 
@@ -71,12 +71,12 @@ def test_what_nobody_sees_within_a_link_goes_too() -> None:
     ],
 )
 @pytest.mark.parametrize("tail", ["", "#a"])
-def test_what_chats_and_pages_put_in_front_goes(before: str, after: str, tail: str) -> None:
+def test_markup_and_numbers_before_a_link_are_removed(before: str, after: str, tail: str) -> None:
     assert unwrap(before + LINK + tail + after) == LINK + tail
 
 
 @pytest.mark.parametrize("after", [".", "!", "\u2026", "\u3002", "\U0001f525", " \u2705"])
-def test_the_end_of_a_sentence_is_not_that_of_a_port(after: str) -> None:
+def test_the_end_of_a_sentence_is_no_part_of_a_port(after: str) -> None:
     assert unwrap(LINK + after) == LINK
 
 
@@ -91,7 +91,7 @@ def test_a_line_may_hold_several_links(between: str, tail: str) -> None:
     assert list(split_links(both)) == [LINK + tail, f"trojan://p@h.test:1{tail}"]
 
 
-def test_an_address_of_a_page_within_a_link_or_its_name_is_none() -> None:
+def test_the_address_of_a_page_within_a_link_is_no_link_of_its_own() -> None:
     for link in (f"{LINK}#join https://t.test/x", "circumvent://invite?source=https://a.test/b"):
         assert list(split_links(link)) == [link]
 
@@ -109,7 +109,7 @@ def test_a_name_keeps_its_own_quotes() -> None:
 
 
 @given(st.text(st.sampled_from("aß:/@#?%&=,;'\"“»<> \u200b\u200d\u202e\ufeff\n"), max_size=40))
-def test_what_was_tidied_stays_as_it_is(text: str) -> None:
+def test_tidying_twice_changes_nothing(text: str) -> None:
     assert unwrap(unwrap(text)) == unwrap(text)
     assert tidy(tidy(text)) == tidy(text)
 
@@ -122,7 +122,7 @@ def test_a_tidied_link_can_be_kept_whatever_its_name_is(name: str) -> None:
     assert parse_link(link) == parse_link(f"{LINK}#{name}")
 
 
-def test_a_link_without_need_is_not_touched() -> None:
+def test_a_clean_link_is_not_changed() -> None:
     assert tidy(f"{LINK}#Ann%20and Ben") == f"{LINK}#Ann%20and Ben"
 
 

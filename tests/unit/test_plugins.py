@@ -10,6 +10,7 @@ from textwrap import dedent
 import pytest
 
 from circumvent.plugins import Plugins, load_plugins
+from circumvent.tunnels.relay_transport import RelayTransport
 
 FIRST_PARTY_SCHEMES = {"ss", "trojan", "vless"}
 
@@ -63,7 +64,7 @@ def only_problem(plugins: Plugins) -> tuple[str, str, str]:
     return problem.name, problem.distribution, problem.reason
 
 
-def test_first_party_plugins_load_through_the_same_door() -> None:
+def test_first_party_plugins_load_by_entry_point_too() -> None:
     plugins = load_plugins()
 
     assert plugins.transports.keys() >= FIRST_PARTY_SCHEMES
@@ -195,7 +196,7 @@ def test_a_scheme_belongs_to_the_first_that_takes_it(shop: Shop) -> None:
     assert plugins.transports["carrot"].name == "carrot"
 
 
-def test_nobody_takes_a_scheme_from_our_own_plugins(shop: Shop) -> None:
+def test_no_plugin_takes_a_scheme_from_our_own(shop: Shop) -> None:
     shop.install("aardvark", GOOD.replace('("carrot",)', '("aardvark", "trojan")'), "aardvark")
 
     plugins = load_plugins(allow=["aardvark"])
@@ -203,3 +204,16 @@ def test_nobody_takes_a_scheme_from_our_own_plugins(shop: Shop) -> None:
     assert only_problem(plugins)[2] == "link scheme 'trojan' is already taken"
     assert plugins.transports["trojan"].name == "trojan"
     assert "aardvark" not in plugins.transports
+
+
+@pytest.mark.parametrize("change", [('"carrot"', '"relay"'), ('("carrot",)', '("relay",)')])
+def test_no_plugin_takes_the_place_of_the_transport_to_relays(
+    shop: Shop, change: tuple[str, str]
+) -> None:
+    shop.install("carrot", GOOD.replace(*change))
+
+    plugins = load_plugins(allow=["carrot-tunnel"])
+
+    assert "'relay' is already taken" in only_problem(plugins)[2]
+    relay = RelayTransport(plugins.carriers)
+    assert plugins.with_relays(relay)["relay"] is relay

@@ -1,4 +1,4 @@
-"""Probes as somebody on the path sees them: no two alike, and an end in order."""
+"""Probes as a watcher on the path sees them: no two alike, and closed in order."""
 
 from pathlib import Path
 
@@ -10,20 +10,15 @@ from tests.unit.far_side import (
     GOOD_ANSWER,
     OTHER_PROBE,
     PROBE,
-    Visit,
+    FarStream,
     all_of,
-    house,
-    hurry,
     nodes,
-    until,
 )
+from tests.unit.running_client import running_client
+from tests.virtual.loop import until
 
+pytestmark = pytest.mark.virtual_time
 TARGET = ProbeTarget.parse("http://pages.test:8080/204")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
 
 
 def test_each_request_has_a_length_of_its_own() -> None:
@@ -49,28 +44,31 @@ class Ends:
         self.seen: list[bytes | type[Exception]] = []
         self.is_answered = True
 
-    async def talk(self, visit: Visit) -> None:
-        await visit.hear()
+    async def handle(self, stream: FarStream) -> None:
+        await stream.receive()
         if self.is_answered:
-            await visit.say(GOOD_ANSWER)
+            await stream.send(GOOD_ANSWER)
         try:
-            self.seen.append(await visit.hear())
+            self.seen.append(await stream.receive())
         except ConnectionResetError as error:
             self.seen.append(type(error))
 
 
 async def test_header_and_request_come_in_one_packet(tmp_path: Path) -> None:
-    async with nodes(1) as (node,), house(all_of([node]), tmp_path) as home:
-        await home.up(1)
-        first = node.visits[0].first
+    async with nodes(1) as (node,), running_client(all_of([node]), tmp_path) as client:
+        await client.up(1)
+        first = node.streams[0].first
         assert first.endswith(b"\r\n\r\n")
         assert PROBE.encode() in first[:16]
 
 
 async def test_it_ends_in_order(tmp_path: Path) -> None:
     ends = Ends()
-    async with nodes(1, {PROBE: ends.talk}) as made, house(all_of(made), tmp_path) as home:
-        await home.up(1)
+    async with (
+        nodes(1, {PROBE: ends.handle}) as made,
+        running_client(all_of(made), tmp_path) as client,
+    ):
+        await client.up(1)
         await until(lambda: bool(ends.seen))
     assert ends.seen == [b""]
 
@@ -78,8 +76,11 @@ async def test_it_ends_in_order(tmp_path: Path) -> None:
 async def test_so_does_the_one_that_another_target_outran(tmp_path: Path) -> None:
     ends = Ends()
     ends.is_answered = False
-    async with nodes(1, {PROBE: ends.talk}) as made, house(all_of(made), tmp_path) as home:
-        await home.up(1)
+    async with (
+        nodes(1, {PROBE: ends.handle}) as made,
+        running_client(all_of(made), tmp_path) as client,
+    ):
+        await client.up(1)
         await until(lambda: bool(ends.seen))
-        assert len(made[0].visits_to(OTHER_PROBE)) == 1
+        assert len(made[0].streams_to(OTHER_PROBE)) == 1
     assert ends.seen == [b""]

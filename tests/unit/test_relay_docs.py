@@ -1,4 +1,4 @@
-"""The runbook's files are files that the relay reads, and explain every key there is."""
+"""The relay accepts the files in the documents, and they explain every key."""
 
 from __future__ import annotations
 

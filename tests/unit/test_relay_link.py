@@ -13,7 +13,9 @@ PIN = "AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM"
 GOOD = f"relay://{SECRET}@192.0.2.1:443?pin={PIN}"
 MINIMAL = RelayLink("192.0.2.1", 443, b"\1" * 16, b"\2" * 16, (b"\3" * 32,))
 
-labels = st.from_regex(r"[a-z]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
+labels = st.tuples(
+    st.sampled_from("amz"), st.text("az09-", max_size=8), st.sampled_from(["", "z9"])
+).map(lambda parts: "".join(parts) if parts[2] else parts[0])
 hosts = st.lists(labels, min_size=1, max_size=3).map(".".join) | st.ip_addresses().map(str)
 ports = st.integers(1, 65535)
 halves = st.binary(min_size=16, max_size=16)
@@ -28,7 +30,7 @@ links = st.builds(
     server_name=st.just("") | hosts,
     web=st.none() | st.builds(Destination, hosts, ports),
     web_host=st.just("") | hosts,
-    path=st.from_regex(r"/[a-z0-9._~/-]{0,20}", fullmatch=True),
+    path=st.text("az09._~/-", max_size=20).map("/".__add__),
     name=st.text("abc äöü", max_size=9).map(str.strip),
 )
 
@@ -87,13 +89,13 @@ def test_what_is_wrong_is_named(link: str, part: str) -> None:
     assert SECRET[:8] not in str(caught.value)
 
 
-def test_what_we_lack_is_named() -> None:
+def test_an_unknown_parameter_is_named() -> None:
     with pytest.raises(UnsupportedError, match="colour in the query"):
         parse_relay_link(GOOD + "&colour=red")
 
 
 @given(st.text(max_size=80).map(lambda text: "relay://" + text))
-def test_rubbish_is_one_clear_error(text: str) -> None:
+def test_nonsense_is_one_clear_error(text: str) -> None:
     with pytest.raises((LinkError, UnsupportedError)):
         parse_relay_link(text)
 

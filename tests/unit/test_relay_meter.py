@@ -1,4 +1,4 @@
-"""Users are held to their pace, and what they use is counted."""
+"""Users are held to their rate, and what they use is counted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from circumvent.net.tcp import TcpStream
 from circumvent.relay.config import RelayLimits, UserEntry
 from circumvent.relay.users.meter import Bucket, Meter, MeteredStream
 from circumvent.relay.users.users import Users
-from circumvent.testing.byte_stream import read_exactly, write_all
 from circumvent.testing.far_end import connected
+from circumvent.testing.steps import read_exactly, write_all
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.credential import make_credential
 
@@ -41,7 +41,7 @@ def test_a_bucket_lets_its_rate_through_and_no_more() -> None:
     assert 20_000 <= moved <= 22_500  # what came in 20 s, what was in it, and one step
 
 
-def test_what_is_left_over_does_not_pile_up() -> None:
+def test_an_unused_rate_is_not_saved_up() -> None:
     clock = Clock()
     bucket = Bucket(1000, clock)
     clock.now = 1000.0
@@ -50,7 +50,7 @@ def test_what_is_left_over_does_not_pile_up() -> None:
     assert bucket.delay == pytest.approx(0.5)
 
 
-def test_without_a_rate_nobody_waits() -> None:
+def test_without_a_rate_there_is_no_delay() -> None:
     bucket = Bucket()
     bucket.take(10**12)
     assert not bucket.delay
@@ -72,7 +72,7 @@ async def test_a_stream_is_counted_once_and_its_bytes_each_way() -> None:
 
 
 @pytest.mark.parametrize("upwards", [True, False])
-async def test_a_stream_keeps_to_the_pace(*, upwards: bool) -> None:
+async def test_a_stream_keeps_to_the_rate(*, upwards: bool) -> None:
     near, far = connected(small=1 << 20, receive=1 << 20)
     far.setblocking(False)
     meter = Meter()
@@ -92,7 +92,7 @@ def entry(name: str, token: bytes, limits: RelayLimits | None = None) -> UserEnt
     return UserEntry(name, encode_base64url(token), limits)
 
 
-def test_a_user_is_known_by_what_proves_the_token() -> None:
+def test_a_credential_names_its_user() -> None:
     users = Users()
     users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], RelayLimits())
     assert users.verify(make_credential(b"b" * 16, BINDING), BINDING) == "ben"
@@ -102,7 +102,7 @@ def test_a_user_is_known_by_what_proves_the_token() -> None:
     assert users.verify(b"", BINDING) is None
 
 
-def test_who_stays_keeps_the_count_and_gets_the_new_limits() -> None:
+def test_a_user_that_stays_keeps_its_counters_and_gets_new_limits() -> None:
     users = Users()
     users.replace([entry("anna", b"a" * 16), entry("ben", b"b" * 16)], RelayLimits())
     meter = users.by_name["anna"].meter

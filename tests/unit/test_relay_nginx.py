@@ -1,4 +1,4 @@
-"""To whoever probes TLS the relay is the nginx that serves its cover site."""
+"""To a prober of TLS the relay is the nginx that serves its cover site."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import suppress
 
 import pytest
 
-from tests.unit.relay_fixture import LOOPBACK, RunningRelay, Site, house
+from tests.unit.relay_fixture import LOOPBACK, RunningRelay, Site, running_listener
 
 ANSWER = b"HTTP/1.1 %b\r\nServer: %b\r\nDate: now\r\nContent-Length: 2\r\n\r\nok"
 PLAIN = b"400 The plain HTTP request was sent to HTTPS port"
 ALERT = b"\x15\x03\x03\x00\x02\x02\x78"
 SERVER_HELLO = b"\x16\x03\x03"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-Talk = Callable[[Site, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+Serve = Callable[[Site, asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
 
-def site_of(name: bytes, status: bytes = b"200 OK") -> Talk:
-    async def talk(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+def site_named(name: bytes, status: bytes = b"200 OK") -> Serve:
+    async def serve(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         site.writers.append(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while await reader.readuntil(b"\r\n\r\n"):
@@ -29,10 +29,10 @@ def site_of(name: bytes, status: bytes = b"200 OK") -> Talk:
                     break
         writer.close()
 
-    return talk
+    return serve
 
 
-async def said_to(relay: RunningRelay, data: bytes) -> bytes:
+async def answer_to(relay: RunningRelay, data: bytes) -> bytes:
     reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
     writer.write(data)
     writer.write_eof()
@@ -53,14 +53,14 @@ def hello(*protocols: str) -> bytes:
 
 
 @pytest.fixture
-def talk(monkeypatch: pytest.MonkeyPatch) -> Callable[[Talk], None]:
-    return lambda talk: monkeypatch.setattr(Site, "talk", talk)
+def use_site(monkeypatch: pytest.MonkeyPatch) -> Callable[[Serve], None]:
+    return lambda serve: monkeypatch.setattr(Site, "serve", serve)
 
 
-async def test_http_without_tls_is_told_so(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx/1.22.1"))
-    async with house() as relay:
-        answer = await said_to(relay, GET)
+async def test_http_without_tls_gets_nginx_page(use_site: Callable[[Serve], None]) -> None:
+    use_site(site_named(b"nginx/1.22.1"))
+    async with running_listener() as relay:
+        answer = await answer_to(relay, GET)
     head, _, page = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\nServer: nginx/1.22.1\r\nDate: now\r\n")
     assert b"Content-Length: %d\r\nConnection: close" % len(page) in head
@@ -68,37 +68,37 @@ async def test_http_without_tls_is_told_so(talk: Callable[[Talk], None]) -> None
     assert page.endswith(b"<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n")
 
 
-async def test_what_the_site_cannot_read_it_says_itself(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx", b"400 Bad Request"))
-    async with house() as relay:
-        assert await said_to(relay, GET) == ANSWER % (b"400 Bad Request", b"nginx")
+async def test_the_sites_own_error_is_passed_on(use_site: Callable[[Serve], None]) -> None:
+    use_site(site_named(b"nginx", b"400 Bad Request"))
+    async with running_listener() as relay:
+        assert await answer_to(relay, GET) == ANSWER % (b"400 Bad Request", b"nginx")
 
 
-async def test_no_protocol_of_nginx_is_an_alert(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx"))
-    async with house() as relay:
-        assert await said_to(relay, hello("h2", "h3")) == ALERT
+async def test_unknown_protocols_get_an_alert(use_site: Callable[[Serve], None]) -> None:
+    use_site(site_named(b"nginx"))
+    async with running_listener() as relay:
+        assert await answer_to(relay, hello("h2", "h3")) == ALERT
         for one_of_many in (hello("h2", "http/1.1"), hello("http/1.0"), hello()):
-            assert (await said_to(relay, one_of_many)).startswith(b"\x16\x03\x03")
+            assert (await answer_to(relay, one_of_many)).startswith(b"\x16\x03\x03")
 
 
-async def test_a_hello_may_come_in_pieces(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx"))
-    async with house() as relay:
-        for words, begin in ((hello("h2"), ALERT), (hello("http/1.1"), b"\x16\x03\x03")):
+async def test_a_hello_may_come_in_pieces(use_site: Callable[[Serve], None]) -> None:
+    use_site(site_named(b"nginx"))
+    async with running_listener() as relay:
+        for data, begin in ((hello("h2"), ALERT), (hello("http/1.1"), b"\x16\x03\x03")):
             reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
-            for at in range(0, len(words), 100):
-                writer.write(words[at : at + 100])
+            for at in range(0, len(data), 100):
+                writer.write(data[at : at + 100])
                 await asyncio.sleep(0.002)
             assert await reader.readexactly(len(begin)) == begin
             writer.transport.abort()
 
 
-async def test_elsewhere_it_is_as_openssl_has_it(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"Apache"))
-    async with house() as relay:
-        assert await said_to(relay, GET) == b""
-        assert (await said_to(relay, hello("h2"))).startswith(b"\x16\x03\x03")
+async def test_another_web_servers_tls_is_openssls(use_site: Callable[[Serve], None]) -> None:
+    use_site(site_named(b"Apache"))
+    async with running_listener() as relay:
+        assert await answer_to(relay, GET) == b""
+        assert (await answer_to(relay, hello("h2"))).startswith(b"\x16\x03\x03")
 
 
 def in_records(hello: bytes, size: int, padding: int = 0) -> bytes:
@@ -116,20 +116,22 @@ def in_records(hello: bytes, size: int, padding: int = 0) -> bytes:
 
 
 @pytest.mark.parametrize(("size", "padding"), [(1, 0), (100, 0), (16_000, 20_000)])
-async def test_however_a_hello_is_cut_its_protocols_are_seen(
-    talk: Callable[[Talk], None], size: int, padding: int
+async def test_protocols_are_seen_however_a_hello_is_cut(
+    use_site: Callable[[Serve], None], size: int, padding: int
 ) -> None:
-    talk(site_of(b"nginx"))
-    async with house() as relay:
-        assert await said_to(relay, in_records(hello("h2"), size, padding)) == ALERT
-        fitting = await said_to(relay, in_records(hello("http/1.1"), size, padding))
+    use_site(site_named(b"nginx"))
+    async with running_listener() as relay:
+        assert await answer_to(relay, in_records(hello("h2"), size, padding)) == ALERT
+        fitting = await answer_to(relay, in_records(hello("http/1.1"), size, padding))
         assert fitting.startswith(SERVER_HELLO)
 
 
-async def test_a_long_hello_that_comes_in_pieces_is_answered(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx"))
+async def test_a_long_hello_that_comes_in_pieces_is_answered(
+    use_site: Callable[[Serve], None],
+) -> None:
+    use_site(site_named(b"nginx"))
     data = in_records(hello("http/1.1"), 16_000, 20_000)
-    async with house() as relay:
+    async with running_listener() as relay:
         reader, writer = await asyncio.open_connection(LOOPBACK, relay.address.port)
         for start in range(0, len(data), 4000):
             writer.write(data[start : start + 4000])
@@ -138,8 +140,10 @@ async def test_a_long_hello_that_comes_in_pieces_is_answered(talk: Callable[[Tal
         writer.transport.abort()
 
 
-async def test_what_else_is_wrong_with_a_hello_is_told_first(talk: Callable[[Talk], None]) -> None:
-    talk(site_of(b"nginx"))
+async def test_another_error_in_a_hello_is_reported_first(
+    use_site: Callable[[Serve], None],
+) -> None:
+    use_site(site_named(b"nginx"))
     of_no_version = hello("h2").replace(b"\x03\x03", b"\x02\x00", 1)
-    async with house() as relay:
-        assert (await said_to(relay, of_no_version))[-1:] == b"\x46"  # protocol_version
+    async with running_listener() as relay:
+        assert (await answer_to(relay, of_no_version))[-1:] == b"\x46"  # protocol_version

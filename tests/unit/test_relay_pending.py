@@ -1,4 +1,4 @@
-"""Who has the key that knocks and no token comes as far as the lobby, and fills no more."""
+"""With the knock key and no token a client gets as far as a pending carrier, and no further."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from circumvent.wire.knock import Knock, KnockKind, seal_knock
 from circumvent.wire.websocket_handshake import ClientUpgrade
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.peers.process import free_port
-from tests.unit.far_side import until
+from tests.unit.local_sockets import until
 from tests.unit.relay_fixture import LOOPBACK, dialer
 
 MEMORY = 4 << 20
-CROWD = 14  # more than there is room for
+CROWD = 14  # more than may be pending
 KINDS = (KnockKind.WEBSOCKET, KnockKind.DOWNLOAD, KnockKind.UPLOAD)
 
 
@@ -47,14 +47,14 @@ class World:
 
     @property
     def room(self) -> int:
-        return self.relay._lobby.room  # noqa: SLF001 - the promise is about what it holds
+        return self.relay._carriers.pending.room  # noqa: SLF001 - the promise is about what it holds
 
     @property
-    def callers(self) -> int:
-        return len(self.relay._lobby.callers)  # noqa: SLF001
+    def pending(self) -> int:
+        return len(self.relay._carriers.pending.carriers)  # noqa: SLF001
 
     async def knock(self, kind: KnockKind) -> ByteStream:
-        """As somebody whose token is not good any more; says nothing after the knock."""
+        """Knock as a user who was removed does, and send nothing after that."""
         tcp = await dialer().tcp(self.link.host, self.link.port)
         stream = await TlsLayer(TlsOptions("site.test", verify=False)).start(tcp)
         note = pack_note(Note(os.urandom(16), 0)) if kind is not KnockKind.WEBSOCKET else b""
@@ -69,7 +69,7 @@ class World:
         return stream
 
     async def join(self) -> CarrierPipe:
-        """As the user."""
+        """Join a session as the user."""
         text = format_relay_link(self.link)
         entry = ServerEntry("relay", self.link.host, self.link.port, "", text, self.link)
         link = await TlsCarrier().connect(entry, dialer(), self.account)
@@ -90,24 +90,24 @@ async def world(folder: Path) -> AsyncIterator[World]:
     running = asyncio.ensure_future(relay.run(stop, asyncio.Event(), lambda _: ready.set()))
     await ready.wait()
     try:
-        yield World(relay, setup.invite(home, home.users[0]))
+        yield World(relay, setup.make_invite(home, home.users[0]))
     finally:
         stop.set()
         await running
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
+async def test_knocks_without_a_token_fill_the_pending_carriers_only(
     tmp_path: Path, kind: KnockKind
 ) -> None:
     async with world(tmp_path) as here:
         early = await here.join()
-        assert here.callers == 0
+        assert here.pending == 0
         crowd: list[ByteStream] = []
         for number in range(CROWD):
             crowd.append(await here.knock(kind))
             await until(lambda: here.relay.status().knocks == number + 2)  # noqa: B023
-        assert 0 < here.callers <= here.room < CROWD
+        assert 0 < here.pending <= here.room < CROWD
         memory = here.relay.status().memory
         assert memory.charged < (here.room + 4) * COST
         late = await here.join()
@@ -117,9 +117,9 @@ async def test_knocks_without_a_token_fill_the_lobby_and_no_more(
             stream.abort()
 
 
-async def test_who_was_let_in_takes_no_place(tmp_path: Path) -> None:
+async def test_an_authenticated_carrier_is_not_pending(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         links = [await here.join() for _ in range(3)]
-        assert here.callers == 0
+        assert here.pending == 0
         for link in links:
             link.stream.abort()

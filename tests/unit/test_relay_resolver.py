@@ -1,4 +1,4 @@
-"""Names are asked for once, kept as long as they may be, and no forged answer counts."""
+"""Names are asked for once, kept for their TTL, and no forged answer counts."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import dns.rrset
 import pytest
 
 from circumvent.errors import ConfigError, DestinationError, Reason
-from circumvent.relay.egress import resolver
-from circumvent.relay.egress.resolver import NameResolver, parse_nameservers
+from circumvent.relay.egress import nameservers
+from circumvent.relay.egress.nameservers import parse_nameservers
+from circumvent.relay.egress.resolver import USER_SHARE, NameResolver, ResolverLimits
 from circumvent.wire.address import Destination
 
 ANNA, BEN = "anna", "ben"
@@ -89,8 +90,8 @@ async def test_both_families_are_asked_for_at_once_and_kept_for_their_ttl() -> N
     clock = Clock()
     async with nameserver(lambda q: [answer(q, "192.0.2.1", "2001:db8::1", ttl=60)]) as server:
         names = NameResolver([server.place], clock)
-        assert await names.resolve("Name.Test.", ANNA) == ["192.0.2.1", "2001:db8::1"]
-        assert await names.resolve("name.test", ANNA) == ["192.0.2.1", "2001:db8::1"]
+        assert await names.resolve("Name.Test.", ANNA) == ("192.0.2.1", "2001:db8::1")
+        assert await names.resolve("name.test", ANNA) == ("192.0.2.1", "2001:db8::1")
         assert sorted(server.asked) == [("name.test", "A"), ("name.test", "AAAA")]
         clock.now += 61
         await names.resolve("name.test", ANNA)
@@ -111,10 +112,9 @@ async def test_ttls_are_bounded(ttl: int, kept: int) -> None:
         assert len(server.asked) == 4
 
 
-async def test_no_more_names_are_kept_than_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "MAX_NAMES", 2)
+async def test_the_number_of_kept_names_is_bounded() -> None:
     async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
-        names = NameResolver([server.place])
+        names = NameResolver([server.place], limits=ResolverLimits(names=2))
         for name in ("a.test", "b.test", "c.test", "c.test", "a.test"):
             await names.resolve(name, ANNA)
         assert [name for name, kind in server.asked if kind == "A"] == [
@@ -125,19 +125,19 @@ async def test_no_more_names_are_kept_than_planned(monkeypatch: pytest.MonkeyPat
         ]
 
 
-async def test_who_asks_for_the_same_name_shares_the_question() -> None:
+async def test_queries_for_the_same_name_are_shared() -> None:
     async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
         names = NameResolver([server.place])
         impatient = asyncio.ensure_future(names.resolve("name.test", ANNA))
         patient = [names.resolve("name.test", ANNA) for _ in range(5)]
         await asyncio.sleep(0)
         impatient.cancel()
-        assert await asyncio.gather(*patient) == [["192.0.2.1"]] * 5
+        assert await asyncio.gather(*patient) == [("192.0.2.1",)] * 5
         assert len(server.asked) == 2
 
 
-async def test_nobody_can_tell_what_another_user_asked_for() -> None:
-    """It takes as long as if nobody had: the nameserver is asked again."""
+async def test_users_share_no_answers() -> None:
+    """Else a user could tell by the time what another one visits."""
     async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
         names = NameResolver([server.place])
         for user in (ANNA, BEN, ANNA, BEN):
@@ -147,54 +147,50 @@ async def test_nobody_can_tell_what_another_user_asked_for() -> None:
         with pytest.raises(DestinationError):
             await names.resolve("nothing.test", ANNA)
         server.reply = lambda q: [answer(q, "192.0.2.1")]
-        assert await names.resolve("nothing.test", BEN) == ["192.0.2.1"]
+        assert await names.resolve("nothing.test", BEN) == ("192.0.2.1",)
 
 
-async def test_a_question_ends_when_its_last_asker_leaves() -> None:
+async def test_a_query_ends_when_nobody_waits_for_it() -> None:
     async with nameserver(lambda _: []) as silent:
         before = asyncio.all_tasks()
         names = NameResolver([silent.place])
-        askers = [asyncio.ensure_future(names.resolve("name.test", ANNA)) for _ in range(3)]
+        waiting = [asyncio.ensure_future(names.resolve("name.test", ANNA)) for _ in range(3)]
         while len(silent.asked) < 2:  # noqa: ASYNC110 - the nameserver has no event
             await asyncio.sleep(0.001)
-        for asker in askers:
-            asker.cancel()
-        await asyncio.wait(askers)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
         await asyncio.sleep(0.01)
         assert asyncio.all_tasks() == before
         silent.reply = lambda q: [answer(q, "192.0.2.1")]
-        assert await names.resolve("name.test", ANNA) == ["192.0.2.1"]
+        assert await names.resolve("name.test", ANNA) == ("192.0.2.1",)
 
 
-async def test_one_users_silent_names_hold_up_nobody_else(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(resolver, "MAX_QUESTIONS", 8)
-    monkeypatch.setattr(resolver, "TURN_SECONDS", 60.0)
+async def test_one_users_silent_names_delay_no_other_user() -> None:
+    limits = ResolverLimits(queries=8, turn_seconds=0.1)
 
     def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
         name = query.question[0].name.to_text()
         return [] if name.startswith("silent") else [answer(query, "192.0.2.1")]
 
     async with nameserver(reply) as server:
-        names = NameResolver([server.place])
+        names = NameResolver([server.place], limits=limits)
         silent = [
             asyncio.ensure_future(names.resolve(f"silent{number}.test", ANNA))
             for number in range(32)
         ]
-        await asyncio.sleep(0.02)
-        assert await names.resolve("name.test", BEN) == ["192.0.2.1"]
-        assert len({name for name, _ in server.asked}) == 8 // resolver.USER_SHARE + 1
-        monkeypatch.setattr(resolver, "TURN_SECONDS", 0.05)
+        await asyncio.sleep(0.01)
+        assert await names.resolve("name.test", BEN) == ("192.0.2.1",)
+        assert len({name for name, _ in server.asked}) == 8 // USER_SHARE + 1
         with pytest.raises(DestinationError) as caught:
             await names.resolve("name.test", ANNA)
         assert caught.value.reason is Reason.TIMED_OUT
-        for asker in silent:
-            asker.cancel()
+        for task in silent:
+            task.cancel()
         await asyncio.gather(*silent, return_exceptions=True)
 
 
-async def test_forged_answers_are_passed_over() -> None:
+async def test_forged_answers_are_ignored() -> None:
     def reply(query: dns.message.QueryMessage) -> list[dns.message.Message]:
         forged = answer(query, "198.51.100.66", "2001:db8::66")
         forged.id = query.id ^ 1
@@ -202,7 +198,7 @@ async def test_forged_answers_are_passed_over() -> None:
         return [forged, answer(other, "198.51.100.66"), answer(query, "192.0.2.1")]
 
     async with nameserver(reply) as server:
-        assert await NameResolver([server.place]).resolve("name.test", ANNA) == ["192.0.2.1"]
+        assert await NameResolver([server.place]).resolve("name.test", ANNA) == ("192.0.2.1",)
 
 
 async def test_a_chain_of_names_is_followed() -> None:
@@ -215,10 +211,10 @@ async def test_a_chain_of_names_is_followed() -> None:
         return [response]
 
     async with nameserver(reply) as server:
-        assert await NameResolver([server.place]).resolve("alias.test", ANNA) == ["192.0.2.7"]
+        assert await NameResolver([server.place]).resolve("alias.test", ANNA) == ("192.0.2.7",)
 
 
-async def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
+async def test_a_missing_name_is_not_asked_for_again() -> None:
     async with nameserver(lambda q: [refused(q, dns.rcode.NXDOMAIN)]) as server:
         names = NameResolver([server.place])
         for _ in range(3):
@@ -228,25 +224,24 @@ async def test_a_name_that_does_not_exist_is_not_asked_for_again() -> None:
         assert len(server.asked) == 2
 
 
-async def test_the_next_nameserver_is_asked_when_one_is_silent_or_refuses(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(resolver, "TRIES", (0.05, 0.5, 0.5))
+async def test_the_next_nameserver_is_asked_when_one_is_silent_or_refuses() -> None:
+    limits = ResolverLimits(tries=(0.02, 20, 20))
     async with (
         nameserver(lambda _: []) as silent,
         nameserver(lambda q: [refused(q, dns.rcode.SERVFAIL)]) as broken,
         nameserver(lambda q: [answer(q, "192.0.2.1")]) as good,
     ):
-        names = NameResolver([silent.place, broken.place, good.place])
-        assert await names.resolve("name.test", ANNA) == ["192.0.2.1"]
+        names = NameResolver([silent.place, broken.place, good.place], limits=limits)
+        assert await names.resolve("name.test", ANNA) == ("192.0.2.1",)
 
 
-async def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "TRIES", (0.02, 0.02))
+async def test_a_name_times_out_when_no_nameserver_answers() -> None:
+    limits = ResolverLimits(tries=(0.01, 0.01))
     async with nameserver(lambda _: []) as silent:
         with pytest.raises(DestinationError) as caught:
-            await NameResolver([silent.place]).resolve("name.test", ANNA)
+            await NameResolver([silent.place], limits=limits).resolve("name.test", ANNA)
         assert caught.value.reason is Reason.TIMED_OUT
+        assert sorted(kind for _, kind in silent.asked) == ["A", "A", "AAAA", "AAAA"]
 
 
 @pytest.mark.parametrize("name", ["localhost", "LOCALHOST.", "a.localhost"])
@@ -254,12 +249,12 @@ async def test_localhost_is_never_asked_for(name: str) -> None:
     assert await NameResolver([]).resolve(name, ANNA) == ("127.0.0.1", "::1")
 
 
-@pytest.mark.parametrize("name", ["", "a..b", "x" * 64 + ".test", "\u2024", "a\x00b"])
-async def test_names_that_cannot_be_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "TRIES", (0.01,))
-    async with nameserver(lambda _: []) as silent:
+@pytest.mark.parametrize("name", ["", "a..b", "x" * 64 + ".test", "\u2024"])
+async def test_an_invalid_name_is_never_asked_for(name: str) -> None:
+    async with nameserver(lambda q: [answer(q, "192.0.2.1")]) as server:
         with pytest.raises(DestinationError):
-            await NameResolver([silent.place]).resolve(name, ANNA)
+            await NameResolver([server.place]).resolve(name, ANNA)
+    assert server.asked == []
 
 
 def test_nameservers_are_addresses() -> None:
@@ -275,6 +270,6 @@ def test_nameservers_are_addresses() -> None:
 def test_the_systems_nameservers(tmp_path: Path) -> None:
     file = tmp_path / "resolv.conf"
     file.write_bytes(b"# Bl\xfccher's\nnameserver 192.0.2.1\nsearch x\nnameserver 2001:db8::1\n")
-    of_the_system = resolver._of_the_system  # noqa: SLF001
-    assert [each.host for each in of_the_system(file)] == ["192.0.2.1", "2001:db8::1"]
-    assert [each.host for each in of_the_system(tmp_path / "none")] == ["127.0.0.1"]
+    system_nameservers = nameservers._system_nameservers  # noqa: SLF001
+    assert [each.host for each in system_nameservers(file)] == ["192.0.2.1", "2001:db8::1"]
+    assert [each.host for each in system_nameservers(tmp_path / "none")] == ["127.0.0.1"]

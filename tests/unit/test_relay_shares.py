@@ -1,4 +1,4 @@
-"""What one user asks for costs no more than that user's limits, and nothing of the others'."""
+"""A user's streams stay within the user's limits, and take nothing from other users."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import Session
 from circumvent.session.session_stream import SessionStream
-from circumvent.testing.byte_stream import read_once
 from circumvent.testing.far_end import connected
+from circumvent.testing.steps import read_once
 from circumvent.wire.address import Destination
 from circumvent.wire.credential import make_credential
 from circumvent.wire.hello import Create
@@ -36,7 +36,7 @@ BUFFER = 128 * 1024
 
 
 class Never(EgressDialer):
-    """Whoever asks waits; ``pending`` do, ``most`` did at a time, ``asked`` did in all."""
+    """Never connects; ``pending`` attempts wait, ``most`` did at a time, ``asked`` in all."""
 
     def __init__(self) -> None:
         self.pending = self.most = self.asked = 0
@@ -56,7 +56,7 @@ class Never(EgressDialer):
 @dataclass(frozen=True, slots=True)
 class World:
     relay: Relay
-    outlet: Never
+    egress: Never
     client: Session
 
     def open(self, count: int) -> list[SessionStream]:
@@ -68,7 +68,7 @@ class World:
     @property
     def known(self) -> int:
         """Streams that one of the session's ends has not forgotten."""
-        (hosted,) = self.relay._host.sessions.values()  # noqa: SLF001
+        (hosted,) = self.relay._sessions.host.sessions.values()  # noqa: SLF001
         return self.client.open_streams + hosted.session.open_streams
 
     @property
@@ -84,11 +84,11 @@ async def world(folder: Path) -> AsyncIterator[World]:
     limited = replace(
         home, config=msgspec.structs.replace(home.config, limits=RelayLimits(streams=LIMIT))
     )
-    relay, outlet = Relay(limited), Never()
-    relay._outlet = outlet  # noqa: SLF001 - where the relay ends
+    relay, egress = Relay(limited), Never()
+    relay._sessions.egress = egress  # noqa: SLF001 - where the relay ends
     near, far = connected(small=BUFFER, receive=BUFFER)
     far.setblocking(False)
-    host = relay._host  # noqa: SLF001 - without the front, which is no part of this
+    host = relay._sessions.host  # noqa: SLF001 - without the front, which is no part of this
     serving = asyncio.ensure_future(host.serve_carrier(TcpStream(far), BINDING))
     account, stream = Memory(8 << 20).account("client"), TcpStream(near)
     credential = make_credential(home.users[0].raw_token, BINDING)
@@ -97,12 +97,12 @@ async def world(folder: Path) -> AsyncIterator[World]:
     client = Session(account, SessionLimits(), is_client=True)
     client.attach(1, stream, 0.001, leftover)
     try:
-        yield World(relay, outlet, client)
+        yield World(relay, egress, client)
     finally:
         await client.aclose()
         await serving
         await host.aclose()
-    assert (outlet.pending, host._tasks) == (0, set())  # noqa: SLF001
+    assert (egress.pending, host._tasks) == (0, set())  # noqa: SLF001
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -117,16 +117,16 @@ async def refused(stream: SessionStream) -> bool:
     return True
 
 
-async def test_what_is_about_to_be_open_counts(tmp_path: Path) -> None:
+async def test_streams_that_are_being_opened_count(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         streams = here.open(2 * LIMIT)
-        await until(lambda: here.outlet.pending == LIMIT)
+        await until(lambda: here.egress.pending == LIMIT)
         async with asyncio.timeout(20):
             assert all([await refused(stream) for stream in streams[LIMIT:]])
-        assert (here.outlet.asked, here.counted) == (LIMIT, LIMIT)
+        assert (here.egress.asked, here.counted) == (LIMIT, LIMIT)
         for stream in streams:
             stream.abort()
-        await until(lambda: here.outlet.pending == here.counted == 0)
+        await until(lambda: here.egress.pending == here.counted == 0)
 
 
 async def test_rapid_resets_leave_nothing_behind(tmp_path: Path) -> None:
@@ -134,38 +134,38 @@ async def test_rapid_resets_leave_nothing_behind(tmp_path: Path) -> None:
         for number in range(10):
             streams = here.open(2 * LIMIT)
             if number % 2:  # else the reset comes together with what it resets
-                asked = here.outlet.asked
-                await until(lambda asked=asked: here.outlet.asked > asked)  # type: ignore[misc]
+                asked = here.egress.asked
+                await until(lambda asked=asked: here.egress.asked > asked)  # type: ignore[misc]
             for stream in streams:
                 stream.abort()
             await until(lambda: here.known == 0)  # as many again at once would be a violation
-        await until(lambda: here.outlet.pending == here.counted == 0)
-        assert here.outlet.most <= LIMIT
+        await until(lambda: here.egress.pending == here.counted == 0)
+        assert here.egress.most <= LIMIT
         here.open(1)
-        await until(lambda: here.outlet.pending == 1)
+        await until(lambda: here.egress.pending == 1)
 
 
-async def test_a_destination_is_given_up_when_nobody_will_read_or_write(tmp_path: Path) -> None:
+async def test_a_destination_is_given_up_when_its_stream_is_closed(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         (stream,) = here.open(1)
-        await until(lambda: here.outlet.pending == 1)
+        await until(lambda: here.egress.pending == 1)
         await stream.aclose()
-        await until(lambda: here.outlet.pending == here.counted == 0)
+        await until(lambda: here.egress.pending == here.counted == 0)
 
 
-async def test_what_was_written_is_delivered_although_the_writer_left(tmp_path: Path) -> None:
+async def test_a_destination_is_still_opened_for_bytes_that_were_written(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         (stream,) = here.open(1)
-        stream.write(memoryview(b"last words"), 0, 10)
-        await until(lambda: here.outlet.pending == 1)
+        stream.write(memoryview(b"last bytes"), 0, 10)
+        await until(lambda: here.egress.pending == 1)
         await stream.aclose()
         await asyncio.sleep(0.1)
-        assert here.outlet.pending == 1
+        assert here.egress.pending == 1
 
 
-async def test_nothing_is_opened_any_more_for_a_session_that_ended(tmp_path: Path) -> None:
+async def test_nothing_is_opened_for_a_session_that_ended(tmp_path: Path) -> None:
     async with world(tmp_path) as here:
         here.open(LIMIT)
-        await until(lambda: here.outlet.pending == LIMIT)
+        await until(lambda: here.egress.pending == LIMIT)
         await here.client.aclose()
-        await until(lambda: here.outlet.pending == here.counted == 0)
+        await until(lambda: here.egress.pending == here.counted == 0)

@@ -1,4 +1,4 @@
-"""The cover site of a directory shows its files and nothing else."""
+"""A cover site of a directory shows its files and nothing else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ import pytest
 
 from circumvent.api import ByteStream
 from circumvent.errors import StreamResetError
-from circumvent.relay.cover import files as site_files
 from circumvent.relay.cover.files import PIECE
 from circumvent.relay.cover.pipe import HIGH_WATER, CoverSitePipe
 from circumvent.relay.cover.site import serve_directory
 from circumvent.relay.metrics import serve_metrics
 from circumvent.relay.status import RelayStatus, UserStatus, metrics
 from circumvent.status.snapshot import MemoryStatus
-from circumvent.testing.byte_stream import read_all, read_once, write_all
+from circumvent.testing.steps import read_all, read_once, write_all
 from circumvent.wire.address import Destination
 from tests.peers.process import free_port
 
@@ -77,7 +76,7 @@ async def test_files_are_shown(root: Path, path: str, body: str) -> None:
         "/" + "x" * 300,
     ],
 )
-async def test_nothing_else_is(root: Path, path: str) -> None:
+async def test_nothing_else_is_shown(root: Path, path: str) -> None:
     status, text = await get(root, path)
     assert status in (400, 404)
     assert text not in ("hidden", "outside")
@@ -95,7 +94,7 @@ def request(path: str, connection: str = "close") -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: {connection}\r\n\r\n".encode()
 
 
-async def hear(pipe: ByteStream, at_least: int) -> bytes:
+async def read_at_least(pipe: ByteStream, at_least: int) -> bytes:
     data = b""
     while len(data) < at_least:
         data += await read_once(pipe)
@@ -103,14 +102,14 @@ async def hear(pipe: ByteStream, at_least: int) -> bytes:
 
 
 async def test_a_large_file_waits_for_its_reader(root: Path) -> None:
-    content = random.Random(1).randbytes(3_000_000)
+    content = random.Random(1).randbytes(600_000)
     (root / "large").write_bytes(content)
     async with serve_directory(root) as site:
         pipe = await site.connect()
         assert isinstance(pipe, CoverSitePipe)
         await write_all(pipe, request("/large"))
         await pipe.wait_readable()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         assert pipe.waiting_bytes <= HIGH_WATER + PIECE + 1024  # and the head
         assert (await read_all(pipe)).endswith(b"\r\n\r\n" + content)
 
@@ -120,15 +119,14 @@ async def test_one_connection_serves_many_requests(root: Path) -> None:
         pipe = await site.connect()
         for _ in range(3):
             await write_all(pipe, request("/", "keep-alive"))
-            heard = b""
-            while not heard.endswith(b"\r\n\r\nhome"):
-                heard += await hear(pipe, 1)
+            received = b""
+            while not received.endswith(b"\r\n\r\nhome"):
+                received += await read_at_least(pipe, 1)
         pipe.abort()
 
 
-async def test_who_says_nothing_is_seen_off(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_files, "HEAD_SECONDS", 0.05)
-    async with serve_directory(root) as site:
+async def test_a_visitor_that_sends_no_whole_head_is_closed(root: Path) -> None:
+    async with serve_directory(root, head_seconds=0.02) as site:
         silent, slow = await site.connect(), await site.connect()
         await write_all(slow, b"GET / HTTP/1.1\r\nHost:")
         async with asyncio.timeout(20):
@@ -137,7 +135,7 @@ async def test_who_says_nothing_is_seen_off(root: Path, monkeypatch: pytest.Monk
                     assert await read_all(pipe) == b""
 
 
-async def test_the_visitors_end_is_the_sites_end(root: Path) -> None:
+async def test_when_the_visitor_ends_the_site_ends(root: Path) -> None:
     async with serve_directory(root) as site:
         pipe = await site.connect()
         pipe.write_eof()
@@ -146,21 +144,21 @@ async def test_the_visitors_end_is_the_sites_end(root: Path) -> None:
             await write_all(pipe, b"x")
 
 
-async def test_a_visitor_may_leave_in_the_middle(root: Path) -> None:
-    (root / "large").write_bytes(bytes(3_000_000))
+async def test_a_visitor_may_leave_in_the_middle_of_a_file(root: Path) -> None:
+    (root / "large").write_bytes(bytes(600_000))
     async with serve_directory(root) as site:
         pipe = await site.connect()
         await write_all(pipe, request("/large"))
-        await hear(pipe, 100_000)
+        await read_at_least(pipe, 100_000)
         pipe.abort()
 
 
-async def test_a_body_that_nobody_reads_waits(root: Path) -> None:
+async def test_a_body_that_the_site_does_not_want_is_refused(root: Path) -> None:
     async with serve_directory(root) as site:
         pipe = await site.connect()
         head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n"
         await write_all(pipe, head)
-        assert (await hear(pipe, 12)).startswith(b"HTTP/1.1 405")
+        assert (await read_at_least(pipe, 12)).startswith(b"HTTP/1.1 405")
         pipe.abort()
 
 

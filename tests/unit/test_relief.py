@@ -5,48 +5,44 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.errors import BudgetError
+from circumvent.errors import (
+    BudgetError,
+)
 from circumvent.memory import Account, Pressure
-from circumvent.tunnels import dispatch
 from circumvent.tunnels.live import LiveTunnel
 from tests.unit.far_side import (
-    BUDGET,
     STREAM,
-    House,
-    Visit,
+    FarStream,
     all_of,
     echo,
-    house,
-    hurry,
     nodes,
-    until,
 )
+from tests.unit.running_client import BUDGET, RunningClient, running_client
+from tests.virtual.loop import until
+
+pytestmark = pytest.mark.virtual_time
+
 
 SITE, FLOOD = "site.test", "flood.test"
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-
-
-async def flood(visit: Visit) -> None:
+async def flood(stream: FarStream) -> None:
     """Send without end."""
     while True:
-        await visit.say(bytes(1 << 16))
+        await stream.send(bytes(1 << 16))
 
 
-def fill(home: House, percent: int) -> tuple[Account, int]:
+def fill(client: RunningClient, percent: int) -> tuple[Account, int]:
     """Charge so much that this share of the budget is in use."""
-    account = home.memory.account("others")
-    size = BUDGET * percent // 100 + 1 - home.memory.charged - home.memory.leased
+    account = client.memory.account("others")
+    size = BUDGET * percent // 100 + 1 - client.memory.charged - client.memory.leased
     account.charge(size)
     return account, size
 
 
-def loosen(monkeypatch: pytest.MonkeyPatch, home: House) -> None:
+def loosen(client: RunningClient) -> None:
     """Let durable use fill the whole budget, so that CRITICAL can be reached at will."""
-    monkeypatch.setattr(home.memory, "step_reserve", 0)
+    client.memory.step_reserve = 0
 
 
 class TestRelief:
@@ -56,92 +52,88 @@ class TestRelief:
         async with nodes(2) as made:
             for node in made:
                 await node.kill()
-            async with house(all_of(made), tmp_path) as home:
-                account, size = fill(home, Pressure.SCARCE)
-                await asyncio.sleep(0.05)
+            async with running_client(all_of(made), tmp_path) as client:
+                account, size = fill(client, Pressure.SCARCE)
+                await asyncio.sleep(1.0)
                 for node in made:
-                    await node.start()
-                await asyncio.sleep(0.2)
-                assert not home.manager.tunnels
+                    node.start()
+                await asyncio.sleep(60.0)
+                assert not client.manager.tunnels
                 account.discharge(size)
-                await home.up(2)
+                await client.up(2)
 
     async def test_critical_memory_drops_spare_tunnels_but_not_the_last(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path
     ) -> None:
-        async with nodes(3, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
-            await home.up(3)
-            browser = await home.visit(SITE)
-            await browser.say(b"hello")
-            await browser.hear(5)
-            (used,) = [tunnel for tunnel in home.manager.tunnels if tunnel.streams]
-            loosen(monkeypatch, home)
-            account, size = fill(home, Pressure.CRITICAL + 2)
-            await until(lambda: home.manager.tunnels == [used])
-            await browser.say(b"still")
-            assert await browser.hear(5) == b"still"
+        async with nodes(3, {SITE: echo}) as made, running_client(all_of(made), tmp_path) as client:
+            await client.up(3)
+            browser = await client.browse(SITE)
+            await browser.send(b"hello")
+            await browser.receive_exactly(5)
+            (used,) = [tunnel for tunnel in client.manager.tunnels if tunnel.streams]
+            loosen(client)
+            account, size = fill(client, Pressure.CRITICAL + 2)
+            await until(lambda: client.manager.tunnels == [used])
+            await browser.send(b"still")
+            assert await browser.receive_exactly(5) == b"still"
             account.discharge(size)
-            await home.up(3)
+            await client.up(3)
 
     async def test_then_stalled_streams_go_one_by_one_and_reading_ones_stay(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path
     ) -> None:
-        talks = {SITE: echo, FLOOD: flood}
-        async with nodes(1, talks) as made, house(all_of(made), tmp_path) as home:
-            (tunnel,) = await home.up(1)
-            reading = await home.visit(SITE)
-            await reading.say(b"hello")
-            await reading.hear(5)
+        handlers = {SITE: echo, FLOOD: flood}
+        async with nodes(1, handlers) as made, running_client(all_of(made), tmp_path) as client:
+            (tunnel,) = await client.up(1)
+            reading = await client.browse(SITE)
+            await reading.send(b"hello")
+            await reading.receive_exactly(5)
             stalled = []
             for _ in range(3):
-                browser = await home.visit(FLOOD)
-                browser.writer.transport.pause_reading()  # type: ignore[attr-defined]
-                browser.writer.write(b"x")
+                browser = await client.browse(FLOOD)
+                await browser.send(b"x")  # and it reads nothing
                 stalled.append(browser)
                 await until(lambda: stands_still(tunnel, len(stalled)))
-            loosen(monkeypatch, home)
-            account, size = fill(home, Pressure.CRITICAL)
+            loosen(client)
+            account, size = fill(client, Pressure.CRITICAL)
             await until(stalled[0].served.done)
             assert sum(browser.served.done() for browser in stalled) == 1
             account.discharge(size)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(2.0)
             assert sum(browser.served.done() for browser in stalled) == 1
-            await reading.say(b"still")
-            assert await reading.hear(5) == b"still"
+            await reading.send(b"still")
+            assert await reading.receive_exactly(5) == b"still"
 
     async def test_streams_wait_for_their_charge_in_order(self, tmp_path: Path) -> None:
-        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
-            await home.up(1)
-            account = home.memory.account("others")
-            account.charge(BUDGET - home.memory.step_reserve - home.memory.charged - STREAM)
+        async with nodes(1, {SITE: echo}) as made, running_client(all_of(made), tmp_path) as client:
+            await client.up(1)
+            account = client.memory.account("others")
+            account.charge(BUDGET - client.memory.step_reserve - client.memory.charged - STREAM)
             browsers = []
             for _ in range(4):
-                browser = await home.visit(SITE)
-                await browser.say(b"x")
+                browser = await client.browse(SITE)
+                await browser.send(b"x")
                 browsers.append(browser)
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.5)
             for number, browser in enumerate(browsers, start=1):
-                assert await browser.hear(1) == b"x"
-                await asyncio.sleep(0.02)
-                assert len(made[0].visits_to(SITE)) == number
-                browser.leave()
+                assert await browser.receive_exactly(1) == b"x"
+                await asyncio.sleep(0.5)
+                assert len(made[0].streams_to(SITE)) == number
+                browser.reset()
             account.discharge(account.charged)
-            await home.free()
+            await client.free()
 
-    async def test_who_waits_in_vain_hears_why_before_it_is_let_in(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(dispatch, "WAIT_FOR_MEMORY", 0.05)
-        async with nodes(1, {SITE: echo}) as made, house(all_of(made), tmp_path) as home:
-            await home.up(1)
-            account = home.memory.account("others")
-            account.charge(BUDGET - home.memory.step_reserve - home.memory.charged)
-            browser = await home.visit(SITE)
+    async def test_who_waits_in_vain_hears_why_before_it_is_let_in(self, tmp_path: Path) -> None:
+        async with nodes(1, {SITE: echo}) as made, running_client(all_of(made), tmp_path) as client:
+            await client.up(1)
+            account = client.memory.account("others")
+            account.charge(BUDGET - client.memory.step_reserve - client.memory.charged)
+            browser = await client.browse(SITE)
             with pytest.raises(BudgetError, match="--memory"):
                 await browser.served
             assert not browser.accepted
             account.discharge(account.charged)
-            assert not home.memory.charges_wait
+            assert not client.memory.charges_wait
 
 
 def stands_still(tunnel: LiveTunnel, count: int) -> bool:

@@ -9,8 +9,8 @@ import pytest
 from circumvent.errors import BudgetError, StreamResetError
 from circumvent.memory import PAGE, Account, Memory
 from circumvent.net.replay import MAX_HELD, ReplayStream
-from circumvent.testing.byte_stream import read_all, read_exactly, write_all
-from tests.unit.memory_stream import MemoryStream, memory_pair
+from circumvent.testing.steps import read_all, read_exactly, write_all
+from tests.virtual.stream import MemoryStream, pair
 
 FLIGHT = bytes(range(200))
 
@@ -27,7 +27,7 @@ class Ends:
 async def ends() -> AsyncIterator[Ends]:
     memory = Memory(4 << 20, poison=True)
     account = memory.account("client")
-    near, far = memory_pair()
+    near, far = pair()
     stream = ReplayStream(near, account)
     yield Ends(stream, far, memory, account)
     stream.abort()

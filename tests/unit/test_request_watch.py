@@ -70,12 +70,12 @@ UNCLEAR = (
 
 
 @pytest.mark.parametrize("head", UNCLEAR)
-def test_what_servers_may_read_differently_is_no_head(head: bytes) -> None:
+def test_an_ambiguous_head_is_none(head: bytes) -> None:
     assert last_head(head) is None
 
 
 @pytest.mark.parametrize("more", [b"Content-Length: 1\r\nContent-Length: 1", b"Content-Length: +1"])
-def test_what_has_no_plain_length_has_none(more: bytes) -> None:
+def test_without_a_plain_length_there_is_none(more: bytes) -> None:
     head = last_head(b"POST / HTTP/1.1\r\n" + more)
     assert head is not None
     assert head.length == -1
@@ -113,7 +113,7 @@ def test_nothing_that_a_stranger_sends_hides_the_next_request(before: bytes) -> 
 
 
 @given(st.lists(st.binary(max_size=200) | requests(), max_size=6))
-def test_nor_do_any_bytes(pieces: list[bytes]) -> None:
+def test_no_bytes_hide_the_next_request(pieces: list[bytes]) -> None:
     found = heads_in([*filter(None, pieces), OURS])
     assert found[-1] == (sum(map(len, pieces)) + len(OURS), FOUND)
 

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
 
-from circumvent.api import ByteStream, DialError, HandshakeError, LayerStream, Route, SecureStream
+from circumvent.api import (
+    Account,
+    ByteStream,
+    Carrier,
+    CarrierPipe,
+    Cost,
+    Dialer,
+    DialError,
+    HandshakeError,
+    LayerStream,
+    PeekStream,
+    Route,
+    SecureStream,
+    ServerEntry,
+)
 from circumvent.api.tls import TlsOptions
 from circumvent.layers.tls.layer import TlsLayer
 from circumvent.net.dialer import NetDialer
 from circumvent.net.neighbourhood import STRANGERS_AT_ONCE
 from circumvent.net.patience import Patience
 from circumvent.net.tcp import TcpStream
-from circumvent.tunnels.carrier_routes import MeteredRoute
+from circumvent.tunnels.carrier_routes import (
+    CarrierRoute,
+    CarrierRoutes,
+    MeteredDialer,
+    MeteredRoute,
+    OneFamilyDialer,
+)
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.wire.address import Destination
 
@@ -45,15 +66,10 @@ class Engine:
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
-    """Of a server that accepts connections and says nothing."""
-
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(hold, HOST, 0) as listening:
-        yield listening.sockets[0].getsockname()[1]
+def port() -> Iterator[int]:
+    """Of a server whose kernel answers; it accepts nothing and sends nothing."""
+    with socket.create_server((HOST, 0)) as listener:
+        yield listener.getsockname()[1]
 
 
 @asynccontextmanager
@@ -117,7 +133,72 @@ async def test_a_stream_that_no_dialer_gave_has_no_engine(port: int) -> None:
             await LAYER.start(LayerStream(stream))
 
 
+class Counting(CarrierRoutes):
+    """Counts handshakes with a relay, and lets each of them begin."""
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+
+    async def greet(self, route: CarrierRoute, name: str) -> None:
+        assert route.name == "tls IPv4"
+        self.counted.append(name)
+
+
+class NoCarrier(Carrier):
+    name = "tls"
+    cost = Cost(0, 0)
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
+        raise NotImplementedError
+
+
+class TwoFamilies(NetDialer):
+    """Every host has an address of each version of IP; keeps what was dialled."""
+
+    def __init__(self) -> None:
+        super().__init__(Engine())
+        self.dialled: list[str] = []
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        return ("192.0.2.1", "2001:db8::1") if name == "both.test" else (name,)
+
+    async def tcp(self, host: str, port: int) -> PeekStream:
+        self.dialled.append(host)
+        raise DialError(f"port {port} is closed", stage="tcp")
+
+
+@pytest.mark.parametrize(
+    ("version", "host", "dialled"),
+    [
+        (4, "both.test", "192.0.2.1"),
+        (6, "both.test", "2001:db8::1"),
+        (6, "192.0.2.7", "192.0.2.7"),
+    ],
+)
+async def test_a_family_is_preferred_where_the_host_has_it(
+    version: int, host: str, dialled: str
+) -> None:
+    dialer = TwoFamilies()
+    with pytest.raises(DialError):
+        await OneFamilyDialer(dialer, version).tcp(host, 443)
+    assert dialer.dialled == [dialled]
+
+
 class TestMetered:
+    async def test_only_the_first_handshake_of_a_dial_is_counted(self, port: int) -> None:
+        engine, routes = Engine(), Counting()
+        engine.may_end.set()
+        route = CarrierRoute(NoCarrier(), NetDialer(engine), "IPv4")
+        for _ in range(2):
+            dialer = MeteredDialer(route, routes)
+            for _ in range(2):
+                stream = await dialer.tcp(HOST, port)
+                await LAYER.start(stream)
+                await LAYER.start(LayerStream(stream))
+                stream.abort()
+        assert engine.begun == 8
+        assert routes.counted == ["127.0.0.0/24 server.test"] * 2
+
     @pytest.mark.parametrize(
         ("options", "name"),
         [

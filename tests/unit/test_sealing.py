@@ -54,7 +54,7 @@ def test_the_hand_written_hpke_is_that_of_the_rfc() -> None:
 
 
 @given(st.binary(max_size=3000))
-def test_what_we_seal_is_hpke_with_zeros_behind(packed: bytes) -> None:
+def test_sealing_is_hpke_over_zero_padding(packed: bytes) -> None:
     public_key = X25519PrivateKey.from_private_bytes(BUCKET).public_key().public_bytes_raw()
     sealed = sealing.seal(packed, public_key)
     opened = open_by_hand(sealed, BUCKET, b"circumvent bundle v1", b"")
@@ -64,7 +64,7 @@ def test_what_we_seal_is_hpke_with_zeros_behind(packed: bytes) -> None:
 
 
 @pytest.mark.parametrize("sealed", [b"", b"short", bytes(32), bytes(48), bytes(2000)])
-def test_what_nobody_sealed_opens_for_nobody(sealed: bytes) -> None:
+def test_random_bytes_do_not_unseal(sealed: bytes) -> None:
     assert sealing.unseal(sealed, BUCKET) is None
 
 
@@ -74,12 +74,12 @@ def test_packing_and_unpacking_are_inverse(data: bytes, padding: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_unpacking_rubbish_is_an_error_of_value(data: bytes) -> None:
+def test_unpacking_random_bytes_raises_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"compressed|cut"):
         sealing.unpack(data, 1000)
 
 
 @pytest.mark.parametrize("tail", [b"x", bytes(sealing.PAD_TO), bytes(9) + b"\1"])
-def test_nothing_hides_behind_what_was_packed(tail: bytes) -> None:
+def test_bytes_after_the_packed_data_are_refused(tail: bytes) -> None:
     with pytest.raises(ValueError, match="more than padding"):
         sealing.unpack(sealing.pack(b"all") + tail, 1000)

@@ -88,7 +88,7 @@ def test_the_peer_learns_why_a_stream_was_cut(reason: ResetReason) -> None:
     assert near.reason is reason
 
 
-def test_who_waits_is_woken() -> None:
+def test_a_waiting_reader_is_woken() -> None:
     world = World()
     world.attach()
     near, far = opened(world)
@@ -178,7 +178,7 @@ def test_when_all_are_silent_none_is_killed() -> None:
 
 
 @pytest.mark.parametrize("jitter", [0.15, 0.8])
-def test_jitter_kills_nobody(jitter: float) -> None:
+def test_jitter_kills_no_carrier(jitter: float) -> None:
     world = World()
     links = [world.attach(rate=2.5e6, delay=delay) for delay in (0.01, 0.03, 0.075)]
     near, far = opened(world)
@@ -247,7 +247,7 @@ def test_small_writes_behind_a_full_path_travel_together() -> None:
     assert world.sent - before < 303_000 + 60 * 20
 
 
-def test_the_end_of_the_session_wakes_everybody_and_frees_everything() -> None:
+def test_the_end_of_the_session_wakes_all_streams_and_frees_all_memory() -> None:
     world = World()
     world.attach()
     near, far = opened(world)
@@ -301,7 +301,7 @@ def test_a_path_is_filled_within_its_first_second() -> None:
     assert world.now - started < 0.075 + 1.3 * (2 << 20) / 2.5e6
 
 
-def test_infinite_rates_are_no_trouble() -> None:
+def test_data_arrives_over_a_path_of_infinite_rate() -> None:
     world = World()
     world.attach(rate=math.inf, delay=0.0)
     near, far = opened(world)

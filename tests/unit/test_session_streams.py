@@ -24,16 +24,9 @@ from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
 from circumvent.session.session import CLOSE_SECONDS, Session
-from circumvent.testing.byte_stream import (
-    ByteStreamContract,
-    Pair,
-    both,
-    read_all,
-    read_exactly,
-    read_once,
-    write_all,
-)
+from circumvent.testing.byte_stream import ByteStreamContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair, both, read_all, read_exactly, read_once, write_all
 from circumvent.wire.frames import PAD, CloseReason, ResetReason
 from circumvent.wire.hello import Create, parse_hello
 from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
@@ -62,7 +55,7 @@ class Recorder(LayerStream):
         return count
 
 
-async def test_what_a_stream_is_for_goes_out_with_its_first_words() -> None:
+async def test_the_opening_of_a_stream_is_sent_with_its_first_data() -> None:
     async with bond(0) as ends:
         ends.attach(Recorder)
         talker, hearer = await ends.open()
@@ -94,7 +87,7 @@ async def test_pings_and_their_answers_differ_in_length() -> None:
         assert len({len(piece) for piece in Recorder.pieces}) > 3
 
 
-async def test_a_handshakes_first_words_differ_in_length() -> None:
+async def test_handshakes_differ_in_length() -> None:
     lengths = set()
     account = Memory(1 << 20).account("client")
     for _ in range(10):
@@ -115,7 +108,7 @@ async def test_a_handshakes_first_words_differ_in_length() -> None:
     assert len(lengths) > 3
 
 
-async def test_padding_says_nothing() -> None:
+async def test_padding_changes_nothing() -> None:
     async with bond(1) as ends:
         near, far = await ends.open()
         for session in (ends.client, ends.relay):
@@ -239,7 +232,7 @@ class TestEndsOfCarriers:
 
     @pytest.fixture
     async def alone(self) -> AsyncIterator[tuple[Session, CarrierIO, FarEnd]]:
-        """A session with one carrier, and who is at the other end of it."""
+        """A session with one carrier, and its far end."""
         account = Memory(8 << 20, poison=True).account("session")
         session = Session(account, SessionLimits(), is_client=True)
         near, far = connected(small=BUFFER, receive=BUFFER)

@@ -49,7 +49,7 @@ class Victim:
         data = b"".join(frames)
         return self.engine.receive(self.carrier, memoryview(data), NOW)
 
-    def says(self) -> bytes:
+    def written(self) -> bytes:
         block = memoryview(bytearray(1 << 16))
         return bytes(block[: self.engine.fill(self.carrier, block, NOW)])
 
@@ -70,7 +70,7 @@ def data(stream: int, offset: int, size: int) -> bytes:
 OPEN = pack(FrameKind.OPEN, 1, FIRST_WINDOW, NOBODY)
 RESET = bytes((ResetReason.CANCELLED,))
 
-LIES = {
+VIOLATIONS = {
     "data beyond the stream's window": [OPEN, data(1, FIRST_WINDOW, 1)],
     "data across the stream's window": [OPEN, data(1, FIRST_WINDOW - 1, 2)],
     "an offset out of range": [OPEN, data(1, MAX_OFFSET, 1)],
@@ -100,8 +100,8 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("frames", LIES.values(), ids=LIES)
-def test_a_lie_ends_the_session(victim: Victim, frames: list[bytes]) -> None:
+@pytest.mark.parametrize("frames", VIOLATIONS.values(), ids=VIOLATIONS)
+def test_a_violation_ends_the_session(victim: Victim, frames: list[bytes]) -> None:
     with pytest.raises(ProtocolError, match="session"):
         victim.take(*frames)
 
@@ -138,7 +138,7 @@ def test_endless_useless_frames_are_cut_off(victim: Victim, frame: bytes) -> Non
     victim.take(OPEN, data(1, 0, 1))
     with pytest.raises(ProtocolError, match="flood"):
         victim.take(*[frame] * (MAX_USELESS + 2))
-    assert len(victim.says()) < 1024, "every useless frame was answered"
+    assert len(victim.written()) < 1024, "every useless frame was answered"
     assert victim.held <= 1 << 16
 
 
@@ -152,7 +152,7 @@ def test_more_streams_than_allowed_are_refused_one_by_one(victim: Victim) -> Non
     for number in range(1, 4 * LIMITS.streams, 2):
         victim.take(pack(FrameKind.OPEN, number, 0, NOBODY))
     assert len(victim.engine.state.accepted) == LIMITS.streams
-    refusals = victim.says().count(pack(FrameKind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
+    refusals = victim.written().count(pack(FrameKind.RESET, 2 * LIMITS.streams + 1, 0, b"\x0a"))
     assert refusals == 1
 
 
@@ -206,12 +206,12 @@ def test_whatever_comes_is_taken_or_refused(pieces: list[bytes], cut: int) -> No
     victim = Victim()
     stream = victim.engine.open(b"")
     victim.engine.write(stream, memoryview(b"some words"))
-    victim.says()
+    victim.written()
     wire, left = b"".join(pieces), b""
     with contextlib.suppress(ProtocolError):
         for start in range(0, len(wire), cut):
             left += wire[start : start + cut]
             left = left[victim.take(left) :]
             victim.engine.tick(NOW)
-            victim.says()
+            victim.written()
     assert victim.held <= LIMITS.send + LIMITS.receive

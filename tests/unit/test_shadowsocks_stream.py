@@ -16,8 +16,8 @@ from circumvent.memory import LARGEST, PAGE, Account, Memory
 from circumvent.net import readiness
 from circumvent.net.readiness import EdgeWatch, LevelWatch
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import both, read_all, read_exactly, read_once, write_all
 from circumvent.testing.far_end import FarEnd, connected
+from circumvent.testing.steps import both, read_all, read_exactly, read_once, write_all
 from circumvent_plugins.shadowsocks.aead import MAX_PAYLOAD, MAX_RECORD, OVERHEAD
 from circumvent_plugins.shadowsocks.ciphers import CIPHERS, Cipher
 from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
@@ -156,7 +156,7 @@ class TestSplits:
         stream.abort()
         peer.close()
 
-    async def test_without_memory_for_half_a_record_it_waits_for_some(self) -> None:
+    async def test_without_memory_for_half_a_record_the_stream_waits(self) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=SMALL)
         memory = Memory(1 << 20)
         stream = AeadOverSocket(TcpStream(near), AES, KEY, memory.account("stream"))

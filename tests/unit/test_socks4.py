@@ -42,7 +42,7 @@ def test_every_incomplete_request_asks_for_more(name: str, user: bytes) -> None:
 
 
 @given(data=st.binary(max_size=600))
-def test_garbage_is_read_refused_or_waited_for_but_never_a_surprise(data: bytes) -> None:
+def test_any_bytes_are_parsed_refused_or_incomplete(data: bytes) -> None:
     for start in (data, b"\x04" + data, b"\x04\x01\x00\x50\x00\x00\x00\x01" + data):
         try:
             found = socks4.parse_request(start)
@@ -52,7 +52,7 @@ def test_garbage_is_read_refused_or_waited_for_but_never_a_surprise(data: bytes)
 
 
 @given(data=st.binary(min_size=socks4.MAX_MESSAGE, max_size=2 * socks4.MAX_MESSAGE))
-def test_no_request_is_waited_for_beyond_the_limit(data: bytes) -> None:
+def test_no_request_is_incomplete_beyond_the_limit(data: bytes) -> None:
     with contextlib.suppress(ProtocolError):
         assert socks4.parse_request(b"\x04" + data)
 

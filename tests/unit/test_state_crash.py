@@ -14,25 +14,25 @@ from pathlib import Path
 from circumvent.state.attempts import MAX_ATTEMPTS
 from tests.unit.conftest import OpenStore
 
-# One interpreter starts and reads our modules once: then each writer is but a fork of it.
+# One interpreter imports our modules; each writer is a fork of it.
 WRITERS = """
 import os, sys
 from pathlib import Path
 from circumvent.state.attempts import Attempt
 from circumvent.state.store import Store
 
-def say(word):
+def report(word):
     os.write(1, f"{word}\\n".encode())  # at once or not at all, whoever is killed
 
 def write(number):
     store = Store(Path(sys.argv[1]))
-    say(os.getpid())
+    report(os.getpid())
     while True:
         for _ in range(20):
             store.attempts.record(Attempt(number, "race", "a", "dial", "ok"))
             store.scores.remember("home", "a", ok=True, ms=1, user_bytes=0)
         store.flush()
-        say(number)
+        report(number)
         number += 1
 
 for line in sys.stdin:
@@ -40,11 +40,11 @@ for line in sys.stdin:
     if not writer:
         write(int(line))
     os.waitpid(writer, 0)
-    say("killed")
+    report("killed")
 """
 
 
-def test_what_was_flushed_survives_kill_9_in_the_middle_of_writing(
+def test_flushed_attempts_survive_kill_9_in_the_middle_of_writing(
     tmp_path: Path, opened: OpenStore
 ) -> None:
     path = tmp_path / "state.db"

@@ -41,7 +41,7 @@ def store(path: Path, opened: OpenStore) -> Store:
     return opened(path)
 
 
-def test_nobody_else_can_read_the_files(path: Path, opened: OpenStore) -> None:
+def test_only_the_user_can_read_the_files(path: Path, opened: OpenStore) -> None:
     store = opened(path)
     store.attempts.record(an_attempt())
     store.flush()
@@ -57,7 +57,7 @@ def test_a_file_that_others_could_read_is_closed_to_them(path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_file_that_leads_elsewhere_is_not_followed(path: Path, opened: OpenStore) -> None:
+def test_a_symbolic_link_is_not_followed(path: Path, opened: OpenStore) -> None:
     """As others may have left it in a directory that they could write to."""
     path.parent.mkdir(mode=0o700)
     precious = path.with_name("precious")
@@ -72,7 +72,7 @@ def test_a_file_that_leads_elsewhere_is_not_followed(path: Path, opened: OpenSto
         opened(path, need=Need.WRITING)
 
 
-def test_a_file_that_never_answers_is_not_waited_for(path: Path, opened: OpenStore) -> None:
+def test_reading_does_not_wait_for_a_pipe(path: Path, opened: OpenStore) -> None:
     path.parent.mkdir(mode=0o700)
     os.mkfifo(path)
     with pytest.raises(ConfigError, match="no file of yours"):
@@ -91,7 +91,7 @@ def test_a_directory_that_others_could_write_to_is_closed_to_them(path: Path, mo
 
 
 @pytest.mark.parametrize("owner", ["everybody", "somebody else"])
-def test_what_lies_where_others_can_write_is_neither_read_nor_written(
+def test_a_file_where_others_can_write_is_neither_read_nor_written(
     path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, opened: OpenStore
 ) -> None:
     planted = opened(path)
@@ -171,7 +171,7 @@ def test_a_locked_file_keeps_the_buffer_and_warns_once(path: Path, opened: OpenS
 
 
 @pytest.mark.parametrize("need", [Need.WRITING, Need.READING])
-def test_a_place_that_cannot_be_used_is_a_configuration_error_for_who_needs_it(
+def test_a_place_that_cannot_be_used_is_a_configuration_error_if_it_is_needed(
     tmp_path: Path, need: Need
 ) -> None:
     (tmp_path / "file").touch()
@@ -191,7 +191,7 @@ def test_where_nothing_can_be_kept_the_store_lives_in_memory_with_one_warning(
     assert f"nothing can be kept in {tmp_path / 'file'}" in warning
 
 
-def test_a_pipe_in_the_place_of_the_file_holds_nobody_up(path: Path, opened: OpenStore) -> None:
+def test_a_pipe_in_the_place_of_the_file_does_not_block(path: Path, opened: OpenStore) -> None:
     path.parent.mkdir(exist_ok=True)
     os.mkfifo(path)
     told: list[str] = []
@@ -240,7 +240,7 @@ def test_on_a_full_disk_what_was_kept_is_still_known(path: Path, opened: OpenSto
     assert opened(path).attempts.newest(5) == [an_attempt(0)]
 
 
-def test_on_a_full_disk_who_wants_to_save_is_told_and_nothing_is_half_done(
+def test_on_a_full_disk_saving_fails_and_nothing_is_half_done(
     path: Path, opened: OpenStore
 ) -> None:
     store = opened(path, need=Need.WRITING)
@@ -255,7 +255,7 @@ def test_on_a_full_disk_who_wants_to_save_is_told_and_nothing_is_half_done(
     assert store.servers.all() == [BEN]
 
 
-def test_a_file_that_another_holds_for_ever_holds_nobody_up(path: Path, opened: OpenStore) -> None:
+def test_a_file_that_stays_locked_does_not_block(path: Path, opened: OpenStore) -> None:
     kept = opened(path)
     kept.servers.add([BEN])
     holder = sqlite3.connect(path, isolation_level=None)

@@ -92,7 +92,7 @@ def test_a_failure_leaves_the_average_time_alone(store: Store) -> None:
     assert store.scores.on("home")["a"].ms == pytest.approx(130)
 
 
-def test_old_news_fade(store: Store) -> None:
+def test_old_results_fade(store: Store) -> None:
     for _ in range(1000):
         store.scores.remember("home", "a", ok=False, ms=1, user_bytes=0)
     for _ in range(12):

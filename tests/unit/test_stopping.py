@@ -1,4 +1,4 @@
-"""One signal drains, two stop at once whatever hangs, and then signals are signals again."""
+"""The first signal drains, the second stops at once, a third kills."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 30.0  # seconds; nothing here takes one of them
+PATIENCE = 30.0  # seconds; each test takes less than one
 
 PROGRAM = """
 import asyncio, sys, time
 from circumvent.cli import stopping
 
-def say(word):
+def report(word):
     print(word, flush=True)
 
 async def main(hangs, at_once):
     stopping.AT_ONCE_SECONDS = at_once
-    with stopping.Stopper(lambda: say("drains")) as stopper:
-        say("runs")
+    with stopping.Stopper(lambda: report("drains")) as stopper:
+        report("runs")
         await stopper.drain.wait()
         if hangs == "inside":
             await stopper.stop.wait()
-            say("stops")
+            report("stops")
             time.sleep(60)
-    say("leaves")
+    report("leaves")
     if hangs == "outside":
         time.sleep(60)
     return stopper.exit_code
@@ -54,17 +54,17 @@ def signalled(process: subprocess.Popen[str], *after: str) -> int:
     return process.wait(PATIENCE)
 
 
-def test_a_second_one_ends_what_hangs() -> None:
+def test_a_second_signal_ends_a_command_that_hangs() -> None:
     with program("inside", 0.01) as process:
         assert signalled(process, "runs", "drains") == 130
 
 
-def test_a_third_one_does_what_it_does_to_any_program() -> None:
+def test_a_third_signal_kills_the_process() -> None:
     with program("inside", 60) as process:
         assert signalled(process, "runs", "drains", "stops") == -signal.SIGINT
 
 
-def test_while_it_leaves_nothing_is_waited_for_any_more() -> None:
+def test_a_signal_after_the_context_exits_at_once() -> None:
     with program("outside", 60) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "runs\n"

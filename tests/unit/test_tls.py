@@ -37,16 +37,8 @@ from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
 from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import (
-    PATIENCE,
-    Pair,
-    both,
-    read_all,
-    read_exactly,
-    settle,
-    take,
-)
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import GIVE_UP_AFTER, Pair, both, read_all, read_exactly, settle, take
 from circumvent.wire.tls13.faults import OldTlsError
 from tests.conformance.codecs import TlsCodec
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
@@ -248,7 +240,7 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="speaks no TLS"):
             await server.connect(client, TlsOptions(SERVER_NAME, only_tls13=True))
 
-    def test_but_its_greeting_is_that_of_everybody_else(self) -> None:
+    def test_its_client_hello_is_the_same_with_and_without_tls_13_only(self) -> None:
         lengths = {
             len(greeting(TlsOptions(SERVER_NAME, only_tls13=only)))
             for only in (False, True)
@@ -267,7 +259,7 @@ def greeting(options: TlsOptions) -> bytes:
 
 
 class TestChannelBinding:
-    async def test_both_ends_know_it_and_no_other_channel_has_it(
+    async def test_both_ends_have_the_same_binding_and_no_other_channel_has_it(
         self, server: Server, client: TlsEngine
     ) -> None:
         seen = set()
@@ -522,7 +514,7 @@ class TestEnds:
     ) -> None:
         monkeypatch.setattr(sockets, "GOODBYE_SECONDS", 0.01)
         pair, _ = await choked(server, client)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(GIVE_UP_AFTER):
             await pair.near.aclose()
 
     async def test_a_close_notify_without_free_descriptors_leaks_none(

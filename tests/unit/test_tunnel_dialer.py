@@ -16,34 +16,30 @@ from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.wire.address import Destination
 from tests.conformance.codecs import TlsCodec
 from tests.peers.certificates import SERVER_NAME, Certificate
-from tests.unit.far_side import House, Node, Visit, all_of, answer, house, hurry, nodes
+from tests.unit.far_side import FarStream, Node, all_of, answer, nodes
+from tests.unit.running_client import RunningClient, running_client
 
 PAGE = b"what only the far side can fetch"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(PAGE), PAGE)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    hurry(monkeypatch)
-
-
 @pytest.fixture
 async def node(certificate: Certificate) -> AsyncIterator[Node]:
-    async def talk_tls(visit: Visit) -> None:
+    async def answer_over_tls(stream: FarStream) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate.chain, certificate.key)
         codec = TlsCodec(context)
-        while data := await visit.hear():
+        while data := await stream.receive():
             asked = codec.open(data)
-            await visit.say(codec.replies() + (codec.seal(ANSWER) if asked else b""))
+            await stream.send(codec.replies() + (codec.seal(ANSWER) if asked else b""))
 
-    async with nodes(1, {"plain.test": answer(ANSWER), SERVER_NAME: talk_tls}) as made:
+    async with nodes(1, {"plain.test": answer(ANSWER), SERVER_NAME: answer_over_tls}) as made:
         yield made[0]
 
 
-async def fetch(home: House, certificate: Certificate, url: str) -> bytes:
-    dialer = TunnelDialer(home.dispatcher.open, TlsClient(str(certificate.authority)))
-    account = home.memory.account("fetch")
+async def fetch(client: RunningClient, certificate: Certificate, url: str) -> bytes:
+    dialer = TunnelDialer(client.dispatcher.open, TlsClient(str(certificate.authority)))
+    account = client.memory.account("fetch")
     async with http_client(dialer, account) as session, session.get(url) as response:
         return b"".join([piece async for piece in limited_body(response, 1000)])
 
@@ -52,16 +48,18 @@ async def fetch(home: House, certificate: Certificate, url: str) -> bytes:
 async def test_a_fetch_goes_through_what_is_up(
     node: Node, tmp_path: Path, certificate: Certificate, url: str
 ) -> None:
-    async with house(all_of([node]), tmp_path) as home:
-        await home.up(1)
-        assert await fetch(home, certificate, url) == PAGE
-        await home.free()
+    async with running_client(all_of([node]), tmp_path) as client:
+        await client.up(1)
+        assert await fetch(client, certificate, url) == PAGE
+        await client.free()
 
 
-async def test_without_a_tunnel_there_is_no_way(certificate: Certificate, tmp_path: Path) -> None:
-    async with house([], tmp_path) as home:
+async def test_without_a_tunnel_nothing_is_reached(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    async with running_client([], tmp_path) as client:
         with pytest.raises(NoTunnelError):
-            await fetch(home, certificate, "http://plain.test/")
+            await fetch(client, certificate, "http://plain.test/")
 
 
 async def open_none(_: Destination) -> ByteStream:

@@ -51,12 +51,12 @@ async def test_a_question_and_two_answers(near: Datagrams, server: socket.socket
     assert (data, await waiting) == (b"question", b"answer")
 
 
-async def test_silence_ends_in_time(near: Datagrams) -> None:
+async def test_receiving_has_a_deadline(near: Datagrams) -> None:
     with pytest.raises(TimeoutError):
         await near.receive(0.02)
 
 
-async def test_others_are_not_heard(near: Datagrams, server: socket.socket) -> None:
+async def test_datagrams_of_others_are_dropped(near: Datagrams, server: socket.socket) -> None:
     near.send(b"question")
     _, peer = hear(server)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
@@ -66,7 +66,9 @@ async def test_others_are_not_heard(near: Datagrams, server: socket.socket) -> N
     assert await near.receive(1) == b"answer"
 
 
-async def test_what_is_too_long_is_left_out(near: Datagrams, server: socket.socket) -> None:
+async def test_a_datagram_that_is_too_long_is_dropped(
+    near: Datagrams, server: socket.socket
+) -> None:
     near.send(b"question")
     _, peer = hear(server)
     server.sendto(bytes(MAX_DATAGRAM + 1), peer)
@@ -74,13 +76,13 @@ async def test_what_is_too_long_is_left_out(near: Datagrams, server: socket.sock
     assert len(await near.receive(1)) == MAX_DATAGRAM
 
 
-async def test_nobody_there_is_an_error(near: Datagrams, server: socket.socket) -> None:
+async def test_a_closed_port_is_an_error(near: Datagrams, server: socket.socket) -> None:
     server.close()
     near.send(b"question")
     with pytest.raises(StreamResetError, match="refused"):
         await near.receive(1)
 
 
-async def test_no_way_there_is_an_error() -> None:
-    with pytest.raises(DialError, match="no way to the server"):
+async def test_a_missing_route_is_an_error() -> None:
+    with pytest.raises(DialError, match="no route to the server"):
         await NetDialer(TlsClient()).udp("255.255.255.255", 53)

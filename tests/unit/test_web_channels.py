@@ -195,7 +195,7 @@ async def test_a_cut_download_goes_on_where_it_was_cut(site: Site, client: Clien
     assert starts[1:] == [f"bytes={len(BODY) // 3}-", f"bytes={2 * (len(BODY) // 3)}-"]
 
 
-async def test_who_always_cuts_is_given_up(
+async def test_a_host_that_always_cuts_is_given_up(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_download, "MAX_CONNECTIONS", 2)
@@ -253,7 +253,7 @@ async def test_a_dead_mirror_is_unreachable(client: Client) -> None:
     assert await client.verdict(HttpsChannel(), source) is Verdict.UNREACHABLE
 
 
-async def test_a_certificate_that_is_not_the_hosts_is_somebody_in_between(
+async def test_a_certificate_of_another_host_means_interception(
     site: Site, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     stranger = Client(make_certificate(tmp_path_factory.mktemp("stranger")))

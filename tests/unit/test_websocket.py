@@ -13,8 +13,8 @@ from circumvent.api import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.exchange import receive_flight
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
-from circumvent.testing.byte_stream import Pair, fill, read_all, read_exactly, write_all
 from circumvent.testing.far_end import Codec, FarEnd, connected
+from circumvent.testing.steps import Pair, fill, read_all, read_exactly, write_all
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 from tests.conformance.codecs import WebSocketCodec
 
@@ -109,7 +109,7 @@ async def test_a_ping_is_answered_while_nothing_is_written(pair: Pair) -> None:
     assert pong[:2] == bytes((0x80 | Opcode.PONG, 0x80 | 6))
 
 
-async def test_who_asks_without_listening_gets_few_answers(pair: Pair) -> None:
+async def test_a_peer_that_pings_without_reading_gets_few_pongs(pair: Pair) -> None:
     codec = pair.far.codec
     assert isinstance(codec, WebSocketCodec)
     written = await fill(pair.near)
@@ -126,7 +126,7 @@ async def test_who_asks_without_listening_gets_few_answers(pair: Pair) -> None:
     assert 0 < codec.pongs < 20
 
 
-async def test_a_peer_that_gives_up_is_no_orderly_end(pair: Pair) -> None:
+async def test_a_close_frame_with_an_error_code_is_not_an_end(pair: Pair) -> None:
     close = Frame(Opcode.CLOSE, Close(1011, "overloaded").serialize()).serialize(mask=False)
     await pair.far.send_wire(pair.far.codec.seal(b"the last words") + close)
     assert await read_exactly(pair.near, 14) == b"the last words"

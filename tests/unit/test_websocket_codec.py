@@ -81,7 +81,7 @@ def run(parser: Generator[None, None, Any]) -> Any:  # noqa: ANN401 - as the lib
 class TestFrames:
     @given(sizes=st.lists(SIZES, max_size=4), pings=st.lists(st.binary(max_size=125)))
     @pytest.mark.parametrize("masked", [False, True])
-    def test_what_the_library_sends_is_read(
+    def test_frames_of_the_library_are_read(
         self, *, masked: bool, sizes: list[int], pings: list[bytes]
     ) -> None:
         messages = [payload_of(size) for size in sizes]
@@ -92,16 +92,14 @@ class TestFrames:
         assert reader.ping == (echoed[-1] if echoed else None)
 
     @given(sizes=st.lists(SMALL, max_size=3), cuts=CUTS)
-    def test_it_does_not_matter_how_the_wire_is_cut(
-        self, sizes: list[int], cuts: list[int]
-    ) -> None:
+    def test_the_cuts_of_the_wire_do_not_matter(self, sizes: list[int], cuts: list[int]) -> None:
         messages = [payload_of(size) for size in sizes]
         wire = library_frames(messages, [b"ping"], mask=True)
         reader = codec.FrameReader(masked=True)
         assert unpack(reader, wire, cuts) == b"".join(messages)
 
     @given(size=SIZES, key=KEYS)
-    def test_what_we_send_is_read_by_the_library(self, size: int, key: bytes) -> None:
+    def test_our_frames_are_read_by_the_library(self, size: int, key: bytes) -> None:
         payload = payload_of(size)
         for used in (key, b""):
             block = bytearray(codec.MAX_HEADER) + payload
@@ -127,13 +125,11 @@ class TestFrames:
         assert whole == parts
 
     @given(wire=st.binary(max_size=200), cuts=CUTS)
-    def test_anything_else_is_a_protocol_error_and_nothing_worse(
-        self, wire: bytes, cuts: list[int]
-    ) -> None:
+    def test_any_other_bytes_are_a_protocol_error(self, wire: bytes, cuts: list[int]) -> None:
         with contextlib.suppress(ProtocolError):
             assert len(unpack(codec.FrameReader(masked=True), wire, cuts)) <= len(wire)
 
-    def test_nothing_counts_behind_a_close(self) -> None:
+    def test_bytes_after_a_close_are_ignored(self) -> None:
         reader = codec.FrameReader(masked=False)
         wire = codec.make_close(b"", 1001) + b"\xff\xff\xff"
         assert unpack(reader, wire, [100]) == b""
@@ -156,7 +152,7 @@ class TestFrames:
             (b"\x88\x01x", "half of a closing code"),
         ],
     )
-    def test_what_is_forbidden_is_named(self, wire: bytes, what: str) -> None:
+    def test_a_forbidden_frame_is_named(self, wire: bytes, what: str) -> None:
         with pytest.raises(ProtocolError, match=what):
             unpack(codec.FrameReader(masked=False), wire, [100])
 
@@ -208,7 +204,7 @@ class TestHandshake:
             (b"HTTP/1.1 403 Forbidden\r\n\r\n", "status 403"),
             (b"HTTP/1.1 200 OK\r\n\r\n", "status 200"),
             (b"SSH-2.0-OpenSSH\r\n\r\n", "not HTTP"),
-            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "another question"),
+            (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n", "another request"),
             (b"x" * 20_000, "not HTTP"),
             (b"", "closed the connection"),
         ],

@@ -173,8 +173,7 @@ def _pins(options: TlsOptions) -> bool:
 
 def _check_server(options: TlsOptions, tls: Tls) -> None:
     if options.only_tls13 and tls.version() != "TLSv1.3":
-        message = "the server speaks no TLS 1.3"
-        raise HandshakeError(message, stage="tls")
+        raise HandshakeError("the server speaks no TLS 1.3", stage="tls")
     if _pins(options):
         _check_pins(options, tls.getpeercert(binary_form=True) or b"")
     elif options.verify and not options.send_name:
@@ -186,8 +185,7 @@ def _check_pins(options: TlsOptions, certificate: bytes) -> None:
         return
     if options.spki_sha256 and _spki_sha256(certificate) in options.spki_sha256:
         return
-    message = "the server's certificate is not the pinned one"
-    raise HandshakeError(message, stage="tls")
+    raise HandshakeError("the server's certificate is not the pinned one", stage="tls")
 
 
 def _spki_sha256(certificate: bytes) -> bytes:
@@ -210,8 +208,9 @@ def _check_name(name: str, certificate: dict[str, Any]) -> None:
             return
         if kind == "IP Address" and _is_same_address(value, name):
             return
-    message = "the server's certificate is not valid: it is for another name"
-    raise HandshakeError(message, stage="tls")
+    raise HandshakeError(
+        "the server's certificate is not valid: it is for another name", stage="tls"
+    )
 
 
 def handshake_error(error: Exception) -> HandshakeError:
@@ -247,8 +246,7 @@ def channel_binding(tls: Tls) -> bytes:
     """
     finished = tls.get_channel_binding("tls-unique")
     if not finished:
-        message = "TLS: there is no channel to bind to yet"
-        raise HandshakeError(message, stage="tls")
+        raise HandshakeError("TLS: there is no channel to bind to yet", stage="tls")
     return finished
 
 

@@ -168,8 +168,9 @@ class InnerTlsStream(LayerStream, SecureStream):
         try:
             self._tls.write(plain)
         except ssl.SSLError as error:
-            message = f"connection lost: TLS: {error.reason or 'the peer broke it off'}"
-            raise StreamResetError(message, stage="write") from error
+            raise StreamResetError(
+                f"connection lost: TLS: {error.reason or 'the peer broke it off'}", stage="write"
+            ) from error
 
     def flush(self) -> bool:
         return self._backlog.flush()

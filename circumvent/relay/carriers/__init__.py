@@ -1,1 +1,1 @@
-"""From a knock to a carrier of a session."""
+"""From a right knock to a carrier of a session."""

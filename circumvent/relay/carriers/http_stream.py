@@ -1,7 +1,7 @@
-"""The relay's end of an HTTP carrier: one stream made of many requests.
+"""One HTTP carrier at the relay: a ByteStream that is made of many requests.
 
-It reads from the upload whose turn it is, straight out of that connection, and writes to the
-download that is open. Uploads that came too early wait unread in the kernel.
+It reads from the upload that holds the next byte, straight out of that request's connection, and
+writes to the download that is open. An upload that came too early stays unread in the kernel.
 """
 
 from __future__ import annotations
@@ -13,108 +13,113 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.layers.tls.context import RECORD
 from circumvent.net.readiness import NOW
-from circumvent.relay.carriers.http_requests import DownloadRequest, UploadRequest
+from circumvent.relay.carriers.http_requests import DownloadRequest, HttpTimings, UploadRequest
+from circumvent.tasks import wake
 from circumvent.wire.http_carrier import UPLOADS_AT_ONCE
 
 MAX_WAITING = 2 * UPLOADS_AT_ONCE  # a front may repeat a request that it gave up on
-SILENCE_SECONDS = 30.0  # without any request; clients always have one under way
 
 
 class HttpCarrierStream(ByteStream):
-    """``received`` and ``sent``: bytes of the carrier so far, both ways.
+    """The relay's end of the carrier.
 
-    ``network`` is where its first request came from.
+    ``received`` and ``sent`` are the carrier's bytes so far, in each direction. ``network`` is
+    the network that its first request came from.
     """
 
-    def __init__(self, network: str) -> None:
+    def __init__(self, network: str, timings: HttpTimings) -> None:
         self.network = network
-        self.record = RECORD  # what a TLS connection of one of its requests needs
+        self.timings = timings
+        self.record = RECORD  # the smallest buffer that the TLS of a request's connection can use
         self.received = 0
         self.sent = 0
-        self._last: int | None = None  # where the client's bytes end
+        self._length: int | None = None  # of all that the client sends, once that is known
         self._uploads: list[UploadRequest] = []
         self._download: DownloadRequest | None = None
         self._is_over = False  # nothing more is written
         self._is_broken = False
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._loneliness: asyncio.TimerHandle | None = None
-        self._when_known: list[Callable[[], None]] | None = []
-        self._look_around()
+        self._silence: asyncio.TimerHandle | None = None
+        self._on_authenticated: list[Callable[[], None]] | None = []
+        self._watch_silence()
 
-    # --- whose it is ----------------------------------------------------------------------------
+    # --- authentication -------------------------------------------------------------------------
 
-    def when_known(self, call: Callable[[], None]) -> None:
-        """Call back once it is known whose carrier this is, at once if it is."""
-        if self._when_known is None:
+    def on_authenticated(self, call: Callable[[], None]) -> None:
+        """Call back once the carrier's user is authenticated; at once if that has happened."""
+        if self._on_authenticated is None:
             call()
         else:
-            self._when_known.append(call)
+            self._on_authenticated.append(call)
 
-    def make_known(self) -> None:
-        """Its user was let in."""
-        calls, self._when_known = self._when_known or [], None
+    def set_authenticated(self) -> None:
+        """The carrier's user is authenticated: make the calls that wait for this."""
+        calls, self._on_authenticated = self._on_authenticated or [], None
         for call in calls:
             call()
 
     # --- requests -------------------------------------------------------------------------------
 
-    async def take(self, upload: UploadRequest, *, is_last: bool) -> bool:
-        """Wait until all of ``upload`` was read; False when it never will be."""
+    async def receive(self, upload: UploadRequest, *, is_last: bool) -> bool:
+        """Wait until all of ``upload`` was read; returns False when it never will be."""
         if self._is_broken or len(self._uploads) >= MAX_WAITING:
             return False
         if is_last:
-            self._last = upload.end
-        for older in self._uploads:  # of a request that its client gave up on
+            self._length = upload.end
+        for older in self._uploads:  # the client sent this body again: it gave up on the older one
             if older.offset < upload.end and upload.offset < older.end:
                 older.finish(taken=False)
-        _wake(self._reader)
+        wake(self._reader)
         if upload.end <= self.received:
             return True
         self._uploads.append(upload)
-        self._look_around()
+        self._watch_silence()
         try:
             return bool(await upload.done)
         finally:
             self._uploads.remove(upload)
-            self._look_around()
+            self._watch_silence()
 
-    async def answer(self, download: DownloadRequest, offset: int) -> bool:
-        """Write to ``download`` until it is over; False when its client lost something."""
+    async def send(self, download: DownloadRequest, offset: int) -> bool:
+        """Write to ``download`` until it is over.
+
+        Returns False at once when ``offset`` is not where the carrier stands: bytes were lost.
+        """
         if self._is_broken or self._is_over or offset != self.sent:
             return False
         if self._download is not None:
             self._download.finish()
         self._download = download
-        self._look_around()
-        _wake(self._writer)
+        self._watch_silence()
+        wake(self._writer)
         try:
             await download.done
         finally:
             if self._download is download:
                 self._download = None
-                self._look_around()
+                self._watch_silence()
         return True
 
-    def _look_around(self) -> None:
-        """A carrier that has no request for long is over."""
-        is_alone = self._download is None and not self._uploads and not self._is_broken
-        if self._loneliness is not None and not is_alone:
-            self._loneliness.cancel()
-            self._loneliness = None
-        elif self._loneliness is None and is_alone:
+    def _watch_silence(self) -> None:
+        """Abort the carrier when no request is open for too long."""
+        is_silent = self._download is None and not self._uploads and not self._is_broken
+        if self._silence is not None and not is_silent:
+            self._silence.cancel()
+            self._silence = None
+        elif self._silence is None and is_silent:
             loop = asyncio.get_running_loop()
-            self._loneliness = loop.call_later(SILENCE_SECONDS, self.abort)
+            self._silence = loop.call_later(self.timings.silence, self.abort)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will be sent."""
+        """Whether the relay sends nothing more."""
         return self._is_over
 
-    # --- the client's bytes ---------------------------------------------------------------------
+    # --- reading what the client sends ------------------------------------------------------------
 
-    def _turn(self) -> UploadRequest | None:
-        """The upload that has the next byte."""
+    def _next_upload(self) -> UploadRequest | None:
+        """The upload that holds the next byte of the carrier."""
         for upload in self._uploads:
             if not upload.done.done() and upload.offset <= self.received < upload.end:
                 return upload
@@ -122,12 +127,12 @@ class HttpCarrierStream(ByteStream):
 
     @property
     def _has_all(self) -> bool:
-        return self._last is not None and self.received >= self._last
+        return self._length is not None and self.received >= self._length
 
     def wait_readable(self) -> Awaitable[None]:
         if self._is_broken or self._has_all:
             return NOW
-        upload = self._turn()
+        upload = self._next_upload()
         if upload is not None:
             return upload.wait_readable()
         self._reader = asyncio.get_running_loop().create_future()
@@ -137,7 +142,7 @@ class HttpCarrierStream(ByteStream):
         self._check()
         if self._has_all:
             return 0
-        upload = self._turn()
+        upload = self._next_upload()
         if upload is None:
             return None
         count = self._read(upload, buffer)
@@ -148,25 +153,25 @@ class HttpCarrierStream(ByteStream):
         return count or None
 
     def _read(self, upload: UploadRequest, buffer: memoryview) -> int:
-        """New bytes of ``upload``: what is known already is dropped."""
-        at = upload.offset
+        """Read new bytes of ``upload``, and drop those that an earlier upload has brought."""
+        start = upload.offset
         try:
             count = upload.read_into(buffer)
         except StreamResetError:
             count = 0
         if count == 0:
             upload.finish(taken=False)
-        known = min(max(self.received - at, 0), count or 0)
+        known = min(max(self.received - start, 0), count or 0)
         fresh = (count or 0) - known
         if known and fresh:
             buffer[:fresh] = buffer[known : known + fresh]
         return fresh
 
-    # --- our bytes ------------------------------------------------------------------------------
+    # --- writing to the client --------------------------------------------------------------------
 
     def room(self) -> int:
         if self._is_broken:
-            return RECORD  # the write will say so
+            return RECORD  # so that the caller writes, and learns it by the error
         download = self._download
         return 0 if download is None or download.is_over else download.stream.room()
 
@@ -186,7 +191,7 @@ class HttpCarrierStream(ByteStream):
             return 0
         count = download.stream.write(block, start, end)
         self.sent += count
-        download.said(count)
+        download.add_sent(count)
         return count
 
     @property
@@ -220,20 +225,15 @@ class HttpCarrierStream(ByteStream):
 
     def abort(self) -> None:
         self._is_broken = self._is_over = True
-        self._look_around()
+        self._watch_silence()
         for upload in self._uploads:
             upload.finish(taken=self._has_all)
         if self._download is not None:
             self._download.finish()
-        _wake(self._reader)
-        _wake(self._writer)
+        wake(self._reader)
+        wake(self._writer)
 
     def _check(self) -> None:
         if self._is_broken:
             message = "connection lost: the carrier was closed"
             raise StreamResetError(message, stage="carrier")
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

@@ -1,8 +1,8 @@
-"""Those who knocked and have not said yet who they are: as many as there is room for.
+"""Carriers that have knocked and are not authenticated yet: a bounded number of them.
 
-The key that knocks is in every invite, so also in those of users who are gone, and it opens no
-session. Whoever has only that may come this far and no further, and stays until somebody needs the
-place: then, as at the cover site, the oldest leaves, or the oldest of a network that has too many.
+The knock key is in every invite, also in those of users who were removed, and it opens no session.
+Whoever has only the knock key gets as far as a pending carrier. A pending carrier stays until
+another one needs its place; who is evicted then is decided as at the cover site (``eviction``).
 """
 
 from __future__ import annotations
@@ -12,47 +12,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from circumvent.layers.costs import INNER_TLS_COST, TLS_COST
-from circumvent.relay.eviction import first_to_leave
+from circumvent.relay.eviction import choose_evicted
 
-MOST = 4  # part of the memory that they get
-COST = TLS_COST.stream + INNER_TLS_COST.dial  # of each, at most
+MEMORY_SHARE = 4  # one part in so many of the memory budget is for pending carriers
+COST = TLS_COST.stream + INNER_TLS_COST.dial  # bytes of each, at most
 
 
 class PendingCarrier:
-    """One connection, or one carrier that requests make; ``task`` is what is cut."""
+    """One place: of a connection, or of a carrier that is made of requests.
 
-    __slots__ = ("_lobby", "network", "task")
+    ``task`` serves it, and is cancelled when it is evicted.
+    """
 
-    served_at = 0.0  # whoever was given something is no caller any more
+    __slots__ = ("_table", "network", "task")
 
-    def __init__(self, lobby: PendingCarriers, network: str) -> None:
-        self._lobby = lobby
+    served_at = 0.0  # a carrier that was served anything is no longer pending
+
+    def __init__(self, table: PendingCarriers, network: str) -> None:
+        self._table = table
         self.network = network
         self.task = asyncio.current_task()
 
-    def move_on(self) -> None:
-        """It is known who this is, or it has left."""
-        self._lobby.callers.pop(self, None)
+    def release(self) -> None:
+        """Give the place back: the carrier is authenticated, or closed."""
+        self._table.carriers.pop(self, None)
 
 
 class PendingCarriers:
-    """``callers`` are in the order of their coming, ``room`` at most."""
+    """At most ``room`` pending carriers; ``carriers`` are in the order of arrival."""
 
     def __init__(self, memory: int) -> None:
-        self.room = max(memory // MOST // COST, 1)
-        self.callers: dict[PendingCarrier, None] = {}
+        self.room = max(memory // MEMORY_SHARE // COST, 1)
+        self.carriers: dict[PendingCarrier, None] = {}
 
     @contextmanager
-    def waiting(self, network: str) -> Iterator[PendingCarrier]:
-        """The current task's place while the context lasts; who has to leave for it is cut."""
-        if len(self.callers) >= self.room:
-            leaving = first_to_leave(self.callers, network, self.room)
-            leaving.move_on()
-            if leaving.task is not None:
-                leaving.task.cancel()
-        caller = PendingCarrier(self, network)
-        self.callers[caller] = None
+    def place(self, network: str) -> Iterator[PendingCarrier]:
+        """Hold a place for the current task while the context lasts; may evict another one."""
+        if len(self.carriers) >= self.room:
+            evicted = choose_evicted(self.carriers, network, self.room)
+            evicted.release()
+            if evicted.task is not None:
+                evicted.task.cancel()
+        place = PendingCarrier(self, network)
+        self.carriers[place] = None
         try:
-            yield caller
+            yield place
         finally:
-            caller.move_on()
+            place.release()

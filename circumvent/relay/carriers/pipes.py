@@ -1,4 +1,4 @@
-"""From a right knock to a pipe that is encrypted to the relay's own key."""
+"""Answers a right knock with a carrier: a pipe that is encrypted to the relay's own key."""
 
 from __future__ import annotations
 
@@ -19,45 +19,45 @@ from circumvent.relay.admission import KnockedConnection
 from circumvent.wire.knock import KnockKind
 from circumvent.wire.websocket_handshake import upgrade_answer, upgrade_key
 
-INNER_SECONDS = 30.0  # for TLS through a CDN, from a slow network
+INNER_SECONDS = 30.0  # for the inner TLS handshake: through a CDN, from a slow network
 
 
 @asynccontextmanager
-async def carrier(
-    arrival: KnockedConnection, identity: ssl.SSLContext, account: Account
+async def open_carrier(
+    knocked: KnockedConnection, identity: ssl.SSLContext, account: Account
 ) -> AsyncIterator[CarrierPipe]:
-    """Answer the knock; the pipe, and what it costs while the context lasts.
+    """Answer the knock; ``account`` pays for the carrier while the context lasts.
 
     Raises CircumventError.
     """
-    if arrival.admission.knock.kind is KnockKind.TLS:
-        yield await _straight(arrival)
+    if knocked.admission.knock.kind is KnockKind.TLS:
+        yield await _open_direct(knocked)
         return
     account.charge(INNER_TLS_COST.stream)
     try:
-        yield await _inside_websocket(arrival, identity)
+        yield await _open_websocket(knocked, identity)
     finally:
         account.discharge(INNER_TLS_COST.stream)
 
 
-async def _straight(arrival: KnockedConnection) -> CarrierPipe:
-    """TLS from the client ends here: there is nothing to put inside."""
-    if arrival.admission.early:
+async def _open_direct(knocked: KnockedConnection) -> CarrierPipe:
+    """The client's TLS ends at this relay, so no second TLS is needed inside of it."""
+    if knocked.admission.early:
         raise ProtocolError("a client did not wait for the answer to its knock", stage="knock")
-    await send_flight(
-        arrival.stream, upgrade_answer(upgrade_key(arrival.admission.head.headers.items()))
-    )
-    return CarrierPipe(arrival.stream, arrival.binding)
+    key = upgrade_key(knocked.admission.head.headers.items())
+    await send_flight(knocked.stream, upgrade_answer(key))
+    return CarrierPipe(knocked.stream, knocked.binding)
 
 
-async def _inside_websocket(arrival: KnockedConnection, identity: ssl.SSLContext) -> CarrierPipe:
-    admission = arrival.admission
+async def _open_websocket(knocked: KnockedConnection, identity: ssl.SSLContext) -> CarrierPipe:
+    admission = knocked.admission
     key = upgrade_key(admission.head.headers.items())
-    return await inside(await accept_websocket(arrival.stream, key, admission.early), identity)
+    pipe = await accept_websocket(knocked.stream, key, admission.early)
+    return await accept_inner_tls(pipe, identity)
 
 
-async def inside(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierPipe:
-    """The relay's own TLS inside of what somebody else carries; raises HandshakeError."""
+async def accept_inner_tls(pipe: ByteStream, identity: ssl.SSLContext) -> CarrierPipe:
+    """The relay's own TLS inside of ``pipe``, which others carry; raises HandshakeError."""
     try:
         async with asyncio.timeout(INNER_SECONDS):
             inner = await accept_tls(pipe, identity)

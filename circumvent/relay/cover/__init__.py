@@ -1,1 +1,1 @@
-"""The cover site: what a stranger sees of a relay."""
+"""The cover site: the web site that a relay shows to everybody who has not knocked."""

@@ -1,4 +1,4 @@
-"""A directory as a web site, by ``aiohttp``: 25 MB, so this is imported where it is served."""
+"""Serves a directory as a web site with aiohttp; imported late, because aiohttp takes 25 MB."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import IO, Any
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-HEAD_SECONDS = 60.0  # for a request's head, and between requests: nginx's default for the former
 MAX_FIELD, MAX_FIELDS = 4096, 40  # bytes; nginx refuses more than 32 KiB in all
-PIECE = 32 * 1024  # of a file, held by each visitor that is sent one
+PIECE = 32 * 1024  # bytes of a file that are held for each visitor
 _INDEX = "index.html"
-_ENDINGS = ("", ".gz", ".br")  # aiohttp sends a compressed file that lies beside the one asked for
+_ENDINGS = (
+    "",
+    ".gz",
+    ".br",
+)  # aiohttp also sends the compressed file beside the one that was asked for
 
 
-def make_runner(directory: Path) -> web.AppRunner:
-    """The site, not bound to any address yet."""
+def make_runner(directory: Path, head_seconds: float) -> web.AppRunner:
+    """The site's server, not bound to any address."""
     root = directory.resolve()
 
     async def serve(request: web.Request) -> web.StreamResponse:
@@ -31,9 +34,9 @@ def make_runner(directory: Path) -> web.AppRunner:
     return web.AppRunner(
         application,
         access_log=None,
-        logger=_silence(),
+        logger=_silent_logger(),
         handle_signals=False,
-        keepalive_timeout=HEAD_SECONDS,
+        keepalive_timeout=head_seconds,
         max_line_size=MAX_FIELD,
         max_field_size=MAX_FIELD,
         max_headers=MAX_FIELDS,
@@ -41,7 +44,7 @@ def make_runner(directory: Path) -> web.AppRunner:
 
 
 class PiecewiseResponse(web.FileResponse):
-    """A file in pieces: there is no socket into which the kernel could copy it."""
+    """A file that is sent in pieces: a CoverSitePipe has no socket for sendfile(2)."""
 
     async def _sendfile(
         self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
@@ -51,30 +54,30 @@ class PiecewiseResponse(web.FileResponse):
         return await self._sendfile_fallback(writer, fobj, offset, count)
 
 
-def _silence() -> logging.Logger:
-    """Nobody needs a traceback for each piece of nonsense that a stranger sends."""
+def _silent_logger() -> logging.Logger:
+    """A logger that drops everything: aiohttp logs a traceback for each piece of nonsense."""
     logger = logging.getLogger(__name__)
     logger.setLevel(logging.CRITICAL)
     return logger
 
 
 def find_file(root: Path, path: str) -> Path | None:
-    """The file behind a URL's path, if it is there, below ``root`` and not hidden."""
+    """The file for a URL's path; None unless it exists below ``root`` and is not hidden."""
     try:
         wanted = root / path.lstrip("/")
         if wanted.is_dir():
             wanted /= _INDEX
         wanted = wanted.resolve()
         is_shown = wanted.is_file() and all(
-            _is_inside(root, wanted.with_name(wanted.name + ending)) for ending in _ENDINGS
+            _may_be_shown(root, wanted.with_name(wanted.name + ending)) for ending in _ENDINGS
         )
     except (OSError, ValueError):  # a name that is too long, a NUL byte
         return None
     return wanted if is_shown else None
 
 
-def _is_inside(root: Path, file: Path) -> bool:
-    """Whether a file, wherever links lead, is below ``root`` and not hidden; or is not there."""
+def _may_be_shown(root: Path, file: Path) -> bool:
+    """Whether ``file``, links followed, is below ``root`` and not hidden; it need not exist."""
     file = file.resolve()
     if not file.is_relative_to(root):
         return False

@@ -1,8 +1,8 @@
-"""How nginx meets what is no TLS on its port for TLS, and TLS that is for no protocol of its own.
+"""Answers as nginx does on its TLS port: to bytes that are not TLS, and to unknown ALPN protocols.
 
 Measured with nginx 1.22 as Debian configures it, and read in its ``ngx_http_request.c`` and
-``ngx_http_special_response.c``: whatever does not begin as TLS is read as HTTP by the usual rules,
-and a request that would be answered otherwise gets a page of its own.
+``ngx_http_special_response.c``. nginx reads what does not begin as TLS as plain HTTP. It
+reports its usual errors, and answers any other request with a page: the port is for HTTPS.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from circumvent.layers.exchange import peek, receive, send
 from circumvent.memory import LARGEST, Account
 from circumvent.net.pump import transfer
 from circumvent.net.tcp import TcpStream
+from circumvent.tasks import dismiss
 from circumvent.wire.client_hello import HANDSHAKE_RECORD, MAX_FLIGHT, Offer
 
 PROTOCOLS = ("http/1.1", "http/1.0", "http/0.9")  # without "http2 on"
 CIPHERS = "HIGH:!aNULL:!MD5"  # below TLS 1.3
 NAME = b"nginx"
 _KNOWN = frozenset(protocol.encode() for protocol in PROTOCOLS)
-LINGER_SECONDS = 5.0  # after the answer, for what is still on its way
+LINGER_SECONDS = 5.0  # after the answer, for what the visitor still sends
 _SSL2 = 0x80  # the highest bit of the first byte: a ClientHello in the format of SSL 2
 _NO_PROTOCOL = b"\x15\x03\x03\x00\x02\x02\x78"  # an alert (RFC 7301 §3.2)
-_MOST_OF_A_HELLO = MAX_FLIGHT + 5
+_USUAL_HELLO = MAX_FLIGHT + 5
 _TLS = bytes((HANDSHAKE_RECORD,))
 _HTTP = b"HTTP/1."
 _HEAD_END = b"\r\n\r\n"
-_MOST_OF_A_HEAD = 32 * 1024
+_MAX_HEAD = 32 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 _DATE = re.compile(rb"\r\nDate: ([^\r\n]+)")
-# What it says before it matters whether there is TLS: it cannot read the request, or never would.
+# What nginx reports before it checks for TLS: it cannot read the request, or never allows it.
 _UNREADABLE = frozenset((b"400", b"414", b"501", b"505"))
 _NOT_ALLOWED, _NEVER_ALLOWED = b"405", (b"TRACE ", b"CONNECT ")
 _ANSWER = (
@@ -52,71 +53,71 @@ _PADDED_FOR = (b"Chrome/", b"MSIE ")
 _PADDING = b"<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n" * 6
 
 
-async def first_words(stream: TcpStream, account: Account) -> tuple[bytes, Sequence[bytes]]:
-    """What is there, a ClientHello as a whole, and the protocols that it offers.
+async def peek_hello(stream: TcpStream, account: Account) -> tuple[bytes, Sequence[bytes]]:
+    """The first bytes (a ClientHello as a whole), and the ALPN protocols that it offers.
 
-    All of it stays in the kernel. Raises StreamResetError.
+    The bytes stay unread in the kernel. Raises StreamResetError.
     """
-    limit, seen, offer = _MOST_OF_A_HELLO, 0, Offer()
-    words = await peek(stream, account, limit)
+    limit, seen, offer = _USUAL_HELLO, 0, Offer()
+    data = await peek(stream, account, limit)
     offered: Sequence[bytes] | None = None
-    while words[:1] == _TLS and len(words) > seen and (offered := offer.read(words)) is None:
-        if len(words) == _MOST_OF_A_HELLO == limit:
+    while data[:1] == _TLS and len(data) > seen and (offered := offer.read(data)) is None:
+        if len(data) == _USUAL_HELLO == limit:
             limit = LARGEST
         else:
-            seen = len(words)
+            seen = len(data)
             stream.expect(seen + 1)
-        words = await peek(stream, account, limit)
+        data = await peek(stream, account, limit)
     if seen:
         stream.expect(1)
-    return words, offered or ()
+    return data, offered or ()
 
 
-def is_tls(words: bytes) -> bool:
-    """Whether TLS may begin so; also what is nothing at all."""
-    return not words or words[0] == HANDSHAKE_RECORD or words[0] >= _SSL2
+def is_tls(data: bytes) -> bool:
+    """Whether ``data`` may begin a TLS connection; true for no data, too."""
+    return not data or data[0] == HANDSHAKE_RECORD or data[0] >= _SSL2
 
 
-def is_for_another(offered: Sequence[bytes]) -> bool:
-    """Whether it asks for protocols, and for none of nginx's."""
+def asks_other_protocols(offered: Sequence[bytes]) -> bool:
+    """Whether a client offers ALPN protocols, and none that nginx speaks."""
     return bool(offered) and not _KNOWN.intersection(offered)
 
 
 async def refuse_protocol(
-    stream: TcpStream, account: Account, words: bytes, context: ssl.SSLContext
+    stream: TcpStream, account: Account, data: bytes, context: ssl.SSLContext
 ) -> None:
-    """Break the handshake off; raises StreamResetError."""
-    stream.discard(len(words))
-    await send(stream, account, _refusal(words, context))
+    """Answer the ClientHello ``data`` with an alert; raises StreamResetError."""
+    stream.discard(len(data))
+    await send(stream, account, _refusal(data, context))
 
 
-def _refusal(words: bytes, context: ssl.SSLContext) -> bytes:
-    """An alert; protocols are looked at last, so what is wrong besides is told instead."""
+def _refusal(data: bytes, context: ssl.SSLContext) -> bytes:
+    """The alert of RFC 7301 §3.2, or OpenSSL's for another error: nginx checks protocols last."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    incoming.write(words)
+    incoming.write(data)
     with contextlib.suppress(ssl.SSLError):
         context.wrap_bio(incoming, outgoing, server_side=True).do_handshake()
-    said = outgoing.read()
-    return said if said[:1] == _NO_PROTOCOL[:1] else _NO_PROTOCOL
+    answer = outgoing.read()
+    return answer if answer[:1] == _NO_PROTOCOL[:1] else _NO_PROTOCOL
 
 
 async def answer_plain(
     visitor: ByteStream, site: ByteStream, account: Account, server: bytes
 ) -> None:
-    """Let ``site``, an nginx that calls itself ``server``, read HTTP that came without TLS.
+    """Answer HTTP that came without TLS, with the help of ``site``: an nginx named ``server``.
 
-    What it cannot read, and when it loses patience, it says itself; owns ``site``. Raises
-    StreamResetError.
+    The request is passed on to the site, so its errors and timeouts are the site's own. Owns
+    ``site``. Raises StreamResetError.
     """
-    heard = bytearray()
-    asking = asyncio.ensure_future(_ask(visitor, site, account, heard))
+    request = bytearray()
+    asking = asyncio.ensure_future(_pass_on(visitor, site, account, request))
     try:
-        answer = await _begin_of_answer(site, account)
-        if _is_its_own(answer, bytes(heard)):
+        answer = await _read_head(site, account)
+        if _is_independent_of_tls(answer, bytes(request)):
             await send(visitor, account, answer)
             await transfer(site, visitor, account, lambda _: None)
         elif answer:
-            await send(visitor, account, _page(answer, bytes(heard), server))
+            await send(visitor, account, _page(answer, bytes(request), server))
         visitor.write_eof()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
@@ -124,24 +125,28 @@ async def answer_plain(
                 while await receive(visitor, account):
                     pass
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        await dismiss((asking,))
         site.abort()
 
 
-async def _ask(visitor: ByteStream, site: ByteStream, account: Account, heard: bytearray) -> None:
-    with contextlib.suppress(StreamResetError):  # the site has heard enough
+async def _pass_on(
+    visitor: ByteStream, site: ByteStream, account: Account, request: bytearray
+) -> None:
+    with contextlib.suppress(StreamResetError):  # the site may answer before it has read all
         while data := await receive(visitor, account):
-            heard += data[: _MOST_OF_A_HEAD - len(heard)]
+            request += data[: _MAX_HEAD - len(request)]
             await send(site, account, data)
         site.write_eof()
 
 
-async def _begin_of_answer(site: ByteStream, account: Account) -> bytes:
-    """Its head, with whatever came with that; less when the site closed, nothing if it broke."""
+async def _read_head(site: ByteStream, account: Account) -> bytes:
+    """The head of the site's answer, and what came with it.
+
+    Incomplete when the site closed early or sends no head, empty when it reset the connection.
+    """
     answer = b""
     try:
-        while _HEAD_END not in answer and len(answer) < _MOST_OF_A_HEAD:
+        while _HEAD_END not in answer and len(answer) < _MAX_HEAD:
             more = await receive(site, account)
             answer += more
             if not more or not _HTTP.startswith(answer[: len(_HTTP)]):
@@ -151,22 +156,22 @@ async def _begin_of_answer(site: ByteStream, account: Account) -> bytes:
     return answer
 
 
-def _is_its_own(answer: bytes, heard: bytes) -> bool:
-    """Whether nginx says that on every port."""
+def _is_independent_of_tls(answer: bytes, request: bytes) -> bool:
+    """Whether nginx gives this answer on every port, with TLS or without."""
     status = _STATUS.match(answer)
     if status is None:
         return False
     return status[1] in _UNREADABLE or (
-        status[1] == _NOT_ALLOWED and heard.lstrip().startswith(_NEVER_ALLOWED)
+        status[1] == _NOT_ALLOWED and request.lstrip().startswith(_NEVER_ALLOWED)
     )
 
 
-def _page(answer: bytes, heard: bytes, server: bytes) -> bytes:
+def _page(answer: bytes, request: bytes, server: bytes) -> bytes:
     page = _PAGE % server
-    if any(name in heard for name in _PADDED_FOR):
+    if any(name in request for name in _PADDED_FOR):
         page += _PADDING
     date = _DATE.search(answer)
-    if date is None:  # HTTP/0.9 knows no heads
+    if date is None:  # an answer of HTTP/0.9 has no head
         return page
     head = _ANSWER % (server, date[1], len(page))
-    return head if heard.lstrip().startswith(b"HEAD ") else head + page
+    return head if request.lstrip().startswith(b"HEAD ") else head + page

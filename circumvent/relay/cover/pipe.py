@@ -1,4 +1,4 @@
-"""A connection to a web server in this very process: what it hears and says passes by no socket."""
+"""A connection to a web server in this process, without a socket."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from typing import Any
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.net.readiness import NOW
+from circumvent.tasks import wake
 
-HIGH_WATER = 32 * 1024  # waiting bytes at which the server is told to pause
-_ROOM = 16 * 1024  # what the server is handed at once
+HIGH_WATER = 32 * 1024  # waiting bytes above which the server is told to pause
+_ROOM = 16 * 1024  # the most that the server is given at once
 
 
 class CoverSitePipe(ByteStream):
-    """The visitor's end. ``protocol`` serves the other one, as if it were connected by TCP."""
+    """The visitor's end; ``protocol`` is the server's, which serves it like a TCP connection.
+
+    ``waiting_bytes`` have been sent by the server and not been read yet.
+    """
 
     headroom = 0
     record = 1
@@ -30,33 +34,33 @@ class CoverSitePipe(ByteStream):
         self.waiting_bytes = 0
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
-        self._is_lost = False
+        self._is_disconnected = False
         self.is_paused = False  # the server does not read
         self.is_reset = False
         protocol.connection_made(self._server)
 
-    # --- what the server does -------------------------------------------------------------------
+    # --- called by the server's end -------------------------------------------------------------
 
-    def take(self, data: bytes | bytearray | memoryview) -> None:
-        """The server says something."""
-        if data and not self._is_lost:
+    def receive(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes that the server sends."""
+        if data and not self._is_disconnected:
             was_full = self.waiting_bytes > HIGH_WATER
             self._waiting.append(memoryview(bytes(data)))
             self.waiting_bytes += len(data)
             if self.waiting_bytes > HIGH_WATER and not was_full:
                 self._protocol.pause_writing()
-            _wake(self._reader)
+            wake(self._reader)
 
     def wake(self) -> None:
-        """The server reads on, or has closed or broken its end."""
-        _wake(self._reader)
-        _wake(self._writer)
+        """Wake whoever waits: the server reads again, or has closed or reset its end."""
+        wake(self._reader)
+        wake(self._writer)
         if self._server.is_closing() and (self.is_reset or not self._waiting):
-            self._loop.call_soon(self._lose)
+            self._loop.call_soon(self._disconnect)
 
-    def _lose(self) -> None:
-        if not self._is_lost:
-            self._is_lost = True
+    def _disconnect(self) -> None:
+        if not self._is_disconnected:
+            self._is_disconnected = True
             self._protocol.connection_lost(None)
 
     # --- the stream -----------------------------------------------------------------------------
@@ -69,7 +73,7 @@ class CoverSitePipe(ByteStream):
 
     def read_into(self, buffer: memoryview) -> int | None:
         if self.is_reset:
-            raise StreamResetError("connection lost: the site broke it", stage="read")
+            raise StreamResetError("connection lost: the site reset it", stage="read")
         count = 0
         while self._waiting and count < len(buffer):
             piece = self._waiting.popleft()
@@ -79,14 +83,14 @@ class CoverSitePipe(ByteStream):
             if size < len(piece):
                 self._waiting.appendleft(piece[size:])
         if count:
-            self._gave(count)
+            self._resume_server(count)
             return count
         return 0 if self._server.is_closing() else None
 
-    def _gave(self, count: int) -> None:
+    def _resume_server(self, count: int) -> None:
         was_full = self.waiting_bytes > HIGH_WATER
         self.waiting_bytes -= count
-        if was_full and self.waiting_bytes <= HIGH_WATER and not self._is_lost:
+        if was_full and self.waiting_bytes <= HIGH_WATER and not self._is_disconnected:
             self._protocol.resume_writing()
         if self._server.is_closing():
             self.wake()
@@ -114,7 +118,7 @@ class CoverSitePipe(ByteStream):
 
     @unsent.setter
     def unsent(self, view: memoryview | None) -> None:
-        """What is written is taken."""
+        """Nothing is ever unsent: ``write`` takes only what the server reads at once."""
 
     def flush(self) -> bool:
         return True
@@ -130,11 +134,11 @@ class CoverSitePipe(ByteStream):
         self._waiting.clear()
         self.waiting_bytes = 0
         self._server.abort()
-        self._lose()
+        self._disconnect()
 
 
 class _ServerEnd(asyncio.Transport):
-    """What the server's protocol writes to and closes."""
+    """The server's end: the transport of its protocol."""
 
     def __init__(self, pipe: CoverSitePipe) -> None:
         super().__init__()
@@ -143,13 +147,13 @@ class _ServerEnd(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:
-            self._pipe.take(data)
+            self._pipe.receive(data)
 
     def is_closing(self) -> bool:
         return self._is_closing
 
     def close(self) -> None:
-        """What was written still arrives."""
+        """Close; what was written before still arrives."""
         if not self._is_closing:
             self._is_closing = True
             self._pipe.wake()
@@ -168,8 +172,3 @@ class _ServerEnd(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002, ANN401 - as in asyncio
         return default
-
-
-def _wake(waiter: asyncio.Future[None] | None) -> None:
-    if waiter is not None and not waiter.done():
-        waiter.set_result(None)

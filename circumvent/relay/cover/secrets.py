@@ -1,4 +1,4 @@
-"""What a cover site of files must not hold: everything in it is shown to everybody."""
+"""Keeps keys and tokens out of a cover site's directory: the site shows all its files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from circumvent.errors import ConfigError
 from circumvent.wire.keys import KeyKind
 
-_MOST_OF_A_KEY = 64 * 1024  # bytes; chains of certificates with their key stay below
-_PEM = b"PRIVATE KEY-----"  # whatever kind: RFC 7468 §10, and OpenSSL's and OpenSSH's own
+_MAX_KEY_FILE = 64 * 1024  # bytes; a chain of certificates with its key is smaller
+_PEM = b"PRIVATE KEY-----"  # of every kind: RFC 7468 §10, OpenSSL's and OpenSSH's
 _OURS = tuple(f"{kind.value}:".encode() for kind in (KeyKind.SIGNER, KeyKind.BUCKET))
 _NAMES = ("relay.toml", "users.toml")
 
@@ -18,7 +18,7 @@ _NAMES = ("relay.toml", "users.toml")
 def check_places(root: Path, private: Sequence[Path]) -> None:
     """Raise ConfigError when one of the ``private`` files or directories lies in the site.
 
-    Links are followed. They need not exist yet.
+    Links are followed. The private places need not exist yet.
     """
     shown = root.resolve()
     for place in private:
@@ -31,9 +31,10 @@ def check_places(root: Path, private: Sequence[Path]) -> None:
 
 
 def check_files(root: Path, private: Sequence[Path]) -> None:
-    """Raise ConfigError when there is a key or a token in the site, under whatever name.
+    """Raise ConfigError when a file of the site, whatever its name, holds a key or a token.
 
-    What is hidden and links to what lies outside are passed over: the site shows neither.
+    Hidden files and symbolic links are skipped: the site does not show them, or shows their target
+    by its own name.
     """
     known = {(stat.st_dev, stat.st_ino) for stat in _stats(private)}
     for file in _shown(root):
@@ -42,7 +43,7 @@ def check_files(root: Path, private: Sequence[Path]) -> None:
             is_secret = (
                 (stat.st_dev, stat.st_ino) in known
                 or file.name in _NAMES
-                or (stat.st_size <= _MOST_OF_A_KEY and _holds_key(file.read_bytes()))
+                or (stat.st_size <= _MAX_KEY_FILE and _holds_key(file.read_bytes()))
             )
         except OSError as error:
             raise ConfigError(f"cover: {file}: {error.strerror}", stage="config") from error
@@ -56,7 +57,7 @@ def _stats(places: Sequence[Path]) -> Iterator[os.stat_result]:
 
 
 def _shown(root: Path) -> Iterator[Path]:
-    """Regular files that a visitor can reach, but for links to what is named elsewhere in it."""
+    """The regular files that a visitor can reach by their own names."""
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:

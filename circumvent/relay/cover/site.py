@@ -20,26 +20,27 @@ from circumvent.relay.cover.pipe import CoverSitePipe
 from circumvent.wire.address import Destination
 from circumvent.wire.request_watch import MAX_HEAD
 
-# A visitor of a directory in bytes, at most: a head of 40 lines, and three pieces of a file (read,
-# on the way, not taken).
+# The most bytes that a visitor of a directory costs: a head of 40 lines, and three pieces of a file
+# (read from disk, in the pipe, not yet taken).
 DIRECTORY_COST = 256 * 1024
-NAME_SECONDS = 5.0
+NAME_SECONDS = 5.0  # to ask the site for its name
+HEAD_SECONDS = 60.0  # nginx's default for a request's head
 _SERVER = re.compile(rb"\r\nServer: ([\x20-\x7e]+)\r\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class CoverSite:
-    """How to connect to it, and what a visitor costs outside of the arena.
+    """``connect`` opens a connection to the site, and raises DialError.
 
-    ``connect`` raises DialError.
+    ``cost`` is what a visitor costs in bytes, outside of the arena.
     """
 
     connect: Callable[[], Awaitable[ByteStream]]
     cost: int = 0
 
 
-async def name_of(site: CoverSite, account: Account) -> bytes:
-    """What the site calls itself (its Server header); nothing where it does not say."""
+async def server_name(site: CoverSite, account: Account) -> bytes:
+    """The site's Server header; empty when it sends none or does not answer."""
     try:
         async with asyncio.timeout(NAME_SECONDS):
             pipe = await site.connect()
@@ -60,7 +61,7 @@ async def name_of(site: CoverSite, account: Account) -> bytes:
 
 @asynccontextmanager
 async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncIterator[CoverSite]:
-    """The site at ``place``; a directory is served while the context lasts."""
+    """Open the site at ``place``; a directory is served while the context lasts."""
     if isinstance(place, Path):
         async with serve_directory(place) as served:
             yield served
@@ -69,7 +70,7 @@ async def open_site(place: Destination | Path, buffers: SocketBuffers) -> AsyncI
 
 
 def site_at(place: Destination, buffers: SocketBuffers) -> CoverSite:
-    """A web server at an address."""
+    """The site that a web server at ``place`` serves."""
     resolver = Resolver()
 
     async def connect() -> ByteStream:
@@ -79,11 +80,16 @@ def site_at(place: Destination, buffers: SocketBuffers) -> CoverSite:
 
 
 @asynccontextmanager
-async def serve_directory(directory: Path) -> AsyncIterator[CoverSite]:
-    """Serve the files in ``directory`` while the context lasts."""
+async def serve_directory(
+    directory: Path, head_seconds: float = HEAD_SECONDS
+) -> AsyncIterator[CoverSite]:
+    """Serve the files in ``directory`` while the context lasts.
+
+    A visitor has ``head_seconds`` for a request's head, and as long until the next one.
+    """
     from circumvent.relay.cover.files import make_runner  # noqa: PLC0415 - imports aiohttp
 
-    runner = make_runner(directory)
+    runner = make_runner(directory, head_seconds)
     await runner.setup()
     server = runner.server
     assert server is not None  # noqa: S101 - for the checker

@@ -1,1 +1,1 @@
-"""Where the streams of users may lead, and how they get there."""
+"""From a destination that a user asks for to a connection, if the policy allows it."""

@@ -1,9 +1,8 @@
-"""The way out: from a destination that a user asked for to a connection, if it is allowed."""
+"""Connects to the destinations that users ask for, where the egress policy allows it."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Sequence
 
 from circumvent.errors import DestinationError, DialError, Reason
@@ -15,46 +14,43 @@ from circumvent.relay.egress.policy import EgressPolicy
 from circumvent.relay.egress.resolver import NameResolver
 from circumvent.wire.address import Destination
 
-CONNECT_SECONDS = 15.0  # browsers wait longer; what takes this long is down
+CONNECT_SECONDS = 15.0  # browsers wait longer; a destination that takes this long is down
 MAX_ADDRESSES = 8  # of one name that are tried
-
-_REASONS = {
-    errno.ECONNREFUSED: Reason.REFUSED,
-    errno.ENETUNREACH: Reason.NETWORK_UNREACHABLE,
-    errno.EHOSTUNREACH: Reason.HOST_UNREACHABLE,
-    errno.ETIMEDOUT: Reason.TIMED_OUT,
-}
 
 
 class EgressDialer:
-    """Opens connections by ``policy``; ``resolver`` is asked once for each, and never behind it.
+    """Opens connections that ``policy`` allows; asks ``resolver`` once for each of them.
 
-    A name that changes its address between the look and the connection gains nothing: what is
-    connected to is the address that was looked at.
+    It connects to the very address that the policy has judged. So a name whose address changes
+    between the two gains nothing.
     """
 
     def __init__(
-        self, policy: EgressPolicy, resolver: NameResolver, buffers: SocketBuffers
+        self,
+        policy: EgressPolicy,
+        resolver: NameResolver,
+        buffers: SocketBuffers,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._policy = policy
         self._resolver = resolver
         self._buffers = buffers
+        self._connect_seconds = connect_seconds
 
     async def open(self, destination: Destination, user: str) -> TcpStream:
-        """A connection for ``user``; raises DestinationError."""
+        """Connect for ``user``; raises DestinationError."""
         if not self._policy.allows_port(destination.port):
             raise DestinationError(Reason.FORBIDDEN)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                addresses = await self._addresses(destination.host, user)
+            async with asyncio.timeout(self._connect_seconds):
+                addresses = await self._allowed_addresses(destination.host, user)
                 return await connect_any(addresses, destination.port, self._buffers)
         except TimeoutError:
             raise DestinationError(Reason.TIMED_OUT) from None
         except DialError as error:
-            reason = _REASONS.get(error.errno or 0, Reason.FAILURE)
-            raise DestinationError(reason, errno=error.errno) from None
+            raise DestinationError(Reason.of_errno(error.errno), errno=error.errno) from None
 
-    async def _addresses(self, host: str, user: str) -> Sequence[str]:
+    async def _allowed_addresses(self, host: str, user: str) -> Sequence[str]:
         try:
             found: Sequence[str] = (plain(host),)
         except ValueError:

@@ -1,1 +1,1 @@
-"""Who may use the relay, and how much."""
+"""Who may use the relay, how much, and what each user has used."""

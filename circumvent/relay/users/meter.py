@@ -1,4 +1,4 @@
-"""What a user may use and has used: bytes, streams, and how fast."""
+"""Counts what a user transfers, and holds the user to a rate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from circumvent.api.streams import ByteStream
 
 
 class Bucket:
-    """So many bytes a second on average; 0 for no limit.
+    """A token bucket of ``rate`` bytes per second; a rate of 0 means no limit.
 
-    It goes into debt by one step, and whoever comes next waits until that is paid.
+    One step may overdraw it; the next one waits until it is full enough again.
     """
 
     __slots__ = ("_at", "_left", "_now", "rate")
@@ -25,12 +25,12 @@ class Bucket:
         self._at = now()
 
     def take(self, count: int) -> None:
-        """Bytes moved."""
+        """Count bytes that were transferred."""
         self._left -= count
 
     @property
     def delay(self) -> float:
-        """Seconds until bytes may move; 0 for now."""
+        """Seconds until bytes may be transferred; 0 means now."""
         if not self.rate:
             return 0.0
         now = self._now()
@@ -40,9 +40,9 @@ class Bucket:
 
 
 class Meter:
-    """One user's: bytes each way since the relay started, streams, and the pace.
+    """One user's counters since the relay started, and the user's rate.
 
-    ``streams`` are those that are open or about to be.
+    ``streams`` counts the streams that are open or being opened.
     """
 
     __slots__ = ("bytes_down", "bytes_up", "down", "streams", "up")
@@ -53,12 +53,12 @@ class Meter:
         self.streams = 0
 
     def set_rate(self, rate: int) -> None:
-        """From now on."""
+        """Limit both directions to ``rate`` bytes per second from now on; 0 means no limit."""
         self.up.rate = self.down.rate = rate
 
 
 class MeteredStream(LayerStream):
-    """A user's stream to a destination: written to by the user, so a write is upwards."""
+    """A user's stream to a destination; the user writes to it, so a write counts as up."""
 
     __slots__ = ("_is_counted", "_meter")
 
@@ -70,7 +70,7 @@ class MeteredStream(LayerStream):
 
     def wait_readable(self) -> Awaitable[None]:
         delay = self._meter.down.delay
-        return _later(delay, self.base.wait_readable) if delay else self.base.wait_readable()
+        return _wait_after(delay, self.base.wait_readable) if delay else self.base.wait_readable()
 
     def read_into(self, buffer: memoryview) -> int | None:
         if self._meter.down.delay:
@@ -86,7 +86,7 @@ class MeteredStream(LayerStream):
 
     def wait_writable(self) -> Awaitable[None]:
         delay = self._meter.up.delay
-        return _later(delay, self.base.wait_writable) if delay else self.base.wait_writable()
+        return _wait_after(delay, self.base.wait_writable) if delay else self.base.wait_writable()
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         count = self.base.write(block, start, end)
@@ -95,19 +95,19 @@ class MeteredStream(LayerStream):
         return count
 
     async def aclose(self) -> None:
-        self._leave()
+        self._uncount()
         await self.base.aclose()
 
     def abort(self) -> None:
-        self._leave()
+        self._uncount()
         self.base.abort()
 
-    def _leave(self) -> None:
+    def _uncount(self) -> None:
         if self._is_counted:
             self._is_counted = False
             self._meter.streams -= 1
 
 
-async def _later(seconds: float, wait: Callable[[], Awaitable[None]]) -> None:
+async def _wait_after(seconds: float, wait: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(seconds)
     await wait()

@@ -1,4 +1,4 @@
-"""Who may use the relay, and how much."""
+"""The relay's users, and how a session's credential is verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from circumvent.wire.credential import CREDENTIAL_SIZE, USER_ID_SIZE, is_credent
 
 @dataclass(slots=True)
 class User:
-    """``limits`` are the user's own, or those of the relay."""
+    """One user; ``limits`` are the user's own, or those of the relay."""
 
     name: str
     token: bytes
@@ -21,9 +21,9 @@ class User:
 
 
 class Users:
-    """By name, and by what their credentials begin with.
+    """The users, by name and by the user id in their credentials.
 
-    ``meters`` are those of all who ever were users: what was counted stays counted.
+    ``meters`` include those of users who were removed, so that totals never shrink.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Users:
         self._by_id: dict[bytes, User] = {}
 
     def replace(self, entries: Iterable[UserEntry], limits: RelayLimits) -> None:
-        """Exactly these from now on; who was there before keeps its meter."""
+        """Admit exactly these users from now on; a user of the same name keeps the meter."""
         known, self.by_name = self.by_name, {}
         for entry in entries:
             own = entry.limits or limits
@@ -47,7 +47,7 @@ class Users:
         return meter
 
     def verify(self, credential: bytes, binding: bytes) -> str | None:
-        """The name of the user whose credential it is, on the channel with that binding."""
+        """The name of the user who made ``credential`` for this channel binding; None if nobody."""
         if len(credential) != CREDENTIAL_SIZE:
             return None
         user = self._by_id.get(credential[:USER_ID_SIZE])

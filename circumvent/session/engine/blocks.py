@@ -1,4 +1,4 @@
-"""Blocks for frames: hold leases of a few sizes, which one half of a session has in use."""
+"""Blocks for frames: hold leases of a few sizes, for one direction of a session."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _SIZES = (PAGE, MAX_FRAME, *(frames * MAX_FRAME for frames in sorted(RUNS)))
 
 
 class Blocks:
-    """Hands out blocks for a frame or one of RUNS, ``limit`` bytes of them at once.
+    """Leases blocks for a frame or for a run of frames (RUNS), at most ``limit`` bytes at a time.
 
-    ``is_dry``: others have the memory that the limit would allow; a block given back, or
-    ``look_again``, ends that.
+    ``is_dry``: the arena had no block although the limit allowed one. It stays so until a block
+    is given back or ``retry`` is called.
     """
 
     __slots__ = ("_account", "is_dry", "limit", "used")
@@ -25,11 +25,11 @@ class Blocks:
 
     @property
     def free(self) -> int:
-        """Bytes that can be hoped for."""
+        """Bytes that ``take`` can probably lease."""
         return 0 if self.is_dry else self.limit - self.used
 
     def take(self, size: int) -> Lease | None:
-        """A block of at least ``size`` bytes, or None: try again when some came back."""
+        """A block of at least ``size`` bytes, or None while there is no room."""
         for full in _SIZES:
             if size <= full:
                 break
@@ -48,6 +48,6 @@ class Blocks:
         self.is_dry = False
         lease.release()
 
-    def look_again(self) -> None:
-        """There may be memory now."""
+    def retry(self) -> None:
+        """Ask the arena again next time: others may have given memory back."""
         self.is_dry = False

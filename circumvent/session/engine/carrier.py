@@ -1,4 +1,4 @@
-"""One carrier as the engine sees it: what is on the way, what came, and whether it lives.
+"""One carrier as the engine sees it: what is on the way, what arrived, and whether it is alive.
 
 A carrier is ordered and reliable while it lives, so one cumulative count of bytes acknowledges
 everything on it.
@@ -25,13 +25,13 @@ from circumvent.session.engine.stream import Frame
 from circumvent.wire.frames import MAX_FRAME
 
 NEVER = math.inf
-_NOT_ASKED = 1.5 * RECONSIDER  # who can write is asked that often, while frames wait
+_NOT_ASKED = 1.5 * RECONSIDER  # a carrier that can write is asked so often while frames wait
 _FRAMES = 3  # a socket that just took one is not writable again before it sent about so many
 MICROSECONDS = 1_000_000
 
 
 class CarrierState(Enum):
-    """Suspicion is cheap and reversible; death is final."""
+    """A suspected carrier may recover; a dead one does not."""
 
     UP = "up"
     SUSPECT = "suspected"
@@ -129,22 +129,22 @@ class EngineCarrier:
 
     @property
     def ask_at(self) -> float:
-        """When it is time to ask about it elsewhere, so that suspicion finds an answer."""
+        """When to send ASK about it on another carrier, so that the answer precedes suspicion."""
         if self.is_asked or not self.unacked:
             return NEVER
         return self.progress_at + self.estimate.patience / 2
 
     def arrival(self, now: float, since: float) -> float:
-        """Seconds until a byte given to it now arrives, as far as can be known.
+        """Estimated seconds until a byte that it takes now arrives.
 
-        What is on the way beyond what the path itself holds stands in a queue. Who could have
-        taken frames ``since`` then and did not is held up by something that we do not see.
+        Bytes on the way beyond what the path itself holds stand in a queue. A carrier that could
+        have taken frames ``since`` then, and did not, is held up by something that we do not see.
         """
         estimate = self.estimate
         path, rate, unacked = estimate.base_rtt, estimate.rate, self.sent - self.acked
         queued = unacked / rate - path - ACK_DELAY
         held_up = now - max(since, self.ready_at) - _FRAMES * MAX_FRAME / rate - _NOT_ASKED
-        if unacked:  # overdue progress is a queue that the rate does not know of
+        if unacked:  # overdue progress: a queue that the rate does not show
             late = now - self.progress_at - estimate.srtt - ACK_DELAY
             if late > held_up:
                 held_up = late
@@ -152,7 +152,7 @@ class EngineCarrier:
             queued = held_up
         return queued + path / 2 if queued > 0.0 else path / 2
 
-    # --- what was sent --------------------------------------------------------------------------
+    # --- sent data --------------------------------------------------------------------------
 
     def launch(self, count: int, now: float, *, is_bound_by_path: bool) -> None:
         """``count`` bytes of reliable frames, already in ``frames``, were written."""
@@ -183,9 +183,10 @@ class EngineCarrier:
         return arrived
 
     def progress(self, count: int, delay: float, now: float) -> bool:
-        """Learn from an acknowledgement that came on the carrier itself, before it is taken.
+        """Measure the path by an acknowledgement that came on the carrier itself.
 
-        ``delay``: seconds that the peer let pass before it wrote it. False when it is old news.
+        Call it before ``acknowledge``. ``delay``: seconds between the arrival of the data and the
+        acknowledgement. Returns False when it acknowledges nothing new.
         """
         arrived = count - self.acked
         if arrived <= 0 and not (self.flights and self.flights[0].end <= count):
@@ -212,19 +213,19 @@ class EngineCarrier:
                 is_bound_by_path=flight.is_bound_by_path,
             )
 
-    # --- what came ------------------------------------------------------------------------------
+    # --- received data---------------------------------------------------------------------------
 
     def note_bytes(self, count: int, now: float) -> None:
-        """``count`` bytes of any kind came."""
+        """``count`` bytes of any kind arrived."""
         self.bytes_in += count
         self.seen_at = now
         self.ping_at = now + self.ping_after
         self.pinged_at = NEVER
 
     def owe_ack(self, now: float) -> bool:
-        """Reliable bytes came: acknowledge soon, or at once when they are many.
+        """Reliable bytes arrived: acknowledge them soon, or at once when they are many.
 
-        True when a new deadline came of it.
+        Returns True when this set a new deadline.
         """
         self.received_at = now
         pending = self.received - self.received_acked

@@ -1,4 +1,4 @@
-"""All carriers of a session: who lives, who is suspected, and what the lost ones left behind."""
+"""All carriers of a session: live and suspected ones, and unacknowledged frames of dead ones."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _ROUND_TRIPS = 2  # of the fastest carrier, for an answer about another one
 
 
 class CarrierTable:
-    """Knows every carrier by its number.
+    """Finds every carrier by its number.
 
-    ``arrived`` is told of frames that were acknowledged, ``requeue`` of a carrier whose
+    ``arrived`` is called with frames that were acknowledged, ``requeue`` with a carrier whose
     frames others must carry. ``changed`` collects carriers whose state changed.
     """
 
@@ -54,7 +54,7 @@ class CarrierTable:
         self._random = random
         self.live: dict[int, EngineCarrier] = {}
         self.changed: list[EngineCarrier] = []
-        self._lost: dict[int, EngineCarrier] = {}  # dead, and the peer did not say what arrived
+        self._lost: dict[int, EngineCarrier] = {}  # dead; what arrived at the peer is unknown
         self._finals: OrderedDict[int, int] = OrderedDict()
         self._notes: list[tuple[int, bytes]] = []  # frames, and the carrier they must not take
         self._expected = NEVER
@@ -62,7 +62,7 @@ class CarrierTable:
     # --- coming and going -----------------------------------------------------------------------
 
     def attach(self, number: int, rtt: float, now: float) -> EngineCarrier:
-        """A new carrier; what the peer may have missed about dead ones is said again."""
+        """A new carrier; it repeats the final counts of dead ones, in case the peer missed them."""
         carrier = self.live[number] = EngineCarrier(number, rtt, now)
         self._draw_ping(carrier)
         carrier.must_ping = True  # its answer brings the first round-trip time
@@ -74,7 +74,7 @@ class CarrierTable:
         return carrier
 
     def detach(self, carrier: EngineCarrier, now: float) -> None:
-        """It broke, or is as good as broken: ask what arrived, let others carry the rest."""
+        """A carrier broke or is dead: ask what arrived, and let others carry the rest."""
         if self.live.pop(carrier.number, None) is None:
             return
         self._set(carrier, CarrierState.DEAD)
@@ -86,12 +86,12 @@ class CarrierTable:
         carrier.ask_until = self._answer_by(now)
 
     def check_alive(self, now: float) -> None:
-        """Ping all; who does not answer within its patience is suspected."""
+        """Ping every carrier; suspect those that do not answer within their patience."""
         for carrier in self.live.values():
             _check_alive(carrier, now)
 
     def frames(self) -> Iterator[Frame]:
-        """What is on the way anywhere."""
+        """Frames that are on the way on any carrier."""
         for carrier in (*self.live.values(), *self._lost.values()):
             yield from carrier.frames
 
@@ -111,16 +111,16 @@ class CarrierTable:
     def _draw_ping(self, carrier: EngineCarrier) -> None:
         carrier.ping_after = PING_AFTER * (1.0 - PING_JITTER * self._random.random())
 
-    # --- what the peer says ---------------------------------------------------------------------
+    # --- frames from the peer------------------------------------------------------------------
 
     def note_bytes(self, carrier: EngineCarrier, count: int, now: float) -> None:
-        """Bytes came on it."""
+        """``count`` bytes of any kind arrived on ``carrier``."""
         carrier.note_bytes(count, now)
         if carrier.state is CarrierState.SUSPECT and not carrier.unacked:
             self._set(carrier, CarrierState.UP)
 
     def on_ack(self, on: EngineCarrier, number: int, count: int, delay: float, now: float) -> bool:
-        """ACK about carrier ``number`` came on ``on``; False when it says nothing new."""
+        """ACK about carrier ``number`` came on ``on``; False when it brings nothing new."""
         carrier = self.live.get(number) or self._lost.get(number)
         if carrier is None:
             return False
@@ -137,7 +137,7 @@ class CarrierTable:
         return is_news
 
     def on_pong(self, carrier: EngineCarrier, nonce: int, now: float) -> bool:
-        """PONG: the first one tells more of the path than its handshake did."""
+        """PONG: a round trip without data; it measures the path better than the handshake."""
         if nonce != carrier.ping_nonce:
             return False
         carrier.ping_nonce = -1
@@ -145,9 +145,9 @@ class CarrierTable:
         return True
 
     def on_ask(self, number: int, now: float) -> bool:
-        """ASK about a carrier; the answer goes on any other.
+        """ASK about a carrier: answer on any other one.
 
-        The peer gets no answers on it. We may not have noticed: find out.
+        The peer gets no acknowledgements on it. If we have not noticed either, ping it.
         """
         carrier = self.live.get(number)
         if carrier is None:
@@ -159,7 +159,7 @@ class CarrierTable:
         return True
 
     def on_gone(self, number: int, count: int, now: float) -> bool:
-        """GONE: the peer received so much on a carrier, and will receive no more."""
+        """GONE: the peer's final count of received bytes on a carrier."""
         carrier = self.live.get(number)
         if carrier is not None:
             self.detach(carrier, now)
@@ -174,16 +174,16 @@ class CarrierTable:
         carrier.ask_until = NEVER
         self._requeue(carrier)
 
-    # --- what we say ----------------------------------------------------------------------------
+    # --- frames to the peer------------------------------------------------------------------------
 
     def has_notes(self, carrier: EngineCarrier) -> bool:
-        """Whether ``fill`` would write something that cannot wait."""
+        """Whether ``fill`` would write something that must not wait."""
         if carrier.must_ack or carrier.must_ping or carrier.pong is not None:
             return True
         return bool(self._notes) and self._may_carry_notes(carrier)
 
     def fill(self, carrier: EngineCarrier, view: memoryview, now: float) -> int:
-        """Write what does not count as reliable at the start of ``view``; returns its end."""
+        """Write the uncounted frames at the start of ``view``; returns where they end."""
         at = 0
         if carrier.received != carrier.received_acked:
             carrier.must_ack = False
@@ -203,7 +203,7 @@ class CarrierTable:
         return at
 
     def pad(self, view: memoryview, at: int) -> int:
-        """Let nobody tell by its length what stands in front of ``at``; returns the new end."""
+        """Hide the length of what stands before ``at`` behind padding; returns the new end."""
         room = (len(view) - at) // len(PAD)
         return _put(view, at, PAD * min(self._random.randrange(PADS + 1), room))
 
@@ -239,7 +239,7 @@ class CarrierTable:
     def tick(self, now: float) -> None:
         """Do what is due."""
         if now - self._expected > LATE_LOOP:
-            self._forgive(now)
+            self._restart_clocks(now)
         for lost in [lost for lost in self._lost.values() if lost.ask_until <= now]:
             del self._lost[lost.number]
             self._give_to_others(lost)
@@ -250,7 +250,7 @@ class CarrierTable:
         if carrier.ack_due <= now:
             carrier.must_ack = True
             carrier.ack_due = NEVER
-        if carrier.ping_at <= now:  # the answer is due even if the kernel takes no PING
+        if carrier.ping_at <= now:  # an answer is due even if the kernel does not take the PING
             carrier.must_ping = True
             carrier.ping_at, carrier.pinged_at = NEVER, now
             self._draw_ping(carrier)
@@ -277,13 +277,13 @@ class CarrierTable:
                 self._ask(carrier)
 
     def _ask(self, carrier: EngineCarrier) -> None:
-        """Let the peer say on another carrier how much arrived: that saves sending it twice."""
+        """Ask the peer on another carrier how much arrived: that saves sending it twice."""
         carrier.is_asked = True
         carrier.is_answered = False
         self._notes.append((carrier.number, pack(FrameKind.ASK, carrier.number, 0)))
 
     def _is_dead(self, carrier: EngineCarrier, now: float) -> bool:
-        """Silent while others are not. If all are silent it is the network: wait longer."""
+        """Whether it is silent and others are not. If all are, it is the network: wait longer."""
         if now - carrier.suspected_at > ALL_SILENT:
             return True
         silence = now - max(carrier.seen_at, carrier.progress_at)
@@ -291,8 +291,8 @@ class CarrierTable:
             other.seen_at > carrier.suspected_at for other in self._up()
         )
 
-    def _forgive(self, now: float) -> None:
-        """We were late ourselves: what came meanwhile is not read yet."""
+    def _restart_clocks(self, now: float) -> None:
+        """Our own process was late: answers may lie unread in the kernel. Start the clocks anew."""
         for carrier in self.live.values():
             carrier.progress_at = now
             if carrier.pinged_at != NEVER:

@@ -11,10 +11,10 @@ _PROVEN_SHARE = 3 / 4  # of what is free, for a stream whose reader keeps up
 
 
 class ReceiveCredit:
-    """What the peer may send. All numbers are sums over all streams since the beginning.
+    """What the peer may send, in bytes; all numbers are sums over all streams since the beginning.
 
-    ``window``: how far it may be ahead of our readers; ``extra``: as much is held for readers
-    that stall, so that they do not hold up the others.
+    ``window``: how far the peer may be ahead of our readers; ``extra``: added to the window for
+    what stalled readers hold, so that they do not hold up the others.
     """
 
     __slots__ = ("consumed", "extra", "granted", "received", "window")
@@ -28,7 +28,7 @@ class ReceiveCredit:
 
     @property
     def free(self) -> int:
-        """What is not held for readers."""
+        """Bytes of the window that readers have not left unread."""
         return max(0, self.window - (self.received - self.consumed))
 
     @property
@@ -37,7 +37,7 @@ class ReceiveCredit:
         return self.granted - self.received < self.window // _GRANT_SHARE
 
     def receive(self, count: int) -> None:
-        """New bytes came (or will never come); raises ProtocolError when there are too many."""
+        """Count new bytes (or ones that will never come); raises ProtocolError beyond the grant."""
         self.received += count
         if self.received > self.granted:
             raise ProtocolError("session: more was sent than was granted", stage="frame")
@@ -56,9 +56,9 @@ class ReceiveCredit:
         return min(max(share, LEAST_WINDOW), LARGEST_FIRST_WINDOW)
 
     def stream_limit(self, consumed: int, granted: int) -> int | None:
-        """How far a stream may be sent whose reader has come to ``consumed``, if it is news.
+        """A new limit for a stream that was read up to ``consumed``; None while the old one does.
 
-        As far again as it has read, so what nobody reads never grows large.
+        Twice as far as it was read: so what is not read never grows large.
         """
         proven = min(int(self.free * _PROVEN_SHARE), 2 * consumed)
         window = max(proven, LEAST_WINDOW)
@@ -81,7 +81,7 @@ class SendCredit:
         return self.limit - self.spent
 
     def raise_to(self, limit: int) -> bool:
-        """The peer's word; False when it is nothing new."""
+        """The peer grants more; False when it does not."""
         if limit <= self.limit:
             return False
         self.limit = limit

@@ -1,7 +1,7 @@
 """The session engine: bytes of carriers in and out, bytes of streams in and out; no I/O.
 
-Both ends run the same engine. Whoever drives it hands in the time, calls ``tick`` when
-``deadline`` says so, gives ``receive`` what came on a carrier and sends what ``fill`` writes.
+Both ends run the same engine. Its driver passes the time to each call, calls ``tick`` at
+``deadline``, passes what arrived on a carrier to ``receive``, and sends what ``fill`` writes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from random import Random
 from circumvent.memory import Account
 from circumvent.session.engine.carrier import NEVER, CarrierState, EngineCarrier
 from circumvent.session.engine.frame_handler import FrameHandler
-from circumvent.session.engine.limits import LOOK_AGAIN, RECONSIDER, STALL_CHECK, SessionLimits
+from circumvent.session.engine.limits import RECONSIDER, RETRY_MEMORY, STALL_CHECK, SessionLimits
 from circumvent.session.engine.state import EngineState
 from circumvent.session.engine.stream import EngineStream
 from circumvent.wire.frames import SESSION, CloseReason, FrameKind, pack
 
 
 class Engine:
-    """One end of a session: what concerns several of its parts at once.
+    """One end of a session; its methods are those that concern several of its parts.
 
-    ``account`` pays for what is kept: what is not acknowledged, and what nobody read yet. The
-    parts are there to be used directly: ``sender`` and ``receiver`` (the two directions of all
-    streams), ``carriers``, and ``state``, which also collects what the driver must take note of.
+    ``account`` holds what is not acknowledged and what is not read yet. The driver uses the parts
+    directly: ``sender`` and ``receiver`` (the two directions of all streams), ``carriers``, and
+    ``state``, which also collects what the driver must act on.
     """
 
     __slots__ = (
         "_close_sent",
-        "_look_at",
+        "_retry_at",
         "_stall_check",
         "carriers",
         "receive",
@@ -50,14 +50,14 @@ class Engine:
         self.receiver = state.receiver
         self.receive = FrameHandler(state, now).receive
         self._close_sent: set[int] = set()
-        self._stall_check = self._look_at = NEVER
+        self._stall_check = self._retry_at = NEVER
 
     # --- streams --------------------------------------------------------------------------------
 
     def open(self, opening: bytes) -> EngineStream:
-        """A new stream; ``opening`` tells the peer what for, with the first words or ``announce``.
+        """A new stream; ``opening`` tells the peer what it is for.
 
-        Nothing is waited for.
+        It is sent with the first write or with ``Sender.announce``.
         """
         window = self.state.credit.first_window(len(self.state.streams))
         stream = self.state.streams.open(window)
@@ -65,7 +65,7 @@ class Engine:
         return stream
 
     def write(self, stream: EngineStream, data: memoryview) -> int:
-        """Take bytes to be sent; returns how many."""
+        """Queue bytes to be sent; returns how many there was room for."""
         self.state.is_sooner |= not self.sender.scheduler.size
         return self.sender.write(stream, data)
 
@@ -90,12 +90,12 @@ class Engine:
         self.carriers.detach(carrier, now)
 
     def check_alive(self, now: float) -> None:
-        """The network may have changed: suspect every carrier that does not answer soon."""
+        """Ping every carrier; suspect those that do not answer soon."""
         self.state.is_sooner = True
         self.carriers.check_alive(now)
 
     def has_notes(self, carrier: EngineCarrier) -> bool:
-        """Whether there is something to say that only ``carrier`` can say."""
+        """Whether there is a frame that must not wait and that ``carrier`` can take."""
         if self.state.closed is not None:
             return carrier.number not in self._close_sent
         return self.carriers.has_notes(carrier)
@@ -117,12 +117,12 @@ class Engine:
         """
         if self.state.closed is not None:
             return self._fill_close(carrier, view, self.state.closed)
-        is_sign = carrier.must_ping or carrier.pong is not None
+        is_ping = carrier.must_ping or carrier.pong is not None
         at = self.carriers.fill(carrier, view, now)
         if carrier.state is CarrierState.UP:
             self.state.is_sooner |= carrier.sent == carrier.acked
             at = self.sender.fill(carrier, self.carriers.live.values(), view, at, now)
-        if is_sign:
+        if is_ping:
             at = self.carriers.pad(view, at)
         carrier.bytes_out += at
         return at
@@ -145,10 +145,10 @@ class Engine:
         if state.credit.is_exhausted:
             self._stall_check = min(self._stall_check, now + STALL_CHECK)
         if self.sender.blocks.is_dry:
-            self._look_at = min(self._look_at, now + LOOK_AGAIN)
+            self._retry_at = min(self._retry_at, now + RETRY_MEMORY)
         if self.sender.scheduler.size:
             due = min(due, now + RECONSIDER)
-        return min(due, self._stall_check, self._look_at)
+        return min(due, self._stall_check, self._retry_at)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -157,7 +157,7 @@ class Engine:
         if now >= self._stall_check:
             self._stall_check = NEVER
             self.state.relieve(now)
-        if now >= self._look_at:
-            self._look_at = NEVER
-            self.sender.blocks.look_again()
+        if now >= self._retry_at:
+            self._retry_at = NEVER
+            self.sender.blocks.retry()
         self.sender.wake_blocked()

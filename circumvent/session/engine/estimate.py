@@ -26,7 +26,7 @@ _QUEUE_GAIN = 1.25  # a round trip that grew by so much met a queue: the path is
 
 
 class Estimate:
-    """Seconds and bytes per second. ``rtt`` seeds it: an unmeasured path would starve.
+    """Seconds and bytes per second; ``rtt`` is the first guess.
 
     While it is ``opening``, the cap grows by what arrives until a queue shows (RFC 9406 ends slow
     start so); from then on it follows the measured rate, as BBR's does. ``base_rtt`` is the mean
@@ -112,7 +112,7 @@ class Estimate:
     ) -> None:
         """``arrived`` bytes came at ``rate``, so many others are still on the way.
 
-        Where we had no more to send, it says only that the path is no slower.
+        Where we had no more to send, it shows only that the path is no slower.
         """
         if not is_bound_by_path:
             rate = max(rate, self._fastest or self._fastest_before) if self._is_measured else 0.0
@@ -142,5 +142,5 @@ class Estimate:
             self.cap = max(LEAST_CAP, self._gained())
 
     def _gained(self) -> int:
-        """What the path holds, until its acknowledgement is here, and something to spare."""
+        """What the path holds until the acknowledgement is here, with something to spare."""
         return int(CAP_GAIN * self.rate * (self.base_rtt + ACK_DELAY))

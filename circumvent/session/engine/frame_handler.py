@@ -1,4 +1,4 @@
-"""What the peer says, frame by frame."""
+"""What each frame of the peer does."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _Handler = Callable[[EngineCarrier, Head, bytes, float], bool]
 
 
 class FrameHandler:
-    """Takes frames apart and does what they say.
+    """Splits received bytes into frames and calls the handler of each.
 
-    A handler returns False when its frame brought nothing new; such frames are allowed, but
-    not without end.
+    A handler returns False when its frame brought nothing new; such frames are allowed up to a
+    rate (``UselessFrames``).
     """
 
     __slots__ = ("_handlers", "_state", "_useless")
@@ -62,13 +62,14 @@ class FrameHandler:
         now: float,
         lent: list[EngineStream] | None = None,
     ) -> int:
-        """Take the whole frames at the start of ``data``; how many bytes. Raises ProtocolError.
+        """Handle the whole frames at the start of ``data``; returns how many bytes that were.
 
-        What readers that wait will take at once is noted in ``lent``, if given, instead of
-        being copied: call ``Engine.keep`` with it before ``data`` goes.
+        Where ``lent`` is given, data for readers that wait is not copied: their streams are added
+        to ``lent``, and ``Receiver.keep`` must be called with it before ``data`` becomes invalid.
+        Raises ProtocolError.
         """
         if carrier.state is CarrierState.DEAD or self._state.closed is not None:
-            return len(data)  # its final count was told already
+            return len(data)  # its final count was already sent
         at, end, counted = 0, len(data), carrier.received
         unpack = HEADER.unpack_from
         while end - at >= HEADER_SIZE:
@@ -130,7 +131,9 @@ class FrameHandler:
             state.wake_reader(stream)
 
     def _note_bytes(self, carrier: EngineCarrier, count: int, counted: int, now: float) -> None:
-        if carrier.state is CarrierState.DEAD:  # its own GONE: what stood behind is void
+        if (
+            carrier.state is CarrierState.DEAD
+        ):  # GONE about itself: what stands behind does not count
             return
         self._state.carriers.note_bytes(carrier, count, now)
         if counted != carrier.received:
@@ -146,7 +149,7 @@ class FrameHandler:
             self._useless.count(now)
 
     def _on_open(self, _: EngineCarrier, head: Head, payload: bytes, now: float) -> bool:
-        self._useless.count(now)  # also those that are new: each makes work
+        self._useless.count(now)  # new ones count too: each makes work
         state = self._state
         stream = state.streams.find(head.stream)
         if stream is None or stream.is_open:
@@ -194,7 +197,7 @@ class FrameHandler:
         state.receiver.discard(stream)
         state.grant_session()
         stream.waits_to_read = False
-        state.woken.append(stream)  # also who does not read yet may go by it
+        state.woken.append(stream)  # also without a reader: a dial for it may be given up
         state.retire_if_over(stream)
         return True
 
@@ -212,7 +215,7 @@ class FrameHandler:
         delay = int.from_bytes(payload) / MICROSECONDS
         is_news = self._state.carriers.on_ack(on, head.stream, head.offset, delay, now)
         self._state.sender.wake_blocked()
-        if on.number != head.stream:  # others may now carry what it did not
+        if on.number != head.stream:  # other carriers may now carry what it did not deliver
             self._state.is_sooner = True
         return is_news
 
@@ -246,7 +249,7 @@ def _settle_size(stream: EngineStream, final: int) -> None:
 
 
 def _reset_reason(payload: bytes) -> ResetReason:
-    """Reasons of later versions count as a failure."""
+    """A reason of a later version counts as FAILURE."""
     try:
         return ResetReason(payload[0])
     except ValueError:

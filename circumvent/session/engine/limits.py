@@ -1,4 +1,4 @@
-"""Numbers that the session goes by, and why they are what they are. Seconds and bytes."""
+"""Limits of the session with their reasons, in seconds and bytes."""
 
 from __future__ import annotations
 
@@ -32,33 +32,33 @@ RECONSIDER = 0.02  # frames wait for a fast carrier: it may have become slow mea
 
 # --- suspicion and death --------------------------------------------------------------------
 
-LEAST_PATIENCE = 0.2  # without progress: more than Wi-Fi's and LTE's usual hiccups
+LEAST_PATIENCE = 0.2  # without progress: longer than the usual pauses of Wi-Fi and LTE
 LEAST_LIFE = 3.0  # silence after which a carrier is dead, if another one is not silent
 ALL_SILENT = 10.0  # if all are silent it is the network, and it may come back
-LATE_LOOP = 0.12  # we were late ourselves: silence proves nothing
+LATE_LOOP = 0.12  # our own process was late: silence then proves nothing
 PING_AFTER = 20.0  # of silence: NATs forget a flow after 30 s and more
-PING_JITTER = 0.5  # part of it drawn anew each time: no clockwork for a watcher to find
-PADS = 16  # frames; at most so many follow each PING and PONG, and make their length vary
-FIRST_PADS = 32  # and so many HELLO and WELCOME
+PING_JITTER = 0.5  # part of it is drawn anew each time: a regular clock would be a fingerprint
+PADS = 16  # at most so many frames follow each PING and PONG and make its length vary
+FIRST_PADS = 32  # at most so many follow HELLO and WELCOME
 PONG_PATIENCE = 1.0  # an idle carrier whose answer takes longer is suspected
-ASK_PATIENCE = 0.05  # how long a live carrier may take to say what arrived on a lost one
-FINAL_COUNTS = 16  # dead carriers whose final count is told again on each new carrier
+ASK_PATIENCE = 0.05  # for an answer on a live carrier about a lost one, beside its round trips
+FINAL_COUNTS = 16  # dead carriers whose final count is repeated on each new carrier
 
-KEPT_SECONDS = 90.0  # a session without carriers: a tunnel, a lift, a router that restarts
+KEPT_SECONDS = 90.0  # without carriers: a train in a tunnel, a router that restarts
 
 # --- streams --------------------------------------------------------------------------------
 
-FIRST_WINDOW = 64 * 1024  # what an opener may send before it hears a word
+FIRST_WINDOW = 64 * 1024  # what an opener may send before it receives a WINDOW
 LEAST_WINDOW = 16 * 1024  # one frame
 LARGEST_FIRST_WINDOW = 1024 * 1024  # a page's largest objects come without waiting for more
 FIRST_CREDIT = 64 * 1024  # of the whole session, until the peer's first WINDOW is read
 MAX_GAPS = MAX_UNACKED_FRAMES  # pieces out of order
-STALL_CHECK = 1.0  # how often to look for streams that nobody reads, while credit is exhausted
-STALLED_AFTER = 5.0  # the session is full of what nobody takes: cut the longest-stalled stream
+STALL_CHECK = 1.0  # how often to look for streams that are not read, while credit is exhausted
+STALLED_AFTER = 5.0  # the session is full of unread data: cut the longest-stalled stream
 
-LOOK_AGAIN = 0.1  # the arena was empty: others may have given something back
+RETRY_MEMORY = 0.1  # the arena was full: others may have given something back
 
-# --- nuisance -------------------------------------------------------------------------------
+# --- useless frames---------------------------------------------------------------------------
 
 MAX_USELESS = 8192  # frames that bring nothing new, at once: a fault repeats up to 1024 frames
 USELESS_PER_SECOND = 2000.0
@@ -75,7 +75,7 @@ MOST_RECEIVE = 4 << 20  # half of it is granted: twice what those paths can be b
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """What one session may use.
+    """What one session may use, in bytes and streams.
 
     ``send``: bytes of blocks with data on the way or queued; ``receive``: bytes that the peer
     may send ahead of our readers; ``streams``: how many the peer may have open.
@@ -87,12 +87,12 @@ class SessionLimits:
 
     @property
     def sure(self) -> int:
-        """What a session must never miss: memory for all that it grants, and to go on sending."""
+        """Memory that a session must always have: for all that it grants, and to go on sending."""
         return self.receive // GRANTED_SHARE + LEAST_SEND
 
     @classmethod
     def beside(cls, arena: int) -> SessionLimits:
-        """What goes with an arena of so many bytes, for its only session."""
+        """Limits for the only session in an arena of so many bytes."""
         return cls(
             send=min(max(arena // 8, LEAST_SEND), MOST_SEND),
             receive=min(max(arena // 4, LEAST_RECEIVE), MOST_RECEIVE),

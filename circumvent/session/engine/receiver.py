@@ -1,4 +1,4 @@
-"""The receiving half: puts what arrives in order and keeps it until somebody reads it."""
+"""The receiving direction: puts data in order and keeps it until it is read."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _FORBIDDEN = "session: data where none may be"
 
 
 class Receiver:
-    """Received bytes of all streams. ``starve`` is called for a stream that found no memory."""
+    """Received bytes of all streams; ``no_memory`` is called with a stream that found none."""
 
-    __slots__ = ("_blocks", "_credit", "_gaps", "_starve")
+    __slots__ = ("_blocks", "_credit", "_gaps", "_no_memory")
 
     def __init__(
-        self, blocks: Blocks, credit: ReceiveCredit, starve: Callable[[EngineStream], None]
+        self, blocks: Blocks, credit: ReceiveCredit, no_memory: Callable[[EngineStream], None]
     ) -> None:
         self._blocks = blocks
         self._credit = credit
-        self._starve = starve
+        self._no_memory = no_memory
         self._gaps = 0
 
     def run(
@@ -38,9 +38,10 @@ class Receiver:
     ) -> bool:
         """Take the payloads of DATA frames that follow on each other and on what came before.
 
-        False when they do not, or there are gaps: then give them to ``data`` one by one. Raises
-        ProtocolError. Where ``lent`` is given, what a waiting reader will take at once may stay
-        where it is: then the stream is noted there, and ``keep`` must be called before it goes.
+        Returns False when they do not, or there are gaps: then pass them to ``data`` one by one.
+        Where ``lent`` is given, data for a waiting reader may stay where it is: then the stream is
+        added to ``lent``, and ``keep`` must be called before the memory is reused. Raises
+        ProtocolError.
         """
         inbox = stream.inbox
         if offset != stream.received or stream.receiving not in _RECEIVES:
@@ -64,7 +65,7 @@ class Receiver:
     def _append_all(self, stream: EngineStream, inbox: Inbox, frames: list[memoryview]) -> None:
         for payload in frames:
             if not self._append(inbox, payload):
-                self._starve(stream)
+                self._no_memory(stream)
                 return
             self._arrived(stream, inbox, len(payload))
 
@@ -79,7 +80,7 @@ class Receiver:
             raise ProtocolError(_FORBIDDEN, stage="frame")
 
     def data(self, stream: EngineStream, offset: int, payload: memoryview, now: float) -> bool:
-        """Take the payload of a DATA frame; False when it was known. Raises ProtocolError."""
+        """Take the payload of a DATA frame; False when it is not new. Raises ProtocolError."""
         count = len(payload)
         end = offset + count
         inbox, received = stream.inbox, stream.received
@@ -103,17 +104,17 @@ class Receiver:
             self._arrived(stream, inbox, count)
             self._close_gaps(stream, inbox)
         else:
-            self._starve(stream)
+            self._no_memory(stream)
         return True
 
     def keep(self, lent: list[EngineStream]) -> None:
-        """What was lent to readers goes: copy what they did not take."""
+        """Copy what readers did not take of what was lent to them: its block goes back."""
         for stream in lent:
             if stream.inbox is not None and not self._keep(stream.inbox):
-                self._starve(stream)
+                self._no_memory(stream)
 
     def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
-        """Move what is in order into ``buffer``; how many bytes that was."""
+        """Move bytes that are in order into ``buffer``; returns how many."""
         inbox = stream.inbox
         if inbox is None:
             return 0
@@ -142,9 +143,9 @@ class Receiver:
         return at
 
     def discard(self, stream: EngineStream) -> None:
-        """Nobody will read: give back what is held, and count as read all that is known of."""
+        """Drop what is not read: give back its memory, and count as read all that is known of."""
         known = max(stream.final, stream.high)
-        if known > stream.high:  # what will never come was sent as far as credit goes
+        if known > stream.high:  # bytes that will never come were counted as sent
             self._credit.receive(known - stream.high)
         self._credit.consumed += known - stream.consumed
         self.release(stream)
@@ -202,7 +203,7 @@ class Receiver:
         count = len(payload)
         lease = self._blocks.take(count)
         if lease is None:
-            self._starve(stream)
+            self._no_memory(stream)
             return
         lease.view[:count] = payload
         inbox.gaps[offset] = Piece(lease, count)

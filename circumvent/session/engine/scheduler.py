@@ -1,8 +1,8 @@
-"""Which frame goes on which carrier, decided only when the carrier can write.
+"""Which frame goes on which carrier; this is decided only when the carrier can write.
 
-A slower carrier does not take the next frame but the one whose turn it will be when it arrives:
-it leaves to the faster ones what they deliver meanwhile. So bytes arrive nearly in order, and a
-carrier with nothing useful to do waits. (Relatives: BLEST, ECF and STMS for MPTCP.)
+A slower carrier does not take the next frame. It leaves to the faster ones what they deliver
+meanwhile, and takes the frame behind that. So bytes arrive nearly in order, and a carrier without
+such a frame waits. (Related schedulers of MPTCP: BLEST, ECF, STMS.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Scheduler:
         self.grain = MAX_FRAME  # the largest that was queued since the queue was empty
 
     def push(self, stream: EngineStream, frame: Frame) -> None:
-        """Queue a frame behind the others of its stream; who was idle gets the next turn."""
+        """Queue a frame behind the others of its stream; an idle stream gets the next turn."""
         outbox = stream.outbox
         if outbox is None:
             outbox = stream.outbox = Outbox()
@@ -70,7 +70,7 @@ class Scheduler:
         self._turns.remove(stream)
         self.size -= outbox.size
         if not self._turns:
-            self._rest()
+            self._note_empty()
         return outbox.frames
 
     def fill(
@@ -103,16 +103,16 @@ class Scheduler:
             depth += per_byte * frame.size
             at = after
         if not turns:
-            self._rest()
+            self._note_empty()
         return at
 
-    def _rest(self) -> None:
-        """Nothing waits."""
+    def _note_empty(self) -> None:
+        """No frame waits any more."""
         self._since = NEVER
         self.grain = MAX_FRAME
 
     def _fill_in_turn(self, carrier: EngineCarrier, view: memoryview, at: int, room: int) -> int:
-        """As ``fill``, where no other carrier is faster."""
+        """As ``fill``, when no other carrier is faster."""
         turns, whole_turn = self._turns, carrier.estimate.rate * TURN
         while turns:
             stream, start = turns[0], at
@@ -125,14 +125,14 @@ class Scheduler:
             else:  # no room
                 return at
             self._turn = whole_turn
-        self._rest()
+        self._note_empty()
         return at
 
     def _fill_from_one(
         self, carrier: EngineCarrier, stream: EngineStream, view: memoryview, at: int, room: int
     ) -> int:
         outbox = stream.outbox
-        assert outbox is not None  # noqa: S101 - for the checker: who has a turn has an outbox
+        assert outbox is not None  # noqa: S101 - for the checker: a stream with a turn has an outbox
         queue, number, left = outbox.frames, carrier.number, outbox.size
         stop = at + self._turn
         while queue and at < stop:
@@ -168,9 +168,9 @@ class Scheduler:
     def _depth(
         self, carrier: EngineCarrier, rivals: Iterable[EngineCarrier], now: float
     ) -> tuple[float, float]:
-        """Bytes that faster carriers deliver before a frame given to ``carrier`` now arrives.
+        """Bytes that faster carriers deliver before a frame that ``carrier`` takes now arrives.
 
-        And how many more with each byte that it takes.
+        The second number: how many more they deliver for each byte that it takes.
         """
         since = self._since = min(self._since, now)
         mine, depth, faster = carrier.arrival(now, since), 0.0, 0.0
@@ -197,7 +197,7 @@ class Scheduler:
 
     def _take(self, stream: EngineStream, index: int, room: int) -> Frame | None:
         outbox = stream.outbox
-        assert outbox is not None  # noqa: S101 - for the checker: who has a turn has an outbox
+        assert outbox is not None  # noqa: S101 - for the checker: a stream with a turn has an outbox
         frame = outbox.frames[index]
         if frame.size > room and not frame.is_settled:
             return None

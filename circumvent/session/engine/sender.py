@@ -1,4 +1,4 @@
-"""The sending half: cuts what is written into frames and keeps them until they are settled."""
+"""The sending direction: cuts data into frames and keeps them until they are settled."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from circumvent.wire.frames import (
 
 _RESERVED = 4 * LEAST_WINDOW  # credit that only streams with nothing queued may use
 _DATA = FrameKind.DATA << LENGTH_BITS
-_WAKE_AT_ONCE = 8  # writers; the others get their turn at the next occasion
+_WAKE_AT_ONCE = 8  # writers; the others are woken next time
 
 
 class Sender:
     """Frames from the first write to their acknowledgement.
 
-    ``wake`` is told of a stream whose waiting writer may go on, ``finished`` of one whose last
-    frame was settled.
+    ``wake`` is called with a stream whose waiting writer may go on, ``finished`` with one whose
+    last frame was settled.
     """
 
     __slots__ = (
@@ -60,10 +60,10 @@ class Sender:
         self.credit = SendCredit()
         self.scheduler = Scheduler()
         self._wake = wake
-        self.makes_runs = False  # a path is so fast that the work for each frame matters
+        self.makes_runs = False  # a path is so fast that the cost of each frame matters
         self._frames = 0  # with data and not settled
         self._control: deque[Frame] = deque()
-        self._openings: dict[EngineStream, Frame] = {}  # openings that wait for their first words
+        self._openings: dict[EngineStream, Frame] = {}  # openings that wait for their first data
         self._blocked: OrderedDict[EngineStream, None] = OrderedDict()
 
     # --- what users write -----------------------------------------------------------------------
@@ -72,7 +72,7 @@ class Sender:
         """Bytes that ``write`` would take now.
 
         A stream may queue as much as is left for all others together: one alone gets half of
-        the memory, and there is always some for who comes next.
+        the memory, and there is always some for the next one.
         """
         if stream.sending is not Sending.OPEN:
             return 0
@@ -146,14 +146,14 @@ class Sender:
             self._signal(stream, FrameKind.FIN)
 
     def cut(self, stream: EngineStream, reason: ResetReason) -> None:
-        """Drop what was not sent; the peer is told how far it had come."""
+        """Drop what is not acknowledged; RESET tells the peer how many bytes there were."""
         if not stream.send_event(StreamEvent.CUT):
             return
         self.drop(stream)
         self._signal(stream, FrameKind.RESET, bytes((reason,)))
 
     def drop(self, stream: EngineStream) -> None:
-        """Forget what is queued."""
+        """Forget the frames of a stream that are queued."""
         self.settle_all(self.scheduler.drop(stream))
 
     def stop(self, stream: EngineStream, reason: ResetReason) -> None:
@@ -164,16 +164,16 @@ class Sender:
         )
 
     def open(self, stream: EngineStream, opening: bytes) -> None:
-        """Tell the peer of a new stream, once something is said on it or ``announce`` is called.
+        """Prepare the opening of a new stream: it is sent with its first data or ``announce``.
 
-        Whatever else goes out meanwhile: the length of an opening tells that of its name.
+        It is not sent alone, because its length would show that of the destination's name.
         """
         frame = Frame(stream, pack(FrameKind.OPEN, stream.number, stream.granted, opening), None)
         stream.unacked += 1
         self._openings[stream] = frame
 
     def announce(self, stream: EngineStream) -> None:
-        """Let the opening go, if it is still here."""
+        """Queue the opening, if that was not done before."""
         if self._openings and (frame := self._openings.pop(stream, None)) is not None:
             self._control.append(frame)
 
@@ -232,10 +232,10 @@ class Sender:
             at = after
         return at
 
-    # --- what becomes of it ---------------------------------------------------------------------
+    # --- settled frames ------------------------------------------------------------------------
 
     def settle_all(self, frames: Iterable[Frame]) -> None:
-        """They arrived, or are not needed any more."""
+        """Forget frames that arrived or are not needed any more."""
         give = self.blocks.give
         for frame in frames:
             if frame.is_settled:
@@ -272,7 +272,7 @@ class Sender:
             self.scheduler.push_back(frame, stream)
         return frame.size
 
-    # --- who waits to write ---------------------------------------------------------------------
+    # --- waiting writers ------------------------------------------------------------------------
 
     def wait(self, stream: EngineStream) -> None:
         """Wake this stream's writer when there is room."""
@@ -280,7 +280,7 @@ class Sender:
         self._blocked[stream] = None
 
     def wake_blocked(self) -> None:
-        """Wake the first of those who wait and now have room."""
+        """Wake the first of the waiting writers that now have room."""
         if not self._blocked or self.credit.free <= 0 or self.blocks.free < PAGE:
             return
         for _ in range(min(len(self._blocked), _WAKE_AT_ONCE)):
@@ -289,7 +289,7 @@ class Sender:
                 self._blocked[stream] = None
 
     def wake_if_room(self, stream: EngineStream) -> bool:
-        """Wake this stream's writer if a write is worth a try; False if it must wait on."""
+        """Wake this stream's writer if it has room or was cut; False if it must go on waiting."""
         if not stream.waits_to_write:
             return True
         if stream.sending is Sending.OPEN and not self.room(stream):

@@ -1,4 +1,4 @@
-"""What both halves of the engine share, and what follows when a stream or the session changes."""
+"""What both directions of the engine share, and what follows when a stream or the session ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from circumvent.wire.frames import SESSION, CloseReason, ResetReason
 
 
 class EngineState:
-    """The tables of one session, and how they hang together.
+    """The tables of one session, and the changes that concern several of them.
 
     The driver reads and empties ``woken`` (streams whose waiting reader or writer may go on) and
     ``accepted`` (streams that the peer opened, and what for). ``closed`` says why the session is
@@ -57,26 +57,26 @@ class EngineState:
         self.sender = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
         self.held = Blocks(account, limits.receive)
         self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
-        self.receiver = Receiver(self.held, self.credit, self._starve)
+        self.receiver = Receiver(self.held, self.credit, self._on_no_memory)
         self.carriers = CarrierTable(self.sender.settle_all, self.sender.requeue, random)
         self.grant_session()
 
     # --- streams --------------------------------------------------------------------------------
 
     def wake_reader(self, stream: EngineStream) -> None:
-        """Its reader may go on, if it waits and there is something."""
+        """Let its reader go on, if it waits and can read something."""
         if stream.waits_to_read and stream.is_readable:
             stream.waits_to_read = False
             self.woken.append(stream)
 
     def wake_writer(self, stream: EngineStream) -> None:
-        """Its writer may go on, if it waits."""
+        """Let its writer go on, if it waits."""
         if stream.waits_to_write:
             stream.waits_to_write = False
             self.woken.append(stream)
 
     def stop(self, stream: EngineStream, reason: ResetReason = ResetReason.CANCELLED) -> None:
-        """Nobody will read any more."""
+        """Read no more: drop what comes, and ask the peer to stop."""
         if not stream.is_at_end and stream.receive_event(StreamEvent.STOP):
             self.sender.stop(stream, reason)
             self.receiver.discard(stream)
@@ -89,14 +89,14 @@ class EngineState:
         self.stop(stream, reason)
 
     def retire_if_over(self, stream: EngineStream) -> None:
-        """Forget a stream when nothing is left to do."""
+        """Forget a stream when both directions are done."""
         if stream.is_over:
             self.receiver.discard(stream)
             self.streams.retire(stream)
             self.woken.append(stream)
 
-    def _starve(self, stream: EngineStream) -> None:
-        """No memory for what came: that stream is cut, and nothing else suffers."""
+    def _on_no_memory(self, stream: EngineStream) -> None:
+        """Cut a stream for whose data there is no memory; the others go on."""
         self._break(stream, ResetReason.MEMORY)
 
     def _break(self, stream: EngineStream, reason: ResetReason) -> None:
@@ -124,7 +124,7 @@ class EngineState:
             self.sender.grant(SESSION, limit)
 
     def relieve(self, now: float) -> None:
-        """Credit runs out: lend the readers that keep up what the others hold, or cut one."""
+        """Grant more by what stalled streams hold; when they hold too much, cut one of them."""
         if not self.credit.is_exhausted:
             return
         stalled = [each for each in self.streams if _stalled_since(each) <= now - STALL_CHECK]
@@ -139,7 +139,7 @@ class EngineState:
     # --- the end --------------------------------------------------------------------------------
 
     def close(self, reason: CloseReason) -> None:
-        """The session is over: drop everything, wake everybody."""
+        """End the session: drop all data and wake every reader and writer."""
         if self.closed is not None:
             return
         self.closed = reason

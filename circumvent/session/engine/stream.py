@@ -1,7 +1,7 @@
 """One stream of a session: its two directions, and what is queued or held for it.
 
-The directions are independent (RFC 9000 §3 has the same machine). What an idle stream does not
-need is not there: thousands of them may be open.
+The directions are independent (RFC 9000 §3 has the same state machine). An idle stream has no
+queues at all, because thousands of streams may be open.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Receiving(Enum):
 
     OPEN = auto()
     SIZED = auto()  # FIN came: the length is known
-    STOPPED = auto()  # nobody reads here any more: what comes is dropped
+    STOPPED = auto()  # we read no more: data that comes is dropped
     CUT = auto()  # RESET came
 
 
 class StreamEvent(Enum):
-    """What happens to a direction."""
+    """What changes a direction."""
 
     END = auto()
     CUT = auto()
@@ -51,16 +51,16 @@ RECEIVING: dict[tuple[Receiving, StreamEvent], Receiving] = {
     (Receiving.SIZED, StreamEvent.CUT): Receiving.CUT,
     (Receiving.SIZED, StreamEvent.STOP): Receiving.STOPPED,
     (Receiving.STOPPED, StreamEvent.CUT): Receiving.CUT,
-}  # what is not here changes nothing: control frames may come twice and late
+}  # other pairs change nothing: control frames may come twice and late
 
 
 class Frame:
     """A reliable frame until it is acknowledged; ``view`` is all of it, header and payload.
 
-    Or a run of full DATA frames of one stream, which stay together: that saves handling each.
-    ``carrier`` is the number of the one that is responsible for it, 0 while it is queued.
-    Only a ``is_fresh`` one, which no carrier has seen, may still grow. What is ``is_settled``
-    was acknowledged or given up, wherever it still stands in a queue; its block is gone.
+    Or a run of full DATA frames of one stream, which stay together: that saves work for each.
+    ``carrier`` is the number of the carrier that sent it, 0 while it is queued. ``is_fresh``: no
+    carrier has sent it, so it may still grow. ``is_settled``: it was acknowledged or dropped and
+    has no block any more; it may still stand in a queue.
     """
 
     __slots__ = ("carrier", "is_fresh", "is_settled", "lease", "size", "stream", "view")
@@ -99,10 +99,10 @@ class Piece:
 
 
 class Inbox:
-    """What came and is not read yet: ``pieces`` in order, and beyond a gap by their offset.
+    """Unread data: ``pieces`` in order, and ``gaps``: pieces beyond a gap, by their offset.
 
-    ``loans`` follow on ``pieces``: bytes that still lie where they came in, for a moment.
-    ``high`` is the end of the furthest byte seen, ``size`` counts what is in order.
+    ``loans`` follow on ``pieces``: bytes that still lie in the block of the carrier's reader.
+    ``high`` is the end of the furthest byte received, ``size`` counts bytes that are in order.
     """
 
     __slots__ = ("gaps", "high", "loans", "moved_at", "pieces", "size")
@@ -119,8 +119,8 @@ class Inbox:
 class EngineStream:
     """State of one stream. ``final`` is the peer's last offset once known, else -1.
 
-    ``is_open``: whether OPEN was seen; what overtook it is kept like any other data.
-    ``waits_to_read`` and ``waits_to_write``: whether somebody wants to be woken.
+    ``is_open``: whether OPEN was received; data that overtook it is kept like any other.
+    ``waits_to_read`` and ``waits_to_write``: whether a reader or writer wants to be woken.
     """
 
     __slots__ = (
@@ -162,12 +162,12 @@ class EngineStream:
 
     @property
     def high(self) -> int:
-        """The end of the furthest byte seen."""
+        """The end of the furthest byte received."""
         return self.inbox.high if self.inbox is not None else self.received
 
     @property
     def consumed(self) -> int:
-        """How far it was read."""
+        """The offset up to which it was read."""
         return self.received - self.inbox.size if self.inbox is not None else self.received
 
     @property
@@ -179,19 +179,19 @@ class EngineStream:
 
     @property
     def is_at_end(self) -> bool:
-        """Whether all there will ever be was read."""
+        """Whether all of the peer's direction was read."""
         return self.final >= 0 and self.consumed == self.final
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to be done for either direction."""
+        """Whether both directions are done."""
         if self.sending is Sending.OPEN or self.unacked:
             return False
         return self.receiving is Receiving.CUT or self.is_at_end
 
     @property
     def is_given_up(self) -> bool:
-        """Whether the peer took back what it asked for; that it only ended leaves work to do."""
+        """Whether the peer reset the stream. One that only ended its direction still wants ours."""
         return self.receiving is Receiving.CUT or self.is_over
 
     def send_event(self, event: StreamEvent) -> bool:
@@ -209,7 +209,7 @@ class EngineStream:
         return after is not None
 
     def settle_size(self, final: int) -> None:
-        """The peer said where its direction ends; raises ProtocolError when it lied."""
+        """Set where the peer's direction ends; raises ProtocolError when that cannot be."""
         if self.final not in (-1, final) or final < self.high:
             raise ProtocolError("session: a stream's final size changed", stage="frame")
         self.final = final

@@ -12,7 +12,7 @@ _HARD = 2  # times the limit: closes may still be on their way when the peer ope
 
 
 class StreamTable:
-    """Finds streams. ``limit``: how many of the peer's may be open."""
+    """Finds streams by number. ``limit``: how many that the peer opened may be open."""
 
     __slots__ = ("_by_number", "_highest", "_next", "_parity", "limit", "theirs")
 
@@ -30,7 +30,7 @@ class StreamTable:
         return iter(tuple(self._by_number.values()))
 
     def open(self, window: int) -> EngineStream:
-        """A new stream of ours, on which the peer may send ``window`` bytes at once."""
+        """A new stream that we open, on which the peer may send ``window`` bytes at once."""
         stream = EngineStream(self._next, FIRST_WINDOW, window)
         stream.is_open = True
         self._next += 2
@@ -40,8 +40,8 @@ class StreamTable:
     def find(self, number: int) -> EngineStream | None:
         """The stream, None if it is over. Raises ProtocolError when there cannot be one.
 
-        Frames overtake each other between carriers: a number of the peer's that was never seen
-        opens all below it as well.
+        Frames on different carriers overtake each other: so a new number of the peer's opens all
+        lower ones as well.
         """
         stream = self._by_number.get(number)
         if stream is not None:
@@ -52,9 +52,9 @@ class StreamTable:
                     "session: a frame for a stream that we never opened", stage="frame"
                 )
             return None
-        return self._meet(number) if number > self._highest else None
+        return self._open_theirs(number) if number > self._highest else None
 
-    def _meet(self, number: int) -> EngineStream:
+    def _open_theirs(self, number: int) -> EngineStream:
         count = (number - self._highest) // 2
         if self.theirs + count > _HARD * self.limit:
             raise ProtocolError("session: too many streams", stage="frame")

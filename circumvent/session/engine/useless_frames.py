@@ -1,4 +1,4 @@
-"""Frames that bring nothing new are allowed, but not without end."""
+"""A limit on frames that bring nothing new."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from circumvent.session.engine.limits import MAX_USELESS, USELESS_PER_SECOND
 
 
 class UselessFrames:
-    """A bucket of such frames; a fault repeats some, a hostile peer sends nothing else."""
+    """A token bucket: faults repeat some frames, a hostile peer sends nothing else."""
 
     __slots__ = ("_at", "_left")
 
@@ -16,7 +16,7 @@ class UselessFrames:
         self._at = now
 
     def count(self, now: float) -> None:
-        """One more; raises ProtocolError when it is one too many."""
+        """Count one more; raises ProtocolError when the bucket is empty."""
         self._left = min(MAX_USELESS, self._left + (now - self._at) * USELESS_PER_SECOND) - 1.0
         self._at = now
         if self._left < 0.0:

@@ -18,13 +18,13 @@ from circumvent_plugins.dns_channel.gathering import Gathering
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import MAX_SECURE, parse_source
 
-FETCH_SECONDS = 12.0  # and a last round: less than callers wait, so that they hear why
+FETCH_SECONDS = 12.0  # and a last round: less than callers wait, so that they learn the reason
 _CODEC = 128 * 1024  # messages as objects: each lives until it is read
 _NOTE = "manifest"
 
 
 class DnsChannel(Channel):
-    """Asks those who answer everybody."""
+    """Asks resolvers, which answer everybody."""
 
     name = "dns"
     schemes = ("dns",)
@@ -54,7 +54,7 @@ class DnsChannel(Channel):
                 if bundle is not None:
                     fetch.notes[_NOTE] = _mark(manifest)
                     yield bundle
-                    fetch.notes[_NOTE] = known or ""  # it was no good
+                    fetch.notes[_NOTE] = known or ""  # the bundle was refused
                     was_tried = True
         if was_known:
             raise ChannelError(Verdict.UNCHANGED)

@@ -1,7 +1,7 @@
 """Ask one resolver many questions at once, over UDP, TCP, TLS or HTTPS.
 
-Answers come in any order, and over UDP more than one to a question: anybody on the path can be
-faster than the resolver. So the socket stays open until the asker has what it wants, or for as
+Answers come in any order, and over UDP more than one to a question: a forger on the path can be
+faster than the resolver. So the socket stays open until the caller has what it wants, or for as
 long as the real answer may take.
 """
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 ASK_SECONDS = 5.0  # of one call
-LATER_SECONDS = 2.0  # nearly all forgeries come within 0.4 s, and the real answer behind them
-MAX_HEARD = 256  # datagrams: who is flooded with more asks elsewhere
+LATER_SECONDS = 2.0  # nearly all forged answers come within 0.4 s, and the real one after them
+MAX_DATAGRAMS = 256  # datagrams; a question that gets more is asked elsewhere
 DOH_TYPE = "application/dns-message"
 _LENGTH = 2  # RFC 1035 §4.2.2: in front of each message
 
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """How to get out, and on whose account."""
+    """The dialer for questions, and the account that pays for them."""
 
     dialer: Dialer
     account: Account
@@ -87,7 +87,7 @@ async def _over_udp(
             yield answer
         return
     with datagrams:
-        async for answer in _hear(datagrams, _questions(names)):
+        async for answer in _receive_answers(datagrams, _questions(names)):
             if answer.kind is not AnswerKind.CUT:
                 yield answer
                 continue
@@ -95,14 +95,14 @@ async def _over_udp(
                 yield whole
 
 
-async def _hear(
+async def _receive_answers(
     datagrams: Datagrams, questions: Mapping[int, DnsQuestion]
 ) -> AsyncGenerator[DnsAnswer, None]:
     clock = asyncio.get_running_loop()
     for question in questions.values():
         datagrams.send(question.wire)
     ends = clock.time() + LATER_SECONDS
-    for _ in range(MAX_HEARD):
+    for _ in range(MAX_DATAGRAMS):
         try:
             data = await datagrams.receive(ends - clock.time())
         except TimeoutError:
@@ -113,7 +113,7 @@ async def _hear(
 
 
 async def _ask_again(resolver: DnsResolver, name: str, net: Net) -> Sequence[DnsAnswer]:
-    """What did not fit a datagram; nothing when TCP is blocked, for "cut" may be forged too."""
+    """Ask over TCP for what fits no datagram; empty when that is blocked: "cut" may be forged."""
     try:
         async with asyncio.timeout(LATER_SECONDS):
             return [answer async for answer in _over_stream(resolver, [name], net)]
@@ -185,15 +185,14 @@ async def _post(session: ClientSession, url: str, wire: bytes) -> bytes:
     try:
         async with session.post(url, data=wire, allow_redirects=False) as response:
             if response.status != HTTPStatus.OK:
-                text = f"the resolver answers HTTP {response.status}"
-                raise ProtocolError(text, stage="answer")
+                raise ProtocolError(f"the resolver answers HTTP {response.status}", stage="answer")
             return b"".join([piece async for piece in limited_body(response, MAX_MESSAGE)])
     except ClientError as error:
         raise StreamResetError("the resolver cut the connection", stage="read") from error
 
 
 def _questions(names: Iterable[str], *, padded: bool = False) -> dict[int, DnsQuestion]:
-    """By id; a question whose id is taken already gets another."""
+    """The questions by id; each has an id of its own."""
     questions: dict[int, DnsQuestion] = {}
     for name in names:
         question = make_question(name, padded=padded)

@@ -1,8 +1,8 @@
 """Which manifest to believe first: every resolver has a vote.
 
-Nobody is trusted, so all that this decides is the order in which manifests are tried; in the
-end a signature decides. What came over TLS weighs more, since only the resolver itself could
-forge it. Of the answers of one resolver the last counts: the forged ones come first.
+No resolver is trusted: the votes decide only the order in which manifests are tried, and a
+signature decides in the end. An answer over TLS counts more, because only the resolver itself can
+forge it. Of the answers of one resolver the last counts: forged ones come first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from circumvent.api import CircumventError, Verdict
+from circumvent.tasks import dismiss
 from circumvent.wire.dns_chunks import MANIFEST, Manifest, parse_manifest
 from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
 from circumvent_plugins.dns_channel.messages import DnsAnswer
@@ -51,16 +52,15 @@ class Ballot:
         try:
             yield
         finally:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
+            await dismiss((self._polling,))
 
     def voters(self, manifest: Manifest) -> Sequence[DnsResolver]:
-        """Who gave it, those with TLS first."""
+        """The resolvers that gave it, those with TLS first."""
         voters = [who for who, given in self._given.items() if manifest in given]
         return sorted(voters, key=lambda who: not who.is_secure)
 
     async def candidates(self) -> AsyncGenerator[Manifest, None]:
-        """Manifests, the most believable first; ends when every resolver was heard."""
+        """Manifests, the most believable first; ends when every resolver has answered or failed."""
         tried: set[Manifest] = set()
         while len(tried) < MAX_CANDIDATES:
             await self._until_settled(tried)
@@ -69,7 +69,7 @@ class Ballot:
                 return
             tried.add(rest[0])
             yield rest[0]
-            self._may_be_loud.set()  # that one was no good
+            self._may_be_loud.set()  # the last one was refused
 
     async def _until_settled(self, tried: set[Manifest]) -> None:
         while not (self._is_done() or self._is_settled(tried)):
@@ -118,7 +118,7 @@ class Ballot:
         try:
             async with asyncio.timeout(ASK_SECONDS), aclosing(ask(who, [name], self._net)) as said:
                 async for answer in said:
-                    self._report.hear(who, answer)
+                    self._report.received(who, answer)
                     self._count(who, answer)
         except (CircumventError, TimeoutError) as error:
             self._report.fail(who, error)

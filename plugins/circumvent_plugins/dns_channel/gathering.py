@@ -1,6 +1,6 @@
 """Fetch the chunks that a manifest names, from several resolvers at once.
 
-A chunk proves itself, so it does not matter who sent it, nor what else was sent before it.
+A chunk carries its own proof, so it does not matter who sent it, or what was sent before it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from circumvent_plugins.dns_channel.messages import DnsAnswer
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource, DnsTransport
 
-SHARE = 16  # questions to one resolver at a time; more look like an attack to it
-FRUITLESS_ROUNDS = 2  # then this manifest is as good as forged
+SHARE = 16  # questions to one resolver at a time; it takes more for an attack
+FRUITLESS_ROUNDS = 2  # after so many, the manifest counts as forged
 
 
 @dataclass(slots=True)
@@ -38,22 +38,20 @@ class Gathering:
 
         ``voters`` gave the manifest and are asked first, those with TLS alone if there are any.
         """
-        quiet = [who for who in voters if who.is_secure] or voters
+        preferred = [who for who in voters if who.is_secure] or voters
         turns = fruitless = 0
         while missing := self._missing():
             if fruitless == FRUITLESS_ROUNDS or time.monotonic() > self.ends:
                 return None
             before = len(self.pieces)
-            await self._round(deal(missing, self._loud() if fruitless else quiet, turns))
+            asked = self.source.resolvers if fruitless else preferred
+            await self._round(deal(missing, asked, turns))
             fruitless = 0 if len(self.pieces) > before else fruitless + 1
             turns += 1
         return self._joined()
 
     def _missing(self) -> list[str]:
         return [x for x in dict.fromkeys(self.manifest.labels) if x not in self.pieces]
-
-    def _loud(self) -> Sequence[DnsResolver]:
-        return self.source.resolvers
 
     async def _round(self, shares: Mapping[DnsResolver, Sequence[str]]) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -79,7 +77,7 @@ class Gathering:
 
     def _keep(self, who: DnsResolver, label: str, answer: DnsAnswer) -> bool:
         """Whether ``answer`` holds the chunk."""
-        self.report.hear(who, answer)
+        self.report.received(who, answer)
         for text in answer.texts:
             try:
                 self.pieces[label] = parse_chunk(label, text)
@@ -99,7 +97,7 @@ class Gathering:
 def deal(
     labels: Sequence[str], resolvers: Sequence[DnsResolver], turn: int
 ) -> dict[DnsResolver, list[str]]:
-    """Who is asked for what: everybody for as much, and in another turn for something else."""
+    """Which resolver is asked for which chunks: the same number each, others in each turn."""
     shares: dict[DnsResolver, list[str]] = {who: [] for who in resolvers}
     for at, label in enumerate(labels[: SHARE * len(resolvers)]):
         shares[resolvers[(at + turn) % len(resolvers)]].append(label)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE = 4096  # bytes; the longest manifest is a third of it
 UDP_PAYLOAD = 1232  # what no path fragments (DNS Flag Day 2020)
-PADDING = 128  # RFC 8467 §4.1; only where it is encrypted, elsewhere it would be a mark
+PADDING = 128  # RFC 8467 §4.1; only where questions are encrypted: in clear it would be conspicuous
 
 
 class AnswerKind(enum.Enum):
@@ -62,8 +62,7 @@ def read_answer(wire: bytes) -> DnsAnswer:
         message = dns.message.from_wire(wire[:MAX_MESSAGE])
         return DnsAnswer(message.id, _asked(message), *_said(message))
     except DNSException as error:
-        text = "is no DNS message"
-        raise ValueError(text) from error
+        raise ValueError("is no DNS message") from error
 
 
 def _asked(message: Message) -> str:
@@ -76,8 +75,7 @@ def _asked(message: Message) -> str:
         or not message.flags & flags.QR
         or (question.rdclass, question.rdtype) != wanted
     ):
-        text = "answers no question of ours"
-        raise ValueError(text)
+        raise ValueError("answers no question of ours")
     return question.name.to_text(omit_final_dot=True).lower()
 
 

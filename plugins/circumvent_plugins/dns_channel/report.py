@@ -1,4 +1,4 @@
-"""What became of the questions, so that a failure can say why."""
+"""What happened to the questions, so that a failure can give the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from circumvent.api import (
 from circumvent_plugins.dns_channel.messages import AnswerKind, DnsAnswer
 from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource
 
-# What explains most comes first.
+# The verdict that explains most comes first.
 _ORDER = (
     Verdict.FORGED,
     Verdict.BROKEN,
@@ -36,8 +36,8 @@ class Report:
         self._said: dict[tuple[DnsResolver, str], set[AnswerKind]] = {}
         self._did: dict[DnsResolver, set[Verdict]] = {who: set() for who in source.resolvers}
 
-    def hear(self, who: DnsResolver, answer: DnsAnswer) -> None:
-        """Note an answer; two of different kinds to one question do not come from one resolver."""
+    def received(self, who: DnsResolver, answer: DnsAnswer) -> None:
+        """Note an answer; two answers of different kinds to one question show a forger."""
         said = self._said.setdefault((who, answer.name), set())
         said.add(answer.kind)
         if answer.kind is AnswerKind.FOREIGN or len(said) > 1:
@@ -48,11 +48,11 @@ class Report:
             self.note(who, Verdict.REFUSED)
 
     def fail(self, who: DnsResolver, error: CircumventError | TimeoutError) -> None:
-        """Note that somebody could not be asked."""
+        """Note that a resolver could not be asked."""
         self.note(who, _verdict(error))
 
     def note(self, who: DnsResolver, verdict: Verdict) -> None:
-        """Note what somebody did."""
+        """Note what a resolver did."""
         self._did[who].add(verdict)
 
     @property
@@ -61,7 +61,7 @@ class Report:
         return any(Verdict.FORGED in did for did in self._did.values())
 
     def error(self) -> ChannelError:
-        """Why there is no bundle."""
+        """The reason why there is no bundle."""
         counts = dict(self._counts())
         verdict = next(filter(counts.get, _ORDER), Verdict.TOO_SLOW)
         subject = f"DNS answers for {self._source.zone}"

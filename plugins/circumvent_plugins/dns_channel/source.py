@@ -3,8 +3,8 @@
 A resolver is ``udp://IP``, ``tcp://IP``, ``tls://IP`` (RFC 7858) or ``https://HOST/PATH``
 (RFC 8484), each with ``:PORT`` if it is another. ``#NAME`` behind an address is the name in the
 certificate where that does not hold the address itself; inside a source, ``#`` is written ``%23``.
-``resolver=system`` is whom this machine asks: when a country is cut off, its providers' resolvers
-are often all that still reaches the world.
+``resolver=system`` means the resolvers of this machine: when a country is cut off, those of its
+providers are often all that still reaches the world.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _PORTS = {
 
 @dataclass(frozen=True, slots=True)
 class DnsResolver:
-    """Somebody who answers DNS questions; ``name`` is the one in its certificate.
+    """A server that answers DNS questions; ``name`` is the one in its certificate.
 
     ``is_near``: known to this network only, so never asked through tunnels.
     """
@@ -70,7 +70,7 @@ class DnsResolver:
 
 @dataclass(frozen=True, slots=True)
 class DnsSource:
-    """A zone, and whom to ask for it; ``asks_system``: those of this machine too."""
+    """A zone and its resolvers; ``asks_system``: those of this machine are asked, too."""
 
     zone: str
     resolvers: tuple[DnsResolver, ...]

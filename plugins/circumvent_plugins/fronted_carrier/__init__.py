@@ -1,7 +1,7 @@
 """The fronted carrier: to a relay through plain HTTP requests to a front that knows it.
 
 The front (a CDN) is connected to under a name that a censor lets pass; the Host header names the
-relay. Inside of the stream that the requests make, TLS to the relay itself.
+relay. TLS to the relay itself goes inside of the stream that the requests make.
 """
 
 from __future__ import annotations
@@ -30,23 +30,21 @@ from circumvent.links.relay_access import inside_tls, outer_tls, relay_link, web
 from circumvent.wire.address import Destination
 from circumvent.wire.http_carrier import MAX_UPLOAD, UPLOADS_AT_ONCE
 from circumvent_plugins.fronted_carrier.requests import Requests
-from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream
+from circumvent_plugins.fronted_carrier.stream import WINDOW, FrontedStream, FrontTimings
 
 CONNECTIONS = 1 + UPLOADS_AT_ONCE
 _BODIES = WINDOW + UPLOADS_AT_ONCE * MAX_UPLOAD
-_MAX_REMEMBERED = 64  # fronts that hold answers back; more than anybody has
+_MAX_REMEMBERED = 64  # fronts that hold answers back; nobody has more
 
 
 class FrontedCarrier(Carrier):
     """Remembers which fronts hold answers back until they are complete."""
 
     name = "fronted"
-    cost = Cost(
-        dial=http_cost(CONNECTIONS).dial + _BODIES + INNER_TLS_COST.dial,
-        stream=http_cost(CONNECTIONS).stream + _BODIES + INNER_TLS_COST.stream,
-    )
+    cost = http_cost(CONNECTIONS) + Cost(_BODIES, _BODIES) + INNER_TLS_COST
 
-    def __init__(self) -> None:
+    def __init__(self, timings: FrontTimings | None = None) -> None:
+        self._timings = timings or FrontTimings()
         self._slow_fronts: set[Destination] = set()
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> CarrierPipe:
@@ -54,7 +52,9 @@ class FrontedCarrier(Carrier):
         front = web_place(link)
         noting = NotingDialer(dialer)
         stream = FrontedStream(
-            partial(connect_front, link, noting, account), is_short=front in self._slow_fronts
+            partial(connect_front, link, noting, account),
+            is_short=front in self._slow_fronts,
+            timings=self._timings,
         )
         try:
             await stream.opened()
@@ -71,7 +71,7 @@ class FrontedCarrier(Carrier):
 
 
 class NotingDialer(DialerWrapper):
-    """Notes the ``route`` of its connections: that of the stream that is made of them."""
+    """Notes the ``route`` of its connections, for the stream that is made of them."""
 
     route = ByteStream.route
 
@@ -92,7 +92,7 @@ async def connect_front(
         connections=CONNECTIONS,
         tls=lambda _: outer_tls(link),
     ) as session:
-        session.headers.clear()  # each request brings all of its own, in a browser's order
+        session.headers.clear()  # each request brings all its headers, in a browser's order
         yield Requests(session, link)
 
 

@@ -1,4 +1,4 @@
-"""The requests of one fronted carrier, by aiohttp: what the front's answers mean."""
+"""The requests of one fronted carrier, by aiohttp, and what the answers of the front mean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GOOD, _GONE, _TOO_MANY, _FRONTS_FAULT = 200, 410, 429, 500
 
 
 class FrontError(StreamResetError):
-    """A request failed on the way; it may be tried again."""
+    """A request failed on its path; it may be tried again."""
 
 
 class Requests:
@@ -30,11 +30,11 @@ class Requests:
     def __init__(self, session: ClientSession, link: RelayLink) -> None:
         self._session = session
         self._link = link
-        self.begin_anew()
+        self.start_over()
         self._url = f"https://{web_place(link)}{link.path}"
 
-    def begin_anew(self) -> None:
-        """Another carrier: what is under way of the last one counts no more."""
+    def start_over(self) -> None:
+        """Start another carrier; requests of the last one that are still open do not count."""
         self._carrier = os.urandom(CARRIER_SIZE)
 
     async def upload(self, body: bytes, offset: int, flags: Flags) -> None:
@@ -59,7 +59,7 @@ class Requests:
         from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
 
         cookie = knock(self._link, kind, pack_note(Note(self._carrier, offset, flags)))
-        query = {"t": os.urandom(4).hex()}  # whatever caches by the URL has never seen it
+        query = {"t": os.urandom(4).hex()}  # so no cache has an answer for this URL
         try:
             async with self._session.request(
                 method,

@@ -24,9 +24,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.stack import HeaderTunnel
+from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import take_carriage
-from circumvent.links.uri import ShareLink, format_link, parse_link, parse_query, split_name
+from circumvent.links.uri import ShareLink, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_address
@@ -36,7 +37,7 @@ from circumvent_plugins.shadowsocks.over_socket import AeadOverSocket
 from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
 
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.
-STREAM = 6 * 1024
+AEAD_COST = Cost(dial=6 * 1024, stream=6 * 1024)
 
 METHODS = {
     "aes-128-gcm": "aes-128-gcm",
@@ -45,7 +46,7 @@ METHODS = {
     "chacha20-poly1305": "chacha20-ietf-poly1305",
 }
 
-# Only these are named in an error: what stands there in a broken link may be a password.
+# An error names only these: in a broken link a password may stand in this place.
 KNOWN_ELSEWHERE = re.compile(
     r"""
     2022-blake3-(aes-(128|256)-[cg]cm | chacha(8|20)-poly1305)
@@ -68,7 +69,7 @@ class ShadowsocksSettings:
 
 
 class Shadowsocks(Transport):
-    """Shadowsocks AEAD over TCP."""
+    """Shadowsocks AEAD."""
 
     name = "shadowsocks"
     schemes = ("ss",)
@@ -76,20 +77,13 @@ class Shadowsocks(Transport):
     def parse(self, link: str) -> ServerEntry:
         parts = _read_link(link)
         settings = _parse_user(parts.user)
-        return ServerEntry(
-            transport=self.name,
-            host=parts.host,
-            port=parts.port,
-            name=parts.name,
-            link=format_link(_canonical(parts, settings)),
-            settings=settings,
-        )
+        return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
         return Privacy.ENCRYPTED
 
     def cost(self, entry: ServerEntry) -> Cost:  # noqa: ARG002 - as above
-        return Cost(dial=STREAM, stream=STREAM)
+        return AEAD_COST
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         settings = _settings(entry)
@@ -101,11 +95,15 @@ class Shadowsocks(Transport):
 
 @dataclass(frozen=True, slots=True)
 class AeadLayer(StreamLayer):
-    """Shadowsocks' records, with a key; ``account`` pays where a partial record must be held."""
+    """Records of Shadowsocks under one key; ``account`` pays for partial records that are held."""
 
     cipher: Cipher
     key: bytes = field(repr=False)
     account: Account
+
+    @property
+    def cost(self) -> Cost:
+        return AEAD_COST
 
     async def start(self, stream: ByteStream) -> AeadStream:
         if isinstance(stream, PeekStream):
@@ -119,7 +117,7 @@ def _read_link(text: str) -> ShareLink:
     if scheme.lower() not in Shadowsocks.schemes:
         raise LinkError("scheme: a Shadowsocks link starts with ss://")
     user, at, tail = rest.partition("@")
-    if at:  # one alphabet of base64 has slashes, which not everybody encodes
+    if at:  # one alphabet of base64 has slashes, which some programs do not encode
         parts = replace(parse_link(f"ss://{user.replace('/', '%2F')}@{tail}"), name=name)
     else:
         parts = _read_legacy(rest, name)

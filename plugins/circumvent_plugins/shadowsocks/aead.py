@@ -37,7 +37,7 @@ _LOOK_AGAIN = 0.05  # seconds after which there may be memory for a partial reco
 class AeadStream(LayerStream):
     """Seals what is written to ``base`` and opens what is read; subclasses read from it.
 
-    ``pass_on`` takes what is sealed: whole, for its numbers cannot be used again.
+    ``pass_on`` takes all of what is sealed: a nonce cannot be used again.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class AeadStream(LayerStream):
         return asyncio.sleep(_LOOK_AGAIN) if self._is_choked else self.base.wait_readable()
 
     def _open_records(self, sealed: memoryview, plain: memoryview) -> tuple[int, int]:
-        """Open every whole record; returns how much of both was used."""
+        """Open every whole record; returns how many bytes of both buffers were used."""
         at = used = 0
         if not self._open_key:
             at = self._take_salt(sealed)
@@ -107,8 +107,9 @@ class AeadStream(LayerStream):
                     opened += 1
                     at, payload = end, length[0] << 8 | length[1]
                     if not 0 < payload <= MAX_PAYLOAD:
-                        message = f"the server announced a record of {payload} bytes"
-                        raise ProtocolError(message, stage="read")
+                        raise ProtocolError(
+                            f"the server announced a record of {payload} bytes", stage="read"
+                        )
                 end = at + payload + TAG
                 if end > count:
                     break
@@ -120,8 +121,10 @@ class AeadStream(LayerStream):
         except ProtocolError:
             raise
         except Exception as error:  # InvalidTag lives in a module that costs memory to import
-            message = "a record from the server does not authenticate: wrong password or altered"
-            raise ProtocolError(message, stage="read") from error
+            raise ProtocolError(
+                "a record from the server does not authenticate: wrong password or altered",
+                stage="read",
+            ) from error
         self._open_at, self._payload = opened, payload
         return at, used
 
@@ -162,8 +165,10 @@ class AeadStream(LayerStream):
         super().abort()
 
     def _cut(self) -> NoReturn:
-        message = "connection lost: it was cut, for the server's stream ended inside a record"
-        raise StreamResetError(message, stage="read")
+        raise StreamResetError(
+            "connection lost: it was cut, for the server's stream ended inside a record",
+            stage="read",
+        )
 
     def _take_salt(self, sealed: memoryview) -> int:
         size = self._cipher.key_size
@@ -196,6 +201,6 @@ class AeadStream(LayerStream):
         return end - start
 
     def _gap(self, size: int) -> int:
-        """How far in front of the plaintext the ciphertext starts, so that they never meet."""
+        """How far in front of the plaintext the ciphertext starts, so that they never overlap."""
         records = -(-size // MAX_PAYLOAD)
         return min(size, MAX_PAYLOAD) + records * OVERHEAD + len(self._salt)

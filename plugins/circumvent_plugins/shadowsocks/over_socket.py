@@ -1,6 +1,6 @@
 """Shadowsocks over a TCP connection: a partial record stays in the kernel.
 
-Unless it chokes it (measured: docs/decisions/0006); so no buffer is held between steps.
+So no buffer is held between steps, unless the record chokes the kernel (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class AeadOverSocket(AeadStream):
         if at:
             self._tcp.discard(at - kept)
             self._forget_kept()
-        if not (plain and self._tcp.ended):  # what is whole comes before the error
+        if not (plain and self._tcp.ended):  # whole records are returned before the error
             self._expect(sealed[at:count])
         return plain or None
 

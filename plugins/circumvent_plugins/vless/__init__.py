@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
@@ -20,9 +20,10 @@ from circumvent.api import (
     hookimpl,
 )
 from circumvent.layers.stack import HeaderTunnel, stacked
+from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery
 from circumvent.links.stream_settings import StreamSettings, take_stream_settings
-from circumvent.links.uri import ShareLink, format_link, parse_link
+from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
 from circumvent_plugins.vless.response import VERSION, ResponseLayer
 
@@ -49,14 +50,7 @@ class Vless(Transport):
     def parse(self, link: str) -> ServerEntry:
         parts = parse_link(link)
         settings = _parse_settings(parts)
-        return ServerEntry(
-            transport=self.name,
-            host=parts.host,
-            port=parts.port,
-            name=parts.name,
-            link=format_link(_canonical(parts, settings)),
-            settings=settings,
-        )
+        return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:
         return _settings(entry).stream.privacy
@@ -111,18 +105,8 @@ def _parse_settings(parts: ShareLink) -> VlessSettings:
 
 def _canonical(parts: ShareLink, settings: VlessSettings) -> ShareLink:
     stream = settings.stream
-    return ShareLink(
-        scheme="vless",
-        user=settings.user,
-        host=parts.host,
-        port=parts.port,
-        query=(
-            ("encryption", "none"),
-            ("security", stream.security),
-            *stream.query(parts.host),
-        ),
-        name=parts.name,
-    )
+    common = (("encryption", "none"), ("security", stream.security))
+    return replace(parts, user=settings.user, path="", query=common + stream.query(parts.host))
 
 
 def _settings(entry: ServerEntry) -> VlessSettings:

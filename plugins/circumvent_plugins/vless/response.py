@@ -33,8 +33,9 @@ class ResponseStream(LayerStream):
         if count is None or self._seen == self._size:
             return count
         if count == 0 and self._seen:
-            message = "connection lost: it was cut, inside VLESS's response header"
-            raise StreamResetError(message, stage="read")
+            raise StreamResetError(
+                "connection lost: it was cut, inside VLESS's response header", stage="read"
+            )
         return self._strip(buffer, count) if count else 0
 
     def _strip(self, buffer: memoryview, count: int) -> int | None:

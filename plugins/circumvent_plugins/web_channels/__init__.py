@@ -44,11 +44,11 @@ class HttpsChannel(Channel):
 
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         yield await Download(fetch, fetch.source).run()
-        fetch.notes.clear()  # it was refused: the next one may not be a mere "not modified"
+        fetch.notes.clear()  # the bundle was refused: ask for it again, not for changes
 
 
 class SubscriptionChannel(Channel):
-    """Lists of links that nobody signs; the user named them himself."""
+    """Lists of links that are not signed; the user named them."""
 
     name = "subscription"
     schemes = ("sub+https",)
@@ -63,7 +63,7 @@ class SubscriptionChannel(Channel):
 
 
 class FrontedChannel(Channel):
-    """Web hosts that are asked for behind another name."""
+    """Web hosts behind a front with another name."""
 
     name = "fronted"
     schemes = ("fronted+https",)
@@ -83,7 +83,7 @@ class FrontedChannel(Channel):
                 body = await Download(fetch, url, fronted.host, tls, share).run()
             except ChannelError as error:
                 if failure is None or failure.verdict is not Verdict.UNCHANGED:
-                    failure = error  # that nothing is newer, any front can say
+                    failure = error  # any front can say that nothing is newer
             else:
                 yield body
                 fetch.notes.clear()  # as above

@@ -1,4 +1,4 @@
-"""One bounded download over HTTPS, resumed where it was cut, and what its failure means."""
+"""One bounded download over HTTPS, resumed where it was cut, and the meaning of a failure."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 MAX_REDIRECTS = 3  # a mirror that moved; more is a loop or a trap
-DOWNLOAD_SECONDS = 18.0  # however the bytes drip; less than callers wait, so that they hear why
+DOWNLOAD_SECONDS = 18.0  # at most; less than callers wait, so that they learn the reason
 DIAL_SECONDS = 6.0
 STALL_SECONDS = 3.0  # without a byte
 PIECE = 8 * 1024  # bytes; with a handshake less than the 16 KiB that some censors let pass
 MAX_CONNECTIONS = MAX_BUNDLE // PIECE + 3
 CUT_PAUSE = 0.2  # seconds before it is asked for again
-HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}  # some hosts refuse who sends none
+HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}  # some hosts refuse requests without one
 ETAG = "etag"  # in the notes
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PARTIAL = 206
@@ -46,8 +46,8 @@ _CDNS = ("cloudflare", "cloudfront", "akamai", "fastly", "varnish", "bunny", "az
 class Download:
     """One file at ``url``; ``host`` is asked for instead of the URL's where it is given.
 
-    A censor may let the first 16 KiB of a connection pass and freeze the rest: so a connection
-    that stalls is left, and others ask for the rest, in pieces once nothing else gets through.
+    A censor may let the first 16 KiB of a connection pass and freeze the rest. So a connection that
+    stalls is given up, and others ask for the rest, in pieces when nothing else gets through.
     """
 
     request: Fetch
@@ -88,7 +88,7 @@ class Download:
         raise ChannelError(Verdict.TOO_SLOW, f"{MAX_CONNECTIONS} connections")
 
     def _may_go_on(self, before: int, error: Exception) -> bool:
-        """Only what moves on is worth another try, or what stalled and can be asked for less."""
+        """Whether to try again: bytes came, or it stalled and can be asked for less at a time."""
         if len(self.got) > before:
             return True
         from aiohttp import SocketTimeoutError  # noqa: PLC0415 - 25 MB

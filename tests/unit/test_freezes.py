@@ -1,0 +1,100 @@
+"""Paths that froze: what users' traffic tells, although probes pass."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from circumvent.tunnels.live import PROVEN_BYTES, TunnelState
+from circumvent.tunnels.timings import (
+    PoolTimings,
+    VitalsTimings,
+)
+from tests.unit.far_side import (
+    FarStream,
+    Handler,
+    all_of,
+    candidate,
+    echo,
+    never_answer,
+    nodes,
+)
+from tests.unit.running_client import running_client
+from tests.unit.test_failover import POST, SITE
+from tests.virtual.loop import until
+
+pytestmark = pytest.mark.virtual_time
+
+
+def freeze_after(size: int) -> Handler:
+    """A server behind a filter that lets so many bytes of each flow pass."""
+
+    async def handle(stream: FarStream) -> None:
+        await stream.receive()
+        await stream.send(bytes(size))
+        stream.freeze()
+        await asyncio.Event().wait()
+
+    return handle
+
+
+async def test_flows_that_freeze_while_probes_pass_end_in_replacement(tmp_path: Path) -> None:
+    async with nodes(1, {SITE: freeze_after(16 << 10)}) as (node,):
+        server = candidate(node)
+        async with running_client([server], tmp_path) as client:
+            (tunnel,) = await client.up(1)
+            for browser in [await client.browse(SITE) for _ in range(3)]:
+                await browser.send(POST)
+                await browser.receive_exactly(16 << 10)
+                await browser.send(b"more, please")
+            await until(lambda: tunnel.state is TunnelState.DEAD)
+            score = client.store.scores.on(client.manager.network)[server.id]
+            assert (score.failures, score.user_failures) == (0, 1)
+            assert "users' traffic freezes" in str(client.events)
+
+
+async def test_who_fails_users_alone_rests_long_though_it_would_win_the_next_race(
+    tmp_path: Path,
+) -> None:
+    async with nodes(2) as made, running_client(all_of(made), tmp_path) as client:
+        tunnel = (await client.up(2))[0]
+        client.manager.lose(tunnel, "probes pass", users_failed=True)
+        await asyncio.sleep(PoolTimings().frozen_pause / 2)
+        assert len(client.manager.tunnels) == 1
+
+
+async def test_on_a_proven_path_only_the_frozen_stream_is_cut(tmp_path: Path) -> None:
+    handlers = {SITE: freeze_after(PROVEN_BYTES), "live.test": echo}
+    async with nodes(1, handlers) as made, running_client(all_of(made), tmp_path) as client:
+        (tunnel,) = await client.up(1)
+        other = await client.browse("live.test")
+        for browser in [await client.browse(SITE) for _ in range(3)]:
+            await browser.send(POST)
+            await browser.receive_exactly(PROVEN_BYTES)
+            await browser.send(b"more, please")
+            with pytest.raises(ConnectionResetError):
+                await browser.receive_all()
+        await other.send(POST)
+        assert await other.receive_exactly(len(POST)) == POST
+        assert client.manager.tunnels == [tunnel]
+        frozen = client.failures()
+        assert {(attempt.what, attempt.stage) for attempt in frozen} == {("stream", "freeze")}
+
+
+async def test_silence_alone_is_no_freeze(tmp_path: Path) -> None:
+    async def greet_and_listen(stream: FarStream) -> None:
+        await stream.receive()
+        await stream.send(b"x")
+        await never_answer(stream)
+
+    handlers = {SITE: greet_and_listen}
+    async with nodes(1, handlers) as made, running_client(all_of(made), tmp_path) as client:
+        (tunnel,) = await client.up(1)
+        for browser in [await client.browse(SITE) for _ in range(4)]:
+            await browser.send(POST)
+            await browser.receive_exactly(1)
+            await browser.send(POST)
+        streams = {stream.stream for stream in tunnel.streams}
+        await asyncio.sleep(10 * VitalsTimings().frozen_after)
+        assert client.manager.tunnels == [tunnel]
+        assert {stream.stream for stream in tunnel.streams} == streams
