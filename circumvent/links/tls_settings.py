@@ -13,15 +13,19 @@ from circumvent.wire.host_port import parse_host
 
 TLS_KEYS = ("sni", "peer", "alpn", "fp", "allowInsecure", "insecure", "pinSHA256", "pinSPKI")
 MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
+_ONLY_PINNED = "allowInsecure: the server's certificate is only held against the pins of the link"
+_UNVERIFIED = (
+    "allowInsecure: the server's certificate is not verified; anybody in between"
+    " can pretend to be the server"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class TlsLink:
-    """What a link says about TLS; ``fingerprint`` is the browser that it wants to look like."""
+    """What a link says about TLS."""
 
     options: TlsOptions
-    fingerprint: str = ""
 
     @property
     def authenticated(self) -> bool:
@@ -38,12 +42,13 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
     switches = [query.take_flag(key) for key in ("allowInsecure", "insecure")]
     options = TlsOptions(
         server_name=_take_server_name(query) or host,
-        alpn=_take_alpn(query),
+        alpn=_take_alpn(query) or None,
         verify=not any(switches),
         certificate_sha256=_take_digests(query, "pinSHA256"),
         spki_sha256=_take_digests(query, "pinSPKI"),
+        fingerprint=query.take_word("fp").lower(),
     )
-    return TlsLink(options, query.take_word("fp"))
+    return TlsLink(options)
 
 
 def refuse_tls(query: LinkQuery) -> None:
@@ -60,8 +65,8 @@ def tls_query(tls: TlsLink, host: str) -> Iterator[tuple[str, str]]:
         yield "sni", options.server_name
     if options.alpn:
         yield "alpn", ",".join(options.alpn)
-    if tls.fingerprint:
-        yield "fp", tls.fingerprint
+    if options.fingerprint:
+        yield "fp", options.fingerprint
     if not options.verify:
         yield "allowInsecure", "1"
     if options.certificate_sha256:
@@ -71,20 +76,12 @@ def tls_query(tls: TlsLink, host: str) -> Iterator[tuple[str, str]]:
 
 
 def tls_warnings(tls: TlsLink) -> Sequence[str]:
-    """What the user gave up, or does not get, by these parameters."""
-    warnings = []
-    if not tls.options.verify:
-        warnings.append(
-            "allowInsecure: the server's certificate is only held against the pins of the link"
-            if tls.authenticated
-            else "allowInsecure: the server's certificate is not verified; anybody in between"
-            " can pretend to be the server"
-        )
-    if tls.fingerprint:
-        warnings.append(
-            f"fp={tls.fingerprint}: TLS does not look like that browser; this version lacks it"
-        )
-    return tuple(warnings)
+    """What the user gave up by these parameters."""
+    if tls.options.verify:
+        return ()
+    if tls.authenticated:
+        return (_ONLY_PINNED,)
+    return (_UNVERIFIED,)
 
 
 def _take_server_name(query: LinkQuery) -> str:

@@ -29,9 +29,10 @@ from circumvent.api import (
     TlsEngine,
     TlsOptions,
 )
-from circumvent.errors import BudgetError
+from circumvent.errors import BudgetError, OldTlsError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
+from circumvent.layers.tls.old_servers import OldServers
 from circumvent.layers.tls.openssl import OpenSslClient, accept_tls
 from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
@@ -39,7 +40,6 @@ from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.testing.steps import GIVE_UP_AFTER, Pair, both, read_all, read_exactly, settle, take
-from circumvent.wire.tls13.faults import OldTlsError
 from tests.conformance.codecs import TlsCodec
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
@@ -297,12 +297,14 @@ class TestHandshake:
         self, server: Server, certificate: Certificate
     ) -> None:
         server.context.maximum_version = ssl.TLSVersion.TLSv1_2
-        client = TlsClient(str(certificate.authority))
+        old = OldServers()
+        client = TlsClient(str(certificate.authority), old=old)
         with pytest.raises(OldTlsError, match="speaks no TLS"):
             await server.connect(client, TlsOptions(SERVER_NAME))
         await server.connect(client, TlsOptions(SERVER_NAME))
         assert server.codec().tls.version() == "TLSv1.2"
-        assert client.is_old(SERVER_NAME)
+        assert len(old.warnings) == 1
+        assert old.warnings[0].startswith(f"{SERVER_NAME} speaks no TLS 1.3: OpenSSL")
 
     async def test_a_reset_is_reported_as_one(
         self, client: TlsEngine, over: Callable[[PeekStream], ByteStream]

@@ -13,9 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from circumvent.errors import HandshakeError, LinkError
-from circumvent.wire.tls13.client import Client
+from circumvent.wire.tls13.client import Client, RealCertificateError
 from circumvent.wire.tls13.codes import Content, Group, Message
-from circumvent.wire.tls13.faults import RealCertificateError
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.key_shares import X25519Pair

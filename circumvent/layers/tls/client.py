@@ -9,26 +9,32 @@ from typing import TYPE_CHECKING
 
 from circumvent.api import TlsOptions
 from circumvent.api.streams import ByteStream, SecureStream
-from circumvent.errors import HandshakeError
+from circumvent.errors import HandshakeError, OldTlsError
+from circumvent.layers.tls.old_servers import OldServers
 from circumvent.layers.tls.openssl import OpenSslClient, place_of
 from circumvent.layers.tls.tickets import TicketScope
 from circumvent.memory import Account
-from circumvent.wire.tls13.faults import OldTlsError
 
 if TYPE_CHECKING:
     from circumvent.layers.tls.tls13_tickets import Tls13Tickets
 
 
-MOST_OLD = 64  # servers without TLS 1.3 that are remembered
-
-
 class TlsClient:
-    """Starts TLS as a client; ``account`` pays for the contexts of OpenSSL that it keeps."""
+    """Starts TLS as a client.
 
-    def __init__(self, ca_file: str | None = None, account: Account | None = None) -> None:
+    ``account`` pays for the contexts of OpenSSL that it keeps; ``old`` are the servers that need
+    them.
+    """
+
+    def __init__(
+        self,
+        ca_file: str | None = None,
+        account: Account | None = None,
+        old: OldServers | None = None,
+    ) -> None:
         self._ca_file = ca_file
         self._openssl = OpenSslClient(ca_file, account)
-        self._old: dict[TicketScope, None] = {}  # the latest last
+        self._old = OldServers() if old is None else old
         self._tickets: Tls13Tickets | None = None
 
     async def start(self, stream: ByteStream, options: TlsOptions) -> SecureStream:
@@ -58,17 +64,8 @@ class TlsClient:
         except OldTlsError as error:
             if scope.options.only_tls13:
                 raise HandshakeError(str(error), stage="tls") from error
-            self._remember(scope)
+            self._old.add(scope)
             raise
-
-    def _remember(self, scope: TicketScope) -> None:
-        self._old[scope] = None
-        if len(self._old) > MOST_OLD:
-            del self._old[next(iter(self._old))]
-
-    def is_old(self, server_name: str) -> bool:
-        """Whether OpenSSL served, or will serve, a server of that name."""
-        return any(scope.options.server_name == server_name for scope in self._old)
 
     def forget(self) -> None:
         """Drop all tickets, and those that older connections bring later."""

@@ -8,8 +8,8 @@ from circumvent.api.cost import Cost
 from circumvent.api.layer import Dial, StreamLayer
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.api.tls import TlsOptions
+from circumvent.errors import OldTlsError
 from circumvent.layers.costs import TLS_COST
-from circumvent.wire.tls13.faults import OldTlsError
 
 
 @dataclass(frozen=True, slots=True)

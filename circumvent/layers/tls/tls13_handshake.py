@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from circumvent.api import TlsOptions
 from circumvent.api.streams import ByteStream, PeekStream
-from circumvent.errors import CircumventError, HandshakeError, ProtocolError, StreamResetError
+from circumvent.errors import (
+    CircumventError,
+    ConfigError,
+    HandshakeError,
+    ProtocolError,
+    StreamResetError,
+)
 from circumvent.layers.exchange import receive_flight, send_flight
 from circumvent.layers.tls.context import handshake_error
 from circumvent.layers.tls.tickets import TicketScope
@@ -58,7 +64,7 @@ async def start_tls13(
         connection = await shake_hands(stream, client)
     except BaseException as error:
         await give_up(stream, error)
-        if isinstance(error, (StreamResetError, ProtocolError)):
+        if isinstance(error, (StreamResetError, ProtocolError, ConfigError)):
             raise handshake_error(error) from error
         raise
     kind = Tls13OverSocket if isinstance(stream, PeekStream) else Tls13OverStream

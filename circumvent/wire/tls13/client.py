@@ -18,7 +18,6 @@ from circumvent.wire.tls13.connection import Connection, Outcome
 from circumvent.wire.tls13.faults import (
     EchRejectedError,
     Fault,
-    RealCertificateError,
     handshake_error,
 )
 from circumvent.wire.tls13.greeting import Greeting
@@ -38,6 +37,24 @@ from circumvent.wire.tls13.server_hello import ServerHello, read_server_hello
 from circumvent.wire.tls13.signatures import check_signature
 
 _NO_CERTIFICATE = u8(Message.CERTIFICATE) + vector24(b"\0\0\0\0")
+
+
+class RealCertificateError(HandshakeError):
+    """A REALITY server showed the genuine certificate of the site that it imitates.
+
+    It does not know us (a wrong key or short id, a wrong clock, a version that is too old), or
+    somebody redirects us. The handshake is complete, and no request may be sent; ``connection``
+    is there to behave as a browser does: fetch a page, then close.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(
+            "the server did not recognize us and showed the certificate of the real site: check "
+            "the public key, the short id and the clock of this machine, or somebody redirects "
+            "the connection",
+            stage="tls",
+        )
+        self.connection = connection
 
 
 class State(Enum):
@@ -126,8 +143,10 @@ class Client:
     def _take(self, message: bytes) -> bytes:
         handler = self._TABLE.get(self.state, {}).get(message[0])
         if handler is None:
-            what = f"the server sent a message ({message[0]}) where another one is due"
-            raise Fault(Alert.UNEXPECTED_MESSAGE, what)
+            raise Fault(
+                Alert.UNEXPECTED_MESSAGE,
+                f"the server sent a message ({message[0]}) where another one is due",
+            )
         return handler(self, message)
 
     def _finish(self, answer: bytes) -> bytes:
@@ -201,8 +220,10 @@ class Client:
         transcript, suite = self._greeting.transcript, self._schedule.suite
         expected = _finished(self._schedule, self._server_secret, transcript.digest())
         if not hmac.compare_digest(message, expected):
-            what = "the handshake was altered on the way, or the server counts in another way"
-            raise Fault(Alert.DECRYPT_ERROR, what)
+            raise Fault(
+                Alert.DECRYPT_ERROR,
+                "the handshake was altered on the way, or the server counts in another way",
+            )
         self._records.check_boundary()
         transcript.add(message)
         self._schedule.mix(b"")

@@ -38,8 +38,10 @@ def _unpack(kind: int, packed: bytes, size: int) -> bytes:
     try:
         return _UNPACKERS[kind](packed, size + 1)
     except ImportError as error:
-        what = f"the certificate is compressed, and the library {error.name} is not installed"
-        raise Fault(Alert.BAD_CERTIFICATE, what) from None
+        raise Fault(
+            Alert.BAD_CERTIFICATE,
+            f"the certificate is compressed, and the library {error.name} is not installed",
+        ) from None
     except Exception:  # noqa: BLE001 - each library has an error of its own
         raise Fault(Alert.BAD_CERTIFICATE, "the compressed certificate is broken") from None
 

@@ -126,8 +126,10 @@ class EncryptedGreeting(Greeting):
             proof = answer.random[-_PROOF:]
             is_opened = self._judge(answer, proof, b"ech accept confirmation", digest)
             if was_opened and not is_opened:
-                what = "the server opened the encrypted greeting, and then it could not"
-                raise Fault(Alert.ILLEGAL_PARAMETER, what)
+                raise Fault(
+                    Alert.ILLEGAL_PARAMETER,
+                    "the server opened the encrypted greeting, and then it could not",
+                )
         return super().agree(answer, message)
 
     def _judge(self, answer: ServerHello, proof: bytes, label: bytes, digest: bytes) -> bool:

@@ -1,18 +1,13 @@
 """What goes wrong in TLS: the fault that was found, the alert for the peer, the error for us.
 
-OldTlsError, RealCertificateError and EchRejectedError are HandshakeErrors that a caller treats in
-its own way.
+EchRejectedError is a HandshakeError that a caller treats in its own way; so are OldTlsError and
+the client's RealCertificateError.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.errors import HandshakeError, OldTlsError, ProtocolError, StreamResetError
 from circumvent.wire.tls13.codes import Alert
-
-if TYPE_CHECKING:
-    from circumvent.wire.tls13.connection import Connection
 
 _FATAL = 2  # RFC 8446 §6: the level; every alert but two is fatal whatever it says
 _WARNING = 1
@@ -45,28 +40,6 @@ class Fault(Exception):  # noqa: N818 - it never leaves the package
     def __init__(self, alert: Alert, what: str) -> None:
         super().__init__(what)
         self.alert = alert
-
-
-class OldTlsError(HandshakeError):
-    """The server speaks only TLS 1.2 or older: OpenSSL may serve it on a new connection."""
-
-
-class RealCertificateError(HandshakeError):
-    """A REALITY server showed the genuine certificate of the site that it imitates.
-
-    It does not know us (a wrong key or short id, a wrong clock, a version that is too old), or
-    somebody redirects us. The handshake is complete, and no request may be sent; ``connection``
-    is there to behave as a browser does: fetch a page, then close.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        super().__init__(
-            "the server did not recognize us and showed the certificate of the real site: check "
-            "the public key, the short id and the clock of this machine, or somebody redirects "
-            "the connection",
-            stage="tls",
-        )
-        self.connection = connection
 
 
 class EchRejectedError(HandshakeError):

@@ -83,8 +83,10 @@ def check_allowed(extensions: Extensions, allowed: set[Extension] | set[int]) ->
     """A server answers only what it was asked (RFC 8446 §4.2)."""
     for code in extensions:
         if code not in allowed:
-            what = f"the server answered an extension that we did not send ({code:#06x})"
-            raise Fault(Alert.UNSUPPORTED_EXTENSION, what)
+            raise Fault(
+                Alert.UNSUPPORTED_EXTENSION,
+                f"the server answered an extension that we did not send ({code:#06x})",
+            )
 
 
 def _check_version(version: int, random: bytes, extensions: Extensions) -> None:
@@ -92,11 +94,11 @@ def _check_version(version: int, random: bytes, extensions: Extensions) -> None:
     if version == TLS12 and chosen == TLS13.to_bytes(2):
         return
     if random.endswith(DOWNGRADES):
-        what = (
+        raise Fault(
+            Alert.ILLEGAL_PARAMETER,
             "somebody between us and the server took TLS 1.3 out of the greeting "
-            "or the server did not see that we speak it"
+            "or the server did not see that we speak it",
         )
-        raise Fault(Alert.ILLEGAL_PARAMETER, what)
     raise Fault(Alert.PROTOCOL_VERSION, "the server speaks no TLS 1.3")
 
 

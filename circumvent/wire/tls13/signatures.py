@@ -87,8 +87,12 @@ def check_signature(
     try:
         check(key, signature, _CONTEXT + transcript)
     except _WrongKeyError:
-        what = "the server's signature does not fit the key in its certificate"
-        raise Fault(Alert.ILLEGAL_PARAMETER, what) from None
+        raise Fault(
+            Alert.ILLEGAL_PARAMETER,
+            "the server's signature does not fit the key in its certificate",
+        ) from None
     except InvalidSignature:
-        what = "the server does not hold the key of its certificate, somebody else answers"
-        raise Fault(Alert.DECRYPT_ERROR, what) from None
+        raise Fault(
+            Alert.DECRYPT_ERROR,
+            "the server does not hold the key of its certificate, somebody else answers",
+        ) from None

@@ -67,8 +67,9 @@ def _load_file(file: str) -> list[Certificate]:
     try:
         pieces = Path(file).read_bytes().split(_END)[:-1]
     except OSError as error:
-        message = f"the certificate authorities in {file} cannot be read: {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"the certificate authorities in {file} cannot be read: {error}"
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one has the serial number 0
         loaded = [_load_piece(piece + _END) for piece in pieces]
@@ -129,8 +130,9 @@ class TrustedServer:
     ) -> None:
         store = load_store(*(file for file in (system_file(), self.ca_file) if file))
         if store is None:
-            what = f"none is known here; install ca-certificates, or name a file in {_OVERRIDE}"
-            raise VerificationError(what)
+            raise VerificationError(
+                f"none is known here; install ca-certificates, or name a file in {_OVERRIDE}"
+            )
         builder = PolicyBuilder().store(store).time(now)
         builder = builder.extension_policies(
             ca_policy=_authority_policy(), ee_policy=_leaf_policy()
