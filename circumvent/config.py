@@ -19,10 +19,10 @@ from circumvent.inbound.options import (
     MAX_CLIENTS,
     Credentials,
     InboundOptions,
-    parse_listen,
 )
 from circumvent.links.pasted import number_links
 from circumvent.net.guard import Guard, anything, as_typed, learnt
+from circumvent.net.listener import parse_listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.tunnels.probe import ProbeTarget
 from circumvent.typed_toml import check_private, convert, parse_size, read_secret, read_table

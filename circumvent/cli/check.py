@@ -10,7 +10,8 @@ from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
 from circumvent.errors import LocalError
-from circumvent.inbound.options import Credentials, parse_listen
+from circumvent.inbound.options import Credentials
+from circumvent.net.listener import parse_listen
 from circumvent.wire import socks5
 from circumvent.wire.address import IPV4, IPV6, Destination
 

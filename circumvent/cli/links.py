@@ -116,18 +116,18 @@ def parse_links(
 def usable(servers: Sequence[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
     """The servers that hide enough; raises NoTunnelError when there is none."""
     if not servers:
-        message = (
+        raise NoTunnelError(
             "no server is known: give a link or an invite, or save one with: circumvent servers"
-            " add LINK, or circumvent init INVITE"
+            " add LINK, or circumvent init INVITE",
+            stage="start",
         )
-        raise NoTunnelError(message, stage="start")
     private = tuple(server for server in servers if server.privacy >= floor)
     if not private:
-        message = (
+        raise NoTunnelError(
             f"no server is {floor.name.lower()}, and weaker ones are used only when asked for with"
-            f" --privacy {servers[0].privacy.name.lower()}"
+            f" --privacy {servers[0].privacy.name.lower()}",
+            stage="start",
         )
-        raise NoTunnelError(message, stage="start")
     return private
 
 

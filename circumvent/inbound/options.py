@@ -9,7 +9,6 @@ from hmac import compare_digest
 from circumvent.errors import ConfigError
 from circumvent.net.listener import RETRY_SECONDS
 from circumvent.net.sockets import SocketBuffers
-from circumvent.wire.address import MAX_PORT
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1080  # registered for SOCKS
@@ -92,17 +91,6 @@ class InboundOptions:
         if self.host == LOCALHOST:
             return ("127.0.0.1", "::1")
         return (self.host,)
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Read ``HOST:PORT``: an IP address (IPv6 in brackets) or localhost; raises ConfigError."""
-    host, separator, port = text.strip().lower().rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not separator or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
-        raise ConfigError(f"cannot listen on {text!r}: write HOST:PORT", stage="listen")
-    if (":" in host) != bracketed:
-        raise ConfigError(f"cannot listen on {text!r}: write [IPv6]:PORT", stage="listen")
-    return host.strip("[]"), int(port)
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from circumvent.errors import ConfigError
 from circumvent.net.sockets import SocketBuffers, prepare
+from circumvent.wire.address import MAX_PORT
 
 BACKLOG = 1024  # a browser that restores its tabs must not meet a full queue
 ANY_IPV6, LOOPBACK_IPV6 = "::", "::1"
@@ -132,3 +133,14 @@ def _cannot_listen(address: str, port: int, error: OSError) -> ConfigError:
         stage="listen",
         errno=error.errno,
     )
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read ``HOST:PORT``: an IP address (IPv6 in brackets) or localhost; raises ConfigError."""
+    host, separator, port = text.strip().lower().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not separator or not (port.isascii() and port.isdigit()) or int(port) > MAX_PORT:
+        raise ConfigError(f"cannot listen on {text!r}: write HOST:PORT", stage="listen")
+    if (":" in host) != bracketed:
+        raise ConfigError(f"cannot listen on {text!r}: write [IPv6]:PORT", stage="listen")
+    return host.strip("[]"), int(port)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from circumvent.inbound.options import parse_listen
+from circumvent.net.listener import parse_listen
 from circumvent.net.sockets import SocketBuffers
 from circumvent.relay.values import parse_key, parse_place, parse_ports
 from circumvent.typed_toml import parse_size

@@ -79,8 +79,10 @@ class RelayHome:
         if directory is None:
             return self._site_elsewhere()
         if not directory.is_dir():
-            message = f"cover: {directory} is not a directory; make it, or give http://HOST:PORT"
-            raise ConfigError(message, stage="config")
+            raise ConfigError(
+                f"cover: {directory} is not a directory; make it, or give http://HOST:PORT",
+                stage="config",
+            )
         check_files(directory, self.private)
         return directory
 
@@ -101,8 +103,10 @@ class RelayHome:
             ("metrics", self.config.metrics_address),
         ):
             if own is not None and _is_same(site, own):
-                message = f"cover: {site} is the relay's own ({key}); name a web server's address"
-                raise ConfigError(message, stage="config")
+                raise ConfigError(
+                    f"cover: {site} is the relay's own ({key}); name a web server's address",
+                    stage="config",
+                )
         return site
 
 

@@ -66,8 +66,9 @@ def pin(certificate: Path) -> bytes:
     try:
         key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
     except (OSError, ValueError) as error:
-        message = f"{certificate} is not a certificate in PEM: {error}"
-        raise ConfigError(message, stage="tls") from error
+        raise ConfigError(
+            f"{certificate} is not a certificate in PEM: {error}", stage="tls"
+        ) from error
     encoded = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -102,6 +103,7 @@ def _load(certificate: Path, key: Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        message = f"{certificate} and {key} are not a certificate with its key: {error}"
-        raise ConfigError(message, stage="tls") from error
+        raise ConfigError(
+            f"{certificate} and {key} are not a certificate with its key: {error}", stage="tls"
+        ) from error
     return context

@@ -152,8 +152,11 @@ class Relay:
         try:
             await stack.enter_async_context(serve_metrics(address, lambda: metrics(self.status())))
         except OSError as error:
-            message = f"metrics: cannot listen on {address}: {error.strerror}"
-            raise ConfigError(message, stage="listen", errno=error.errno) from error
+            raise ConfigError(
+                f"metrics: cannot listen on {address}: {error.strerror}",
+                stage="listen",
+                errno=error.errno,
+            ) from error
 
     async def _drain(self, drain: asyncio.Event) -> None:
         await drain.wait()

@@ -64,8 +64,9 @@ def create(directory: Path, wanted: NewRelay) -> RelayHome:
     """Make keys, a configuration, a first user and a web page; raises ConfigError."""
     text = _relay_file(wanted)
     if (directory / RELAY_FILE).exists():
-        message = f"{directory} holds a relay already; choose another directory"
-        raise ConfigError(message, stage="init")
+        raise ConfigError(
+            f"{directory} holds a relay already; choose another directory", stage="init"
+        )
     if not wanted.cover.startswith(ELSEWHERE):
         check_places(directory / wanted.cover, [directory])
     try:

@@ -117,7 +117,7 @@ class MeteredDialer(DialerWrapper):
     async def _count(self, name: str) -> None:
         if not self._is_counted:
             self._is_counted = True
-            await self._routes.greet(self._route, name)
+            await self._routes.await_handshake(self._route, name)
 
 
 class MeteredRoute(Route):
@@ -199,7 +199,7 @@ class CarrierRoutes:
         """When a tunnel may be begun."""
         return min(self._handshake_at(route) for route in self._routes if not route.is_indirect)
 
-    async def greet(self, route: CarrierRoute, name: str) -> None:
+    async def await_handshake(self, route: CarrierRoute, name: str) -> None:
         """Wait until a handshake may begin, and count it as one in vain until ``lived``.
 
         Raises DialError when that is too long: what waits with an open connection is seen too.

@@ -139,9 +139,9 @@ async def _down(user_stream: UserStream, client: ReplayableStream) -> bool:
         with plugin_faults(user_stream.live.candidate.transport.name):
             count = await move(user_stream.stream, client, account, FIRST_READ)
             if count:
-                user_stream.heard(count)
+                user_stream.received(count)
                 _commit(user_stream, client)
-                await transfer(user_stream.stream, client, account, user_stream.heard)
+                await transfer(user_stream.stream, client, account, user_stream.received)
             elif user_stream.flight:
                 return False
             if user_stream.error is None:  # else the end may be that of a connection that broke

@@ -152,7 +152,7 @@ class Dispatcher:
             return
         if user_stream.is_tunnels_fault:
             self._note_failure(live, user_stream.started, user_stream.error)
-            is_doubtful = is_unanswered = not user_stream.heard_bytes
+            is_doubtful = is_unanswered = not user_stream.received_bytes
         else:
             is_unanswered = user_stream.is_unanswered
             is_doubtful = is_unanswered and live.unanswered % MAX_UNANSWERED == MAX_UNANSWERED - 1
@@ -233,7 +233,7 @@ class _TrackedStream(LayerStream):
     def read_into(self, buffer: memoryview) -> int | None:
         count = super().read_into(buffer)
         if count:
-            self._user_stream.heard(count)
+            self._user_stream.received(count)
         elif count == 0:
             self._user_stream.ended()
         return count

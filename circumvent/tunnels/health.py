@@ -65,10 +65,10 @@ class Health:
         self._store = store
         self._identify = identify
         self._forget = forget
-        self._clock = manager.track.clock
-        self._timings = manager.track.timings.health
-        self._probe = manager.track.timings.probe
-        self._vitals = manager.track.timings.vitals
+        self._clock = manager.context.clock
+        self._timings = manager.context.timings.health
+        self._probe = manager.context.timings.probe
+        self._vitals = manager.context.timings.vitals
         self._here = b""
         self._seen: bytes | None = None  # at the last look
         self._look_for_freezes_at = 0.0
@@ -145,7 +145,7 @@ class Health:
         """The machine slept or was busy: what came meanwhile is only read now."""
         self._stood_still_at = now
         for live in self._manager.tunnels:
-            live.last_heard = now
+            live.last_received = now
             live.silent_since = 0.0
             live.works_since = math.inf
 
@@ -178,17 +178,17 @@ class Health:
     def _compare_with_others(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
         waited = now - trial.started
         if waited < self._probe.fair_within:
-            trial.began_fair |= self._others_heard(live, live.silent_since or trial.started)
+            trial.began_fair |= self._others_received(live, live.silent_since or trial.started)
         elif waited > self._probe.late and not trial.others_asked:
             trial.others_asked = True
-            if not self._others_heard_late(live, trial):
+            if not self._others_received_late(live, trial):
                 for other in self._manager.tunnels:
                     if other is not live and other.state is TunnelState.UP:
                         self._check(other)
 
-    def _others_heard(self, live: LiveTunnel, since: float) -> bool:
+    def _others_received(self, live: LiveTunnel, since: float) -> bool:
         others = (other for other in self._manager.tunnels if other is not live)
-        return any(other.last_heard > since for other in others)
+        return any(other.last_received > since for other in others)
 
     def _slack(self, now: float) -> float:
         """Seconds that all answers take longer now; looked up only where a tunnel is in doubt."""
@@ -202,12 +202,12 @@ class Health:
         return PROBE_ROUND_TRIPS * min(queue, self._timings.longest_queue)
 
     def _cut_frozen_streams(self, live: LiveTunnel, now: float) -> None:
-        if now - live.last_heard > self._timings.works_for:
+        if now - live.last_received > self._timings.works_for:
             live.works_since = math.inf
         else:
-            live.works_since = min(live.works_since, live.last_heard)
+            live.works_since = min(live.works_since, live.last_received)
         for stream, vitals in unanswered(live, now, self._vitals):
-            if vitals.unanswered and now - live.last_heard > self._timings.works_for / 2:
+            if vitals.unanswered and now - live.last_received > self._timings.works_for / 2:
                 self._check(live)  # whether only some paths died
             asked_for, works_for = now - stream.asked_at, now - live.works_since
             patience = self._vitals.frozen_after + self._queues()
@@ -228,7 +228,7 @@ class Health:
         rtt = live.rtt
         try:
             with plugin_faults(live.candidate.transport.name):
-                rtt = await self._manager.track.prober.probe(
+                rtt = await self._manager.context.prober.probe(
                     live.tunnel, live.account, trial.patience
                 )
         except CircumventError as error:
@@ -268,7 +268,7 @@ class Health:
     def _facts(
         self, live: LiveTunnel, trial: _Trial, failure: CircumventError | None, now: float
     ) -> ProbeFacts:
-        if failure is None or live.last_heard > max(trial.started, self._stood_still_at):
+        if failure is None or live.last_received > max(trial.started, self._stood_still_at):
             return ProbeFacts(passed=True)
         overrun = trial.patience.overrun(now)
         stood_still = self._stood_still_at > trial.started or overrun > self._timings.late
@@ -276,31 +276,31 @@ class Health:
         return ProbeFacts(
             passed=False,
             is_resuming=live.tunnel.resumes
-            and now - live.last_heard < self._timings.resumes_within,
+            and now - live.last_received < self._timings.resumes_within,
             is_own_trouble=failure.is_own_trouble or stood_still,
             is_server_alive=trial.patience.answered,
             misses=live.misses,
             is_silent=trial.patience.expired or failure.errno in _SILENCE,
-            is_alone=trial.began_fair and self._others_heard_late(live, trial),
+            is_alone=trial.began_fair and self._others_received_late(live, trial),
             is_long=now - silent_since > self._timings.all_silent,
         )
 
     def _wait_in_silence(self, live: LiveTunnel, trial: _Trial, now: float) -> None:
         live.silent_since = live.silent_since or trial.started
         live.state = TunnelState.SUSPECTED
-        works_now = self._others_heard_late(live, trial)
+        works_now = self._others_received_late(live, trial)
         live.next_idle_probe = now if works_now else now + self._probe.again
         if self._manager.is_up():
             live.give_up_flights()
         else:
             self._manager.try_others()
 
-    def _others_heard_late(self, live: LiveTunnel, trial: _Trial) -> bool:
-        return self._others_heard(live, trial.started + self._probe.fair_within)
+    def _others_received_late(self, live: LiveTunnel, trial: _Trial) -> bool:
+        return self._others_received(live, trial.started + self._probe.fair_within)
 
     def _probe_seconds(self, live: LiveTunnel) -> float:
         return min(max(self._probe.least, PROBE_ROUND_TRIPS * live.rtt), self._probe.most)
 
     def _froze_early(self, stream: UserStream) -> bool:
         carried_for = stream.moved_at - stream.started
-        return stream.heard_bytes < PROVEN_BYTES and carried_for < self._timings.early
+        return stream.received_bytes < PROVEN_BYTES and carried_for < self._timings.early

@@ -36,10 +36,10 @@ class LiveTunnel:
     """One tunnel of the pool; ``opened_at`` is unix time.
 
     ``charged`` bytes pay for its probes, so that a verdict never waits for memory. ``unanswered``
-    counts streams in a row that were asked something and ended without a word, ``misses`` probes
-    in a row that the server lives through, though nothing comes back through it. ``silent_since``
-    is when its probes began to time out; 0: the last one did not. Since ``works_since`` it was
-    heard every few seconds; infinite while it is not.
+    counts streams in a row that sent something and ended without an answer. ``misses`` counts
+    probes in a row that failed although the server itself answered. ``silent_since`` is when its
+    probes began to time out; 0: the last one did not. Since ``works_since`` something came through
+    it every few seconds; infinite while nothing does.
     """
 
     candidate: Candidate
@@ -51,7 +51,7 @@ class LiveTunnel:
     timings: StreamTimings = field(default_factory=StreamTimings)
     state: TunnelState = TunnelState.UP
     opened_at: float = field(init=False)
-    last_heard: float = field(init=False)
+    last_received: float = field(init=False)
     last_opened: float = field(init=False)
     verified_at: float = 0.0
     next_idle_probe: float = 0.0
@@ -74,7 +74,7 @@ class LiveTunnel:
         self.privacy = candidate.privacy  # both are asked for at every stream
         self.stream_cost = candidate.transport.cost(candidate.entry).stream
         self.opened_at = self.clock.wall()
-        self.last_heard = self.last_opened = self.clock.now()
+        self.last_received = self.last_opened = self.clock.now()
 
     def cost(self) -> float:
         """What one more stream is expected to suffer here: round trips weighed by load.
@@ -104,7 +104,7 @@ class LiveTunnel:
         ``slack``: seconds that everything takes longer now, whoever is asked.
         """
         opening = max((patience.waited(now) for patience in self._openings), default=0.0)
-        last_sign = max(self.last_opened, self.last_heard)
+        last_sign = max(self.last_opened, self.last_received)
         return min(now - last_sign, opening) > self.timings.patience + slack or any(
             stream.waits(now) > stream.patience + slack for stream in self.streams
         )
@@ -126,7 +126,7 @@ class LiveTunnel:
         if self.state is TunnelState.SUSPECTED:
             self.state = TunnelState.UP
         self.rtt = min(rtt, (3 * self.rtt + rtt) / 4)  # an outlier is soon forgotten
-        self.last_heard = self.verified_at = now
+        self.last_received = self.verified_at = now
         for stream in self.streams:
             if stream.waiting_since:
                 stream.patience = min(2 * stream.patience, self.timings.longest_patience)
@@ -145,16 +145,16 @@ class LiveTunnel:
                 stream.stream.abort()
 
     def give_up_unanswered(self) -> None:
-        """Another tunnel is up: streams that heard nothing need not wait for this one.
+        """Another tunnel is up: streams that received nothing need not wait for this one.
 
         What may not be sent twice is cut after a while: then its user can try again, and knows
-        that it may have been heard.
+        that the first try may have arrived.
         """
         self.give_up_flights()
         now = self.clock.now()
         for stream in tuple(self.streams):
             waited = now - stream.moved_at if stream.waiting_since else 0.0
-            if not stream.heard_bytes and waited > self.timings.unanswered:
+            if not stream.received_bytes and waited > self.timings.unanswered:
                 stream.stream.abort()
 
     def abort_streams(self) -> None:
@@ -164,14 +164,14 @@ class LiveTunnel:
             stream.stream.abort()
 
     async def close(self) -> None:
-        """Let go of everything; idempotent."""
+        """Close the tunnel and give its memory back; idempotent."""
         await self.tunnel.aclose()
         charged, self.charged = self.charged, 0
         self.account.discharge(charged)
 
 
 class UserStream:
-    """One user stream on a tunnel: what was sent and heard, and since when it waits.
+    """One user stream on a tunnel: what was sent and received, and since when it waits.
 
     ``flight`` bytes of the client were sent but not yet read from it: they may be sent again.
     ``client`` is None where somebody else than the dispatcher pumps.
@@ -183,13 +183,13 @@ class UserStream:
         "client",
         "error",
         "flight",
-        "heard_bytes",
         "is_clients_fault",
         "live",
         "moved_at",
         "now",
         "over",
         "patience",
+        "received_bytes",
         "started",
         "stream",
         "waiting_since",
@@ -206,7 +206,7 @@ class UserStream:
         self.waiting_since = 0.0  # 0: not waiting
         self.was_asked = False
         self.started = self.moved_at = self.now()
-        self.heard_bytes = 0
+        self.received_bytes = 0
         self.asked_at = 0.0  # since when its path is asked for a sign; 0: it is not
         self.ask_from = 0.0
         self.over = False
@@ -221,26 +221,26 @@ class UserStream:
             self.waiting_since = self.moved_at
             self.was_asked = True
 
-    def heard(self, count: int) -> None:
+    def received(self, count: int) -> None:
         """The client took ``count`` bytes that came through the tunnel."""
         live = self.live
-        self.moved_at = live.last_heard = self.now()
+        self.moved_at = live.last_received = self.now()
         self.waiting_since = 0.0
         self.patience = live.timings.patience
         live.bytes_down += count
         live.unanswered = 0
-        self.heard_bytes += count
-        if self.heard_bytes >= PROVEN_BYTES:
+        self.received_bytes += count
+        if self.received_bytes >= PROVEN_BYTES:
             live.proven = True
 
     def ended(self) -> None:
-        """Nothing more will come: from now on nobody waits."""
+        """Nothing more will come: from now on it does not wait."""
         self.over = True
         self.waiting_since = 0.0
 
     def waits(self, now: float) -> float:
-        """Seconds since it was asked and nobody on the tunnel heard anything."""
-        return now - max(self.waiting_since, self.live.last_heard) if self.waiting_since else 0.0
+        """Seconds that it waits for an answer while nothing comes through the tunnel."""
+        return now - max(self.waiting_since, self.live.last_received) if self.waiting_since else 0.0
 
     def fail(self, error: CircumventError, *, is_clients_fault: bool) -> None:
         """Note what broke the stream; later errors are its consequences."""
@@ -250,12 +250,12 @@ class UserStream:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether it was asked for something and ended without a word, and without a fault."""
-        return self.error is None and not self.heard_bytes and self.was_asked
+        """Whether something was sent, and it ended without an answer and without an error."""
+        return self.error is None and not self.received_bytes and self.was_asked
 
     @property
     def is_tunnels_fault(self) -> bool:
-        """Whether it broke, and none of client, destination and this machine is to blame."""
+        """Whether it broke, and the client, the destination and this machine did not cause it."""
         if self.error is None or self.is_clients_fault:
             return False
         return not (self.error.is_own_trouble or isinstance(self.error, DestinationError))

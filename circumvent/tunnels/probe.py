@@ -118,8 +118,9 @@ class Prober:
                 )
         except TimeoutError as error:
             waited = self._now() - started
-            message = f"no answer through the tunnel within {waited:.1f} s"
-            raise ProbeError(message, stage="probe") from error
+            raise ProbeError(
+                f"no answer through the tunnel within {waited:.1f} s", stage="probe"
+            ) from error
 
     async def _probe(
         self, tunnel: Tunnel, account: Account, target: ProbeTarget, opened: ByteStream | None
@@ -133,8 +134,10 @@ class Prober:
             raise
         except DestinationError as error:
             stream.abort()
-            message = f"the server answers, but cannot reach the page of probe_urls: {error}"
-            raise ProbeError(message, stage="probe") from error
+            raise ProbeError(
+                f"the server answers, but cannot reach the page of probe_urls: {error}",
+                stage="probe",
+            ) from error
         except BaseException:
             stream.abort()
             raise

@@ -69,7 +69,7 @@ class ProbeTimings(Struct, frozen=True):
     doubt_again_after: float = 2.0  # many failing streams are one reason to probe, not many
     first: Span = (3.0, 6.0)  # after the win, whose time may have been exceptional
     idle: Span = (45.0, 90.0)
-    # A probe was fair if another tunnel was heard before the kernel asked again for the first time
+    # A probe was fair if another tunnel received something before the kernel first asked again
     # (a second after the first, RFC 6298 §2) and still late in its time: so the network worked.
     fair_within: float = 0.7
     late: float = 1.5

@@ -28,11 +28,11 @@ class ProbeFacts:
     """What is known when a probe has ended.
 
     ``passed``: the answer came, or anything else came through the tunnel meanwhile.
-    ``is_resuming``: the tunnel outlives its connections, and was heard not long ago.
+    ``is_resuming``: the tunnel outlives its connections, and received something not long ago.
     ``is_own_trouble``: this machine stood still meanwhile, or lacked something.
     ``is_server_alive``: the server itself answered, as in a TLS handshake; ``misses`` counts such
-    probes in a row. ``is_silent``: nobody said anything at all, which is neither refused nor cut.
-    ``is_alone``: other tunnels were heard early and late in the probe's time.
+    probes in a row. ``is_silent``: no answer at all came; to be refused or cut is one.
+    ``is_alone``: other tunnels received something early and late in the probe's time.
     ``is_long``: it has been silent for longer than a network needs to come back.
     """
 

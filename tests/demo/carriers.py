@@ -13,8 +13,8 @@ from tests.e2e.long_visit import breaking
 from tests.peers import socks
 from tests.peers.client import RunningClient, running_client
 from tests.peers.destinations import Destinations, pattern_digest
-from tests.peers.passage import Passage, passage
 from tests.peers.relay import RunningRelay, make_relay, running_relay
+from tests.peers.tcp_path import TcpPath, tcp_path
 
 MB = 1_000_000
 FILE = 300 * MB
@@ -44,12 +44,12 @@ class Download:
 
 def a_download_outlives_its_carriers(folder: Path, site: Destinations) -> bool:
     """Play it; whether the file came whole, and without a long pause."""
-    with relay(folder) as running, passage(running.port, RATE) as way:
+    with relay(folder) as running, tcp_path(running.port, RATE) as way:
         say("$ circumvent run 'relay://…'")
         link = by_way_of(running.link, way.port)
         with running_client(folder / "client", [link], site.probe_url) as client:
             kinds = ", ".join(sorted(each.kind for each in client.await_carriers(CARRIERS)))
-            say(f"Its door is 127.0.0.1:{client.port}. One session, several carriers: {kinds}.")
+            say(f"Local proxy: 127.0.0.1:{client.port}. One session, several carriers: {kinds}.")
             good = download_and_break(client, way, site)
             show("status", client.environment)
             show(f"relay status {running.directory}", client.environment)
@@ -80,11 +80,11 @@ def relay(folder: Path) -> Iterator[RunningRelay]:
         yield running
 
 
-def download_and_break(client: RunningClient, way: Passage, site: Destinations) -> bool:
+def download_and_break(client: RunningClient, way: TcpPath, site: Destinations) -> bool:
     """Fetch the file while a carrier is hurt every second; whether nobody would have noticed."""
     say(f"\nFetching {FILE // MB} MB through it, and breaking a carrier every second …")
     download = Download()
-    with breaking(lambda: [(way, passing) for passing in tuple(way.passings)]) as broken:
+    with breaking(lambda: [(way, passing) for passing in tuple(way.connections)]) as broken:
         fetch(client.port, site, download, broken)
     return tell(download, broken)
 

@@ -55,7 +55,7 @@ def fetching_outlives_a_server(folder: Path, site: Destinations) -> bool:
         say("$ circumvent run 'ss://…' 'trojan://…' 'vless://…'")
         with started(OURS, servers, folder, origin) as running:
             await_tunnels(running, len(nodes))
-            say(f"Its door is 127.0.0.1:{running.through.proxy}. All three tunnels are up:")
+            say(f"Local proxy: 127.0.0.1:{running.through.proxy}. All three tunnels are up:")
             files = own_files(running.home)
             show("status", files)
             goes_on = fetch_and_kill(Fetching(running, site), nodes)

@@ -8,7 +8,7 @@ import msgspec
 from circumvent.status.snapshot import Status
 from tests.bench.contenders import Running, own_files
 
-PATIENCE = 10  # seconds
+PATIENCE = 30  # seconds
 
 
 def status(running: Running) -> Status:

@@ -17,9 +17,9 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 from tests.bench.contenders import Contender
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.nginx import nginx
-from tests.peers.passage import Passage, Passing, passage
 from tests.peers.process import Process, free_port
 from tests.peers.services import HOST, Endpoint
+from tests.peers.tcp_path import PathConnection, TcpPath, tcp_path
 
 CARRIERS = ("tls", "websocket", "fronted")
 PASS_ON = """
@@ -41,14 +41,14 @@ class Bonded:
 
     link: str
     relay: Process
-    direct: Passage
-    web: Passage
+    direct: TcpPath
+    web: TcpPath
 
     @property
-    def passings(self) -> list[tuple[Passage, Passing]]:
+    def connections(self) -> list[tuple[TcpPath, PathConnection]]:
         """All connections under way."""
         ways = (self.direct, self.web)
-        return [(way, passing) for way in ways for passing in tuple(way.passings)]
+        return [(way, passing) for way in ways for passing in tuple(way.connections)]
 
 
 def command(*arguments: str) -> str:
@@ -68,8 +68,8 @@ def bonded(folder: Path, certificate: Certificate, rate: float = math.inf) -> It
             [sys.executable, "-m", "circumvent", "relay", "run", str(place)], folder / "relay.log"
         ) as relay,
         nginx(folder, certificate, {SERVER_NAME: PASS_ON.format(port=port)}) as web_port,
-        passage(port, rate) as direct,
-        passage(web_port, rate) as web,
+        tcp_path(port, rate) as direct,
+        tcp_path(web_port, rate) as web,
     ):
         relay.await_port(port)
         yield Bonded(_over(link, direct.port, web.port), relay, direct, web)

@@ -13,14 +13,14 @@ from pathlib import Path
 from threading import Event, Thread
 
 from tests.peers.browser import ALONE, QUIET
-from tests.peers.passage import Passage, Passing
 from tests.peers.process import Process, free_port
 from tests.peers.services import HOST
+from tests.peers.tcp_path import PathConnection, TcpPath
 
 LOOPBACK_TOO = "--proxy-bypass-list=<-loopback>"  # Chromium goes direct there otherwise
 PATIENCE = 10.0  # seconds after the last fault until the page must have said something
 
-Passings = Callable[[], Sequence[tuple[Passage, Passing]]]
+PathConnections = Callable[[], Sequence[tuple[TcpPath, PathConnection]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def long_site(folder: Path, size: int) -> Iterator[tuple[Process, int]]:
 
 
 def visit(
-    folder: Path, site: tuple[Process, int], proxy: int, passings: Passings, limit: float
+    folder: Path, site: tuple[Process, int], proxy: int, connections: PathConnections, limit: float
 ) -> Visit:
     """Load the page through ``proxy`` and break a connection every second until it is done."""
     server, port = site
@@ -68,7 +68,7 @@ def visit(
         f"http://{HOST}:{port}/",
     ]
     started = time.monotonic()
-    with Process(command, run.with_suffix(".log")), breaking(passings) as broken:
+    with Process(command, run.with_suffix(".log")), breaking(connections) as broken:
         while server.log.count("{") == before and time.monotonic() - started < limit:
             time.sleep(0.05)
     lines = [line for line in server.log.splitlines() if line.startswith("{")]
@@ -77,13 +77,13 @@ def visit(
 
 
 @contextmanager
-def breaking(passings: Passings) -> Iterator[list[str]]:
+def breaking(connections: PathConnections) -> Iterator[list[str]]:
     """Reset or freeze one of the connections every second; what was done."""
     done, broken, choice = Event(), list[str](), random.Random(3)
 
     def work() -> None:
         while not done.wait(choice.uniform(0.7, 1.3)):
-            alive = [each for each in passings() if each[1].thawed.is_set()]
+            alive = [each for each in connections() if each[1].thawed.is_set()]
             if not alive:
                 continue
             # The busiest, or just any: idle ones die as well.
@@ -101,5 +101,5 @@ def breaking(passings: Passings) -> Iterator[list[str]]:
         thread.join()
 
 
-def _carried(each: tuple[Passage, Passing]) -> int:
+def _carried(each: tuple[TcpPath, PathConnection]) -> int:
     return each[1].carried

@@ -1,4 +1,4 @@
-"""A thousand clients of the HTTP door that come and leave badly, through a real server."""
+"""A thousand clients of the HTTP port that come and leave badly, through a real server."""
 
 import socket
 import struct
@@ -16,7 +16,7 @@ from tests.peers.certificates import make_certificate
 from tests.peers.process import free_port
 from tests.peers.services import HOST, SHADOWSOCKS, Endpoint
 
-GUESTS = 1000
+CLIENTS = 1000
 SOON = 5.0  # seconds after which nothing of them may be left
 RESET = struct.pack("ii", 1, 0)
 
@@ -41,7 +41,7 @@ def in_use(running: Running) -> tuple[int, int, int]:
 
 
 @pytest.mark.prove
-def test_a_thousand_bad_guests_leave_nothing_behind(tmp_path: Path) -> None:
+def test_a_thousand_bad_clients_leave_nothing_behind(tmp_path: Path) -> None:
     raise_descriptor_limit()
     endpoint = Endpoint(
         SHADOWSOCKS[0], free_port(), SHADOWSOCKS[0].new_secret(), make_certificate(tmp_path)
@@ -55,15 +55,15 @@ def test_a_thousand_bad_guests_leave_nothing_behind(tmp_path: Path) -> None:
         await_tunnels(running, 1)
         running.process.await_that(lambda: in_use(running)[2] == 0, "became quiet")
         before = in_use(running)
-        guests = []
-        for number in range(GUESTS):
+        clients = []
+        for number in range(CLIENTS):
             sock = socket.create_connection((HOST, running.through.proxy))
             asked = words(origin)
             sock.sendall(asked[number % len(asked)])
-            guests.append(sock)
-        running.process.await_that(lambda: in_use(running)[2] > GUESTS // 2, "served them")
+            clients.append(sock)
+        running.process.await_that(lambda: in_use(running)[2] > CLIENTS // 2, "served them")
         during = in_use(running)
-        for number, sock in enumerate(guests):
+        for number, sock in enumerate(clients):
             if number % 2:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             sock.close()

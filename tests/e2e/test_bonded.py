@@ -24,7 +24,7 @@ def visit_over_a_session(folder: Path, size: int, limit: float) -> Visit:
         started(client(relay.link, certificate), [], folder, site[1]) as running,
     ):
         kinds = await_carriers(running)
-        seen = visit(folder, site, running.through.proxy, lambda: relay.passings, limit)
+        seen = visit(folder, site, running.through.proxy, lambda: relay.connections, limit)
         print(f"\nover {', '.join(sorted(kinds))}: {seen}")
         print(*status(running).tunnels, sep="\n")
         assert kinds == {"tls", "websocket", "fronted"}

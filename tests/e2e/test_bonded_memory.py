@@ -29,7 +29,7 @@ def prove(folder: Path, size: int) -> None:
         started(group.hold(client(relay.link, certificate)), [], folder, origin) as running,
     ):
         kinds = await_carriers(running)
-        with breaking(lambda: relay.passings) as broken:
+        with breaking(lambda: relay.connections) as broken:
             crowd = read_beside_stallers(running.through, READERS, STALLERS, size)
         memory, facts = status(running).memory, group.facts()
         print(f"\nover {', '.join(sorted(kinds))}, {len(broken)} of them broken: {crowd}")

@@ -141,7 +141,7 @@ async def test_an_old_list_that_is_replayed_by_dns_keeps_no_newer_one_away(
         await Hunter(certificate, state).hunt([operated.invite([operated.sources["dns"]])])
         newer = sign(tmp_path, tmp_path / "keys" / "key", [new], int(time.time()) + 1000)
         (tmp_path / "site" / "bundle").write_bytes(newer.read_bytes())
-        hunter = Hunter(certificate, state, DiscoveryTimings(dark_after=0.5))
+        hunter = Hunter(certificate, state, DiscoveryTimings(dark_after=(0.5,)))
         hunter.awaited = new
         sources = [operated.sources[name] for name in ("dns", "https")]
         seconds = await hunter.hunt([operated.invite(sources)])

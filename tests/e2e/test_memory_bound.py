@@ -17,8 +17,8 @@ LIMIT = 50_000_000
 READERS = 160
 STALLERS = 40
 GIB = 1 << 30
-PAIRS = 2
-SLOWED = 3.0  # times, at most, by those who do not read; who starves is slowed far more
+PAIRS = 3
+SLOWED = 5.0  # times, at most, by those who do not read; who starves waits for ever
 
 
 def with_a_small_arena(

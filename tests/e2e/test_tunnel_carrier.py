@@ -1,4 +1,4 @@
-"""A friend's Shadowsocks server becomes one leg of a session with a relay.
+"""A friend's Shadowsocks server becomes one carrier of a session with a relay.
 
 The server passes on nothing but the relay and the probe, so a page can only come by the session.
 To the server, the relay is where the link says; to the client, that is what the test puts there.
@@ -22,9 +22,9 @@ from tests.e2e.bonded import command
 from tests.peers import sing_box, socks
 from tests.peers.certificates import make_certificate
 from tests.peers.destinations import pattern_digest, serve_destinations
-from tests.peers.passage import passage
 from tests.peers.process import Process, free_port
 from tests.peers.services import HOST, SHADOWSOCKS, Endpoint
+from tests.peers.tcp_path import tcp_path
 
 MB = 1_000_000
 PAGE = 10 * MB
@@ -125,8 +125,8 @@ def test_a_download_outlives_the_direct_carriers_of_a_mixed_session(tmp_path: Pa
     with (
         serve_destinations(tmp_path) as site,
         relay(tmp_path) as (port, link),
-        passage(port, RATE) as direct,
-        passage(port, RATE) as indirect,
+        tcp_path(port, RATE) as direct,
+        tcp_path(port, RATE) as indirect,
         client(tmp_path, indirect.port, link, at=direct.port) as running,
     ):
         await_kinds(running, DIRECT, THROUGH)
@@ -134,11 +134,12 @@ def test_a_download_outlives_the_direct_carriers_of_a_mixed_session(tmp_path: Pa
         fetching = Thread(target=lambda: digests.append(fetch(running, site.http_port, LONG)))
         fetching.start()
         running.process.await_that(
-            lambda: any(each.carried > MB for each in tuple(direct.passings)), "used the direct way"
+            lambda: any(each.carried > MB for each in tuple(direct.connections)),
+            "used the direct way",
         )
         assert fetching.is_alive()
-        for each in tuple(direct.passings):
+        for each in tuple(direct.connections):
             direct.reset(each)
         fetching.join()
         assert digests == [pattern_digest(LONG)]
-        assert any(each.carried > MB for each in tuple(indirect.passings))
+        assert any(each.carried > MB for each in tuple(indirect.connections))

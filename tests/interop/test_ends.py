@@ -13,9 +13,9 @@ from tests.peers import socks
 from tests.peers.certificates import Certificate
 from tests.peers.clients import circumvent_client
 from tests.peers.destinations import Destinations
-from tests.peers.passage import Passage, passage
 from tests.peers.servers import ALL, ServerMaker
 from tests.peers.services import SHADOWSOCKS, TROJAN, VLESS_TLS, Service
+from tests.peers.tcp_path import TcpPath, tcp_path
 
 TELLING = [each for each in ALL if each[2] in (SHADOWSOCKS[0], TROJAN, VLESS_TLS)]
 SIZE = 300_000
@@ -30,7 +30,7 @@ class Way:
 
     service: Service
     port: int
-    between: Passage
+    between: TcpPath
     destinations: Destinations
 
     def download(self) -> bytes:
@@ -60,7 +60,7 @@ def way(
     _, make, service = request.param
     with (
         make(service, folder, certificate) as server,
-        passage(server.endpoint.port) as between,
+        tcp_path(server.endpoint.port) as between,
         circumvent_client(
             [replace(server.endpoint, port=between.port).link], folder, destinations
         ) as client,

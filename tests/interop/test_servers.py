@@ -50,7 +50,7 @@ def test_the_end_of_what_we_send_leaves_the_answer_open(route: Route, matrix: Ma
 def test_the_end_of_the_answer_leaves_what_we_send_open(route: Route, matrix: Matrix) -> None:
     conversation = str(uuid.uuid4())
     with connect(route) as connection:
-        socks.get(connection, f"/farewell/{conversation}").close()
+        socks.get(connection, f"/last-word/{conversation}").close()
         assert connection.recv(1) == b"", "the end of the answer did not arrive"
         if not route.has(KEEP_FAR_END):
             matrix.saw(route, FAR_END, PEER_CUTS)

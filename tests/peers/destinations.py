@@ -5,7 +5,7 @@
 ``GET /delay/SECONDS``   answers late
 ``GET /generate_204``    what captive-portal checks ask for
 ``GET /page/N``          a page that loads N resources and counts them in its title
-``GET /farewell/ID``     says its last word at once, and listens on to the end
+``GET /last-word/ID``     says its last word at once, and listens on to the end
 ``GET /heard/ID``        the SHA-256 of what it heard after that
 
 The echo sends everything back; when it sees the end of the input it sends the SHA-256 of all
@@ -33,7 +33,7 @@ DIGEST_SIZE = hashlib.sha256().digest_size
 CHUNK = 1 << 18
 STACK = 1 << 18  # bytes per thread; the default of 8 MiB is too much for thousands
 MAX_LINE = 8192
-HEARING_TIMEOUT = 5.0  # seconds that /heard waits for the end of what /farewell listens to
+HEARING_TIMEOUT = 5.0  # seconds that /heard waits for the end of what /last-word listens to
 HEAD_END = (b"\r\n", b"\n", b"")
 
 _heard: dict[str, str] = {}
@@ -167,7 +167,7 @@ class _Site(socketserver.StreamRequestHandler):
     def no_content(self, _: str, __: Mapping[str, str]) -> None:
         self._answer(status=HTTPStatus.NO_CONTENT)
 
-    def farewell(self, conversation: str, _: Mapping[str, str]) -> None:
+    def last_word(self, conversation: str, _: Mapping[str, str]) -> None:
         self._answer()
         self.connection.shutdown(socket.SHUT_WR)
         digest = hashlib.sha256()
@@ -202,7 +202,7 @@ ROUTES: dict[tuple[str, str], Route] = {
     ("GET", "delay"): _Site.delay,
     ("GET", "generate_204"): _Site.no_content,
     ("GET", "page"): _Site.page,
-    ("GET", "farewell"): _Site.farewell,
+    ("GET", "last-word"): _Site.last_word,
     ("GET", "heard"): _Site.heard,
     ("GET", "script"): _Site.script,
     ("GET", "image"): _Site.image,

@@ -1,4 +1,4 @@
-"""Every stream of the house keeps the promises of ByteStream."""
+"""Every stream keeps the promises of ByteStream."""
 
 from __future__ import annotations
 

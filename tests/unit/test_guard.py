@@ -19,7 +19,7 @@ NAME = "rebound.test"
 
 
 @pytest.fixture
-def door() -> Iterator[socket.socket]:
+def listening() -> Iterator[socket.socket]:
     """A service of this machine that nobody may be sent to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
@@ -67,9 +67,9 @@ def test_a_public_address_is_allowed(address: str) -> None:
 
 @pytest.mark.parametrize("chosen", [as_typed, learnt()], ids=["typed", "learnt"])
 async def test_a_name_that_resolves_to_a_private_address_is_refused_each_time(
-    door: socket.socket, names: list[str], chosen: Guard
+    listening: socket.socket, names: list[str], chosen: Guard
 ) -> None:
-    port = door.getsockname()[1]
+    port = listening.getsockname()[1]
     through = dialer(chosen)
     for answer in ("127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1"):
         names[:] = [answer]
@@ -80,7 +80,7 @@ async def test_a_name_that_resolves_to_a_private_address_is_refused_each_time(
             await through.resolve(NAME)
         through.forget()
     with pytest.raises(BlockingIOError):
-        door.accept()
+        listening.accept()
 
 
 async def test_of_several_addresses_only_public_ones_are_tried(names: list[str]) -> None:
@@ -88,8 +88,8 @@ async def test_of_several_addresses_only_public_ones_are_tried(names: list[str])
     assert await dialer(as_typed).resolve(NAME) == ["8.8.4.4"]
 
 
-async def test_the_address_that_a_user_typed_is_reached(door: socket.socket) -> None:
-    host, port = door.getsockname()
+async def test_the_address_that_a_user_typed_is_reached(listening: socket.socket) -> None:
+    host, port = listening.getsockname()
     typed = dialer(as_typed)
     (await typed.tcp(host, port)).abort()
     (await typed.guarded(learnt(host)).tcp(host, port)).abort()
@@ -101,7 +101,9 @@ def test_the_machines_name_servers_may_be_asked_for_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "resolv.conf"
-    file.write_text("search home\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\n")
+    file.write_text(
+        "search 192.168.1.2\n\nnameserver\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\n"
+    )
     monkeypatch.setattr(guard, "SYSTEM_FILE", file)
     allows = learnt()
     assert allows("192.168.1.1", "192.168.1.1", 53)

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from circumvent.errors import ConfigError
-from circumvent.inbound.options import InboundOptions, InboundTimings, parse_listen
+from circumvent.inbound.options import InboundOptions, InboundTimings
 from circumvent.net.descriptors import most_clients
+from circumvent.net.listener import parse_listen
 from tests.unit.inbound_client import GREETING, SITE, destination, echo, running_inbound, socks5
 from tests.unit.local_sockets import until
 

@@ -34,8 +34,8 @@ def root(tmp_path: Path) -> Path:
     (site / "empty").mkdir()
     (tmp_path / "outside").write_text("outside")
     (site / "link").symlink_to(tmp_path / "outside")
-    (site / "door").mkdir()
-    (site / "door" / "index.html").symlink_to(tmp_path / "outside")
+    (site / "linked").mkdir()
+    (site / "linked" / "index.html").symlink_to(tmp_path / "outside")
     (site / "also").symlink_to(site / ".secret")
     (site / "packed.txt").write_text("plain")
     (site / "packed.txt.gz").symlink_to(tmp_path / "outside")
@@ -62,8 +62,8 @@ async def test_files_are_shown(root: Path, path: str, body: str) -> None:
     "path",
     [
         "/nothing",
-        "/door",
-        "/door/index.html",
+        "/linked",
+        "/linked/index.html",
         "/also",
         "/packed.txt",
         "/.secret",

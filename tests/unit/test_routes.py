@@ -139,7 +139,7 @@ class Counting(CarrierRoutes):
     def __init__(self) -> None:
         self.counted: list[str] = []
 
-    async def greet(self, route: CarrierRoute, name: str) -> None:
+    async def await_handshake(self, route: CarrierRoute, name: str) -> None:
         assert route.name == "tls IPv4"
         self.counted.append(name)
 

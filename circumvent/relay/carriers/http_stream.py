@@ -235,5 +235,4 @@ class HttpCarrierStream(ByteStream):
 
     def _check(self) -> None:
         if self._is_broken:
-            message = "connection lost: the carrier was closed"
-            raise StreamResetError(message, stage="carrier")
+            raise StreamResetError("connection lost: the carrier was closed", stage="carrier")

@@ -23,11 +23,11 @@ def check_places(root: Path, private: Sequence[Path]) -> None:
     shown = root.resolve()
     for place in private:
         if place.resolve().is_relative_to(shown):
-            message = (
+            raise ConfigError(
                 f"cover: {root} would show {place} to everybody;"
-                " make a directory of its own for the site"
+                " make a directory of its own for the site",
+                stage="config",
             )
-            raise ConfigError(message, stage="config")
 
 
 def check_files(root: Path, private: Sequence[Path]) -> None:
@@ -48,8 +48,10 @@ def check_files(root: Path, private: Sequence[Path]) -> None:
         except OSError as error:
             raise ConfigError(f"cover: {file}: {error.strerror}", stage="config") from error
         if is_secret:
-            message = f"cover: {file} holds secrets, and the site would show it; move it elsewhere"
-            raise ConfigError(message, stage="config")
+            raise ConfigError(
+                f"cover: {file} holds secrets, and the site would show it; move it elsewhere",
+                stage="config",
+            )
 
 
 def _stats(places: Sequence[Path]) -> Iterator[os.stat_result]:

@@ -30,8 +30,10 @@ def _parse_nameserver(text: str) -> Destination:
         host, port = parse_address(text)
         return Destination(str(ipaddress.ip_address(host)), port)
     except (LinkError, ValueError):
-        message = f"egress.nameservers: {text!r} is not an IP address with or without a port"
-        raise ConfigError(message, stage="config") from None
+        raise ConfigError(
+            f"egress.nameservers: {text!r} is not an IP address with or without a port",
+            stage="config",
+        ) from None
 
 
 def _system_nameservers(file: Path = Path("/etc/resolv.conf")) -> tuple[Destination, ...]:

@@ -1,4 +1,4 @@
-"""A way to a server on which single connections can be reset or frozen while they carry."""
+"""A path to a server on which single connections can be reset or frozen while they carry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds
 
 
 @dataclass(eq=False)
-class Passing:
+class PathConnection:
     """One connection, and how many bytes it carried."""
 
     task: asyncio.Task[None] | None = None
@@ -26,7 +26,7 @@ class Passing:
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Passage:
+class TcpPath:
     """Runs in a thread of its own; ``port`` leads to ``target``; methods are for any thread.
 
     ``rate`` is what passes on each connection and way, in bytes per second. Connections that begin
@@ -34,7 +34,7 @@ class Passage:
     """
 
     def __init__(self, target: int, rate: float) -> None:
-        self.passings: list[Passing] = []
+        self.connections: list[PathConnection] = []
         self._target = target
         self._rate = rate
         self.cut_after: int | None = None
@@ -53,19 +53,19 @@ class Passage:
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
 
-    def reset(self, passing: Passing) -> None:
+    def reset(self, passing: PathConnection) -> None:
         """Both ends see a reset."""
         if passing.task is not None:
             self._loop.call_soon_threadsafe(passing.task.cancel)
 
-    def freeze(self, passing: Passing) -> None:
+    def freeze(self, passing: PathConnection) -> None:
         """Nothing passes any more, and nobody is told."""
         self._loop.call_soon_threadsafe(passing.thawed.clear)
 
     async def _serve(self) -> None:
         accepting = asyncio.ensure_future(self._accept())
         await self._stop.wait()
-        tasks = [accepting, *(each.task for each in self.passings if each.task)]
+        tasks = [accepting, *(each.task for each in self.connections if each.task)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -73,18 +73,18 @@ class Passage:
     async def _accept(self) -> None:
         while True:
             near, _ = await self._loop.sock_accept(self._listening)
-            passing = Passing()
+            passing = PathConnection()
             passing.thawed.set()
-            self.passings.append(passing)
+            self.connections.append(passing)
             passing.task = asyncio.ensure_future(self._carry(passing, near))
             passing.task.add_done_callback(partial(self._over, passing, near))
 
-    def _over(self, passing: Passing, near: socket.socket, _: asyncio.Task[None]) -> None:
+    def _over(self, passing: PathConnection, near: socket.socket, _: asyncio.Task[None]) -> None:
         """Also of one that was cancelled before it began."""
         near.close()
-        self.passings.remove(passing)
+        self.connections.remove(passing)
 
-    async def _carry(self, passing: Passing, near: socket.socket) -> None:
+    async def _carry(self, passing: PathConnection, near: socket.socket) -> None:
         with near, socket.socket() as far:
             for sock in (near, far):
                 sock.setblocking(False)
@@ -100,7 +100,7 @@ class Passage:
 
     async def _pass(
         self,
-        passing: Passing,
+        passing: PathConnection,
         source: socket.socket,
         sink: socket.socket,
         cut_after: int | None = None,
@@ -116,9 +116,9 @@ class Passage:
 
 
 @contextmanager
-def passage(target: int, rate: float = math.inf) -> Iterator[Passage]:
-    """A running passage."""
-    way = Passage(target, rate)
+def tcp_path(target: int, rate: float = math.inf) -> Iterator[TcpPath]:
+    """A running path."""
+    way = TcpPath(target, rate)
     thread = Thread(target=way.run)
     thread.start()
     try:
