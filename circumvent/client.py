@@ -96,7 +96,12 @@ class Client:
         )
         self._discovery = Discovery(
             DiscoveryResources(
-                plugins.channels, self.transports, dialers, self._memory, self._store
+                plugins.channels,
+                self.transports,
+                dialers,
+                self._memory,
+                self._store,
+                context.clock,
             ),
             events,
             self._offer,

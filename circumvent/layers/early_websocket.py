@@ -13,7 +13,7 @@ from circumvent.api.layer import StreamLayer
 from circumvent.api.streams import ByteStream
 from circumvent.errors import StreamResetError
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 from circumvent.tasks import wake
 from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.websocket_handshake import PROTOCOL, ClientUpgrade
@@ -111,7 +111,7 @@ class EarlyWebSocketStream(WebSocketStream):
         if self._is_open:
             await super().aclose()
             return
-        await say_goodbye(self.base, self._backlog.flush)
+        await send_close(self.base, self._backlog.flush)
         self._waits_to_end = False  # before the answer no frame may be sent
         self._open()
         await self.base.aclose()

@@ -17,7 +17,7 @@ from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.layers.exchange import FLIGHT, receive_flight, send_flight
 from circumvent.net.readiness import NOW
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 from circumvent.wire.websocket import (
     MAX_HEADER,
     FrameReader,
@@ -137,7 +137,7 @@ class WebSocketStream(LayerStream):
 
     async def aclose(self) -> None:
         self._announce_end()
-        await say_goodbye(self, self.flush)
+        await send_close(self, self.flush)
         await self.base.aclose()
 
 

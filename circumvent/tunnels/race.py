@@ -87,7 +87,7 @@ class Race:
                 while done:
                     yield done.pop().result()
         finally:
-            await _dismiss(done.union(running))
+            await _close_late(done.union(running))
 
     def _has_room(self, running: Mapping[asyncio.Task[Finish], float]) -> bool:
         if not self._is_dark():
@@ -120,7 +120,8 @@ class Race:
         return Finish(candidate, live)
 
 
-async def _dismiss(entrants: Iterable[asyncio.Task[Finish]]) -> None:
+async def _close_late(entrants: Iterable[asyncio.Task[Finish]]) -> None:
+    """End the attempts that still run; a tunnel that one of them brings is closed."""
     for late in await dismiss(entrants):
         if late.live is not None:
             await late.live.close()

@@ -22,8 +22,8 @@ SETTLED = 1.0  # seconds after the last tunnel came up
 LOOK = 1.0  # seconds to find out who serves
 HURT = 10.0  # seconds that a fault lasts, where there is but one server
 WARM_UP = 2.0  # seconds of connections before the fault
-KNOCK_EVERY = 0.1  # seconds
-KNOCKS = 340
+ASK_EVERY = 0.1  # seconds
+REQUESTS = 340
 CHATS = 20
 CLIENT_PORT = 10_000
 LONGEST = 150.0
@@ -40,9 +40,9 @@ class Patient:
 
     def start_users(self, fault: Fault) -> Process:
         """Those who open connections all the time, and those who keep some."""
-        knocks = Task(self.client.port, fault.knock, KNOCKS, every=KNOCK_EVERY)
+        requests = Task(self.client.port, fault.use, REQUESTS, every=ASK_EVERY)
         chats = Task(self.client.port, "chat", CHATS, every=0.1)
-        command = self.field.near.inside(use_command(1.0, [knocks, chats]))
+        command = self.field.near.inside(use_command(1.0, [requests, chats]))
         return Process(command, self.field.folder / "users.log", cwd=ROOT)
 
     def busiest(self) -> Server:
@@ -55,12 +55,12 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to a server, and how it ends; ``knock`` is what new connections want."""
+    """What happens to a server, and how it ends; ``use`` is what new connections want."""
 
     name: str
     begin: Callable[[Patient, Server], None]
     end: Callable[[Patient, Server], None]
-    knock: str = "knock"
+    use: str = "ask once"
     is_censored: bool = False
 
 
@@ -81,7 +81,7 @@ FAULTS = (
         "each flow freezes after 16 KiB",
         lambda p, s: p.censors[s.network].send(signal.SIGUSR1),
         lambda *_: None,
-        knock="fetch",
+        use="fetch",
         is_censored=True,
     ),
     Fault(
@@ -166,9 +166,9 @@ def _patient(stack: ExitStack, folder: Path, fault: Fault, column: str, count: i
 def _recovery(patient: Patient, users: Process, fault: float, again: float) -> Recovery:
     assert users.wait(LONGEST) == 0, users.log
     ended = outcomes(users.log)
-    knocks = [each for each in ended if each.use != "chat" and each.began >= again]
-    works = min((each.ended for each in knocks if not each.failure), default=math.inf)
-    fails = [each.began - again for each in knocks if each.failure]
+    requests = [each for each in ended if each.use != "chat" and each.began >= again]
+    works = min((each.ended for each in requests if not each.failure), default=math.inf)
+    fails = [each.began - again for each in requests if each.failure]
     chats = [each for each in ended if each.use == "chat"]
     cuts = [each.ended - fault for each in chats if each.failure]
     clock = time.time() - time.monotonic()

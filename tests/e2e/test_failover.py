@@ -5,7 +5,7 @@ import pytest
 from tests.bench.contenders import OURS, PEER
 from tests.e2e.asking import await_tunnels, status
 from tests.e2e.failover import Round, faults, fresh_faults, scene, summary
-from tests.e2e.knocking import get
+from tests.e2e.new_connections import get
 
 AFTER_KILL = 1.0  # seconds
 AFTER_FREEZE = 3.0

@@ -30,7 +30,7 @@ STRANGER = """
 
 
 def commands() -> list[str]:
-    """All that the page tells to type, but the newcomer's part."""
+    """All commands of the page except those of the new user."""
     blocks = "".join(BLOCK.findall(PAGE.read_text()))
     return [command for command in COMMAND.findall(blocks) if "run 'circumvent:" not in command]
 

@@ -78,7 +78,7 @@ def holds_all(client: RunningClient) -> bool:
 
 
 def publish(folder: Path, links: Sequence[str]) -> str:
-    """What the operator does with the relays' invites; the newcomers' invite."""
+    """Publish the relays' invites as an operator does; returns the invite for new users."""
     operate("keygen", "--out", str(folder / "authority"))
     bundle = sign(folder, folder / "authority" / "key", links, version=1)
     trust = folder / "authority" / "key.pub"

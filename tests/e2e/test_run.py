@@ -1,4 +1,4 @@
-"""``circumvent run`` as a process: what it says, how it stops, and who can ask it."""
+"""``circumvent run`` as a process: what it prints, how it stops, and its status."""
 
 from __future__ import annotations
 
