@@ -20,7 +20,7 @@ from circumvent.layers.tls.context import handshake_error
 from circumvent.layers.tls.tickets import TicketScope
 from circumvent.layers.tls.tls13_over_socket import Tls13OverSocket
 from circumvent.layers.tls.tls13_over_stream import Tls13OverStream
-from circumvent.layers.tls.tls13_stream import Tls13Stream
+from circumvent.layers.tls.tls13_stream import Take, Tls13Stream
 from circumvent.layers.tls.tls13_tickets import Tls13Tickets
 from circumvent.net.sockets import SocketStream
 from circumvent.wire.tls13.choice import find_template
@@ -67,8 +67,14 @@ async def start_tls13(
         if isinstance(error, (StreamResetError, ProtocolError, ConfigError)):
             raise handshake_error(error) from error
         raise
-    kind = Tls13OverSocket if isinstance(stream, PeekStream) else Tls13OverStream
-    return kind(stream, connection, client.leftover, place.take)  # type: ignore[arg-type]
+    return secured(stream, connection, client.leftover, place.take)
+
+
+def secured(stream: ByteStream, connection: Connection, kept: bytes, take: Take) -> Tls13Stream:
+    """The stream inside of ``connection``; ``kept`` came behind the handshake."""
+    if isinstance(stream, PeekStream):
+        return Tls13OverSocket(stream, connection, kept, take)
+    return Tls13OverStream(stream, connection, kept, take)
 
 
 def make_browser_hello(options: TlsOptions) -> Hello:
