@@ -1,4 +1,4 @@
-"""The client works inside 50 MB without swap, whatever its clients do."""
+"""The client works within 50 MB without swap, whatever its users do."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -156,6 +156,28 @@ async def test_a_refusal_is_an_error_of_the_reader(lazy: Pair) -> None:
     await asyncio.get_running_loop().sock_sendall(lazy.far.sock, b"HTTP/1.1 404 No\r\n\r\n")
     with pytest.raises(ProtocolError, match="status 404"):
         await read_exactly(lazy.near, 1)
+    await lazy.near.wait_writable()
+    with pytest.raises(StreamResetError, match="status 404"):
+        take(lazy.near, b"x")
+
+
+async def test_a_writer_without_a_reader_goes_on(lazy: Pair) -> None:
+    data = bytes(5000)
+    _, received = await both(write_all(lazy.near, data), lazy.far.receive(len(data)))
+    assert received == data
+
+
+async def test_a_reader_and_a_writer_wait_for_the_answer_together(lazy: Pair) -> None:
+    data = bytes(5000)
+    _, read, _ = await both(
+        write_all(lazy.near, data), read_exactly(lazy.near, 9), answer_all(lazy.far, len(data))
+    )
+    assert read == b"an answer"
+
+
+async def answer_all(far: FarEnd, size: int) -> None:
+    assert len(await far.receive(size)) == size
+    await far.send(b"an answer")
 
 
 async def test_a_connection_that_ends_before_a_request_is_cut(lazy: Pair) -> None:

@@ -16,7 +16,7 @@ from circumvent.errors import StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.memory import LARGEST
 from circumvent.net.readiness import NOW
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 from circumvent.wire.tls13.codes import MAX_PLAINTEXT
 from circumvent.wire.tls13.connection import Connection
 from circumvent.wire.tls13.records import MAX_RECORD, OVERHEAD
@@ -130,5 +130,5 @@ class Tls13Stream(LayerStream, SecureStream):
 
     async def aclose(self) -> None:
         self.write_eof()
-        await say_goodbye(self, self.flush)
+        await send_close(self, self.flush)
         await self.base.aclose()
