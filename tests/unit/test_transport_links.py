@@ -139,7 +139,6 @@ class TestTrojanLinks:
         ("query", "named"),
         [
             ("type=grpc&serviceName=s3cret", "type=grpc"),
-            (f"security=reality&pbk={KEY}&sid=s3cret", "security=reality"),
             ("encryption=ss%3Baes-128-gcm%3As3cret", "encryption=ss"),
             ("mux=1", "mux"),
             ("obfs=websocket", "obfs"),
@@ -180,7 +179,6 @@ class TestVlessLinks:
         ("query", "named"),
         [
             ("security=tls&flow=xtls-rprx-vision", "flow=xtls-rprx-vision"),
-            (f"security=reality&fp=chrome&pbk={KEY}&sid=s3cret", "security=reality"),
             ("encryption=mlkem768x25519plus.native.s3cret", "encryption=mlkem768x25519plus"),
             ("security=tls&ech=s3cret", "ech"),
             ("packetEncoding=xudp&fragment=1,2,3", "fragment"),
