@@ -92,8 +92,8 @@ class Client:
         "_schedule",
         "_server_hello",
         "_server_secret",
-        "connection",
         "closing",
+        "connection",
         "leftover",
         "state",
     )
