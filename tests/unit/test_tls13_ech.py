@@ -211,7 +211,7 @@ def test_a_server_without_the_key_gives_a_new_one(retries: bool, ca_file: str) -
         meet(mine, peer)
     assert find_config(caught.value.retry_configs) == CONFIG
     assert mine.connection is None
-    peer.receive(mine.farewell)
+    peer.receive(mine.closing)
     assert peer.heard[-1] == bytes((21, 2, 121))
 
 

@@ -170,7 +170,7 @@ def test_the_server_s_alert_in_words(proof: TrustedServer) -> None:
     with pytest.raises(HandshakeError, match="does not serve this name"):
         mine.receive(b"\x15\x03\x03\x00\x02\x02" + u8(Alert.UNRECOGNIZED_NAME))
     assert mine.state is State.FAILED
-    assert not mine.farewell
+    assert not mine.closing
 
 
 # --- with a server of our own --------------------------------------------------------------------

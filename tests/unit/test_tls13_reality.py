@@ -178,7 +178,7 @@ def test_the_real_site_is_told_apart_and_left_politely(site: TrustedServer) -> N
     mine = client(site)
     with pytest.raises(RealCertificateError, match="did not recognize us") as caught:
         mine.receive(real.receive(mine.start()))
-    real.receive(mine.farewell)
+    real.receive(mine.closing)
     assert real.binding  # it got our Finished, no alert
     assert isinstance(real.opener, Opener)
     real.receive(caught.value.connection.goodbye())

@@ -85,7 +85,7 @@ def refused(server: Server, proof: Proof | None = None) -> str:
         talk(client, server)
     assert client.state is State.FAILED
     assert client.connection is None
-    assert client.farewell
+    assert client.closing
     assert caught.value.stage == "tls"
     return str(caught.value)
 
@@ -335,7 +335,7 @@ def test_strange_records(record: bytes) -> None:
     client.start()
     with pytest.raises(HandshakeError):
         client.receive(record)
-    assert client.farewell[0] == Content.ALERT
+    assert client.closing[0] == Content.ALERT
 
 
 # --- who it is -----------------------------------------------------------------------------------

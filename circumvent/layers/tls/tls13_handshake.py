@@ -95,7 +95,7 @@ def make_proof(options: TlsOptions, ca_file: str | None) -> Proof:
 
 
 async def shake_hands(stream: ByteStream, client: Client) -> Connection:
-    """Raises HandshakeError, after its farewell was sent; StreamResetError, ProtocolError."""
+    """Raises HandshakeError, after its closing words were sent; StreamResetError, ProtocolError."""
     try:
         await send_flight(stream, client.start())
         while client.connection is None:
@@ -105,7 +105,7 @@ async def shake_hands(stream: ByteStream, client: Client) -> Connection:
             await send_flight(stream, client.receive(came))
     except HandshakeError:
         with contextlib.suppress(CircumventError):  # nobody is there to hear it
-            await send_flight(stream, client.farewell)
+            await send_flight(stream, client.closing)
         raise
     return client.connection
 

@@ -75,7 +75,7 @@ class Client:
     """One handshake; ``proof`` decides whether the server is the one that is meant.
 
     ``public_proof`` is for the public name of an encrypted greeting, should the server not be able
-    to open it. After an error, ``farewell`` is what the server should still be sent.
+    to open it. After an error, ``closing`` is what the server should still be sent.
     """
 
     __slots__ = (
@@ -92,8 +92,8 @@ class Client:
         "_schedule",
         "_server_hello",
         "_server_secret",
+        "closing",
         "connection",
-        "farewell",
         "leftover",
         "state",
     )
@@ -105,7 +105,7 @@ class Client:
     def __init__(self, greeting: Greeting, proof: Proof, public_proof: Proof | None = None) -> None:
         self.state = State.GREETING
         self.connection: Connection | None = None
-        self.leftover = self.farewell = b""
+        self.leftover = self.closing = b""
         self._greeting = greeting
         self._records = HandshakeRecords()
         self._proof, self._public_proof = proof, public_proof or proof
@@ -133,7 +133,7 @@ class Client:
                 answer += self._take(message)
         except Fault as fault:
             self.state = State.FAILED
-            self.farewell = answer + self._records.wrap_alert(fault.alert)
+            self.closing = answer + self._records.wrap_alert(fault.alert)
             raise handshake_error(fault) from None
         except HandshakeError:
             self.state = State.FAILED
@@ -153,11 +153,11 @@ class Client:
         self.leftover += self._records.take_leftover()
         assert self.connection is not None  # noqa: S101 - for the checker
         if self._greeting.is_rejected:
-            self.farewell = answer + self.connection.say_alert(Alert.ECH_REQUIRED)
+            self.closing = answer + self.connection.say_alert(Alert.ECH_REQUIRED)
             self.connection, self.state = None, State.FAILED
             raise EchRejectedError(self._answers.ech_retry)
         if not self._proof.is_genuine:
-            self.farewell, self.state = answer, State.FAILED
+            self.closing, self.state = answer, State.FAILED
             connection, self.connection = self.connection, None
             raise RealCertificateError(connection)
         return answer
