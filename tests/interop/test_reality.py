@@ -18,7 +18,7 @@ from circumvent.api import ByteStream, HandshakeError, Transport
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.testing.steps import both, read_all, write_all
+from circumvent.testing.steps import read_once, settle, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.trojan import Trojan
@@ -28,6 +28,7 @@ from tests.peers.mihomo import HOST, reality_server
 
 USER = str(uuid.uuid4())
 SHORT_ID = "0123456789abcdef"
+PIECE = 1 << 20
 SIZES = (0, 1, 1 << 20, 100_000_000)
 
 
@@ -115,11 +116,19 @@ async def test_bytes_of_every_size_arrive_whole_both_ways(place: Place, size: in
         stream = await place.open(Destination(HOST, port))
 
         async def send() -> None:
-            await write_all(stream, data)
+            for at in range(0, size, PIECE):
+                await write_all(stream, data[at : at + PIECE])
             stream.write_eof()
+            await settle(stream)
 
-        _, back = await both(send(), read_all(stream))
-        assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
+        async def receive() -> bytes:
+            digest = hashlib.sha256()
+            while piece := await read_once(stream):
+                digest.update(piece)
+            return digest.digest()
+
+        _, back = await asyncio.gather(send(), receive())
+        assert back == hashlib.sha256(data).digest()
         await stream.aclose()
 
 

@@ -124,6 +124,7 @@ def test_the_security_is_the_lowest_layer(
     settings = read(query)
     assert (settings.privacy, settings.layers()) == (privacy, layers)
     assert settings.cost == (TLS_COST if layers else Cost(0, 0))
+    assert read_again(settings) == settings
 
 
 def test_a_carriage_goes_over_the_security_and_adds_its_cost() -> None:
