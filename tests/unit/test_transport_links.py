@@ -397,10 +397,10 @@ class TestTlsOfLinks:
         assert TROJAN.privacy(entry) is Privacy.ENCRYPTED
         assert "pins" in TROJAN.warnings(entry)[0]
 
-    def test_a_fingerprint_is_accepted_and_said_to_be_lacking(self) -> None:
-        entry = TROJAN.parse("trojan://p@h:1?fp=chrome")
-        assert TROJAN.warnings(entry)[0].startswith("fp=chrome: ")
-        assert not TROJAN.warnings(TROJAN.parse("trojan://p@h:1"))
+    def test_a_fingerprint_chooses_the_client_hello(self) -> None:
+        entry = TROJAN.parse("trojan://p@h:1?fp=Firefox")
+        assert tls_of(entry).options.fingerprint == "firefox"
+        assert not TROJAN.warnings(entry)
 
 
 class TestDirectLink:
