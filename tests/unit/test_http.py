@@ -39,6 +39,7 @@ class Site:
         self.is_asked = asyncio.Event()
         self.may_read = asyncio.Event()
         self.sent = 0
+        self.transports: list[asyncio.Transport | None] = []
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=2 * LARGE)
@@ -59,6 +60,7 @@ class Site:
         return web.Response(text="hello")
 
     async def count(self, request: web.Request) -> web.Response:
+        self.transports.append(request.transport)
         self.is_asked.set()
         await self.may_read.wait()
         async for piece in request.content.iter_any():
@@ -66,6 +68,7 @@ class Site:
         return web.Response(text=str(self.received))
 
     async def flood(self, request: web.Request) -> web.StreamResponse:
+        self.transports.append(request.transport)
         response = web.StreamResponse()
         await response.prepare(request)
         while self.sent < LARGE:
@@ -104,6 +107,10 @@ async def site(scheme: str, certificate: Certificate) -> AsyncIterator[Site]:
     await web.TCPSite(runner, HOST, site.port, ssl_context=context).start()
     yield site
     await runner.cleanup()
+    for transport in site.transports:
+        if transport is not None:
+            transport.abort()  # it may still have bytes that nobody will take
+    await asyncio.sleep(0)
 
 
 @pytest.fixture
