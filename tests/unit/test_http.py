@@ -33,6 +33,7 @@ class Site:
     def __init__(self) -> None:
         self.port = 0
         self.peers: set[object] = set()
+        self.transports: set[asyncio.Transport] = set()
         self.hosts: list[str] = []
         self.agents: list[str | None] = []
         self.received = 0
@@ -40,7 +41,7 @@ class Site:
         self.sent = 0
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=2 * LARGE)
+        app = web.Application(client_max_size=2 * LARGE, middlewares=[self.keep_transport])
         app.add_routes(
             [
                 web.get("/hello", self.hello),
@@ -50,6 +51,16 @@ class Site:
             ]
         )
         return app
+
+    @web.middleware
+    async def keep_transport(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        if request.transport is not None:
+            self.transports.add(request.transport)
+        return await handler(request)
 
     async def hello(self, request: web.Request) -> web.Response:
         self.peers.add(request.transport.get_extra_info("peername") if request.transport else None)
@@ -102,6 +113,8 @@ async def site(scheme: str, certificate: Certificate) -> AsyncIterator[Site]:
     await web.TCPSite(runner, HOST, site.port, ssl_context=context).start()
     yield site
     await runner.cleanup()
+    for transport in site.transports:
+        transport.abort()  # TLS with unread bytes would wait for a close_notify behind them
 
 
 @pytest.fixture
