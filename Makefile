@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint figures picture prove fuzz bench peers clean
+.PHONY: help demo test unit lint figures picture prove fuzz mutants bench peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -47,6 +47,9 @@ prove: $(EXTRA)test ## the long proofs: memory cgroup, failover, container
 
 fuzz: $(EXTRA)test ## parsers of what strangers send, a million inputs guided by coverage
 	$(PYTHON) -m tests.fuzz
+
+mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about ten minutes
+	$(PYTHON) -m tests.mutants
 
 bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench

@@ -33,7 +33,7 @@ from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
-from circumvent.tunnels.race import Track
+from circumvent.tunnels.race import RaceContext
 from circumvent.tunnels.relay_transport import RelayTransport
 from circumvent.wire.address import Destination
 
@@ -69,16 +69,22 @@ class Client:
         tls = partial(TlsClient, account=self._memory.account("TLS contexts", limit=CONTEXTS))
         dialer = NetDialer(tls(), config.socket_buffers, config.guard)
         learnt = dialer.guarded(config.learnt_guard())
+        context = RaceContext(dialer, learnt, self._memory, prober, self._store)
         self._manager = TunnelManager(
-            (),
-            Track(dialer, learnt, self._memory, prober, self._store),
+            context,
             events,
             PoolOptions(config.privacy_floor, config.tunnels, config.parallel_dials),
         )
         self._health = Health(self._manager, self._store, current_network, dialer.forget)
         self._dispatcher = Dispatcher(self._manager, self._health, self._store.attempts)
         through_others = TunnelDialer(self._open_beside_relays, tls())
-        relay = RelayTransport(plugins.carriers, through_others, self._manager.backoff)
+        relay = RelayTransport(
+            plugins.carriers,
+            through_others,
+            self._manager.backoff,
+            context.clock,
+            context.timings,
+        )
         self.transports = plugins.with_relays(relay)
         dialers = Dialers(
             lambda typed: dialer.guarded(config.learnt_guard(typed)),
@@ -87,7 +93,12 @@ class Client:
         )
         self._discovery = Discovery(
             DiscoveryResources(
-                plugins.channels, self.transports, dialers, self._memory, self._store
+                plugins.channels,
+                self.transports,
+                dialers,
+                self._memory,
+                self._store,
+                context.clock,
             ),
             events,
             self._offer,

@@ -20,7 +20,6 @@ from contextlib import suppress
 from threading import Condition, Thread
 
 ROOM = 64 * 1024  # bytes that wait to be written; one message may exceed it
-AGAIN_SECONDS = 1.0  # until a full disk is tried again
 LAST_SECONDS = 0.5  # an exit waits so long for the reader; then the rest is dropped
 _NO_PLACE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EAGAIN)
@@ -39,11 +38,13 @@ def _note(count: int) -> bytes:
 class Spool(io.RawIOBase):
     """A file whose ``write`` never blocks: it takes all or, where there is no room, nothing.
 
-    ``note`` makes the line that takes the place of ``lost`` messages.
+    ``note`` makes the line that takes the place of ``lost`` messages. A failed write, such as to a
+    full disk, is tried again after ``retry_after`` seconds.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, retry_after: float = 1.0) -> None:
         self._descriptor = descriptor
+        self._retry_after = retry_after
         self._queue: deque[bytes] = deque()
         self._size = 0
         self._fails = False
@@ -107,7 +108,7 @@ class Spool(io.RawIOBase):
                 select.select((), (self._descriptor,), ())
             except OSError:  # the disk is full, or the reader is gone
                 self._wrote(fails=True)
-                time.sleep(AGAIN_SECONDS)
+                time.sleep(self._retry_after)
             else:
                 self._wrote(written=count)
 

@@ -12,23 +12,27 @@ from typing import Self
 from circumvent.cli.app import STOPPED_AT_ONCE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AT_ONCE_SECONDS = 0.8  # then the process exits, even if a plugin's thread still hangs
 
 
 class Stopper:
     """Turns SIGINT and SIGTERM into the two events that end a command; a third one kills it.
 
-    ``draining`` is called at the first one, ``reload`` at each SIGHUP. When the context ends
+    ``draining`` is called at the first one, ``reload`` at each SIGHUP. ``exit_after`` seconds from
+    the second one the process exits, even if a plugin's thread still hangs. When the context ends
     everything is closed: from then on a signal ends the process at once.
     """
 
     def __init__(
-        self, draining: Callable[[], None], reload: Callable[[], None] | None = None
+        self,
+        draining: Callable[[], None],
+        reload: Callable[[], None] | None = None,
+        exit_after: float = 0.8,
     ) -> None:
         self.stop = asyncio.Event()
         self.drain = asyncio.Event()
         self._draining = draining
         self._reload = reload
+        self._exit_after = exit_after
         self._is_impatient = False
         self._loop = asyncio.get_running_loop()
 
@@ -56,7 +60,7 @@ class Stopper:
         self._is_impatient = True
         self.stop.set()
         self._from_now_on(signal.SIG_DFL)
-        last_resort = Timer(AT_ONCE_SECONDS, _leave)
+        last_resort = Timer(self._exit_after, _leave)
         last_resort.daemon = True
         last_resort.start()
 

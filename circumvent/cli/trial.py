@@ -12,7 +12,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.state.store import Store
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.probe import Prober, ProbeTarget
-from circumvent.tunnels.race import Track, attempt
+from circumvent.tunnels.race import RaceContext, attempt
 
 _MS = 1000
 
@@ -33,7 +33,7 @@ async def try_server(server: Candidate, config: Config, store: Store) -> Trial:
     prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
     try:
         dialer = NetDialer(TlsClient(), guard=config.guard)
-        live = await attempt(Track(dialer, dialer, memory, prober, store), server)
+        live = await attempt(RaceContext(dialer, dialer, memory, prober, store), server)
         await live.tunnel.aclose()
     except CircumventError as error:
         return Trial(server.id, ok=False, reason=str(error))

@@ -16,13 +16,13 @@ from circumvent.discovery.sources import discovery_account, usable_sources
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.state.attempts import attempt_record
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
+from circumvent.tunnels.backoff import Backoff
 from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.wire.bundle import Bundle
 
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
 THOROUGH_SHARE = 1 / 3
-MAX_DOUBLINGS = 10  # of a pause; further failures must not overflow the product
 
 
 class Discovery:
@@ -39,6 +39,7 @@ class Discovery:
         self._dialers = resources.dialers
         self._clock = resources.clock
         self._timings = resources.timings
+        self._failures = Backoff(resources.timings.retry)  # by the wall clock, as refreshes are
         self._attempts = resources.store.attempts
         self._table = resources.store.origins
         self._account = discovery_account(resources.memory, resources.channels)
@@ -77,12 +78,14 @@ class Discovery:
             self._events(Warned(text))
 
     async def _keep(self, origin_id: str) -> None:
-        failures = 0
         while True:
-            if failures or not self._is_missing(origin_id):
-                await self._until_due(origin_id, failures)
+            if self._failures.failures(origin_id) or not self._is_missing(origin_id):
+                await self._until_due(origin_id)
             found = await self._hunt(origin_id, self._sources(self._origins[origin_id]))
-            failures = 0 if found and not self._is_missing(origin_id) else failures + 1
+            if found and not self._is_missing(origin_id):
+                self._failures.worked(origin_id)
+            else:
+                self._failures.failed(origin_id, self._clock.wall())
 
     async def _watch(self, origin_id: str) -> None:
         """Look often at sources that cost nothing: a bundle may be put into a directory."""
@@ -97,31 +100,29 @@ class Discovery:
     def _is_missing(self, origin_id: str) -> bool:
         return not self._origins[origin_id].entries(self._clock.wall())
 
-    async def _until_due(self, origin_id: str, failures: int) -> None:
+    async def _until_due(self, origin_id: str) -> None:
         """Wait for the next refresh; less after a failure, or while no tunnel is up."""
         clock, timings = self._clock, self._timings
-        refresh = clock.wall() + self._refresh_in(self._origins[origin_id], failures)
-        longest = min(_doubled(timings.dark_after, failures), timings.retry[1])
+        due = self._failures.ready_at(origin_id) or self._refresh_at(self._origins[origin_id])
+        longest = timings.dark_after[: self._failures.failures(origin_id) + 1][-1]
         dark_since = clock.now()
-        while clock.wall() < refresh:
+        while clock.wall() < due:
             await asyncio.sleep(timings.look_every)
             if self._dialers.is_up():
                 dark_since = clock.now()
             elif clock.now() - dark_since > longest:
                 return
 
-    def _refresh_in(self, origin: Origin, failures: int) -> float:
-        timings = self._timings
-        jitter = random.uniform(*timings.retry_jitter)  # noqa: S311 - no secret
-        if failures:
-            first, last = timings.retry
-            return min(_doubled(first, failures - 1), last) * jitter
+    def _refresh_at(self, origin: Origin) -> float:
+        """When its bundle is replaced by a newer one, in unix time; at once if it has none."""
         if origin.bundle is None:
             return 0.0
-        share = random.uniform(*timings.refresh_share)  # noqa: S311 - as above
+        now, timings = self._clock.wall(), self._timings
+        share = random.uniform(*timings.refresh_share)  # noqa: S311 - no secret
         due = origin.fetched + share * (origin.bundle.expires - origin.fetched)
+        jitter = random.uniform(*timings.jitter)  # noqa: S311 - as above
         least, most = timings.refresh
-        return min(max(due - self._clock.wall(), least * jitter), most * jitter)
+        return min(max(due, now + least * jitter), now + most * jitter)
 
     async def _hunt(self, origin_id: str, sources: Sequence[DiscoverySource]) -> bool:
         """Ask the sources; whether the hunt brought what was looked for.
@@ -228,10 +229,6 @@ def _parse_links(
         except (LinkError, UnsupportedError):
             unknown += 1
     return servers, unknown
-
-
-def _doubled(seconds: float, times: int) -> float:
-    return seconds * float(2 ** min(times, MAX_DOUBLINGS))
 
 
 def _describe(find: Find) -> str:

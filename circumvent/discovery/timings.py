@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
 
-Span = tuple[float, float]
+from circumvent.tunnels.timings import BackoffTimings, Span
 
 
 class HuntTimings(Struct, frozen=True):
@@ -25,8 +27,13 @@ class DiscoveryTimings(Struct, frozen=True):
 
     refresh_share: Span = (0.4, 0.7)  # of a bundle's life
     refresh: Span = (3600.0, 24 * 3600.0)  # the least and the most until a refresh
-    retry: Span = (10.0, 300.0)  # after a hunt without success, doubled each time: first and last
-    retry_jitter: Span = (0.75, 1.25)  # a factor
-    dark_after: float = 15.0  # without any tunnel: the known servers may be blocked by now
+    jitter: Span = (0.75, 1.25)  # a factor of these two
+    retry: BackoffTimings = BackoffTimings(  # after so many hunts in a row without success
+        pauses=(10.0, 20.0, 40.0, 80.0, 160.0, 300.0),
+        jitter=(0.75, 1.25),
+        forgotten_after=math.inf,
+    )
+    # Without any tunnel the known servers may be blocked; later after each hunt in vain.
+    dark_after: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0, 240.0, 300.0)
     look_every: float = 1.0  # how late a change of the tunnels is noticed
     hunt: HuntTimings = HuntTimings()

@@ -12,6 +12,7 @@ from circumvent.errors import BudgetError, CircumventError
 from circumvent.http.limits import MAX_UNSENT
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
+from circumvent.tasks import dismiss
 
 READ = 16 * 1024  # what one read brings, about
 HIGH_WATER = 32 * 1024  # waiting bytes at which the writer is told to pause
@@ -37,7 +38,6 @@ class StreamTransport(asyncio.Transport):
 
     async def run(self) -> None:
         """Serve the protocol until either side closes; never raises."""
-        error: Exception | None = None
         receiving = asyncio.ensure_future(self._receive())
         sending = asyncio.ensure_future(self._send())
         try:
@@ -47,13 +47,12 @@ class StreamTransport(asyncio.Transport):
                 await asyncio.wait([sending])
         finally:
             self._closing = True
-            for task in (receiving, sending):
-                task.cancel()
-            ends = await asyncio.gather(receiving, sending, return_exceptions=True)
-            error = next((end for end in ends if isinstance(end, Exception)), None)
-            await self._leave(error)
+            tasks = (receiving, sending)
+            await dismiss(tasks)
+            errors = (None if task.cancelled() else task.exception() for task in tasks)
+            await self._leave(next(filter(None, errors), None))
 
-    async def _leave(self, error: Exception | None) -> None:
+    async def _leave(self, error: BaseException | None) -> None:
         if self._lingering is not None:
             self._lingering.cancel()
         if error is None and not self._waiting:
@@ -137,7 +136,7 @@ class StreamTransport(asyncio.Transport):
         return default
 
 
-def _as_os_error(error: Exception) -> OSError:
+def _as_os_error(error: BaseException) -> OSError:
     """What libraries expect of a connection that broke."""
     code = error.errno if isinstance(error, CircumventError) else None
     return OSError(code or errno.ECONNRESET, str(error))

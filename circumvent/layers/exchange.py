@@ -88,6 +88,15 @@ async def receive_flight(stream: ByteStream) -> bytes:
     """
     while True:
         await stream.wait_readable()
-        count = stream.read_into(_SCRATCH[: max(stream.record, FLIGHT)])
-        if count is not None:
-            return bytes(_SCRATCH[:count])
+        data = receive_some(stream)
+        if data is not None:
+            return data
+
+
+def receive_some(stream: ByteStream) -> bytes | None:
+    """What is there, about ``FLIGHT`` bytes; None without any, empty at the end of file.
+
+    Raises StreamResetError, ProtocolError.
+    """
+    count = stream.read_into(_SCRATCH[: max(stream.record, FLIGHT)])
+    return None if count is None else bytes(_SCRATCH[:count])

@@ -17,7 +17,7 @@ from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.layers.exchange import FLIGHT, receive_flight, send_flight
 from circumvent.net.readiness import NOW
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 from circumvent.wire.websocket import (
     MAX_HEADER,
     FrameReader,
@@ -36,11 +36,22 @@ _MOST_WAITING = 1024  # bytes; a peer that sends pings and does not read gets fe
 
 
 class WebSocketStream(LayerStream):
-    """One end of a WebSocket, after the handshake; ``early`` came together with that."""
+    """One end of a WebSocket, after the handshake; ``early`` came together with that.
 
-    __slots__ = ("_backlog", "_early", "_end_announced", "_is_client", "_reader")
+    ``half_closes``: whether the peer goes on sending after a close frame. Others end both
+    directions then, in the middle of an answer: they get it when the stream is closed.
+    """
 
-    def __init__(self, base: ByteStream, *, is_client: bool, early: bytes = b"") -> None:
+    __slots__ = ("_backlog", "_early", "_end_announced", "_half_closes", "_is_client", "_reader")
+
+    def __init__(
+        self,
+        base: ByteStream,
+        *,
+        is_client: bool,
+        early: bytes = b"",
+        half_closes: bool = True,
+    ) -> None:
         super().__init__(base)
         self.record = max(base.record, FLIGHT, len(early))
         self.overhead = base.overhead + _OVERHEAD
@@ -50,6 +61,7 @@ class WebSocketStream(LayerStream):
         self._reader = FrameReader(masked=not is_client)
         self._early = early
         self._end_announced = False
+        self._half_closes = half_closes
 
     def wait_readable(self) -> Awaitable[None]:
         is_over = self._reader.closed is not None
@@ -112,6 +124,10 @@ class WebSocketStream(LayerStream):
         return self._backlog.flush()
 
     def write_eof(self) -> None:
+        if self._half_closes:
+            self._announce_end()
+
+    def _announce_end(self) -> None:
         if self._end_announced:
             return
         self._end_announced = True
@@ -120,18 +136,22 @@ class WebSocketStream(LayerStream):
             self.flush()
 
     async def aclose(self) -> None:
-        self.write_eof()
-        await say_goodbye(self, self.flush)
+        self._announce_end()
+        await send_close(self, self.flush)
         await self.base.aclose()
 
 
 @dataclass(frozen=True, slots=True)
 class WebSocketLayer(StreamLayer):
-    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers."""
+    """What to ask for: the ``Host`` (a hidden one behind a front), a path, further headers.
+
+    ``half_closes`` is what the stream must know of the server.
+    """
 
     host: str
     path: str = "/"
     headers: tuple[tuple[str, str], ...] = ()
+    half_closes: bool = True
 
     async def start(self, stream: ByteStream) -> WebSocketStream:
         """Ask for a WebSocket on ``stream`` and own it.
@@ -149,7 +169,7 @@ class WebSocketLayer(StreamLayer):
             if isinstance(error, (StreamResetError, ProtocolError)):
                 raise HandshakeError(str(error), stage="websocket", errno=error.errno) from error
             raise
-        return WebSocketStream(stream, is_client=True, early=early)
+        return WebSocketStream(stream, is_client=True, early=early, half_closes=self.half_closes)
 
 
 async def accept_websocket(stream: ByteStream, key: bytes, early: bytes = b"") -> WebSocketStream:

@@ -1,82 +1,109 @@
 """What a v2ray-style link says of its connection: ``security``, ``type`` (carriage), ``flow``.
 
 Links of VLESS and Trojan differ in user and header only; the rest of their query is read here,
-once. A new carriage is a layer and an entry in ``CARRIAGES``.
+once, as other programs read it. A new carriage is a layer and an entry in ``CARRIAGES``, a new
+security one in ``SECURITIES``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from circumvent.api import Cost, Layer, Privacy
+from circumvent.errors import LinkError, UnsupportedError
 from circumvent.layers.stack import stack_cost
-from circumvent.layers.tls.layer import TlsLayer
-from circumvent.links.query import LinkQuery
-from circumvent.links.tls_settings import TlsLink, refuse_tls, take_tls, tls_query, tls_warnings
+from circumvent.links.carriages import (
+    CARRIAGES,
+    Carriage,
+    Parameters,
+    TakeCarriage,
+    TcpCarriage,
+    take_carriage,
+)
+from circumvent.links.query import OFF, LinkQuery, find_word, lacking
+from circumvent.links.tls_settings import take_tls
+from circumvent.wire.base64url import decode_base64
 
-Parameters = tuple[tuple[str, str], ...]
-NONE, TLS = "none", "tls"  # of ``security``
-_OF_OTHER_CARRIAGES = ("mode", "authority", "serviceName", "seed")
-
-
-class Carriage(Protocol):
-    """How a stream travels inside of its security: ``type`` and the parameters that go with it."""
-
-    def layers(self) -> tuple[Layer, ...]:
-        """The layers that carry a stream so, the lowest first."""
-        ...
-
-    def query(self) -> Parameters:
-        """The parameters from which the same value is read."""
-        ...
+NONE, TLS, REALITY = "none", "tls", "reality"  # of ``security``
+_PUBLIC_KEY = 32  # bytes, of X25519
+_VISION = "xtls-rprx-vision"
+# A link that was spoiled keeps this word, wherever it went.
+_ASKS_FOR_SECURITY = re.compile(r"security\W{0,4}(?:3d)?(?:tls|reality|xtls)", re.IGNORECASE)
 
 
-TakeCarriage = Callable[[LinkQuery], Carriage]
-
-
-@dataclass(frozen=True, slots=True)
-class TcpCarriage:
-    """The bytes travel as they are."""
-
-    def layers(self) -> tuple[Layer, ...]:
-        """No layer."""
-        return ()
-
-    def query(self) -> Parameters:
-        """No parameter: it is the default."""
-        return ()
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """What goes over the connection to a server; ``tls`` is None where nothing secures it."""
-
-    tls: TlsLink | None
-    carriage: Carriage
+class Security(Protocol):
+    """What secures the connection itself."""
 
     @property
-    def security(self) -> str:
-        """The value of ``security`` in links."""
-        return TLS if self.tls else NONE
+    def server_name(self) -> str:
+        """The name that it asks the server for; empty where it asks for none."""
+        ...
 
     @property
     def privacy(self) -> Privacy:
         """What a watcher of the connection can see."""
-        return Privacy.ENCRYPTED if self.tls and self.tls.authenticated else Privacy.PLAIN
+        ...
 
     @property
     def warnings(self) -> Sequence[str]:
         """What the user gave up, or does not get, by these parameters."""
-        if self.tls is None:
-            return ("security=none: anybody in between can see where every stream leads",)
-        return tls_warnings(self.tls)
+        ...
+
+    def layers(self, alpn: tuple[str, ...]) -> tuple[Layer, ...]:
+        """The layers that secure a stream so; they offer ``alpn``, or the link's if it is empty."""
+        ...
+
+    def query(self, host: str) -> Iterable[tuple[str, str]]:
+        """The parameters from which the same value is read."""
+        ...
+
+
+TakeSecurity = Callable[[LinkQuery, str], Security]
+
+
+@dataclass(frozen=True, slots=True)
+class NoSecurity:
+    """Nothing secures the connection."""
+
+    server_name: str = ""
+    privacy: Privacy = Privacy.PLAIN
+    warnings: Sequence[str] = (
+        "security=none: anybody in between can see where every stream leads",
+    )
+
+    def layers(self, alpn: tuple[str, ...]) -> tuple[Layer, ...]:  # noqa: ARG002 - of TLS
+        """No layer."""
+        return ()
+
+    def query(self, host: str) -> Parameters:  # noqa: ARG002 - of TLS
+        """Said, for it is not the default of every protocol."""
+        return (("security", NONE),)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What goes over the connection to a server; ``notes`` say what of the link was not clear."""
+
+    security: Security
+    carriage: Carriage
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def privacy(self) -> Privacy:
+        """What a watcher of the connection can see."""
+        return self.security.privacy
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user gave up, or does not get, by these parameters."""
+        return (*self.security.warnings, *self.notes)
 
     def layers(self) -> tuple[Layer, ...]:
         """What every connection goes through, the lowest first."""
-        security = (TlsLayer(self.tls.options),) if self.tls else ()
-        return (*security, *self.carriage.layers())
+        return (*self.security.layers(self.carriage.alpn), *self.carriage.layers())
 
     @property
     def cost(self) -> Cost:
@@ -84,53 +111,77 @@ class StreamSettings:
         return stack_cost(self.layers())
 
     def query(self, host: str) -> Parameters:
-        """The parameters from which the same value is read, except ``security``."""
-        return (*(tls_query(self.tls, host) if self.tls else ()), *self.carriage.query())
+        """The parameters from which the same value is read."""
+        return (*self.security.query(host), *self.carriage.query())
 
 
-def _take_plain(query: LinkQuery) -> Carriage:
-    query.choose("headerType", "none")
-    query.choose("path", "/")
-    query.choose("quicSecurity", "none")
-    query.take("host")
-    return TcpCarriage()
+def _take_none(query: LinkQuery, host: str) -> NoSecurity:  # noqa: ARG001 - as the others
+    query.take("ech")  # what belongs to TLS asks for nothing without it
+    if query.is_hidden(_ASKS_FOR_SECURITY):
+        raise LinkError("security: stands within another part; copy the link again")
+    return NoSecurity()
 
 
-def _take_tcp(query: LinkQuery) -> Carriage:
-    """Panels write down what belongs to other carriages even where there is none of them."""
-    for key in _OF_OTHER_CARRIAGES:
-        query.take(key)
-    return _take_plain(query)
+def _take_reality(query: LinkQuery, host: str) -> Security:  # noqa: ARG001 - as the others
+    try:
+        key = decode_base64("pbk", query.take("pbk", "publicKey", "public-key"))
+    except LinkError:
+        key = b""
+    if len(key) != _PUBLIC_KEY:
+        raise LinkError("pbk: REALITY needs the server's public key, of 32 bytes in base64url")
+    raise lacking("security", REALITY)
 
 
-CARRIAGES: Mapping[str, TakeCarriage] = {
-    "": _take_plain,
-    "tcp": _take_tcp,
-    "raw": _take_tcp,
-    "original": _take_tcp,
+def _refuse_xtls(query: LinkQuery, host: str) -> Security:  # noqa: ARG001 - as the others
+    raise UnsupportedError("security=xtls was removed everywhere; ask for another link")
+
+
+SECURITIES: Mapping[str, TakeSecurity] = {
+    NONE: _take_none,
+    **dict.fromkeys(OFF, _take_none),
+    TLS: take_tls,
+    REALITY: _take_reality,
+    "xtls": _refuse_xtls,
 }
-
-
-def take_carriage(query: LinkQuery, carriages: Mapping[str, TakeCarriage] = CARRIAGES) -> Carriage:
-    """Take ``type`` and what goes with it; raises UnsupportedError for what is not in the table."""
-    return carriages[query.choose("type", *carriages)](query)
 
 
 def take_stream_settings(
     query: LinkQuery,
     host: str,
-    securities: Sequence[str] = (NONE, TLS),
+    default: str = NONE,
     carriages: Mapping[str, TakeCarriage] = CARRIAGES,
 ) -> StreamSettings:
     """Take the parameters of security, carriage and flow out of ``query``.
 
-    ``host`` is the server's; the first of ``securities`` is the default. Raises LinkError, and
-    UnsupportedError for what is asked for and lacking.
+    ``host`` is the server's, ``default`` the security of a link that names none. Raises LinkError,
+    and UnsupportedError for what is asked for and lacking.
     """
-    security = query.choose("security", *securities)
-    carriage = take_carriage(query, carriages)
-    query.choose("flow", "", "none")  # servers refuse streams without flow to users who have one
-    if security == TLS:
-        return StreamSettings(take_tls(query, host), carriage)
-    refuse_tls(query)
-    return StreamSettings(None, carriage)
+    security = SECURITIES[_take_security_word(query, default)](query, host)
+    carriage = take_carriage(query, security.server_name or host, carriages)
+    _check_flow(query, security, carriage)
+    return StreamSettings(security, carriage, tuple(query.notes))
+
+
+def _take_security_word(query: LinkQuery, default: str) -> str:
+    """The first value of ``security`` that asks for one; ``tls=1`` is an older form."""
+    written = query.take_all("security") + query.take_all("tls")
+    words = [TLS if value in ("1", "true") else find_word(value, SECURITIES) for value in written]
+    if "" in words:
+        raise lacking("security", written[words.index("")])
+    asked = [word for word in words if SECURITIES[word] is not _take_none]
+    return (asked or words or [default])[0]
+
+
+def _check_flow(query: LinkQuery, security: Security, carriage: Carriage) -> None:
+    """A server refuses streams without flow to a user who has one."""
+    flow = query.take("flow").strip().lower()
+    if not flow.startswith("xtls-"):
+        return  # what no program knows asks for nothing
+    if isinstance(security, NoSecurity):
+        raise LinkError("flow: needs TLS or REALITY, and the link has neither; ask for another")
+    if not isinstance(carriage, TcpCarriage):
+        query.notes.append("flow: means nothing over this carriage; it is left out")
+        return
+    if flow.startswith(_VISION):
+        raise lacking("flow", _VISION)
+    raise UnsupportedError("flow: that one was removed everywhere; ask for another link")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from circumvent.api import TlsOptions
+from circumvent.api import Layer, Privacy, TlsOptions
 from circumvent.errors import LinkError
-from circumvent.links.query import LinkQuery
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.links.query import LinkQuery, lacking
 from circumvent.wire.host_port import parse_host
 
-TLS_KEYS = ("sni", "peer", "alpn", "fp", "allowInsecure", "insecure", "pinSHA256", "pinSPKI")
-MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
+NO_NAME = "-"  # written as ``sni`` when none is sent; what is no name is never sent
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_BROWSER = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_PROTOCOL = re.compile(r"[a-z][a-z0-9]*(?:[./-][a-z0-9]+)*", re.IGNORECASE)
+MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,79 +32,108 @@ class TlsLink:
         options = self.options
         return options.verify or bool(options.certificate_sha256 or options.spki_sha256)
 
+    @property
+    def server_name(self) -> str:
+        """The name that the certificate is for."""
+        return self.options.server_name
+
+    @property
+    def privacy(self) -> Privacy:
+        """What a watcher of the connection can see."""
+        return Privacy.ENCRYPTED if self.authenticated else Privacy.PLAIN
+
+    def layers(self, alpn: tuple[str, ...]) -> tuple[Layer, ...]:
+        """TLS that offers ``alpn`` where what goes over it leaves no choice."""
+        return (TlsLayer(replace(self.options, alpn=alpn) if alpn else self.options),)
+
+    def query(self, host: str) -> Iterator[tuple[str, str]]:
+        """The parameters from which ``take_tls`` makes the same value."""
+        options = self.options
+        yield "security", "tls"
+        if options.server_name != host or not options.send_name:
+            yield "sni", options.server_name if options.send_name else NO_NAME
+        if options.alpn:
+            yield "alpn", ",".join(options.alpn)
+        if self.fingerprint:
+            yield "fp", self.fingerprint
+        if not options.verify:
+            yield "allowInsecure", "1"
+        if options.certificate_sha256:
+            yield "pinSHA256", ",".join(pin.hex() for pin in options.certificate_sha256)
+        if options.spki_sha256:
+            yield "pinSPKI", ",".join(pin.hex() for pin in options.spki_sha256)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user gave up, or does not get, by these parameters."""
+        warnings = []
+        if not self.options.verify:
+            warnings.append(
+                "allowInsecure: the server's certificate is only held against the pins of the link"
+                if self.authenticated
+                else "allowInsecure: the server's certificate is not verified; anybody in between"
+                " can pretend to be the server"
+            )
+        if self.fingerprint:
+            warnings.append(
+                f"fp={self.fingerprint}: TLS does not look like that browser; this version lacks it"
+            )
+        return tuple(warnings)
+
 
 def take_tls(query: LinkQuery, host: str) -> TlsLink:
-    """Take the TLS parameters out of ``query``; raises LinkError.
+    """Take the TLS parameters out of ``query``; raises LinkError, UnsupportedError.
 
     ``host`` is the server's, and the default of ``sni``.
     """
-    switches = [query.take_flag(key) for key in ("allowInsecure", "insecure")]
+    if query.take("ech", "echConfigList"):
+        raise lacking("ech", "")
+    name, send_name = _take_server_name(query, host)
+    _check_names(query, name)
     options = TlsOptions(
-        server_name=_take_server_name(query) or host,
+        server_name=name,
+        send_name=send_name,
         alpn=_take_alpn(query),
-        verify=not any(switches),
-        certificate_sha256=_take_digests(query, "pinSHA256"),
+        verify=not query.take_flag("allowInsecure", "insecure", "skip-cert-verify"),
+        certificate_sha256=_take_digests(query, "pinSHA256") + _take_digests(query, "pcs"),
         spki_sha256=_take_digests(query, "pinSPKI"),
     )
-    return TlsLink(options, query.take_word("fp"))
+    return TlsLink(options, _take_fingerprint(query))
 
 
-def refuse_tls(query: LinkQuery) -> None:
-    """Raise LinkError when a link without TLS has parameters of TLS."""
-    for key in TLS_KEYS:
-        if query.take(key):
-            raise LinkError(f"{key}: means nothing without TLS; remove it or set security=tls")
-
-
-def tls_query(tls: TlsLink, host: str) -> Iterator[tuple[str, str]]:
-    """The parameters from which ``take_tls`` makes the same value."""
-    options = tls.options
-    if options.server_name != host:
-        yield "sni", options.server_name
-    if options.alpn:
-        yield "alpn", ",".join(options.alpn)
-    if tls.fingerprint:
-        yield "fp", tls.fingerprint
-    if not options.verify:
-        yield "allowInsecure", "1"
-    if options.certificate_sha256:
-        yield "pinSHA256", ",".join(pin.hex() for pin in options.certificate_sha256)
-    if options.spki_sha256:
-        yield "pinSPKI", ",".join(pin.hex() for pin in options.spki_sha256)
-
-
-def tls_warnings(tls: TlsLink) -> Sequence[str]:
-    """What the user gave up, or does not get, by these parameters."""
-    warnings = []
-    if not tls.options.verify:
-        warnings.append(
-            "allowInsecure: the server's certificate is only held against the pins of the link"
-            if tls.authenticated
-            else "allowInsecure: the server's certificate is not verified; anybody in between"
-            " can pretend to be the server"
-        )
-    if tls.fingerprint:
-        warnings.append(
-            f"fp={tls.fingerprint}: TLS does not look like that browser; this version lacks it"
-        )
-    return tuple(warnings)
-
-
-def _take_server_name(query: LinkQuery) -> str:
-    """``peer`` is the older name of ``sni``."""
-    peer = query.take("peer").strip()
-    name = query.take("sni").strip() or peer
+def _take_server_name(query: LinkQuery, host: str) -> tuple[str, bool]:
+    """The name to verify, and whether it is sent; ``peer`` is the older word for ``sni``."""
+    written = query.take("sni", "peer", "serverName", "servername").strip()
+    if not written:
+        return host, True
     try:
-        return parse_host(name) if name else ""
+        return parse_host(written), True
     except LinkError:
-        raise LinkError("sni: is neither a host name nor an IP address; correct it") from None
+        query.notes.append("sni: is neither a host name nor an IP address; none is sent")
+        return host, False
+
+
+def _check_names(query: LinkQuery, server_name: str) -> None:
+    """``vcn`` lists the names of which the certificate must have one."""
+    names = query.take("vcn").lower().replace(" ", "").split(",")
+    if names != [""] and server_name not in names:
+        raise lacking("vcn", "")
 
 
 def _take_alpn(query: LinkQuery) -> tuple[str, ...]:
-    protocols = query.take_list("alpn")
-    if not all(item.isascii() and len(item) <= MAX_ALPN for item in protocols):
-        raise LinkError("alpn: names protocols in ASCII, such as h2,http/1.1; correct it")
+    items = tuple(item.strip() for item in query.take("alpn").split(","))
+    protocols = tuple(item for item in items if _PROTOCOL.fullmatch(item) and len(item) <= MAX_ALPN)
+    if items not in (protocols, ("",)):
+        query.notes.append("alpn: what names no protocol is left out")
     return protocols
+
+
+def _take_fingerprint(query: LinkQuery) -> str:
+    written = query.take("fp", "fingerprint")
+    if not written or _BROWSER.fullmatch(written):
+        return written
+    query.notes.append("fp: names no browser; it is left out")
+    return ""
 
 
 def _take_digests(query: LinkQuery, key: str) -> tuple[bytes, ...]:

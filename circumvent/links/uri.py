@@ -93,11 +93,15 @@ def parse_query(text: str) -> tuple[tuple[str, str], ...]:
 
     Keys lose what is left of a spoiled ``&``. A value may hold any character.
     """
-    pieces = (piece.partition("=") for piece in _AMPERSAND.sub("&", text).split("&"))
-    decoded = (
-        (_KEY_JUNK.sub("", _decode(key)), _decode(value)) for key, equals, value in pieces if equals
-    )
+    pieces = (_split_piece(piece) for piece in _AMPERSAND.sub("&", text).split("&"))
+    decoded = ((_KEY_JUNK.sub("", key), value) for key, equals, value in pieces if equals)
     return tuple(dict.fromkeys(each for each in decoded if each[0]))
+
+
+def _split_piece(piece: str) -> tuple[str, str, str]:
+    """Key, ``=`` and value, decoded; somebody may have encoded the ``=`` as well."""
+    key, equals, value = piece.partition("=")
+    return (_decode(key), equals, _decode(value)) if equals else _decode(piece).partition("=")
 
 
 def _split_authority(text: str) -> tuple[str, str, str]:

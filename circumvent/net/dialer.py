@@ -24,9 +24,9 @@ class NetRoute(Route):
 
     __slots__ = ("_queues",)
 
-    def __init__(self, tls: TlsEngine) -> None:
+    def __init__(self, tls: TlsEngine, queues: HandshakeQueues | None = None) -> None:
         super().__init__(tls)
-        self._queues = HandshakeQueues()
+        self._queues = HandshakeQueues() if queues is None else queues
 
     @asynccontextmanager
     async def handshake(self, peer: str, server_name: str) -> AsyncIterator[None]:  # noqa: ARG002
@@ -39,14 +39,18 @@ class NetDialer:
     """Connects over the machine's own network. Implements ``circumvent.api.NetworkDialer``.
 
     ``guard`` is asked about every address, after names were looked up; as if the user had named
-    everything unless another one is given.
+    everything unless another one is given. Handshakes wait for their turn in ``queues``.
     """
 
     def __init__(
-        self, tls: TlsEngine, buffers: SocketBuffers | None = None, guard: Guard = as_typed
+        self,
+        tls: TlsEngine,
+        buffers: SocketBuffers | None = None,
+        guard: Guard = as_typed,
+        queues: HandshakeQueues | None = None,
     ) -> None:
         self._guard = guard
-        self._route = NetRoute(tls)
+        self._route = NetRoute(tls, queues)
         self._buffers = buffers or SocketBuffers()
         self._resolver = Resolver()
         self._answered = AddressCache()

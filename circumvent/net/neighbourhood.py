@@ -13,7 +13,6 @@ from circumvent.net.patience import own_wait
 
 HANDSHAKES_AT_ONCE = 3  # per network: some censors count TLS handshakes and block above a few
 STRANGERS_AT_ONCE = 2  # of them: servers that never answer must not keep turns from those that do
-HANGING_AFTER = 1.0  # seconds without an answer after which a handshake gives its turn back
 _IPV4_PREFIX, _IPV6_PREFIX = 24, 48  # what one operator usually has in one place
 _NAME_LABELS = 2
 _HOSTS = 256  # servers whose network is remembered, and whether they have answered
@@ -32,9 +31,12 @@ def network_of(host: str) -> str:
 
 
 class HandshakeQueues:
-    """One queue per network, first come, first served; a queue exists while it is used."""
+    """One queue per network, first come, first served; a queue exists while it is used.
 
-    def __init__(self, hanging_after: float = HANGING_AFTER) -> None:
+    A handshake gives its turn back after ``hanging_after`` seconds without an answer.
+    """
+
+    def __init__(self, hanging_after: float = 1.0) -> None:
         self._hanging_after = hanging_after
         self._queues: WeakValueDictionary[str, _Queue] = WeakValueDictionary()
         self._answered: dict[str, None] = {}  # the latest last

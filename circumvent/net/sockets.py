@@ -23,7 +23,7 @@ RECEIVE_BUFFERS = (64 * 1024, 1024 * 1024)
 SEND_BUFFERS = (16 * 1024, 256 * 1024)
 _RECEIVE_SHARE, _SEND_SHARE = 16, 64  # parts of the arena, per socket
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
-GOODBYE_SECONDS = 5.0  # for the kernel to have room for it
+CLOSE_SECONDS = 5.0  # in which the kernel must have room for a close message
 TAKEN_SECONDS = 2.0  # without progress after which a peer that leaves our last bytes is reset
 _FIRST_LOOK, _LATER_LOOKS = 0.005, 0.1  # seconds between two looks whether it took them
 _FRESH_ROOM = 16 * 1024  # a new socket's buffer is empty
@@ -50,15 +50,15 @@ class SocketBuffers:
         )
 
 
-async def say_goodbye(stream: ByteStream, attempt: Callable[[], bool]) -> None:
+async def send_close(stream: ByteStream, attempt: Callable[[], bool]) -> None:
     """Call ``attempt`` until it succeeds, each time that ``stream`` can be written; not for long.
 
-    Without the protocol's goodbye the peer would take the stream for cut.
+    ``attempt`` writes the protocol's close message; without it the peer takes the stream for cut.
     """
     with contextlib.suppress(StreamResetError, TimeoutError):  # the peer is gone
         if attempt():
             return
-        async with asyncio.timeout(GOODBYE_SECONDS):
+        async with asyncio.timeout(CLOSE_SECONDS):
             while not attempt():
                 await stream.wait_writable()
 
@@ -184,7 +184,7 @@ class SocketStream(ByteStream):
         ask_for_sign(self._sock, wanted=wanted)
 
     def hang_up(self) -> None:
-        """Close without a goodbye; without a reset unless bytes are left unread. Idempotent."""
+        """Close without a close message; without a reset unless bytes are unread. Idempotent."""
         self._unsent = None
         self._watch.close()
         self._sock.close()

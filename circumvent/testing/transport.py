@@ -70,7 +70,7 @@ class TransportContract:
     def test_what_is_asked_for_and_lacking_is_refused(self) -> None:
         joint = "&" if "?" in self.link else "?"
         with pytest.raises((LinkError, UnsupportedError)):
-            self.transport.parse(f"{self.link}{joint}x-unheard-of=1")
+            self.transport.parse(f"{self.link}{joint}plugin=x-unheard-of")
 
     def test_what_can_be_seen_is_warned_of(self) -> None:
         privacy = self.transport.privacy(self.entry)

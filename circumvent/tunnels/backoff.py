@@ -1,7 +1,8 @@
 """Back-off: when something that failed may be tried again.
 
-A few times soon, then about once a minute. Where somebody waits, one pause may end early; the next
-ones do not. Times are those of ``Clock.now``, and handed in.
+A few times soon, then about once a minute, unless the timings say otherwise. Where somebody waits,
+one pause may end early; the next ones do not. Times are those of one of the clock's readings, and
+handed in.
 """
 
 from __future__ import annotations
@@ -57,6 +58,11 @@ class Backoff:
         """When it last failed; 0 when nothing is known."""
         last = self._failures.get(key)
         return last.since if last else 0.0
+
+    def failures(self, key: Hashable) -> int:
+        """How often it failed in a row."""
+        last = self._failures.get(key)
+        return last.failures if last else 0
 
     def failed(self, key: Hashable, now: float, *, is_own_trouble: bool = False) -> None:
         """Count a try, also one whose outcome is open: ``worked`` takes it back.

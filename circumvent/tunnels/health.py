@@ -65,10 +65,10 @@ class Health:
         self._store = store
         self._identify = identify
         self._forget = forget
-        self._clock = manager.track.clock
-        self._timings = manager.track.timings.health
-        self._probe = manager.track.timings.probe
-        self._vitals = manager.track.timings.vitals
+        self._clock = manager.context.clock
+        self._timings = manager.context.timings.health
+        self._probe = manager.context.timings.probe
+        self._vitals = manager.context.timings.vitals
         self._here = b""
         self._seen: bytes | None = None  # at the last look
         self._look_for_freezes_at = 0.0
@@ -228,7 +228,7 @@ class Health:
         rtt = live.rtt
         try:
             with plugin_faults(live.candidate.transport.name):
-                rtt = await self._manager.track.prober.probe(
+                rtt = await self._manager.context.prober.probe(
                     live.tunnel, live.account, trial.patience
                 )
         except CircumventError as error:

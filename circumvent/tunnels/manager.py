@@ -16,7 +16,7 @@ from circumvent.tunnels.backoff import Backoff, BackoffError
 from circumvent.tunnels.candidate import Candidate, distinct
 from circumvent.tunnels.live import LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
-from circumvent.tunnels.race import Finish, Race, Track
+from circumvent.tunnels.race import Finish, Race, RaceContext
 
 _MS = 1000
 
@@ -40,30 +40,23 @@ class TunnelManager:
     nothing below can bring them back.
     """
 
-    def __init__(
-        self,
-        candidates: Iterable[Candidate],
-        track: Track,
-        events: Events,
-        options: PoolOptions,
-    ) -> None:
+    def __init__(self, context: RaceContext, events: Events, options: PoolOptions) -> None:
         self.tunnels: list[LiveTunnel] = []
-        self.track = track
+        self.context = context
         self.network = ""
         self.expects_more: Callable[[], bool] = lambda: False
         self._floor = options.privacy
         self._candidates: list[Candidate] = []
         self._events = events
         self._wanted = options.wanted
-        self._race = Race(track, options.parallel, self._is_dark)
+        self._race = Race(context, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
-        self.backoff = Backoff(track.timings.backoff)
-        self._timings = track.timings.pool
-        self._clock = track.clock
+        self.backoff = Backoff(context.timings.backoff)
+        self._timings = context.timings.pool
+        self._clock = context.clock
         self._to_close: list[LiveTunnel] = []
         self._need = asyncio.Event()
         self._came_up = asyncio.Event()
-        self.offer(candidates)
 
     def offer(self, candidates: Iterable[Candidate]) -> None:
         """Race these candidates from now on; tunnels to others stay up until they fail."""
@@ -190,7 +183,7 @@ class TunnelManager:
             self._events(NoneUp(failures, last, self._pause() or 0.0))
 
     def _next_entrant(self) -> Candidate | None:
-        scores = self.track.store.scores.on(self.network)
+        scores = self.context.store.scores.on(self.network)
         entrant = least_alike(rank(self._entrants(), scores), self._taken())
         if entrant is not None:
             self._racing.append(entrant)
@@ -221,7 +214,7 @@ class TunnelManager:
         return all(live.silent_since for live in self.tunnels)
 
     def _is_crowded(self) -> bool:
-        memory = self.track.memory
+        memory = self.context.memory
         return memory.pressure >= Pressure.SCARCE or memory.charges_wait
 
     def _arrive(self, finish: Finish) -> None:
@@ -239,7 +232,7 @@ class TunnelManager:
         self._came_up.set()
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
-        self.track.store.scores.remember(
+        self.context.store.scores.remember(
             self.network,
             live.candidate.id,
             ok=ok,
@@ -256,7 +249,7 @@ class TunnelManager:
         may_pass = error is not None and is_own_trouble and error.errno != socket.EAI_NONAME
         self.backoff.failed(candidate.id, now, is_own_trouble=may_pass)
         if not is_own_trouble:
-            self.track.store.scores.remember(
+            self.context.store.scores.remember(
                 self.network, candidate.id, ok=False, ms=0.0, user_bytes=0
             )
 

@@ -26,7 +26,7 @@ MOST_AT_ONCE = 64  # those that hang included
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class RaceContext:
     """What every attempt needs; ``learnt`` is the dialer to servers that the user did not name."""
 
     dialer: NetworkDialer
@@ -53,12 +53,12 @@ class Race:
     ``is_dark`` tells whether no tunnel gives an answer.
     """
 
-    def __init__(self, track: Track, parallel: int, is_dark: Callable[[], bool]) -> None:
-        self._track = track
+    def __init__(self, context: RaceContext, parallel: int, is_dark: Callable[[], bool]) -> None:
+        self._context = context
         self._parallel = parallel
         self._is_dark = is_dark
-        self._now = track.clock.now
-        self._timings = track.timings.race
+        self._now = context.clock.now
+        self._timings = context.timings.race
         self._times: list[float] = []
 
     async def run(
@@ -87,7 +87,7 @@ class Race:
                 while done:
                     yield done.pop().result()
         finally:
-            await _dismiss(done.union(running))
+            await _close_late(done.union(running))
 
     def _has_room(self, running: Mapping[asyncio.Task[Finish], float]) -> bool:
         if not self._is_dark():
@@ -113,40 +113,41 @@ class Race:
     async def _enter(self, candidate: Candidate) -> Finish:
         started = self._now()
         try:
-            live = await attempt(self._track, candidate)
+            live = await attempt(self._context, candidate)
         except CircumventError as error:
             return Finish(candidate, None, error.bare())
         self._times = [*self._times[1 - _TIMES :], self._now() - started]
         return Finish(candidate, live)
 
 
-async def _dismiss(entrants: Iterable[asyncio.Task[Finish]]) -> None:
+async def _close_late(entrants: Iterable[asyncio.Task[Finish]]) -> None:
+    """End the attempts that still run; a tunnel that one of them brings is closed."""
     for late in await dismiss(entrants):
         if late.live is not None:
             await late.live.close()
 
 
-async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
+async def attempt(context: RaceContext, candidate: Candidate) -> LiveTunnel:
     """Connect and probe; leaves one record. Raises what failed (a CircumventError).
 
     What was reserved for the dial stays charged while the tunnel lives, for its probes.
     """
-    account = track.memory.account(f"{candidate.transport.name} {candidate.id}")
+    account = context.memory.account(f"{candidate.transport.name} {candidate.id}")
     cost = candidate.transport.cost(candidate.entry)
     reserved = max(cost.dial, TARGETS_AT_ONCE * cost.stream)
-    started = track.clock.now()
+    started = context.clock.now()
 
     def record(error: BaseException | None = None) -> None:
         record = attempt_record(
-            "race", candidate.id, started, account.high_water, error, clock=track.clock
+            "race", candidate.id, started, account.high_water, error, clock=context.clock
         )
-        track.store.attempts.record(record)
+        context.store.attempts.record(record)
 
     try:
         await account.reserve(reserved)
         try:
             with plugin_faults(candidate.transport.name):
-                live = await _connect(track, candidate, account, reserved)
+                live = await _connect(context, candidate, account, reserved)
         except BaseException:
             account.discharge(reserved)
             raise
@@ -158,15 +159,17 @@ async def attempt(track: Track, candidate: Candidate) -> LiveTunnel:
 
 
 async def _connect(
-    track: Track, candidate: Candidate, account: Account, reserved: int
+    context: RaceContext, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
-    dialer = track.learnt if candidate.is_learnt else track.dialer
-    timings = track.timings.race
+    dialer = context.learnt if candidate.is_learnt else context.dialer
+    timings = context.timings.race
     async with Patience(timings.reach_seconds, once_reached=timings.seconds):
         tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
-            rtt = await track.prober.probe(tunnel, account, Patience(), is_new=True)
+            rtt = await context.prober.probe(tunnel, account, Patience(), is_new=True)
         except BaseException:
             await tunnel.aclose()
             raise
-    return LiveTunnel(candidate, tunnel, account, rtt, reserved, track.clock, track.timings.stream)
+    return LiveTunnel(
+        candidate, tunnel, account, rtt, reserved, context.clock, context.timings.stream
+    )

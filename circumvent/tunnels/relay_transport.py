@@ -5,7 +5,6 @@ Modules that only users of relays need are imported with the first link to a rel
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 from circumvent.api import (
@@ -20,15 +19,17 @@ from circumvent.api import (
 )
 from circumvent.errors import UnsupportedError
 from circumvent.memory import Account
+from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.tunnels.backoff import Backoff, BackoffError
+from circumvent.tunnels.timings import Timings
 
 
 class RelayTransport(Transport):
     """Makes bonded tunnels.
 
     ``carriers`` are keyed by name. ``through`` dials further carriers over other tunnels; None:
-    there are no others. ``backoff`` counts the handshakes with each relay, and is the tunnel
-    manager's where there is one.
+    there are no others. ``backoff`` counts the handshakes with each relay by ``clock``, and is the
+    tunnel manager's where there is one.
     """
 
     name = "relay"
@@ -39,10 +40,14 @@ class RelayTransport(Transport):
         carriers: Mapping[str, Carrier],
         through: Dialer | None = None,
         backoff: Backoff | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        timings: Timings | None = None,
     ) -> None:
         self._carriers = carriers
         self._through = through
-        self._backoff = backoff or Backoff()
+        self._clock = clock
+        self._timings = timings or Timings()
+        self._backoff = backoff or Backoff(self._timings.backoff)
         self._names: dict[tuple[str, str], str] = {}
 
     def parse(self, link: str) -> ServerEntry:
@@ -84,12 +89,17 @@ class RelayTransport(Transport):
         carriers = [self._carriers[name] for name in settings.carriers if name in self._carriers]
         routes = await find_routes(carriers, entry.host, dialer, self._through)
         token = settings.token
-        chooser = CarrierRoutes(routes, RouteHistory(self._backoff, self._names), entry.id)
-        seconds = chooser.may_begin_at() - time.monotonic()
+        past = RouteHistory(self._backoff, self._names)
+        chooser = CarrierRoutes(routes, past, entry.id, self._clock, self._timings)
+        seconds = chooser.may_begin_at() - self._clock.now()
         if seconds > 0.0:
             raise BackoffError(seconds)
         tunnel = BondedTunnel(
-            entry, chooser, account, lambda binding: make_credential(token, binding)
+            entry,
+            chooser,
+            account,
+            lambda binding: make_credential(token, binding),
+            self._timings.carriers,
         )
         await tunnel.start()
         return tunnel

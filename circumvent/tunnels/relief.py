@@ -9,8 +9,8 @@ from circumvent.tunnels.manager import TunnelManager
 
 def relieve(manager: TunnelManager, now: float) -> None:
     """One step of relief, if it is needed: a spare tunnel, or else a stream."""
-    timings = manager.track.timings.relief
-    memory = manager.track.memory
+    timings = manager.context.timings.relief
+    memory = manager.context.memory
     if memory.pressure < Pressure.CRITICAL and not memory.charges_wait:
         return
     if any(manager.shed(live) for live in tuple(manager.tunnels)):

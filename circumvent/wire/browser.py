@@ -82,12 +82,16 @@ def fetch_headers(host: str, cookie: str, body: bytes | None = None) -> Headers:
     ]
 
 
-def socket_headers(host: str, cookie: str) -> Headers:
+def upgrade_headers(host: str) -> tuple[tuple[str, str], ...]:
     """The headers of a script that opens a WebSocket to its own site, without the handshake's."""
-    return [
+    return (
         ("User-Agent", USER_AGENT),
         ("Origin", f"https://{host}"),
         ("Accept-Encoding", "gzip, deflate, br, zstd"),
         ("Accept-Language", LANGUAGES),
-        ("Cookie", _beside(cookie)),
-    ]
+    )
+
+
+def socket_headers(host: str, cookie: str) -> Headers:
+    """The same with ``cookie``, and another one."""
+    return [*upgrade_headers(host), ("Cookie", _beside(cookie))]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from circumvent.errors import ProtocolError
+from circumvent.wire.http_answer import SWITCHING, AnswerReader, format_request
 
-MAX_HEAD = 16 * 1024  # what browsers and servers allow a head to have, about
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _KEY_BYTES = 16
-_SWITCHING = 101
+
+PROTOCOL = "Sec-WebSocket-Protocol"
 
 Headers = Sequence[tuple[str, str]]
 
@@ -29,12 +30,13 @@ def accept_value(key: bytes) -> bytes:
 
 
 def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]:
-    """The request's headers in the order of Chrome, which puts ``more`` in three places.
+    """The request's headers in the order of Chrome, which puts ``more`` in four places.
 
     Extensions are not offered: a server that accepts one would change the frames.
     """
     early = [header for header in more if header[0] == "User-Agent"]
     origin = [header for header in more if header[0] == "Origin"]
+    protocol = [header for header in more if header[0] == PROTOCOL]
     return [
         ("Host", host),
         ("Connection", "Upgrade"),
@@ -44,55 +46,32 @@ def request_headers(host: str, key: str, more: Headers) -> list[tuple[str, str]]
         ("Upgrade", "websocket"),
         *origin,
         ("Sec-WebSocket-Version", "13"),
-        *(header for header in more if header not in (*early, *origin)),
+        *(header for header in more if header not in (*early, *origin, *protocol)),
         ("Sec-WebSocket-Key", key),
+        *protocol,
     ]
 
 
-class ClientUpgrade:
+class ClientUpgrade(AnswerReader):
     """The client's side; ``request`` is what to send."""
 
-    def __init__(self, host: str, path: str, more: Headers = ()) -> None:
-        from circumvent.wire.http_heads import format_head, parse_answer  # noqa: PLC0415 - for few
+    what = "WebSocket"
 
-        self._parse = parse_answer
+    def __init__(self, host: str, path: str, more: Headers = ()) -> None:
+        super().__init__()
         key = new_key()
         self._accept = accept_value(key.encode())
-        self._received = b""
-        headers = request_headers(host, key, more)
-        self.request = format_head(
-            f"GET {path} HTTP/1.1".encode(),
-            ((name.encode(), value.encode()) for name, value in headers),
-        )
+        self.request = format_request(path, request_headers(host, key, more))
 
-    def receive(self, data: bytes) -> bytes | None:
-        """The bytes that follow the answer, once that is complete; None before.
-
-        Raises ProtocolError when the server refuses, or speaks no HTTP.
-        """
-        if not data:
-            raise _refused("the server closed the connection")
-        self._received += data
-        try:
-            found = self._parse(self._received)
-        except ProtocolError as error:
-            raise _refused("the answer is not HTTP") from error
-        if found is None:
-            if len(self._received) > MAX_HEAD:
-                raise _refused("the answer is not HTTP")
-            return None
-        answer, end = found
-        if answer.status != _SWITCHING:
-            raise _refused(f"the server answered with status {answer.status}")
-        self._check({name.lower(): value for name, value in answer.headers})
-        return self._received[end:]
-
-    def _check(self, headers: dict[bytes, bytes]) -> None:
+    def check(self, status: int, headers: Mapping[bytes, bytes]) -> None:
+        """Raises ProtocolError when it is not the answer to ``request``."""
+        if status != SWITCHING:
+            raise self.refused(f"the server answered with status {status}")
         upgraded = headers.get(b"upgrade", b"").lower() == b"websocket"
         if not upgraded or headers.get(b"sec-websocket-accept") != self._accept:
-            raise _refused("the server's answer belongs to another request")
+            raise self.refused("the server's answer belongs to another request")
         if b"sec-websocket-extensions" in headers:
-            raise _refused("the server insists on an extension")
+            raise self.refused("the server insists on an extension")
 
 
 def upgrade_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

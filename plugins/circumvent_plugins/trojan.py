@@ -1,4 +1,4 @@
-"""Trojan: a request header inside TLS; the server sends no reply of its own."""
+"""Trojan: a request header, mostly inside TLS; the server sends no reply of its own."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from circumvent.api import (
 )
 from circumvent.layers.stack import HeaderTunnel, stacked
 from circumvent.links.entry import link_entry
-from circumvent.links.query import LinkQuery
+from circumvent.links.query import LinkQuery, lacking
 from circumvent.links.stream_settings import TLS, StreamSettings, take_stream_settings
 from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import Destination
 
 _CRLF = b"\r\n"
 _TCP = b"\x01"
+_DEFAULT_PORT = 443
+_DEFAULT = ("security", TLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,13 @@ class TrojanSettings:
 
 
 class Trojan(Transport):
-    """Trojan, always inside of TLS."""
+    """Trojan, mostly inside of TLS."""
 
     name = "trojan"
     schemes = ("trojan",)
 
     def parse(self, link: str) -> ServerEntry:
-        parts = parse_link(link)
+        parts = parse_link(link, _DEFAULT_PORT)
         settings = _parse_settings(parts)
         return link_entry(self.name, _canonical(parts, settings), settings)
 
@@ -79,17 +81,18 @@ def _parse_settings(parts: ShareLink) -> TrojanSettings:
         raise LinkError("scheme: a Trojan link starts with trojan://")
     if not parts.user:
         raise LinkError("user: the password is missing; write it before '@', percent-encoded")
-    if parts.path.strip("/"):
-        raise LinkError("path: a Trojan link has none; remove what follows the port")
     query = LinkQuery(parts)
-    query.choose("encryption", "none")
-    settings = TrojanSettings(parts.user, take_stream_settings(query, parts.host, (TLS,)))
-    query.finish()
+    if query.take("encryption").lower().startswith("ss"):  # trojan-go's Shadowsocks inside
+        raise lacking("encryption", "ss")
+    query.take("flow")  # of XTLS, which is gone; Trojan has none since
+    settings = TrojanSettings(parts.user, take_stream_settings(query, parts.host, TLS))
+    query.finish_leniently()
     return settings
 
 
 def _canonical(parts: ShareLink, settings: TrojanSettings) -> ShareLink:
-    return replace(parts, path="", query=settings.stream.query(parts.host))
+    query = settings.stream.query(parts.host)
+    return replace(parts, path="", query=tuple(each for each in query if each != _DEFAULT))
 
 
 def _settings(entry: ServerEntry) -> TrojanSettings:

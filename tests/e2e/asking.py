@@ -1,4 +1,4 @@
-"""What a running client says about itself."""
+"""Asks a running client for its status."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import msgspec
 from circumvent.status.snapshot import Status
 from tests.bench.contenders import Running, own_files
 
-PATIENCE = 10  # seconds
+PATIENCE = 30  # seconds
 
 
 def status(running: Running) -> Status:
@@ -21,7 +21,7 @@ def status(running: Running) -> Status:
 
 
 def await_tunnels(running: Running, count: int) -> Status:
-    """The status once so many tunnels are up."""
+    """Wait until so many tunnels are up; returns the status."""
     running.process.await_that(
         lambda: sum(tunnel.state == "up" for tunnel in status(running).tunnels) >= count,
         f"held {count} tunnels",

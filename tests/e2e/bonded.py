@@ -1,4 +1,4 @@
-"""A relay as an operator runs it, reached by three kinds of carriers, each over ways that break.
+"""A relay as an operator runs it, reached by three kinds of carriers, each over paths that break.
 
 ``tls`` leads to the relay itself, ``websocket`` and ``fronted`` to nginx, which passes them on.
 """
@@ -37,7 +37,7 @@ PASS_ON = """
 
 @dataclass(frozen=True, slots=True)
 class Bonded:
-    """``link`` goes over both ways: that to the relay and that to the web server."""
+    """``link`` leads over both paths: to the relay and to the web server."""
 
     link: str
     relay: Process
@@ -46,20 +46,20 @@ class Bonded:
 
     @property
     def connections(self) -> list[tuple[TcpPath, PathConnection]]:
-        """All connections under way."""
+        """All open connections."""
         ways = (self.direct, self.web)
         return [(way, passing) for way in ways for passing in tuple(way.connections)]
 
 
 def command(*arguments: str) -> str:
-    """Run ``circumvent relay``; what it prints."""
+    """Run ``circumvent relay`` and return what it prints."""
     called = [sys.executable, "-m", "circumvent", "relay", *arguments]
     return subprocess.run(called, check=True, capture_output=True, text=True, timeout=20).stdout
 
 
 @contextmanager
 def bonded(folder: Path, certificate: Certificate, rate: float = math.inf) -> Iterator[Bonded]:
-    """The relay, nginx before it, and the ways to both; ``rate`` in bytes per second."""
+    """Run the relay, nginx in front of it, and the paths to both; ``rate`` in bytes per second."""
     place, port = folder / "relay", free_port()
     command("init", str(place), "--listen", f"{HOST}:{port}", "--allow-private")
     link = command("invite", str(place)).strip()
@@ -76,7 +76,7 @@ def bonded(folder: Path, certificate: Certificate, rate: float = math.inf) -> It
 
 
 def _over(link: str, direct: int, web: int) -> str:
-    """The link as it is given to the client: by the ways, and with all carriers."""
+    """The link as the client gets it: over the paths, and with all carriers."""
     parts = urlsplit(link)
     query = [each for each in parts.query.split("&") if each.startswith("pin=")]
     query.append(urlencode({"carriers": ",".join(CARRIERS), "web": f"{HOST}:{web}"}))

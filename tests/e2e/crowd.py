@@ -1,4 +1,4 @@
-"""Many readers beside some who never read, through one client."""
+"""Many streams that are read and some that never are, through one client."""
 
 import socket
 import statistics

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.contenders import OURS, PEER, Contender, Running, started, started_origin
-from tests.e2e.knocking import Knocking, Outage
+from tests.e2e.new_connections import NewConnections, Outage
 from tests.e2e.nodes import Node, busiest, three_nodes
 from tests.peers.process import Process
 
@@ -42,33 +42,33 @@ def scene(contender: Contender) -> Iterator[tuple[list[Node], Running]]:
 
 
 def faults(contender: Contender, rounds: int) -> Iterator[Round]:
-    """Kill the serving one, then freeze the next serving one; restore both; again."""
-    with scene(contender) as (nodes, running), Knocking(running.through) as knocking:
+    """In each round, kill the server in use, freeze the next one in use, and restore both."""
+    with scene(contender) as (nodes, running), NewConnections(running.through) as connections:
         time.sleep(WARM_UP)
         for _ in range(rounds):
             killed = busiest(nodes, LOOK)
-            kill = hurt(killed.process.kill, knocking, WATCHED)
+            kill = hurt(killed.process.kill, connections, WATCHED)
             frozen = busiest([node for node in nodes if node is not killed], LOOK)
-            yield Round(kill, hurt(frozen.process.freeze, knocking, WATCHED))
+            yield Round(kill, hurt(frozen.process.freeze, connections, WATCHED))
             restore(nodes)
 
 
 def fresh_faults(contender: Contender, watched: float) -> Round:
-    """The same two faults, each in a scene of its own: for a client that does not recover."""
+    """Cause the same two faults, each in a new scene, for a client that does not recover."""
     outages = []
     for fault in (Process.kill, Process.freeze):
-        with scene(contender) as (nodes, running), Knocking(running.through) as knocking:
+        with scene(contender) as (nodes, running), NewConnections(running.through) as connections:
             time.sleep(WARM_UP)
             serving = busiest(nodes, LOOK)
-            outages.append(hurt(partial(fault, serving.process), knocking, watched))
+            outages.append(hurt(partial(fault, serving.process), connections, watched))
     return Round(*outages)
 
 
-def hurt(fault: Callable[[], None], knocking: Knocking, watched: float) -> Outage:
+def hurt(fault: Callable[[], None], connections: NewConnections, watched: float) -> Outage:
     """Cause a fault and see what happens to the connections of the watched seconds after it."""
     at = time.monotonic()
     fault()
-    return knocking.outage(at, at + watched)
+    return connections.outage(at, at + watched)
 
 
 def restore(nodes: Sequence[Node]) -> None:

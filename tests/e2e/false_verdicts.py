@@ -81,7 +81,7 @@ class Verdicts:
 
     @property
     def reasons(self) -> str:
-        """For whoever looks for causes."""
+        """The reasons, for those who look for causes."""
         texts = Counter(f"{each.use}: {each.failure}" for each in self.failures)
         return "; ".join([*(f"{n} x {text}" for text, n in texts.most_common(4)), *self.lost])
 
@@ -95,19 +95,19 @@ def single(use: str, **most: int) -> Row:
     return Row(use, {use: 1.0}, most=most)
 
 
-def hush_pages(cell: Cell) -> None:
+def silence_pages(cell: Cell) -> None:
     cell.field.destinations[NETWORKS[0]].send(signal.SIGUSR1)
 
 
 def stand_still(cell: Cell) -> None:
-    """The laptop's lid, or a machine that swaps."""
+    """The process stands still, as when a laptop sleeps or a machine swaps."""
     cell.client.process.freeze()
     time.sleep(3)
     cell.client.process.thaw()
 
 
 def lose_route(cell: Cell) -> None:
-    """The cable is out."""
+    """The route vanishes, as when a cable is pulled out."""
     near = cell.field.near
     near.run("ip link set far0 down")
     time.sleep(4)
@@ -116,7 +116,7 @@ def lose_route(cell: Cell) -> None:
 
 
 def lose_packets(cell: Cell) -> None:
-    """The radio is deaf: nobody is told."""
+    """All packets are lost without an error, as on a radio link."""
     for network in NETWORKS:
         cell.field.far[network].run(f"ip route add blackhole {network}.1")
     time.sleep(8)
@@ -125,7 +125,7 @@ def lose_packets(cell: Cell) -> None:
 
 
 def bloat(cell: Cell) -> None:
-    """What is sent faster than the line is queued for as long as 3 s."""
+    """Bytes sent faster than the line takes them wait in a queue for up to 3 s."""
     _narrow(cell.field.near, "far0")
     _await_queue(cell.field.near, "far0")
 
@@ -135,7 +135,7 @@ def _narrow(host: Host, device: str) -> None:
 
 
 def _await_queue(host: Host, device: str) -> None:
-    """Until it takes a second to pass."""
+    """Wait until a packet takes a second to pass the queue."""
     deadline = time.monotonic() + 15.0
     while True:
         (queue,) = re.findall(r"backlog (\d+)(K?)b", host.run(f"tc -s qdisc show dev {device}"))
@@ -167,7 +167,7 @@ for _ in range(40):  # their windows are small
 
 
 def bloat_by_another(cell: Cell) -> None:
-    """Another program of the user uploads, past us."""
+    """Another program on the user's host uploads without us."""
     near, port = cell.field.near, str(PORTS["uploads without end"])
     _narrow(near, "far0")
     upload = near.inside([sys.executable, "-c", UPLOADER, f"{NETWORKS[0]}.2", port])
@@ -205,7 +205,7 @@ ROWS = (
         "probe pages that are silent for 8 s",
         {"a late first answer": 0.5, "kept alive and idle": 0.5},
         page="/shy",
-        disturb=hush_pages,
+        disturb=silence_pages,
     ),
     Row(
         "an uplink that the user's uploads fill",

@@ -1,6 +1,7 @@
-"""A user's host, hosts of servers, and the network between them, where things really happen.
+"""A user's host, hosts of servers, and the networks between them, as network namespaces.
 
-Queues, lost packets, no route: each test has hosts of its own, and servers of every transport.
+Queues fill, packets are lost and routes vanish in them as in real networks. Each test has hosts of
+its own, and servers of every transport.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ class Server:
     log: Path
 
     def restart(self) -> None:
-        """After it was killed."""
+        """Start it again after it was killed."""
         self.process.__init__(self.host.inside(self.command), self.log, cwd=ROOT)  # type: ignore[misc]
 
     @property
     def bytes_moved(self) -> int:
-        """All that it has read and written."""
+        """All bytes that it has read and written."""
         counters = Path(f"/proc/{self.process.pid}/io").read_text().split()
         return int(counters[1]) + int(counters[3])
 
@@ -70,7 +71,7 @@ class Field:
 
     @contextmanager
     def server(self, column: str, network: str) -> Iterator[Server]:
-        """One that runs there."""
+        """A server that runs in ``network``."""
         host, number = self.far[network], list(COLUMNS).index(column)
         address, port = f"{network}.2", FIRST_PORT + number
         start = _relay if COLUMNS[column] is None else _sing_box
@@ -88,7 +89,7 @@ class Field:
         page: str = "/",
         wrap: Sequence[str] = (),
     ) -> Iterator[Client]:
-        """Ours, on the near host, started by the command ``wrap``."""
+        """Our client on the near host, started by the command ``wrap``."""
         name = f"{column.replace(' ', '-')}-{port}"
         options = ["--probe-url", f"http://127.0.0.1:{PAGES_PORT}{page}"]
         if column == "vless":
@@ -143,12 +144,12 @@ class Client:
     tunnels: int
 
     def events(self, name: str) -> list[dict[str, object]]:
-        """What it said under that name."""
+        """The events of that name that it printed."""
         lines = [line for line in self.process.log.splitlines() if line.startswith("{")]
         return [event for event in map(json.loads, lines) if event["event"] == name]
 
     def await_tunnels(self) -> None:
-        """Until all are up."""
+        """Wait until all tunnels are up."""
         self.process.await_that(
             lambda: len(self.events("tunnel_up")) >= self.tunnels,
             f"held {self.tunnels} tunnels",

@@ -1,4 +1,4 @@
-"""A browser on a page of things that last, while somebody breaks the ways to the servers."""
+"""A browser on a page with long transfers, while the paths to the servers break."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Visit:
 
     @property
     def faults(self) -> object:
-        """What a person in front of it would have noticed."""
+        """What a person would have noticed."""
         return self.report.get("faults", ["the page never finished"])
 
     def __str__(self) -> str:

@@ -36,12 +36,12 @@ class Node:
             self.process = self._start()
 
     def end(self) -> None:
-        """Kill it for good."""
+        """Kill it; it is not started again."""
         self.process.kill()
 
     @property
     def bytes_moved(self) -> int:
-        """All that it has read and written, whoever its client is; 0 once it is dead."""
+        """All bytes that it has read and written, for any client; 0 once it is dead."""
         if self.process.exit_code is not None:
             return 0
         counters = Path(f"/proc/{self.process.pid}/io").read_text().split()
@@ -63,7 +63,7 @@ def three_nodes(folder: Path) -> Iterator[list[Node]]:
 
 
 def busiest(nodes: Sequence[Node], seconds: float) -> Node:
-    """The one that carries most of what is moved while we look."""
+    """The node that moves most bytes during so many seconds."""
     before = [node.bytes_moved for node in nodes]
     time.sleep(seconds)
     moved = [node.bytes_moved - start for node, start in zip(nodes, before, strict=True)]

@@ -76,7 +76,7 @@ ODDITIES: dict[str, Sequence[bytes]] = {
 
 
 def knocks(link: RelayLink) -> dict[str, Sequence[bytes]]:
-    """What somebody may try who recorded knocks, or knows another relay."""
+    """What a prober sends that recorded knocks, or knows another relay."""
     now = int(time.time())
     other = os.urandom(len(link.knock_key))
     return {
@@ -182,7 +182,7 @@ def offered(port: int, options: Sequence[str]) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """``data`` without what differs from one second to the next; ``end`` is how it was closed."""
+    """``data`` without dates, which change; ``end`` is how the connection was closed."""
 
     data: bytes
     end: str
@@ -196,7 +196,7 @@ def see(port: int, pieces: Sequence[bytes], *, tls: bool = True, leaves: bool = 
         with connection:
             data, end = b"", _send(connection, pieces)
             if leaves and not end:
-                time.sleep(PAUSE)  # who left before the answer may or may not be answered
+                time.sleep(PAUSE)  # a prober that leaves before the answer may or may not get one
                 raw_end(connection)
             while not end:
                 more, end = _receive(connection)
@@ -205,7 +205,7 @@ def see(port: int, pieces: Sequence[bytes], *, tls: bool = True, leaves: bool = 
 
 
 def wrapped(raw: socket.socket) -> ssl.SSLSocket:
-    """TLS as a prober begins it: whoever answers is fine."""
+    """TLS as a prober begins it, without checking the certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -213,13 +213,13 @@ def wrapped(raw: socket.socket) -> ssl.SSLSocket:
 
 
 def raw_end(connection: socket.socket) -> None:
-    """Half-close below TLS, as a prober does that is gone."""
+    """Half-close the TCP connection below TLS, as a prober that leaves does."""
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_WR)
 
 
 def _send(connection: socket.socket, pieces: Sequence[bytes]) -> str:
-    """How it ended, if it did."""
+    """How the connection ended; empty while it is open."""
     try:
         for number, piece in enumerate(pieces):
             if number:
@@ -273,7 +273,7 @@ def patience(port: int, piece: bytes, *, tls: bool) -> float:
 
 
 def _is_open(connection: socket.socket) -> bool:
-    """After the next few seconds; what is received meanwhile says nothing."""
+    """Whether it is still open after a few seconds; received bytes are dropped."""
     try:
         while connection.recv(65536):
             pass

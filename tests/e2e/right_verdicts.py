@@ -22,15 +22,15 @@ SETTLED = 1.0  # seconds after the last tunnel came up
 LOOK = 1.0  # seconds to find out who serves
 HURT = 10.0  # seconds that a fault lasts, where there is but one server
 WARM_UP = 2.0  # seconds of connections before the fault
-KNOCK_EVERY = 0.1  # seconds
-KNOCKS = 340
+ASK_EVERY = 0.1  # seconds
+REQUESTS = 340
 CHATS = 20
 CLIENT_PORT = 10_000
 LONGEST = 150.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class FaultScene:
     """A client whose busiest server will be hurt."""
 
     field: Field
@@ -39,10 +39,10 @@ class Patient:
     censors: Mapping[str, Process]  # by network
 
     def start_users(self, fault: Fault) -> Process:
-        """Those who open connections all the time, and those who keep some."""
-        knocks = Task(self.client.port, fault.knock, KNOCKS, every=KNOCK_EVERY)
+        """Start users that open connections all the time, and users that keep some open."""
+        requests = Task(self.client.port, fault.use, REQUESTS, every=ASK_EVERY)
         chats = Task(self.client.port, "chat", CHATS, every=0.1)
-        command = self.field.near.inside(use_command(1.0, [knocks, chats]))
+        command = self.field.near.inside(use_command(1.0, [requests, chats]))
         return Process(command, self.field.folder / "users.log", cwd=ROOT)
 
     def busiest(self) -> Server:
@@ -55,21 +55,21 @@ class Patient:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to a server, and how it ends; ``knock`` is what new connections want."""
+    """What happens to a server, and how it ends; ``use`` is what new connections want."""
 
     name: str
-    begin: Callable[[Patient, Server], None]
-    end: Callable[[Patient, Server], None]
-    knock: str = "knock"
+    begin: Callable[[FaultScene, Server], None]
+    end: Callable[[FaultScene, Server], None]
+    use: str = "ask once"
     is_censored: bool = False
 
 
-def drop_all(_: Patient, server: Server) -> None:
-    """Nothing passes between client and server, and nobody is told."""
+def drop_all(_: FaultScene, server: Server) -> None:
+    """All packets between client and server are lost without an error."""
     server.host.run(f"ip route add blackhole {server.network}.1")
 
 
-def drop_no_more(_: Patient, server: Server) -> None:
+def drop_no_more(_: FaultScene, server: Server) -> None:
     server.host.run(f"ip route del blackhole {server.network}.1")
 
 
@@ -81,11 +81,11 @@ FAULTS = (
         "each flow freezes after 16 KiB",
         lambda p, s: p.censors[s.network].send(signal.SIGUSR1),
         lambda *_: None,
-        knock="fetch",
+        use="fetch",
         is_censored=True,
     ),
     Fault(
-        "its way out is silent",
+        "the network behind the server is silent",
         lambda p, s: p.field.destinations[s.network].freeze(),
         lambda p, s: p.field.destinations[s.network].thaw(),
     ),
@@ -96,8 +96,8 @@ FAULTS = (
 class Recovery:
     """Seconds from a fault (of the only server: from its end) until new connections work again.
 
-    ``failed`` of them did not, the last of which began at ``last``. ``cut`` is when the last of
-    the hanging streams was reset; ``lost`` when its tunnel was.
+    ``failed`` connections did not work; the last of them began at ``last``. ``cut`` is when the
+    last hanging stream was reset, ``lost`` when its tunnel was lost.
     """
 
     works: float
@@ -119,32 +119,32 @@ class Recovery:
 
 
 def right_verdicts(fault: Fault, columns: Sequence[str], count: int) -> dict[str, Recovery]:
-    """By column, over so many servers; all at the same time."""
+    """The recovery for each column, over so many servers; all run at the same time."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        patients = [_patient(stack, folder, fault, column, count) for column in columns]
-        for patient in patients:
-            patient.client.await_tunnels()
+        scenes = [_scene(stack, folder, fault, column, count) for column in columns]
+        for scene in scenes:
+            scene.client.await_tunnels()
         time.sleep(SETTLED)
-        users = [stack.enter_context(patient.start_users(fault)) for patient in patients]
+        users = [stack.enter_context(scene.start_users(fault)) for scene in scenes]
         time.sleep(WARM_UP)
-        with ThreadPoolExecutor(len(patients)) as pool:
-            hurt = list(pool.map(Patient.busiest, patients))
+        with ThreadPoolExecutor(len(scenes)) as pool:
+            hurt = list(pool.map(FaultScene.busiest, scenes))
         began = []
-        for patient, server in zip(patients, hurt, strict=True):
+        for scene, server in zip(scenes, hurt, strict=True):
             began.append(time.monotonic())
-            fault.begin(patient, server)
+            fault.begin(scene, server)
         time.sleep(HURT)
         again = list(began)
-        for at, (patient, server) in enumerate(zip(patients, hurt, strict=True)):
+        for at, (scene, server) in enumerate(zip(scenes, hurt, strict=True)):
             if count == 1:
                 again[at] = time.monotonic()
-                fault.end(patient, server)
-        seen = zip(patients, users, began, again, strict=True)
+                fault.end(scene, server)
+        seen = zip(scenes, users, began, again, strict=True)
         return {column: _recovery(*each) for column, each in zip(columns, seen, strict=True)}
 
 
-def _patient(stack: ExitStack, folder: Path, fault: Fault, column: str, count: int) -> Patient:
+def _scene(stack: ExitStack, folder: Path, fault: Fault, column: str, count: int) -> FaultScene:
     own = folder / column.replace(" ", "-")
     own.mkdir()
     there = stack.enter_context(field(own, apart=True))
@@ -160,19 +160,19 @@ def _patient(stack: ExitStack, folder: Path, fault: Fault, column: str, count: i
             censors[server.network] = stack.enter_context(Process(censor, log, cwd=ROOT))
         links = [link.replace(f":{port}", f":{port + 100}") for link in links]
     client = stack.enter_context(there.client(column, links, CLIENT_PORT))
-    return Patient(there, client, servers, censors)
+    return FaultScene(there, client, servers, censors)
 
 
-def _recovery(patient: Patient, users: Process, fault: float, again: float) -> Recovery:
+def _recovery(scene: FaultScene, users: Process, fault: float, again: float) -> Recovery:
     assert users.wait(LONGEST) == 0, users.log
     ended = outcomes(users.log)
-    knocks = [each for each in ended if each.use != "chat" and each.began >= again]
-    works = min((each.ended for each in knocks if not each.failure), default=math.inf)
-    fails = [each.began - again for each in knocks if each.failure]
+    requests = [each for each in ended if each.use != "chat" and each.began >= again]
+    works = min((each.ended for each in requests if not each.failure), default=math.inf)
+    fails = [each.began - again for each in requests if each.failure]
     chats = [each for each in ended if each.use == "chat"]
     cuts = [each.ended - fault for each in chats if each.failure]
     clock = time.time() - time.monotonic()
-    lost = [float(str(event["at"])) - clock for event in patient.client.events("tunnel_lost")]
+    lost = [float(str(event["at"])) - clock for event in scene.client.events("tunnel_lost")]
     return Recovery(
         works=works - again,
         failed=len(fails),

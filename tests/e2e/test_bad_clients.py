@@ -1,4 +1,4 @@
-"""A thousand clients of the HTTP port that come and leave badly, through a real server."""
+"""A thousand clients of the HTTP port that misbehave and leave, through a real server."""
 
 import socket
 import struct
@@ -22,7 +22,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def words(origin: int) -> Sequence[bytes]:
-    """What is asked and never answered, half said, never read, or broken off."""
+    """Requests that get no answer, are incomplete, are never read, or are broken off."""
     late = f"http://{HOST}:{origin}/after/300 HTTP/1.1\r\nHost: x\r\n"
     return [
         f"GET {late}\r\n".encode(),
@@ -35,7 +35,7 @@ def words(origin: int) -> Sequence[bytes]:
 
 
 def in_use(running: Running) -> tuple[int, int, int]:
-    """Bytes leased, bytes charged, streams."""
+    """How many bytes are leased and charged, and how many streams are open."""
     now = status(running)
     return now.memory.leased, now.memory.charged, sum(each.streams for each in now.tunnels)
 

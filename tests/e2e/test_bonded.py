@@ -1,4 +1,4 @@
-"""What has no peer: the censor kills carriers in mid-download, and the page does not notice."""
+"""A censor kills carriers in mid-download, and the page does not notice; no peer can do this."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def visit_over_a_session(folder: Path, size: int, limit: float) -> Visit:
 
 
 def await_carriers(running: Running) -> set[str]:
-    """The kinds of carriers, once there are three."""
+    """Wait until three carriers are up; returns their kinds."""
 
     def kinds() -> set[str]:
         return {carrier.kind for tunnel in status(running).tunnels for carrier in tunnel.carriers}

@@ -1,6 +1,6 @@
-"""The same visit over what people use today: printed, so that the difference can be seen.
+"""The same visit over programs that people use today, printed for comparison.
 
-Nothing is asserted of the others but that they were really used.
+The tests assert only that these programs were really used.
 """
 
 from __future__ import annotations

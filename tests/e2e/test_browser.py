@@ -1,4 +1,4 @@
-"""A browser over the client: everything arrives, and no name is asked for on this side."""
+"""A browser over the client: everything arrives, and the user's side looks up no name."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(90)
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """This side: its programs ask a resolver that remembers what it was asked."""
+    """The user's side: its programs ask a resolver that records its questions."""
 
     folder: Path
     destinations: Destinations
@@ -45,7 +45,7 @@ def near(tmp_path: Path) -> Iterator[Near]:
         yield Near(tmp_path, destinations, resolver)
 
 
-def test_a_page_with_100_resources_loads_and_nothing_local_asks_for_its_name(near: Near) -> None:
+def test_a_page_with_100_resources_loads_without_a_local_lookup(near: Near) -> None:
     certificate = make_certificate(near.folder)
     with (
         sing_box_server(SHADOWSOCKS[0], near.folder, certificate) as first,
@@ -60,7 +60,7 @@ def test_a_page_with_100_resources_loads_and_nothing_local_asks_for_its_name(nea
     assert not [name for name in near.resolver.asked if name.endswith(FAR_NAME)]
 
 
-def test_without_the_client_the_same_browser_asks_and_gets_nothing(near: Near) -> None:
+def test_without_the_client_the_same_browser_looks_names_up_and_gets_nothing(near: Near) -> None:
     page = near.browse(None)
 
     assert "<title>seen" not in page

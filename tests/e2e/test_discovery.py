@@ -1,4 +1,4 @@
-"""From one invite to a page, whatever the censor left alive: real name servers and web servers."""
+"""From one invite to a page over any channel that works, with real name and web servers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def page(folder: Path) -> Iterator[int]:
 
 
 class Hunter:
-    """Discovery with the real plugins, and how long it took to find something."""
+    """Runs discovery with the real plugins and measures how long it takes."""
 
     def __init__(
         self, certificate: Certificate, state: Path, timings: DiscoveryTimings = TIMINGS
@@ -96,7 +96,7 @@ class Hunter:
             self.done.set()
 
     async def hunt(self, links: Sequence[str]) -> float:
-        """Seconds until servers were found or all had failed."""
+        """Seconds until servers were found or all sources had failed."""
         plugins = load_plugins()
         resources = DiscoveryResources(
             plugins.channels,
@@ -131,7 +131,7 @@ async def test_any_channel_that_still_works_is_enough(
     assert seconds < TIMINGS.hunt.hunt
 
 
-async def test_an_old_list_that_is_replayed_by_dns_keeps_no_newer_one_away(
+async def test_an_old_list_replayed_by_dns_does_not_hide_a_newer_one(
     certificate: Certificate, tmp_path: Path
 ) -> None:
     """The only server of the old list is dead, and the zone still holds that list."""
@@ -141,7 +141,7 @@ async def test_an_old_list_that_is_replayed_by_dns_keeps_no_newer_one_away(
         await Hunter(certificate, state).hunt([operated.invite([operated.sources["dns"]])])
         newer = sign(tmp_path, tmp_path / "keys" / "key", [new], int(time.time()) + 1000)
         (tmp_path / "site" / "bundle").write_bytes(newer.read_bytes())
-        hunter = Hunter(certificate, state, DiscoveryTimings(dark_after=0.5))
+        hunter = Hunter(certificate, state, DiscoveryTimings(dark_after=(0.5,)))
         hunter.awaited = new
         sources = [operated.sources[name] for name in ("dns", "https")]
         seconds = await hunter.hunt([operated.invite(sources)])
@@ -149,7 +149,7 @@ async def test_an_old_list_that_is_replayed_by_dns_keeps_no_newer_one_away(
     assert list(hunter.links) == [new]
 
 
-async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
+async def test_when_all_sources_fail_the_user_is_told_what_was_tried_and_why(
     operated: World, certificate: Certificate, tmp_path: Path
 ) -> None:
     hunter = Hunter(certificate, tmp_path / "state.db")
@@ -163,7 +163,7 @@ async def test_with_all_dead_the_user_hears_what_was_tried_and_why(
         assert any(reason.startswith(f"{label}: ") for reason in failed.reasons), label
 
 
-async def test_silence_is_told_within_the_stated_time(
+async def test_silent_sources_are_reported_within_the_stated_time(
     operated: World, certificate: Certificate, tmp_path: Path
 ) -> None:
     with listeners_that_never_answer(2) as (resolver, web):
@@ -239,10 +239,10 @@ def server_is_not_shown(log: str) -> bool:
     return "ss://" not in log and "trust=" not in log and "secret" not in log
 
 
-def test_nobody_else_leads_us_to_services_of_this_machine(
+def test_names_from_others_do_not_lead_to_services_of_this_machine(
     operated: World, certificate: Certificate, tmp_path: Path
 ) -> None:
-    """Neither an invite's mirrors and resolvers nor the servers of a subscription."""
+    """Neither an invite's mirrors and resolvers nor a subscription's servers lead there."""
     with socket.create_server((HOST, 0)) as service, socket.socket(type=socket.SOCK_DGRAM) as udp:
         udp.bind((HOST, 0))
         port, far = service.getsockname()[1], udp.getsockname()[1]

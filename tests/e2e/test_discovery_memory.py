@@ -1,6 +1,6 @@
 """A hunt over all channels at once, beside three live tunnels, in 50 MB without swap.
 
-This is when toolkits like this one are killed: a second channel once doubled the memory of a
+Toolkits like this one are killed at such a moment: a second channel once doubled the memory of a
 search within a second.
 """
 
@@ -32,7 +32,7 @@ def client(extra: Sequence[str], certificate: Certificate) -> Contender:
 
 
 def peak(operated: World | None, folder: Path, certificate: Certificate) -> MemoryFacts:
-    """What three tunnels need, and a hunt beside them if there is a world to hunt in."""
+    """Memory of three tunnels, and of a hunt beside them where a world is given."""
     folder.mkdir()
     with (
         listeners_that_never_answer(2) as silent,

@@ -1,11 +1,11 @@
-"""New connections survive the death and the freezing of servers."""
+"""New connections work while servers are killed and frozen."""
 
 import pytest
 
 from tests.bench.contenders import OURS, PEER
 from tests.e2e.asking import await_tunnels, status
 from tests.e2e.failover import Round, faults, fresh_faults, scene, summary
-from tests.e2e.knocking import get
+from tests.e2e.new_connections import get
 
 AFTER_KILL = 1.0  # seconds
 AFTER_FREEZE = 3.0
@@ -20,13 +20,13 @@ def check(rounds: list[Round]) -> None:
         assert max(each.freeze.next_success, each.freeze.last_failure) <= AFTER_FREEZE, each.freeze
 
 
-def test_a_killed_and_a_frozen_server_are_left_in_time() -> None:
+def test_connections_leave_a_killed_and_a_frozen_server_in_time() -> None:
     check(list(faults(OURS, rounds=1)))
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(900)
-def test_servers_that_come_and_go_are_left_in_time_each_time() -> None:
+def test_connections_leave_servers_that_fail_again_and_again_in_time() -> None:
     check(list(faults(OURS, PROVEN_ROUNDS)))
 
 

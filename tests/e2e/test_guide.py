@@ -1,4 +1,4 @@
-"""The guide for plugin writers, done step by step: its files, its distribution, its command."""
+"""Follows the guide for plugin writers step by step: its files, distribution and command."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def fresh_python(tmp_path: Path) -> Path:
 
 
 def install(python: Path, project: Path) -> None:
-    """Build and install it without asking anybody: the build backend is installed here."""
+    """Build and install it without a network: the build backend is installed here."""
     options = ["--no-build-isolation", "--no-index", "--no-deps", "--quiet"]
     command = [str(python), "-m", "pip", "install", *options, str(project)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)

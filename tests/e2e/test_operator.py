@@ -1,4 +1,4 @@
-"""The operator's runbook, command by command, with real servers in the place of its examples."""
+"""Runs the operator's page command by command, with real servers in place of its examples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRANGER = """
 
 
 def commands() -> list[str]:
-    """All that the page tells to type, but the newcomer's part."""
+    """All commands of the page except those of the new user."""
     blocks = "".join(BLOCK.findall(PAGE.read_text()))
     return [command for command in COMMAND.findall(blocks) if "run 'circumvent:" not in command]
 
@@ -50,7 +50,7 @@ class Desk:
         }
 
     def type(self, command: str) -> str:
-        """Run it; raises CalledProcessError."""
+        """Run a command; raises CalledProcessError."""
         for name, address in self._names.items():
             command = command.replace(name, address)
         return subprocess.run(
@@ -108,7 +108,7 @@ def test_the_page_names_the_limits_that_hold() -> None:
         assert f"| {meaning} | {limit} |" in page
 
 
-def test_the_page_explains_every_refusal_that_an_operator_can_mend() -> None:
+def test_the_page_explains_every_refusal_that_an_operator_can_fix() -> None:
     page = PAGE.read_text()
     theirs = {Fault.NOT_A_BUNDLE, Fault.TOO_LARGE, Fault.BROKEN}
     for fault in set(Fault) - theirs:

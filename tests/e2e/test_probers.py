@@ -88,7 +88,7 @@ def pair(
 def compare(
     pair: Pair, look: Callable[[int, Sequence[T]], object], probes: dict[str, Sequence[T]]
 ) -> None:
-    """Every probe sees the same at both; many at a time, for most of it is waiting."""
+    """Check that every probe sees the same at both. Many run at a time: they mostly wait."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = {
             name: [pool.submit(look, port, pieces) for port in (pair.relay, pair.bare)]
@@ -105,9 +105,9 @@ def test_http_and_its_oddities(pair: Pair) -> None:
 
 
 def test_probers_that_leave_at_once(pair: Pair) -> None:
-    """But for one thing that Python's ssl does not tell: whether they said goodbye by TLS.
+    """They see the same, close_notify aside: Python's ssl does not tell whether it came.
 
-    To who did not, nginx says none either; HAProxy does, and so does the relay.
+    nginx sends none to a peer that sent none; HAProxy does, and so does the relay.
     """
 
     def look(port: int, pieces: Sequence[bytes]) -> Seen:
@@ -121,7 +121,7 @@ def test_what_is_no_tls_or_only_half(pair: Pair) -> None:
     compare(pair, lambda port, pieces: see(port, pieces, tls=False), UNENCRYPTED)
 
 
-def test_half_of_tls_and_gone(pair: Pair) -> None:
+def test_visitors_that_leave_in_mid_handshake(pair: Pair) -> None:
     compare(pair, lambda port, pieces: see(port, pieces, tls=False, leaves=True), UNENCRYPTED)
 
 
@@ -146,7 +146,7 @@ def test_replayed_knocks(pair: Pair) -> None:
 def measured(
     port: int, request: bytes, other_port: int, other: bytes
 ) -> tuple[list[float], list[float]]:
-    """Seconds for both, taking turns in random order so that the machine's moods hit both alike."""
+    """Seconds for both, in random order so that the machine's load affects both alike."""
     one: list[float] = []
     two: list[float] = []
     turns = [(one, port, request), (two, other_port, other)]
@@ -172,12 +172,12 @@ def test_a_replay_takes_no_other_time_than_any_request(pair: Pair) -> None:
     assert see(pair.relay, [recorded]).data.startswith(b"HTTP/1.1 101 ")
     innocent = knock(bytes(len(pair.link.knock_key)), KnockKind.WEBSOCKET, int(time.time()))
     replay, other = measured(pair.relay, recorded, pair.relay, innocent)
-    report("replay", replay, "knock of nobody", other)
+    report("replay", replay, "invalid knock", other)
     assert same_distribution(replay, other) > SURE
 
 
 @pytest.mark.parametrize("request_bytes", [GET, GUESSED], ids=["page", "wrong knock"])
-def test_from_afar_the_relay_is_as_fast_as_the_site(pair: Pair, request_bytes: bytes) -> None:
+def test_far_away_the_relay_is_as_fast_as_the_site(pair: Pair, request_bytes: bytes) -> None:
     relay, bare = measured(pair.relay, request_bytes, pair.bare, request_bytes)
     report("relay", relay, "bare site", bare)
     line = random.Random(11)
@@ -200,11 +200,11 @@ def report(name: str, one: list[float], other_name: str, other: list[float]) -> 
     [(GET[:20], True), (GET, True), (b"\x16\x03\x01\x02\x00\x01", False)],
     ids=["head", "after a page", "ClientHello"],
 )
-def test_slow_visitors_are_seen_off_when_the_site_would(
+def test_slow_visitors_are_closed_when_the_site_would(
     pair: Pair, piece: bytes, *, tls: bool
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
         waits = [pool.submit(patience, port, piece, tls=tls) for port in (pair.relay, pair.bare)]
     relay, bare = (wait.result() for wait in waits)
-    print(f"seen off after {relay:.2f} s by the relay, {bare:.2f} s by the bare site")
+    print(f"closed after {relay:.2f} s by the relay, {bare:.2f} s by the bare site")
     assert abs(relay - bare) < 0.5

@@ -1,4 +1,4 @@
-"""Whoever sits at a relay's port in silence keeps nobody out."""
+"""Connections that stay silent at a relay's port do not keep visitors out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.newcomers import come, idlers
+from tests.e2e.visitors import send_visitors, silent_connections
 from tests.peers.process import accepts
 from tests.peers.relay import make_relay, running_relay
 
@@ -26,10 +26,10 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.mark.prove
 @pytest.mark.parametrize("each_second", [5, 20, 100])
 @pytest.mark.parametrize(("networks", "again"), [(1, 0.5), (250, 5.0)], ids=["one", "many"])
-async def test_newcomers_from_afar_get_in(
+async def test_visitors_far_away_get_the_page(
     port: int, each_second: float, networks: int, again: float
 ) -> None:
-    async with idlers(port, IDLERS, networks, again):
-        tally = await come(port, each_second, 6)
-    print(f"{IDLERS} idle from {networks} networks, {each_second} newcomers a second: {tally}")
+    async with silent_connections(port, IDLERS, networks, again):
+        tally = await send_visitors(port, each_second, 6)
+    print(f"{IDLERS} idle from {networks} networks, {each_second} visitors a second: {tally}")
     assert tally.failed < MOST_FAILED * tally.came

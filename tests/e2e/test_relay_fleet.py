@@ -35,7 +35,7 @@ class Fleet:
     site: Destinations
 
     def fetch(self) -> None:
-        """Every client, over a new stream; raises OSError, SocksError."""
+        """Let every client fetch over a new stream; raises OSError, SocksError."""
         for client in self.clients:
             with socks.connect(client.port, HOST, self.site.http_port, timeout=PATIENCE) as stream:
                 assert socks.download(stream, SIZE) == pattern_digest(SIZE)
@@ -53,7 +53,7 @@ def _users(relay: RunningRelay) -> list[dict[str, int]]:
 
 @contextmanager
 def fleet(folder: Path) -> Iterator[Fleet]:
-    """Three relays in one bundle, and clients that were given nothing but an invite."""
+    """Three relays in one bundle, and clients that were given only an invite."""
     with ExitStack() as stack:
         site = stack.enter_context(serve_destinations(folder))
         relays = [
@@ -78,7 +78,7 @@ def holds_all(client: RunningClient) -> bool:
 
 
 def publish(folder: Path, links: Sequence[str]) -> str:
-    """What the operator does with the relays' invites; the newcomers' invite."""
+    """Publish the relays' invites as an operator does; returns the invite for new users."""
     operate("keygen", "--out", str(folder / "authority"))
     bundle = sign(folder, folder / "authority" / "key", links, version=1)
     trust = folder / "authority" / "key.pub"

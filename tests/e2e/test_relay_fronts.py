@@ -61,7 +61,7 @@ def circumvent(*arguments: str) -> str:
 
 @contextmanager
 def running_relay(folder: Path, server: int, front: int, carriers: str) -> Iterator[str]:
-    """Set up by the operator's commands; its invite."""
+    """Run a relay set up by the operator's commands; gives its invite."""
     directory = folder / "relay"
     circumvent(
         *("relay", "init", str(directory), "--allow-private"),
@@ -90,7 +90,7 @@ def nginx(folder: Path, certificate: Certificate, server: int, port: int) -> Ite
 def nginx_that_keeps_connections(
     folder: Path, certificate: Certificate, server: int, port: int
 ) -> Iterator[None]:
-    """The same, but one connection to the relay serves many people, one after the other."""
+    """The same, but many people use one connection to the relay, one after the other."""
     upstream = f"upstream relay {{ server {HOST}:{server}; keepalive 1; }}\n"
     kept = BLOCKS["front.conf"].replace("'' close;", "'' '';")
     assert kept != BLOCKS["front.conf"]
@@ -164,10 +164,10 @@ def test_a_client_with_only_an_invite_gets_through(
 @pytest.mark.parametrize(
     "front", [nginx_that_keeps_connections, haproxy], ids=lambda front: front.__name__
 )
-def test_a_stranger_takes_nobodys_tunnel_away(
+def test_a_stranger_cannot_break_a_users_tunnel(
     front: Front, tmp_path: Path, certificate: Certificate, destinations: Destinations
 ) -> None:
-    """Whatever came before on the connection that the front uses for the next knock."""
+    """The front may have used a stranger's connection for the next knock."""
     server, port = free_port(), free_port()
     trust = ["env", f"SSL_CERT_FILE={certificate.authority}"]
     with (
@@ -187,21 +187,21 @@ def test_a_stranger_takes_nobodys_tunnel_away(
 @pytest.mark.parametrize(
     "front", [nginx_that_keeps_connections, haproxy], ids=lambda front: front.__name__
 )
-def test_a_knock_on_a_spoiled_connection_is_heard(
+def test_a_knock_on_a_spoiled_connection_is_recognised(
     front: Front, tmp_path: Path, certificate: Certificate
 ) -> None:
-    """On the very connection that a spoiler went over; where it was closed, on the next one."""
+    """It goes over the connection that was spoiled, or over the next one if that was closed."""
     server, port = free_port(), free_port()
     with (
         front(tmp_path, certificate, server, port),
         running_relay(tmp_path, server, port, '["websocket"]') as invite,
     ):
         key = parse_relay_link(invite).knock_key
-        deaf = [spoiler for spoiler in SPOILERS if not is_heard(port, key, spoiler)]
+        deaf = [spoiler for spoiler in SPOILERS if not is_recognised(port, key, spoiler)]
     assert deaf == []
 
 
-def is_heard(port: int, key: bytes, spoiler: bytes) -> bool:
+def is_recognised(port: int, key: bytes, spoiler: bytes) -> bool:
     """HAProxy keeps a client's connection together with its own, nginx one for all of them."""
     first = open_tls(port)
     with first:
@@ -218,7 +218,7 @@ def open_tls(port: int) -> ssl.SSLSocket:
 
 
 def is_quiet(connection: ssl.SSLSocket) -> bool:
-    """Whether the answer is over, and the connection is not."""
+    """Whether the answer is over while the connection stays open."""
     connection.settimeout(0.1)
     try:
         while connection.recv(65536):

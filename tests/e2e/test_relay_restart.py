@@ -1,4 +1,4 @@
-"""The only relay is killed and started anew: who asks meanwhile waits, and is served."""
+"""The only relay is killed and started anew: requests wait meanwhile, and are answered."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A friend's Shadowsocks server becomes one carrier of a session with a relay.
 
-The server passes on nothing but the relay and the probe, so a page can only come by the session.
-To the server, the relay is where the link says; to the client, that is what the test puts there.
+The server connects to the relay and the probe only, so a page can come over the session only. The
+server finds the relay at the link's address; the client finds there what the test puts there.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ Front = Callable[[Path, Certificate, int], AbstractContextManager[int]]
 def behind_nginx(
     folder: Path, certificate: Certificate, server: int, more: str = ""
 ) -> Iterator[int]:
-    """The name that one connects to leads nowhere, the relay's to the relay."""
+    """The name connected to leads nowhere; the relay's name leads to the relay."""
     servers = {"front.test": "return 404;", NAME: SITE.format(path="/", port=server, more=more)}
     with nginx(folder, certificate, servers) as port:
         yield port
@@ -176,7 +176,7 @@ async def test_a_session_goes_through(
 
 
 @pytest.mark.parametrize("front", FRONTS)
-async def test_who_does_not_knock_sees_the_site(
+async def test_a_visitor_without_a_knock_sees_the_site(
     front: str, tmp_path: Path, certificate: Certificate
 ) -> None:
     account = Memory(MIB).account("visitor")

@@ -1,8 +1,8 @@
-"""Kinds of use that are slow but healthy: what a user does, and what the destination does.
+"""Kinds of use that are slow but healthy: what a user and the destination do.
 
 ``python -m tests.e2e.usage serve PACE`` serves the destinations of all kinds;
-``python -m tests.e2e.usage use PACE TASKS`` has the conversations of ``TASKS``, in JSON, and prints
-one line for each that has ended. All seconds here are multiplied by ``PACE``.
+``python -m tests.e2e.usage use PACE TASKS`` holds the conversations of ``TASKS`` (JSON) and prints
+one line when each ends. All seconds here are multiplied by ``PACE``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ FIRST_PORT = 8000
 PAGES_PORT = 7999
 PATIENCE = 40.0  # seconds that a user waits for what will come
 LONGEST = 80.0  # seconds of one conversation
-KNOCK_PATIENCE = 5.0
-HUSH = 8.0
-SMALL_BUFFERS = 32 << 10  # so that who does not read is soon felt
+ASK_PATIENCE = 5.0
+SILENCE = 8.0
+SMALL_BUFFERS = 32 << 10  # so that a peer that does not read is soon noticed
 UPLOAD_RATE = 10_000  # bytes per second
 LONG = 2 << 20  # bytes; more than all buffers on the way hold
 OBJECT = 40_000  # bytes of what a page consists of
@@ -65,11 +65,11 @@ class Talk:
     writer: asyncio.StreamWriter
     pace: float
 
-    async def hear(self, size: int = 1) -> bytes:
+    async def receive(self, size: int = 1) -> bytes:
         async with asyncio.timeout(PATIENCE):
             return await self.reader.readexactly(size)
 
-    async def say(self, size: int = 1) -> None:
+    async def send(self, size: int = 1) -> None:
         while size:
             piece = min(size, 1 << 16)
             self.writer.write(bytes(piece))
@@ -92,92 +92,92 @@ class Use:
 
 
 async def upload(talk: Talk) -> None:
-    await talk.hear(5)
+    await talk.receive(5)
     for _ in range(60):
-        await talk.say(UPLOAD_RATE // 2)
+        await talk.send(UPLOAD_RATE // 2)
         await talk.pause(0.5)
-    await talk.hear()
+    await talk.receive()
 
 
 async def take_upload(talk: Talk) -> None:
-    await talk.say(5)
+    await talk.send(5)
     for _ in range(60):
-        await talk.hear(UPLOAD_RATE // 2)
-    await talk.say()
+        await talk.receive(UPLOAD_RATE // 2)
+    await talk.send()
 
 
 async def ask_three_times(talk: Talk) -> None:
     for _ in range(3):
-        await talk.say(200)
-        await talk.hear(300)
+        await talk.send(200)
+        await talk.receive(300)
 
 
 async def answer_late_at_second(talk: Talk) -> None:
     for seconds in (0, 25, 5):
-        await talk.hear(200)
+        await talk.receive(200)
         await talk.pause(seconds)
-        await talk.say(300)
+        await talk.send(300)
 
 
 async def ask_for_events(talk: Talk) -> None:
-    await talk.say(200)
+    await talk.send(200)
     for _ in range(4):
-        await talk.hear(50)
+        await talk.receive(50)
 
 
 async def send_events(talk: Talk) -> None:
-    await talk.hear(200)
-    await talk.say(50)
+    await talk.receive(200)
+    await talk.send(50)
     for _ in range(3):
         await talk.pause(12)
-        await talk.say(50)
+        await talk.send(50)
 
 
 async def type_in_a_shell(talk: Talk) -> None:
-    await talk.hear(20)
+    await talk.receive(20)
     for pause in (0.3, 0.3, 25, 0.3, 5):
-        await talk.say()
-        await talk.hear()
+        await talk.send()
+        await talk.receive()
         await talk.pause(pause)
 
 
-async def be_a_shell(talk: Talk) -> None:
-    await talk.say(20)
+async def serve_a_shell(talk: Talk) -> None:
+    await talk.send(20)
     await echo(talk)
 
 
 async def watch_with_a_pause(talk: Talk) -> None:
-    await talk.say(200)
-    await talk.hear(LONG // 8)
+    await talk.send(200)
+    await talk.receive(LONG // 8)
     await talk.pause(18)
-    await talk.hear(LONG - LONG // 8)
+    await talk.receive(LONG - LONG // 8)
     await talk.pause(10)
 
 
 async def send_film(talk: Talk) -> None:
-    await talk.hear(200)
-    await talk.say(LONG)
+    await talk.receive(200)
+    await talk.send(LONG)
     await talk.reader.read()
 
 
 async def upload_to_a_stall(talk: Talk) -> None:
-    await talk.say(LONG)
-    await talk.hear()
+    await talk.send(LONG)
+    await talk.receive()
 
 
 async def stall(talk: Talk) -> None:
-    await talk.hear(LONG // 16)
+    await talk.receive(LONG // 16)
     await talk.pause(25)
-    await talk.hear(LONG - LONG // 16)
+    await talk.receive(LONG - LONG // 16)
     await talk.pause(3)
-    await talk.say()
+    await talk.send()
 
 
 async def ask_in_vain(talk: Talk) -> None:
-    await talk.say(200)
+    await talk.send(200)
     with suppress(TimeoutError):
         async with asyncio.timeout(28 * talk.pace):
-            await talk.hear()
+            await talk.receive()
 
 
 async def never_answer(talk: Talk) -> None:
@@ -185,34 +185,34 @@ async def never_answer(talk: Talk) -> None:
 
 
 async def read_slowly(talk: Talk) -> None:
-    await talk.say(200)
-    await talk.hear(30_000)
+    await talk.send(200)
+    await talk.receive(30_000)
 
 
 async def send_slowly(talk: Talk) -> None:
-    await talk.hear(200)
+    await talk.receive(200)
     for _ in range(30):
-        await talk.say(1000)
+        await talk.send(1000)
         await talk.pause(1)
 
 
 async def ask_twice(talk: Talk) -> None:
     for _ in range(2):
-        await talk.say(200)
-        await talk.hear(300)
+        await talk.send(200)
+        await talk.receive(300)
 
 
 async def answer_late(talk: Talk) -> None:
     for _ in range(2):
-        await talk.hear(200)
+        await talk.receive(200)
         await talk.pause(17)
-        await talk.say(300)
+        await talk.send(300)
 
 
 async def upload_and_end(talk: Talk) -> None:
-    await talk.say(20_000)
+    await talk.send(20_000)
     talk.writer.write_eof()
-    await talk.hear()
+    await talk.receive()
     if await talk.reader.read():
         raise ConnectionError("more came than was sent")
 
@@ -220,13 +220,13 @@ async def upload_and_end(talk: Talk) -> None:
 async def answer_at_the_end(talk: Talk) -> None:
     await talk.reader.read()
     await talk.pause(25)
-    await talk.say()
+    await talk.send()
 
 
 async def keep_alive(talk: Talk) -> None:
     for pause in (27, 5):
-        await talk.say(200)
-        await talk.hear(200)
+        await talk.send(200)
+        await talk.receive(200)
         await talk.pause(pause)
 
 
@@ -237,76 +237,76 @@ async def echo(talk: Talk) -> None:
 
 
 async def ping(talk: Talk) -> None:
-    """Four times each way, all eight seconds."""
+    """Each side sends four times, every eight seconds, and receives the other's bytes."""
 
     async def ask() -> None:
         for _ in range(4):
-            await talk.say(2)
+            await talk.send(2)
             await talk.pause(8)
 
     asking = asyncio.ensure_future(ask())
     try:
-        await talk.hear(8)
+        await talk.receive(8)
     finally:
         await asyncio.gather(asking)
 
 
-async def knock(talk: Talk) -> None:
-    async with asyncio.timeout(KNOCK_PATIENCE):
-        await talk.say(100)
-        await talk.hear(100)
+async def ask_once(talk: Talk) -> None:
+    async with asyncio.timeout(ASK_PATIENCE):
+        await talk.send(100)
+        await talk.receive(100)
 
 
 async def fetch(talk: Talk) -> None:
-    await talk.say(100)
-    await talk.hear(OBJECT)
+    await talk.send(100)
+    await talk.receive(OBJECT)
 
 
 async def send_object(talk: Talk) -> None:
-    await talk.hear(100)
-    await talk.say(OBJECT)
+    await talk.receive(100)
+    await talk.send(OBJECT)
     await talk.reader.read()
 
 
 async def chat(talk: Talk) -> None:
-    """Once a second, for as long as a fault is watched."""
+    """Send and receive twice a second, for as long as a fault is watched."""
     until = time.monotonic() + 30 * talk.pace
     while time.monotonic() < until:
-        await talk.say(10)
-        await talk.hear(10)
+        await talk.send(10)
+        await talk.receive(10)
         await talk.pause(0.5)
 
 
 async def upload_all_the_time(talk: Talk) -> None:
-    """As fast as it goes."""
+    """Send as fast as the connection takes it."""
     until = time.monotonic() + 30 * talk.pace
     while time.monotonic() < until:
-        await talk.say(1 << 14)
+        await talk.send(1 << 14)
 
 
-async def swallow(talk: Talk) -> None:
+async def discard(talk: Talk) -> None:
     while await talk.reader.read(1 << 18):
         pass
 
 
 async def download_all_the_time(talk: Talk) -> None:
-    await talk.say()
+    await talk.send()
     until = time.monotonic() + 30 * talk.pace
     while time.monotonic() < until:
-        await talk.hear(1 << 14)
+        await talk.receive(1 << 14)
 
 
 async def send_all_the_time(talk: Talk) -> None:
-    await talk.hear()
+    await talk.receive()
     while True:
-        await talk.say(1 << 14)
+        await talk.send(1 << 14)
 
 
 USES = {
     "steady upload, answered at the end": Use(upload, take_upload),
     "long polls on kept-alive connections": Use(ask_three_times, answer_late_at_second),
     "an event every 12 s": Use(ask_for_events, send_events),
-    "an idle shell": Use(type_in_a_shell, be_a_shell),
+    "an idle shell": Use(type_in_a_shell, serve_a_shell),
     "video that pauses": Use(watch_with_a_pause, send_film),
     "an upload whose destination stalls": Use(upload_to_a_stall, stall),
     "a destination that never answers": Use(ask_in_vain, never_answer),
@@ -315,22 +315,22 @@ USES = {
     "a half-closed upload": Use(upload_and_end, answer_at_the_end),
     "kept alive and idle": Use(keep_alive, echo),
     "pings both ways": Use(ping, ping),
-    "knock": Use(knock, echo),
+    "ask once": Use(ask_once, echo),
     "fetch": Use(fetch, send_object),
     "chat": Use(chat, echo),
-    "uploads without end": Use(upload_all_the_time, swallow),
+    "uploads without end": Use(upload_all_the_time, discard),
     "downloads without end": Use(download_all_the_time, send_all_the_time),
 }
 PORTS = {name: FIRST_PORT + number for number, name in enumerate(USES)}
 
 
 def serve_command(pace: float) -> list[str]:
-    """What serves the destinations."""
+    """The command that serves the destinations."""
     return [sys.executable, "-m", __spec__.name, "serve", str(pace)]
 
 
 def use_command(pace: float, tasks: Sequence[Task]) -> list[str]:
-    """What has the conversations."""
+    """The command that holds the conversations."""
     return [
         sys.executable,
         "-m",
@@ -345,17 +345,18 @@ def use_command(pace: float, tasks: Sequence[Task]) -> list[str]:
 
 
 class Pages:
-    """What is probed.
+    """The pages that probes ask for.
 
-    ``/after/S`` answers after ``S`` seconds, ``/shy`` not for ``HUSH`` seconds from a SIGUSR1 on.
+    ``/after/S`` answers after ``S`` seconds. ``/shy`` does not answer for ``SILENCE`` seconds
+    after a SIGUSR1.
     """
 
     def __init__(self) -> None:
         self._quiet_until = 0.0
 
-    def hush(self) -> None:
-        """Say nothing for a while."""
-        self._quiet_until = time.monotonic() + HUSH
+    def stay_silent(self) -> None:
+        """Answer nothing for ``SILENCE`` seconds."""
+        self._quiet_until = time.monotonic() + SILENCE
 
     async def __call__(self, talk: Talk) -> None:
         head = await talk.reader.readuntil(b"\r\n\r\n")
@@ -370,11 +371,11 @@ class Pages:
 
 
 async def serve(pace: float) -> None:
-    """Until killed."""
+    """Serve until the process is killed."""
     for name, use in USES.items():
         await _listen(PORTS[name], use.destination, pace)
     pages = Pages()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pages.hush)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, pages.stay_silent)
     await _listen(PAGES_PORT, pages, pace)
     await asyncio.Event().wait()
 
@@ -392,7 +393,7 @@ async def _listen(port: int, part: Part, pace: float) -> None:
 
 
 async def use(pace: float, tasks: Sequence[Task]) -> None:
-    """Print how each conversation ended, when it has."""
+    """Print how each conversation ended, as soon as it has ended."""
     async with asyncio.TaskGroup() as group:
         for task in tasks:
             for number in range(task.count):

@@ -1,6 +1,6 @@
 """An operator's servers, made by the operator's own commands: a zone, a mirror, a front, a file.
 
-A source can be had alive, served by BIND and nginx, or dead, where nothing listens.
+A source is alive (BIND and nginx serve it) or dead (nothing listens there).
 """
 
 import socket
@@ -32,7 +32,7 @@ class World:
     dead: dict[str, str]
 
     def links(self, alive: Sequence[str], known: Sequence[str] = CHANNELS) -> list[str]:
-        """What a newcomer is given: an invite, and beside it a subscription if it is known."""
+        """The links that a new user is given: an invite, and a subscription if it is known."""
         chosen = {name: self.sources[name] if name in alive else self.dead[name] for name in known}
         subscription = chosen.pop("subscription", None)
         given = [self.invite(list(chosen.values()))] if chosen else []
@@ -45,7 +45,7 @@ class World:
 
 
 def operate(*arguments: str) -> str:
-    """Run ``circumvent bundle``; what it prints."""
+    """Run ``circumvent bundle`` and return what it prints."""
     command = [sys.executable, "-m", "circumvent", "bundle", *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
 
@@ -62,7 +62,7 @@ def sign(folder: Path, key: Path, links: Sequence[str], version: int) -> Path:
 
 @contextmanager
 def world(folder: Path, certificate: Certificate, links: Sequence[str]) -> Iterator[World]:
-    """Everything runs, and every channel brings ``links``."""
+    """Run everything; every channel brings ``links``."""
     keys, site, hidden = folder / "keys", folder / "site", folder / "hidden"
     operate("keygen", "--out", str(keys))
     bundle = sign(folder, keys / "key", links, int(time.time()))
@@ -97,7 +97,7 @@ def _sources(dns: int, web: int, file: Path) -> dict[str, str]:
 
 @contextmanager
 def listeners_that_never_answer(count: int) -> Iterator[list[int]]:
-    """Ports where a connection is taken and nothing ever comes."""
+    """Ports that accept connections and never answer."""
     sockets = [socket.create_server((HOST, 0)) for _ in range(count)]
     try:
         yield [each.getsockname()[1] for each in sockets]

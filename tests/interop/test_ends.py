@@ -1,6 +1,6 @@
 """A stream that ends and one that is cut, told apart through every real server that can be.
 
-VLESS without TLS has neither records nor a goodbye: there a cut looks like the end.
+VLESS without TLS has neither records nor a close message, so a cut looks like the end.
 """
 
 from collections.abc import Iterator

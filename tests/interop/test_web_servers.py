@@ -125,7 +125,7 @@ class TestWebSocket:
             assert echoed.result() == data
             await stream.aclose()
 
-    async def test_the_library_says_goodbye_when_we_do(self, dialer: NetDialer, site: int) -> None:
+    async def test_the_library_answers_our_close_frame(self, dialer: NetDialer, site: int) -> None:
         async with librarys_server():
             stream = await open_websocket(dialer, site, "/theirs")
             stream.write_eof()

@@ -17,7 +17,7 @@ from circumvent.api import CarrierStatus
 from circumvent.status.snapshot import Status
 from tests.peers.process import Process, free_port
 
-PATIENCE = 10  # seconds
+PATIENCE = 30  # seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tests.peers import socks
 from tests.peers.destinations import ROOT, Destinations
 from tests.peers.process import Process, free_port
 
-READY_TIMEOUT = 20.0  # seconds from the start to the first answer through a tunnel
+READY_TIMEOUT = 60.0  # seconds from the start to the first answer through a tunnel
 PRIVATE_DIRECTORY = 0o700
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]

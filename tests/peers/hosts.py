@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.peers.process import PeerError, Process, program
 
-PATIENCE = 10  # seconds for one command
+PATIENCE = 30  # seconds for one command
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Child processes that cannot outlive the test run."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -11,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-START_TIMEOUT = 15.0  # seconds; the slowest peer needs under 2 on an idle machine
+FREE_PORTS = (10_000, 32_000)  # net.ipv4.ip_local_port_range begins at 32768
+START_TIMEOUT = 60.0  # seconds: it hangs; the slowest peer needs under 2 on an idle machine
 POLL = 0.02
-END_TIMEOUT = 10.0
+END_TIMEOUT = 30.0
 LOG_TAIL = 4000  # characters of a peer's log that an error shows
 
 
@@ -145,15 +147,19 @@ def accepts(host: str, port: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago on 127.0.0.1 and on ::1."""
+    """A TCP port that was free a moment ago on 127.0.0.1 and on ::1.
+
+    It is below those that the kernel gives to outgoing connections: one of these would have taken
+    it now and then before its server could.
+    """
     while True:
+        port = random.randrange(*FREE_PORTS)
         with (
             socket.socket(socket.AF_INET) as four,
             socket.socket(socket.AF_INET6) as six,
         ):
-            four.bind(("127.0.0.1", 0))
-            port: int = four.getsockname()[1]
             try:
+                four.bind(("127.0.0.1", port))
                 six.bind(("::1", port))
             except OSError:
                 continue

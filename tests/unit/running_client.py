@@ -20,7 +20,7 @@ from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
-from circumvent.tunnels.race import Track
+from circumvent.tunnels.race import RaceContext
 from circumvent.tunnels.timings import Timings
 from circumvent.wire.address import Destination
 from tests.unit.far_side import OTHER_PROBE, PROBE, Node
@@ -47,7 +47,7 @@ class RunningClient:
     manager: TunnelManager
     health: Health
     dispatcher: Dispatcher
-    track: Track
+    context: RaceContext
     dialer: MemoryDialer
     events: list[Event]
     networks: list[bytes] = field(default_factory=lambda: [b"home"])
@@ -56,11 +56,11 @@ class RunningClient:
 
     @property
     def memory(self) -> Memory:
-        return self.track.memory
+        return self.context.memory
 
     @property
     def store(self) -> Store:
-        return self.track.store
+        return self.context.store
 
     def attempts(self, server: str | None = None) -> list[Attempt]:
         """All that were recorded, the newest first."""
@@ -179,13 +179,14 @@ def _make_client(
     targets = [ProbeTarget.parse(f"http://{host}/204") for host in (PROBE, OTHER_PROBE)]
     clock, dialer, store = loop_clock(), MemoryDialer(), Store(state)
     straight, prober = dialer.for_plugins, Prober(targets, clock, timings.probe)
-    track = Track(straight, straight, memory, prober, store, clock, timings)
+    context = RaceContext(straight, straight, memory, prober, store, clock, timings)
     events: list[Event] = []
     networks, forgotten = [b"home"], list[bytes]()
-    manager = TunnelManager(candidates, track, events.append, options)
+    manager = TunnelManager(context, events.append, options)
+    manager.offer(candidates)
     health = Health(manager, store, lambda: networks[-1], lambda: forgotten.append(networks[-1]))
     dispatcher = Dispatcher(manager, health, store.attempts)
-    return RunningClient(manager, health, dispatcher, track, dialer, events, networks, forgotten)
+    return RunningClient(manager, health, dispatcher, context, dialer, events, networks, forgotten)
 
 
 def _is_a_nodes(task: asyncio.Task[object]) -> bool:

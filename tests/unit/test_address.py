@@ -33,6 +33,36 @@ def test_a_name_is_encoded_as_browsers_do(name: str, encoded: str) -> None:
     assert requested_destination(name.encode(), 1) == Destination(encoded, 1)
 
 
+@pytest.mark.parametrize(
+    ("host", "wire", "shown"),
+    [
+        ("192.0.2.7", "01 c0000207 01bb", "192.0.2.7:443"),
+        ("2001:db8::1", "04 20010db8000000000000000000000001 01bb", "[2001:db8::1]:443"),
+        ("a.test", "03 06 612e74657374 01bb", "a.test:443"),
+        ("1.2.3", "03 05 312e322e33 01bb", "1.2.3:443"),  # no address, so a name
+    ],
+)
+def test_a_destination_is_encoded_as_in_socks5(host: str, wire: str, shown: str) -> None:
+    destination = Destination(host, 443)
+    assert destination.encode() == bytes.fromhex(wire)
+    assert str(destination) == shown
+
+
+def test_a_name_has_1_to_255_bytes() -> None:
+    assert encode_name("a" * 255) == b"a" * 255
+    for name in ("", "a" * 256):
+        with pytest.raises(ValueError, match="1 to 255 bytes"):
+            encode_name(name)
+
+
+def test_a_port_is_1_to_65535() -> None:
+    for port in (1, 65535):
+        assert requested_destination(b"a.test", port) == Destination("a.test", port)
+    for port in (0, 65536):
+        with pytest.raises(ProtocolError, match="port"):
+            requested_destination(b"a.test", port)
+
+
 @pytest.mark.parametrize("name", ["_a_.b-.example", "UPPER.example.", "a..b", "1_2"])
 def test_ascii_is_not_changed(name: str) -> None:
     assert encode_name(name) == name.encode()

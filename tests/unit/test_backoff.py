@@ -119,3 +119,12 @@ def test_one_failure_says_nothing_of_others() -> None:
     backoff = Backoff()
     backoff.failed("it", 100.0)
     assert backoff.ready_at("another") == 0.0
+
+
+def test_failures_in_a_row_are_counted_until_it_works() -> None:
+    backoff = Backoff()
+    for now in (100.0, 101.0):
+        backoff.failed("it", now)
+    assert (backoff.failures("it"), backoff.failures("another")) == (2, 0)
+    backoff.worked("it")
+    assert backoff.failures("it") == 0

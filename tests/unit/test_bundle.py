@@ -219,6 +219,18 @@ def test_a_malformed_payload_is_refused_as_a_whole(payload: bytes) -> None:
     assert fault(format_bundle(envelope)) is Fault.BROKEN
 
 
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [(b'"s3cret":1', "has an unknown field"), (b'"entries":[7]', "Expected `str`, got `int`")],
+)
+def test_an_error_says_what_is_wrong_and_quotes_no_name(field: bytes, why: str) -> None:
+    payload = b'{"version":1,"issued":1,"expires":2,"entries":[],' + field + b"}"
+    envelope = sign(Envelope(OPEN_TYPE, sealing.pack(payload), ()), SEEDS[0])
+    with pytest.raises(BundleError, match=why) as caught:
+        open_bundle(format_bundle(envelope), ALICE, None, NOW)
+    assert "s3cret" not in str(caught.value)
+
+
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_random_bytes_are_no_bundle(data: bytes) -> None:
     assert fault(data) is Fault.NOT_A_BUNDLE

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pytest
+
 from circumvent.tunnels.carrier_plan import (
     DIALS,
     DIALS_ALONE,
@@ -144,8 +146,9 @@ class TestWithout:
         assert (made.dials, made.wait) == ((), 0.25)
 
     def test_rounds_become_rarer_the_longer_no_carrier_is_up(self) -> None:
-        waits = [plan(before=PlanState(up_at=NOW - for_)).wait for for_ in (0.0, 20.0, 500.0)]
-        assert waits == [0.1, 1.0, 2.0]
+        rounds = [plan(before=PlanState(up_at=NOW - for_)) for for_ in (0.0, 20.0, 500.0)]
+        assert [made.wait for made in rounds] == [0.1, 1.0, 2.0]
+        assert [made.state.redial_at - NOW for made in rounds] == pytest.approx([0.1, 1.0, 2.0])
 
     def test_a_route_that_is_being_dialed_is_dialed_once_more_each_round(self) -> None:
         assert plan(dialing(A), routes=InTurn([A])).dials == (A,)

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from circumvent.api import DialError
+from circumvent.api import ByteStream, DialError, DialerWrapper
 from circumvent.tunnels.backoff import Backoff
-from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, RouteHistory
+from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, RouteHistory, find_routes
 from circumvent.tunnels.timings import BackoffTimings
 from tests.bonding.relays import ClearCarrier
 from tests.virtual.loop import loop_clock
@@ -74,6 +74,74 @@ def test_tunnels_of_others_are_tried_when_every_direct_route_failed_or_hangs() -
     routes.failed(direct, 10.0)
     assert routes.choose_alone([], 10.1) is hanging
     assert routes.choose_alone([hanging], 10.1) is indirect
+
+
+class FakeDialer(DialerWrapper):
+    """Knows addresses, and notes which host a connection is made to."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses = addresses
+        self.connected: list[str] = []
+
+    async def resolve(self, name: str) -> tuple[str, ...]:
+        if not self.addresses:
+            raise DialError(f"{name} does not resolve", stage="resolve")
+        return self.addresses
+
+    async def tcp(self, host: str, port: int) -> ByteStream:
+        self.connected.append(host)
+        raise DialError("nobody there", stage="tcp", errno=port)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "names"),
+    [
+        (
+            ["192.0.2.1", "2001:db8::1"],
+            ["tls IPv4", "websocket IPv4", "tls IPv6", "websocket IPv6"],
+        ),
+        (["192.0.2.1", "192.0.2.2"], ["tls", "websocket"]),
+        ([], ["tls", "websocket"]),
+    ],
+)
+async def test_each_carrier_has_a_route_by_each_version_of_ip(
+    addresses: list[str], names: list[str]
+) -> None:
+    through = FakeDialer()
+    routes = await find_routes([TLS, WEBSOCKET], "a.test", FakeDialer(*addresses), through)
+    assert [route.name for route in routes if not route.is_indirect] == names
+    indirect = [route for route in routes if route.is_indirect]
+    assert [route.name for route in indirect] == [
+        "tls through tunnels",
+        "websocket through tunnels",
+    ]
+    assert all(route.dialer is through for route in indirect)
+
+
+async def test_a_route_of_one_version_connects_to_an_address_of_that_version() -> None:
+    dialer = FakeDialer("192.0.2.1", "2001:db8::1")
+    routes = await find_routes([TLS], "a.test", dialer, None)
+    for route in routes:
+        with pytest.raises(DialError):
+            await route.dialer.tcp("a.test", 1)
+    dialer.addresses = ("192.0.2.1",)
+    with pytest.raises(DialError):
+        await routes[1].dialer.tcp("a.test", 1)
+    assert dialer.connected == ["192.0.2.1", "2001:db8::1", "a.test"]
+
+
+@pytest.mark.virtual_time
+async def test_on_another_network_old_failures_and_handshakes_say_nothing() -> None:
+    past = RouteHistory(Backoff(BackoffTimings(pauses=(60.0,))))
+    (direct,) = made = make_routes()[:1]
+    clock = loop_clock()
+    routes = CarrierRoutes(made, past, clock=clock)
+    await routes.await_handshake(direct, "one name")
+    routes.failed(direct, clock.now())
+    assert routes.choose([], clock.now()) is None
+    assert routes.choose_alone([], clock.now()) is None
+    routes.forget()
+    assert routes.choose([], clock.now()) is direct
 
 
 @pytest.mark.virtual_time

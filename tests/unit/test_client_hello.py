@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.wire.client_hello import MAX_FLIGHT, is_complete_client_hello
+from circumvent.wire.client_hello import MAX_FLIGHT, Offer, is_complete_client_hello
 
 RECORD_HEADER = 5
 
@@ -141,6 +141,30 @@ def test_other_records_and_messages_are_refused() -> None:
 def test_more_than_one_flight_is_refused() -> None:
     padding = make_extension(21, bytes(MAX_FLIGHT))
     assert not is_hello(make_body(padding))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_an_offer_is_read_from_records_while_they_come(size: int) -> None:
+    message = make_hello(alpn=("h2", "http/1.1"))[RECORD_HEADER:]
+    pieces = [message[at : at + size] for at in range(0, len(message), size)]
+    wire = b"".join(map(make_record, pieces))
+    offer = Offer()
+    assert all(offer.read(wire[:end]) is None for end in range(0, len(wire), 3))
+    assert offer.read(wire) == (b"h2", b"http/1.1")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HELLO,
+        b"GET / HTTP/1.1\r\n\r\n",
+        make_record(b""),
+        make_record(make_message(make_body(), kind=2)),
+        make_record(make_message(make_body(make_extension(16, b"\x00\x05\x02h2")))),
+    ],
+)
+def test_what_is_no_hello_or_names_no_protocol_offers_nothing(data: bytes) -> None:
+    assert Offer().read(data) == ()
 
 
 @given(st.binary(max_size=300))

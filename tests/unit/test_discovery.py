@@ -16,7 +16,8 @@ from circumvent.discovery.origins import parse_origin
 from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.layers.tls.client import TlsClient
 from circumvent.net.dialer import NetDialer
-from circumvent.status.events import Discovered, DiscoveryFailed, Warned
+from circumvent.status.events import Discovered, DiscoveryFailed, Hunting, Warned
+from circumvent.tunnels.timings import BackoffTimings
 from circumvent.wire.bundle import Bundle, Trust
 from tests.unit.discovery_scene import (
     DAY,
@@ -36,9 +37,11 @@ pytestmark = pytest.mark.virtual_time
 
 
 async def test_the_servers_of_a_verified_bundle_are_offered(begin: Begin) -> None:
-    scene = begin(ToldChannel("one", [signed(fresh())]))
+    scene = begin(ToldChannel("one", [signed(fresh())], delay=2.0))
     (found,) = await scene.until(Discovered)
     assert found == Discovered("one:here", 7, 2, found.ms)
+    assert found.ms == pytest.approx(2000.0, abs=1.0)
+    assert scene.all(Hunting) == [Hunting(1)]
     assert scene.offers == [(), LINKS]
 
 
@@ -172,10 +175,10 @@ async def test_without_a_tunnel_the_sources_are_asked_again_but_ever_less_often(
 
 async def test_days_of_failures_do_not_end_discovery(begin: Begin) -> None:
     channel = ToldChannel("one", [ChannelError(Verdict.UNREACHABLE)])
-    timings = DiscoveryTimings(retry=(1.0, 1.0), retry_jitter=(1.0, 1.0))
+    timings = DiscoveryTimings(retry=BackoffTimings(pauses=(1.0,), jitter=(1.0, 1.0)))
     begin(channel, timings=timings)
     await asyncio.sleep(1200)
-    assert len(channel.asked) > 1100  # doubled so often, a float would overflow
+    assert len(channel.asked) > 1100  # the last pause is repeated
 
 
 async def test_a_source_that_costs_nothing_is_watched(begin: Begin) -> None:

@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from circumvent.api import ChannelError, Datagrams, Fetch, LinkError, UnsupportedError, Verdict
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.wire.dns_chunks import MANIFEST
-from circumvent_plugins import dns_channel
-from circumvent_plugins.dns_channel import DnsChannel, asking, ballot, gathering, source
+from circumvent_plugins.dns_channel import DnsChannel, source
 from circumvent_plugins.dns_channel.messages import AnswerKind, make_question, read_answer
 from circumvent_plugins.dns_channel.source import MAX_SECURE, DnsTransport, parse_source
+from circumvent_plugins.dns_channel.timings import DnsTimings
 from tests.peers.names import NameServer, address_answer, answer, serving, truncated, zone_records
 
 ZONE = "drop.test"
@@ -29,6 +30,10 @@ FORGED = random.Random(2).randbytes(5000)
 TRUTH = zone_records(ZONE, BUNDLE)
 LIES = zone_records(ZONE, FORGED)
 PATIENCE = 30.0  # seconds; where an answer comes, no deadline is waited for
+TIMINGS = DnsTimings(
+    fetch=PATIENCE, ask=PATIENCE, later_answers=PATIENCE, secure_first=0.1, settle=0.06
+)
+FEW_ANSWERS = replace(TIMINGS, later_answers=0.4)  # where the failure itself is waited for
 
 Serve = Callable[[NameServer], Awaitable[str]]
 
@@ -38,24 +43,6 @@ class WithoutDatagrams(NetDialer):
 
     async def udp(self, host: str, port: int) -> Datagrams:
         raise UnsupportedError(host, stage=str(port))
-
-
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ballot, "SETTLE_SECONDS", 0.06)
-    monkeypatch.setattr(ballot, "HEAD_START", 0.1)
-    monkeypatch.setattr(asking, "LATER_SECONDS", PATIENCE)
-    monkeypatch.setattr(dns_channel, "FETCH_SECONDS", PATIENCE)
-    for module in (ballot, gathering):
-        monkeypatch.setattr(module, "ASK_SECONDS", PATIENCE)
-
-
-@pytest.fixture
-def _gives_up_soon(_hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "LATER_SECONDS", 0.4)
-
-
-gives_up_soon = pytest.mark.usefixtures("_gives_up_soon")
 
 
 @pytest.fixture
@@ -74,18 +61,20 @@ def request(*resolvers: str, dialer: NetDialer | None = None) -> Fetch:
     return Fetch(f"dns:{ZONE}?{query}", dialer or NetDialer(TlsClient()), account)
 
 
-async def first(fetch: Fetch, wanted: Iterable[bytes] = (BUNDLE,)) -> bytes:
+async def first(
+    fetch: Fetch, wanted: Iterable[bytes] = (BUNDLE,), timings: DnsTimings = TIMINGS
+) -> bytes:
     """The first candidate that is good, as the caller's signature check would find it."""
-    async with aclosing(DnsChannel().fetch(fetch)) as candidates:
+    async with aclosing(DnsChannel(timings).fetch(fetch)) as candidates:
         async for candidate in candidates:
             if candidate in wanted:
                 return candidate
     return b""
 
 
-async def failure(fetch: Fetch) -> ChannelError:
+async def failure(fetch: Fetch, timings: DnsTimings = TIMINGS) -> ChannelError:
     with pytest.raises(ChannelError) as caught:
-        await first(fetch)
+        await first(fetch, timings=timings)
     return caught.value
 
 
@@ -142,21 +131,18 @@ async def test_a_flood_of_forged_answers_is_not_read_to_its_end(serve: Serve) ->
     assert time.monotonic() - started < PATIENCE, "a deadline ended it"
 
 
-@gives_up_soon
 @pytest.mark.parametrize("lie", ["an address", "garbage"])
 async def test_when_only_forged_answers_come_the_error_says_so(serve: Serve, lie: str) -> None:
     address = await serve(NameServer({}, forge=LIARS[lie], is_cut_off=True))
-    error = await failure(request(f"udp://{address}"))
+    error = await failure(request(f"udp://{address}"), FEW_ANSWERS)
     assert error.verdict in {Verdict.FORGED, Verdict.BROKEN}
     assert f"DNS answers for {ZONE}" in str(error)
 
 
-@gives_up_soon
 async def test_a_forged_zone_is_told_from_an_empty_one(serve: Serve) -> None:
-    forged = await failure(
-        request(f"udp://{await serve(NameServer({}, forge=LIARS['an address']))}")
-    )
-    empty = await failure(request(f"udp://{await serve(NameServer({}))}"))
+    forger = request(f"udp://{await serve(NameServer({}, forge=LIARS['an address']))}")
+    forged = await failure(forger, FEW_ANSWERS)
+    empty = await failure(request(f"udp://{await serve(NameServer({}))}"), FEW_ANSWERS)
     assert (forged.verdict, empty.verdict) == (Verdict.FORGED, Verdict.NOT_FOUND)
 
 
@@ -174,7 +160,7 @@ async def test_chunks_of_several_resolvers_are_mixed(serve: Serve) -> None:
 async def test_the_majority_is_believed_first(serve: Serve) -> None:
     honest = [f"tcp://{await serve(NameServer(TRUTH))}" for _ in range(2)]
     liar = f"tcp://{await serve(NameServer(LIES))}"
-    async with aclosing(DnsChannel().fetch(request(liar, *honest))) as candidates:
+    async with aclosing(DnsChannel(TIMINGS).fetch(request(liar, *honest))) as candidates:
         assert await anext(candidates) == BUNDLE
 
 
@@ -199,11 +185,10 @@ async def test_what_was_refused_is_fetched_again(serve: Serve) -> None:
     assert await first(fetch) == BUNDLE
 
 
-@gives_up_soon
 async def test_silence_and_absence_are_told_apart(serve: Serve) -> None:
     address = await serve(NameServer(TRUTH, is_cut_off=True))
-    silent = await failure(request(f"udp://{address}"))
-    dead = await failure(request("tcp://127.0.0.1:1"))
+    silent = await failure(request(f"udp://{address}"), FEW_ANSWERS)
+    dead = await failure(request("tcp://127.0.0.1:1"), FEW_ANSWERS)
     assert (silent.verdict, dead.verdict) == (Verdict.TOO_SLOW, Verdict.UNREACHABLE)
 
 

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circumvent.wire.base64url import encode_base64url
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.dns_chunks import (
     CHUNK,
     MANIFEST,
+    MAX_CHUNKS,
     join,
     parse_chunk,
     parse_manifest,
@@ -66,6 +68,12 @@ def test_random_text_raises_value_error(text: bytes) -> None:
         parse_chunk("0" * 16, text)
     with pytest.raises(ValueError, match=r".+"):
         join([text])
+
+
+@pytest.mark.parametrize("hashes", [0, 9, 11, 10 * (MAX_CHUNKS + 1)])
+def test_a_manifest_without_chunks_or_with_too_many_is_refused(hashes: int) -> None:
+    with pytest.raises(ValueError, match="no chunks, or more than"):
+        parse_manifest(b"cb1 " + encode_base64url(bytes(hashes)).encode())
 
 
 def test_the_zone_file_has_all_that_a_name_server_needs() -> None:

@@ -101,7 +101,9 @@ def test_the_machines_name_servers_may_be_asked_for_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "resolv.conf"
-    file.write_text("search home\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\n")
+    file.write_text(
+        "search 192.168.1.2\n\nnameserver\nnameserver 192.168.1.1\nnameserver fe80::1%eth0\n"
+    )
     monkeypatch.setattr(guard, "SYSTEM_FILE", file)
     allows = learnt()
     assert allows("192.168.1.1", "192.168.1.1", 53)

@@ -9,7 +9,6 @@ from circumvent.api import TlsOptions
 from circumvent.errors import HandshakeError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.layer import TlsLayer
-from circumvent.net import neighbourhood
 from circumvent.net.dialer import NetDialer
 from circumvent.net.neighbourhood import (
     HANDSHAKES_AT_ONCE,
@@ -66,12 +65,9 @@ async def shake(dialer: NetDialer, host: str, port: int) -> None:
     await TlsLayer(OPTIONS).start(stream)
 
 
-async def test_a_few_at_once_per_network_and_the_rest_in_turn(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(neighbourhood, "HANGING_AFTER", 60.0)
+async def test_a_few_at_once_per_network_and_the_rest_in_turn() -> None:
     silent = Silent()
-    dialer = NetDialer(TlsClient())
+    dialer = NetDialer(TlsClient(), queues=HandshakeQueues(hanging_after=60.0))
     async with await asyncio.start_server(silent.serve, "0.0.0.0", 0) as server:
         port = server.sockets[0].getsockname()[1]
         shakes = [asyncio.ensure_future(shake(dialer, "127.0.0.1", port)) for _ in range(5)]
@@ -121,6 +117,53 @@ async def test_servers_that_never_answer_keep_no_turn_from_those_that_do() -> No
     for task in hanging:
         task.cancel()
     await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_a_server_that_fails_is_a_stranger_again() -> None:
+    queues = HandshakeQueues(hanging_after=60.0)
+    begun: list[str] = []
+
+    async def hang(host: str) -> None:
+        async with queues.turn(host):
+            begun.append(host)
+            await asyncio.Event().wait()
+
+    async with queues.turn("192.0.2.1"):
+        pass
+    with suppress(HandshakeError):
+        async with queues.turn("192.0.2.1"):
+            raise HandshakeError("refused", stage="tls")
+    hosts = ["192.0.2.10", "192.0.2.11", "192.0.2.1"]
+    hanging = [asyncio.ensure_future(hang(host)) for host in hosts]
+    await asyncio.sleep(0.01)
+    assert begun == hosts[:STRANGERS_AT_ONCE]
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_a_stranger_that_leaves_the_queue_leaves_its_place_to_others() -> None:
+    queues = HandshakeQueues()
+    for known in range(HANDSHAKES_AT_ONCE):
+        async with queues.turn(f"192.0.2.{known}"):
+            pass
+    go_on = asyncio.Event()
+
+    async def hold(host: str) -> None:
+        async with queues.turn(host):
+            await go_on.wait()
+
+    holding = [asyncio.ensure_future(hold(f"192.0.2.{n}")) for n in range(HANDSHAKES_AT_ONCE)]
+    await asyncio.sleep(0)
+    leaving = [asyncio.ensure_future(hold(f"192.0.2.1{n}")) for n in range(STRANGERS_AT_ONCE)]
+    await asyncio.sleep(0)
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    go_on.set()
+    async with asyncio.timeout(20), queues.turn("192.0.2.20"):
+        pass
+    await asyncio.gather(*holding)
 
 
 async def test_a_handshake_that_hangs_lets_the_next_begin() -> None:

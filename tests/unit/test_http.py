@@ -37,6 +37,7 @@ class Site:
         self.hosts: list[str] = []
         self.agents: list[str | None] = []
         self.received = 0
+        self.is_asked = asyncio.Event()
         self.may_read = asyncio.Event()
         self.sent = 0
 
@@ -69,6 +70,7 @@ class Site:
         return web.Response(text="hello")
 
     async def count(self, request: web.Request) -> web.Response:
+        self.is_asked.set()
         await self.may_read.wait()
         async for piece in request.content.iter_any():
             self.received += len(piece)
@@ -247,9 +249,10 @@ class TestBounds:
             await response.content.readexactly(10)
 
     async def test_leaving_while_the_server_does_not_read_does_not_wait_for_it(
-        self, session: aiohttp.ClientSession, url: str
+        self, session: aiohttp.ClientSession, site: Site, url: str
     ) -> None:
         asking = asyncio.ensure_future(session.post(f"{url}/count", data=pieces(LARGE)))
+        await site.is_asked.wait()
         await asyncio.sleep(0.02)
         asking.cancel()
         await asyncio.wait([asking])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.wire.credential import is_credential, make_credential, user_id
+from circumvent.wire.credential import CREDENTIAL_SIZE, is_credential, make_credential, user_id
 from circumvent.wire.knock import (
     KNOCK_KEY_SIZE,
     MAX_NOTE,
@@ -94,6 +94,7 @@ def test_a_credential_proves_one_token_on_one_channel(
 ) -> None:
     credential = make_credential(token, binding)
     assert credential.startswith(user_id(token))
+    assert len(credential) == CREDENTIAL_SIZE
     assert is_credential(credential, token, binding)
     assert is_credential(credential, token, other) is (other == binding)
     assert is_credential(other, token, binding) is False

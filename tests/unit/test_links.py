@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.links.query import LinkQuery
+from circumvent.links.query import LinkQuery, find_word, lacking
 from circumvent.links.uri import ShareLink, format_link, parse_link
 from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_host
@@ -224,6 +224,13 @@ def test_empty_pieces_and_repetitions_of_a_query_are_no_error() -> None:
     assert LinkQuery(link).take("b") == "2"
 
 
+def test_a_link_has_at_most_4096_characters() -> None:
+    longest = "x://u@host:1?a=".ljust(4096, "b")
+    assert parse_link(longest).query == (("a", longest.partition("=")[2]),)
+    with pytest.raises(LinkError, match=r"^link: longer"):
+        parse_link(longest + "b")
+
+
 @given(st.binary(max_size=64))
 def test_base64_is_read_in_both_alphabets_with_and_without_padding(raw: bytes) -> None:
     text = encode_base64url(raw)
@@ -233,7 +240,7 @@ def test_base64_is_read_in_both_alphabets_with_and_without_padding(raw: bytes) -
         assert decode_base64("user", written) == raw
 
 
-@pytest.mark.parametrize("text", ["s3cre", "s3c!", "s3=c", "s3cré"])
+@pytest.mark.parametrize("text", ["s3cre", "s3c!", "s3c!t", "s3=c", "s3cré"])
 def test_bad_base64_names_its_part(text: str) -> None:
     with pytest.raises(LinkError, match=r"^user: is not valid base64"):
         decode_base64("user", text)
@@ -256,15 +263,29 @@ class TestLinkQuery:
         with pytest.raises(UnsupportedError, match=r"^a parameter in the query"):
             make_query(**{"s3cret:word": "1"}).finish()
 
-    def test_an_unknown_choice_is_named_with_its_value_when_that_is_a_word(self) -> None:
-        with pytest.raises(UnsupportedError, match=r"^type=ws is not supported"):
-            make_query(type="ws").choose("type", "tcp")
-        with pytest.raises(UnsupportedError, match=r"^encryption is not supported"):
-            make_query(encryption="x.key/s3cret").choose("encryption", "none")
+    def test_what_is_lacking_is_named_with_its_value_when_that_is_a_word(self) -> None:
+        assert str(lacking("type", "grpc")).startswith("type=grpc is not supported")
+        assert str(lacking("encryption", "x.key/s3cret")).startswith("encryption is not supported")
 
-    def test_choices_have_a_default(self) -> None:
-        assert make_query(type="").choose("type", "tcp", "raw") == "tcp"
-        assert make_query(type="raw").choose("type", "tcp", "raw") == "raw"
+    def test_the_longest_word_that_a_value_begins_with_is_meant(self) -> None:
+        words = ("http", "httpupgrade", "tcp")
+        assert find_word("HttpUpgrade\U0001f680ad", words) == "httpupgrade"
+        assert find_word(" tcp#ad", words) == "tcp"
+        assert find_word("atcp", words) == find_word("", words) == ""
+
+    def test_read_leniently_only_what_shapes_a_connection_is_refused(self) -> None:
+        query = make_query(pbk="s3cret", __rand="s3cret", Telegram="@s3cret")
+        query.finish_leniently()
+        with pytest.raises(UnsupportedError, match=r"^fm, fragment in the query"):
+            make_query(fm="{}", fragment="1,2,3", seed="s3cret").finish_leniently()
+
+    def test_of_two_values_the_first_counts_and_a_note_says_so(self) -> None:
+        query = make_query(sni="a", SNI="b", host="c", Host="c", peer="d")
+        assert (query.take("sni"), query.take("host")) == ("a", "c")
+        assert query.take("nothing", "peer") == "d"
+        assert query.notes == ["sni: is given twice, differently; the first one counts"]
+        with pytest.raises(LinkError, match="given twice"):
+            query.finish()
 
     def test_lists_flags_and_words(self) -> None:
         query = make_query(list="a, b", on="True", off="0", word="ios_14")
@@ -279,27 +300,23 @@ class TestLinkQuery:
         make_query(**{key: "anything"}).finish()
 
     def test_how_keys_and_words_are_written_does_not_count(self) -> None:
-        query = make_query(SNI="a", allow_insecure="1", Type="TCP", headertype="None")
-        assert query.choose("type", "tcp") == "tcp"
-        assert query.choose("headerType", "none") == "none"
+        query = make_query(SNI="a", allow_insecure="1")
         assert query.take("sni") == "a"
         assert query.take_flag("allowInsecure")
         query.finish()
-        with pytest.raises(LinkError, match=r"given twice, differently"):
-            make_query(sni="a", SNI="b")
 
     @pytest.mark.parametrize("off", ["0", "false", "none", "OFF"])
     def test_what_is_switched_off_asks_for_nothing(self, off: str) -> None:
         make_query(mux=off, obfs=off, plugin=off).finish()
         with pytest.raises(UnsupportedError, match=r"^mux in the query"):
-            make_query(mux="1").finish()
+            make_query(mux="1").finish_leniently()
 
     def test_malformed_values_name_their_key(self) -> None:
         query = make_query(list="a,,b", flag="maybe", word="two words")
         with pytest.raises(LinkError, match=r"^list: "):
             query.take_list("list")
-        with pytest.raises(LinkError, match=r"^flag: "):
-            query.take_flag("flag")
+        assert not query.take_flag("flag")
+        assert query.notes == ["flag: is a switch and neither 0 nor 1; taken as 0"]
         with pytest.raises(LinkError, match=r"^word: "):
             query.take_word("word")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import mmap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,15 +126,47 @@ class TestLeases:
         lease.release()
         assert bytes(kept) == b"\xdd" * 4
 
+    def test_without_debug_mode_no_time_is_spent_on_what_is_released(self) -> None:
+        lease = Memory(BUDGET).account("a").hold(1)
+        kept = lease.view[:4]
+        kept[:] = b"data"
+        lease.release()
+        assert bytes(kept) == b"data"
+
     def test_holds_leave_the_steps_their_reserve(self) -> None:
         memory = Memory(BUDGET)
         account = memory.account("a")
-        while account.try_hold(PAGE):
-            pass
+        every(lambda: account.try_hold(PAGE))
         assert memory.leased == memory.budget - memory.step_reserve
+        assert memory.leased == memory.arena_high_water == account.high_water
         try_step(account, LARGEST, LARGEST).release()
         with pytest.raises(BudgetError, match="a cannot keep 4096 bytes"):
             account.hold(PAGE)
+
+    def test_pages_of_small_blocks_serve_large_ones(self) -> None:
+        account = Memory(BUDGET).account("a")
+        for _ in range(2):
+            for lease in every(lambda: account.try_step(PAGE, PAGE)):
+                lease.release()
+            for lease in every(lambda: account.try_hold(LARGEST)):
+                lease.release()
+            for lease in every(lambda: account.try_hold(PAGE)):
+                lease.release()
+            steps = every(lambda: account.try_step(LARGEST, LARGEST))
+            assert len(steps) == BUDGET // LARGEST
+            for lease in steps:
+                lease.release()
+
+    def test_a_guarantee_that_was_drawn_upon_and_ended_leaves_all_to_the_others(self) -> None:
+        memory = Memory(BUDGET)
+        kept, other = memory.account("kept", guaranteed=2 * PAGE), memory.account("other")
+        kept.hold(3 * PAGE).release()
+        kept.charge(3 * PAGE)
+        kept.discharge(3 * PAGE)
+        memory.close(kept)
+        assert len(every(lambda: other.try_hold(PAGE))) * PAGE == (
+            memory.budget - memory.step_reserve
+        )
 
 
 class TestCharges:
@@ -168,6 +201,43 @@ class TestCharges:
             with pytest.raises(BudgetError):
                 account.charge(1)
             account.discharge(PAGE)
+
+    async def test_what_was_waited_for_is_charged_when_it_is_granted(self) -> None:
+        memory = Memory(BUDGET)
+        account, other = memory.account("a"), memory.account("other")
+        account.charge(memory.budget - memory.step_reserve)
+        waiting = asyncio.create_task(other.reserve(PAGE))
+        await turn()
+        account.discharge(PAGE)
+        await waiting
+        assert (other.charged, memory.charged) == (PAGE, memory.budget - memory.step_reserve)
+
+    async def test_a_cancelled_wait_lets_those_behind_it_pass(self) -> None:
+        memory = Memory(BUDGET)
+        account, other = memory.account("a"), memory.account("other")
+        account.charge(memory.budget - memory.step_reserve)
+        large, small = (asyncio.create_task(other.reserve(size)) for size in (2 * PAGE, PAGE))
+        await turn()
+        account.discharge(PAGE)
+        await turn()
+        assert not small.done()
+        large.cancel()
+        await small
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        assert other.charged == PAGE
+
+    async def test_a_charge_granted_to_a_cancelled_waiter_comes_back(self) -> None:
+        memory = Memory(BUDGET)
+        account, other = memory.account("a"), memory.account("other")
+        account.charge(memory.budget - memory.step_reserve)
+        waiting = asyncio.create_task(other.reserve(PAGE))
+        await turn()
+        account.discharge(PAGE)
+        waiting.cancel()  # granted already, in the same turn
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert other.charged == 0
 
     async def test_an_account_at_its_own_limit_does_not_keep_others_waiting(self) -> None:
         memory = Memory(BUDGET)
@@ -256,6 +326,11 @@ def private_dirty() -> int:
     """Bytes of this process that only it uses."""
     lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+
+
+def every(take: Callable[[], Lease | None]) -> list[Lease]:
+    """Take leases until there is none."""
+    return list(iter(take, None))
 
 
 def try_step(account: Account, at_least: int, at_most: int) -> Lease:

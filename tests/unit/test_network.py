@@ -27,6 +27,7 @@ DOCKER = route("docker0", "00000000", metric=0, mask="0000FFFF", to="000011AC")
 MAC, OTHER_MAC = "02:00:5e:00:53:01", "02:00:5e:00:53:02"
 ZERO, HOP = "0" * 32, "fe80000000000000" + "0" * 15 + "1"
 ROUTE6 = f"{ZERO} 00 {ZERO} 00 {HOP} 00000400 00000001 00000000 00450003     eth0\n"
+SOME6 = f"2001{ZERO[4:]} 10 {ZERO} 00 {HOP[:-1]}9 00000001 00000001 00000000 00450003     eth0\n"
 
 
 def neighbours(*rows: str) -> str:
@@ -90,7 +91,7 @@ class TestNames:
         assert current_network(place) != before
 
     def test_a_network_with_ipv6_only_is_known_by_its_next_hop(self, tmp_path: Path) -> None:
-        place = proc(tmp_path, route=ROUTE_HEAD, ipv6_route=ROUTE6)
+        place = proc(tmp_path, route=ROUTE_HEAD, ipv6_route=SOME6 + ROUTE6 + "\nshort row\n")
         assert current_network(place) == f"{HOP} eth0".encode()
 
     def test_without_a_route_there_is_no_name(self, tmp_path: Path) -> None:

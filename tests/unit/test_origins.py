@@ -31,6 +31,13 @@ def bundle(version: int, *sources: str) -> Bundle:
     return Bundle(version, now - 60, now + 86400, LINKS, sources)
 
 
+def test_an_origin_does_not_show_what_may_be_secret(origin: Origin) -> None:
+    bucket = b"a secret key"
+    shown = repr(replace(origin, bucket=bucket))
+    assert origin.link not in shown
+    assert repr(bucket) not in shown
+
+
 def test_saved_invites_come_back_until_they_are_forgotten(store: Store, origin: Origin) -> None:
     saved = replace(origin, saved=True)
     keep(store.origins, saved)

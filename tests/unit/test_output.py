@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from circumvent.cli import output, views
+from circumvent.cli import views
 from circumvent.cli.output import ROOM, Spool
 from circumvent.status.events import Listening, Racing
 
@@ -56,7 +56,7 @@ class Printer:
 def printer() -> Iterator[Printer]:
     reader, writer = os.pipe()
     size = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, SMALL)
-    made = Printer(reader, size, Spool(writer))
+    made = Printer(reader, size, Spool(writer, retry_after=0.01))
     yield made
     os.set_blocking(reader, False)
     deadline = time.monotonic() + PATIENCE
@@ -109,10 +109,7 @@ def test_a_pipe_that_never_blocks_loses_nothing(printer: Printer) -> None:
     assert len(printer.receive(b"%063d\n" % last)) == LINE * (last + 1)
 
 
-def test_a_full_disk_is_tried_again_and_no_line_is_cut(
-    printer: Printer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output, "AGAIN_SECONDS", 0.01)
+def test_a_full_disk_is_tried_again_and_no_line_is_cut(printer: Printer) -> None:
     pipe = os.dup(printer.spool.fileno())
     full = os.open("/dev/full", os.O_WRONLY)
     os.dup2(full, printer.spool.fileno())

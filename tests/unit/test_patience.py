@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from circumvent.net.patience import Patience, note_reached, own_wait
+from circumvent.net.patience import Patience, note_answered, note_reached, own_wait
 
 pytestmark = pytest.mark.virtual_time
 
@@ -28,6 +28,13 @@ async def test_once_reached_it_is_not_waited_for_without_end() -> None:
         await wait_too_long()
 
 
+async def test_an_answer_is_noted_by_all_that_wait_for_it() -> None:
+    async with Patience() as outer, Patience() as inner:
+        assert (outer.answered, inner.answered) == (False, False)
+        note_answered()
+        assert (outer.answered, inner.answered) == (True, True)
+
+
 async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None:
     async def wait_inside() -> None:
         with own_wait():
@@ -35,6 +42,7 @@ async def test_an_inner_wait_of_our_own_stops_every_deadline_around_it() -> None
 
     now = asyncio.get_running_loop().time
     async with Patience(3.0) as outer, Patience(2.0):
+        await wait_inside()
         await asyncio.gather(wait_inside(), wait_inside())
         await asyncio.sleep(1.0)
         assert outer.waited(now()) == pytest.approx(1.0, abs=0.01)

@@ -46,6 +46,24 @@ class TestPlainVless(TransportContract):
     secret = UUID
 
 
+class TestPlainTrojanOverHttpUpgrade(TransportContract):
+    transport = trojan.Trojan()
+    link = f"trojan://{SECRET}@server.test?security=none&type=httpupgrade"
+    secret = SECRET
+
+
+class TestVlessOverWebSocket(TransportContract):
+    transport = vless.Vless()
+    link = f"vless://{UUID}@server.test:443?security=tls&type=ws&path=/p?ed=2048&host=site.test"
+    secret = UUID
+
+
+class TestVlessBehindAnHttpHeader(TransportContract):
+    transport = vless.Vless()
+    link = f"vless://{UUID}@server.test:80?headerType=http"
+    secret = UUID
+
+
 class TestShadowsocks(TransportContract):
     transport = shadowsocks.Shadowsocks()
     link = f"ss://aes-128-gcm:{SECRET}@server.test:8388"
@@ -72,15 +90,20 @@ class TestDnsChannel(ChannelContract):
 
 class TestAeadLayer(LayerContract, RecordContract):
     METHOD = "aes-128-gcm"
+    PREFIX = b""
 
     @pytest.fixture
     def layer(self) -> shadowsocks.AeadLayer:
         cipher = CIPHERS[self.METHOD]
-        return shadowsocks.AeadLayer(cipher, bytes(cipher.key_size), account())
+        return shadowsocks.AeadLayer(cipher, bytes(cipher.key_size), account(), self.PREFIX)
 
     @pytest.fixture
     def codec(self) -> Codec:
         return ShadowsocksCodec(self.METHOD, bytes(CIPHERS[self.METHOD].key_size))
+
+
+class TestAeadLayerWithAPrefix(TestAeadLayer):
+    PREFIX = b"GET / "
 
 
 class TestTlsLayer(LayerContract, AnnouncedEndContract):

@@ -129,6 +129,24 @@ class TestContents:
 
         asyncio.run(run())
 
+    async def test_what_a_sink_does_not_take_at_once_is_offered_again(self) -> None:
+        near, far = connected(small=SMALL, receive=RECEIVE_BUFFER)
+        out, reader = connected(small=SMALL, receive=SMALL)
+        source, sink = TcpStream(near), Reluctant(TcpStream(out))
+        memory = Memory(2 * SMALLEST_ARENA, poison=True)
+        data = random.Random(1).randbytes(400_000)
+        feeder, sipper = FarEnd(far, Codec()), FarEnd(reader, Codec())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pump(source, sink, memory.account("up"), ignore))
+            group.create_task(feed(feeder, data, 1))
+            got = group.create_task(drain(sipper, len(data), 2))
+        assert got.result() == hashlib.sha256(data).digest()
+        assert memory.leased == 0
+        for stream in (source, sink):
+            stream.abort()
+        for end in (feeder, sipper):
+            end.close()
+
     @given(turns=st.integers(0, 60), reads=st.booleans())
     @settings(max_examples=25, deadline=None)
     def test_a_cancelled_pump_gives_everything_back(self, turns: int, *, reads: bool) -> None:
@@ -202,6 +220,13 @@ class TestHolding:
             await cancel(feeding)
             await cancel(pumping)
             assert between.memory.leased == before
+
+
+class Reluctant(LayerStream):
+    """Takes a few bytes at a time, as a stream whose peer grants little credit."""
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        return self.base.write(block, start, min(end, start + 3000))
 
 
 class Narrow(LayerStream):

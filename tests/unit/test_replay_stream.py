@@ -78,6 +78,14 @@ async def test_the_lease_goes_back_with_the_last_held_byte(ends: Ends) -> None:
     assert ends.memory.leased == 0
 
 
+async def test_to_close_it_closes_its_base_and_gives_the_lease_back(ends: Ends) -> None:
+    await write_all(ends.far, FLIGHT)
+    assert look(ends.near) == FLIGHT
+    await ends.near.aclose()
+    assert ends.memory.leased == 0
+    assert await read_all(ends.far) == b""
+
+
 async def test_no_more_is_held_than_the_limit(ends: Ends) -> None:
     await write_all(ends.far, bytes(2 * MAX_HELD))
     look(ends.near, 3 * MAX_HELD)

@@ -11,6 +11,7 @@ from threading import Event, Semaphore
 import pytest
 
 from circumvent.errors import DialError
+from circumvent.net import resolver
 from circumvent.net.patience import Patience
 from circumvent.net.resolver import Resolver
 from tests.unit.local_sockets import until
@@ -119,6 +120,17 @@ async def test_on_another_network_a_name_that_hangs_is_asked_for_anew(
     assert service.asked == ["hangs.example"] * 2
 
 
+async def test_of_many_names_those_that_were_asked_for_last_are_kept(
+    service: NameService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "_SERVERS", 2)
+    names = Resolver(service)
+    for name in ("a.test", "b.test", "a.test", "c.test"):
+        names.doubt(name)
+        await names.resolve(name)
+    assert [names.known(f"{letter}.test") is not None for letter in "abc"] == [True, False, True]
+
+
 HANGING = """
 import asyncio, time
 from circumvent.net.resolver import Resolver
@@ -146,6 +158,7 @@ async def test_what_was_known_still_helps_where_no_name_server_answers() -> None
 
     names = Resolver(ask)
     assert await names.resolve("server.test") == ("192.0.2.1",)
+    assert names.known("server.test") == ("192.0.2.1",)
     names.doubt("server.test")
     assert names.known("server.test") is None
     assert await names.resolve("server.test") == ("192.0.2.1",)

@@ -73,6 +73,13 @@ def test_packing_and_unpacking_are_inverse(data: bytes, padding: int) -> None:
     assert sealing.unpack(sealing.pack(data) + bytes(padding), 3000) == data
 
 
+def test_no_more_is_unpacked_than_the_limit() -> None:
+    packed = sealing.pack(b"x" * 1000)
+    assert sealing.unpack(packed, 1000) == b"x" * 1000
+    with pytest.raises(ValueError, match="more than 999 bytes"):
+        sealing.unpack(packed, 999)
+
+
 @given(st.binary(max_size=300))
 def test_unpacking_random_bytes_raises_value_error(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"compressed|cut"):

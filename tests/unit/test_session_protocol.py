@@ -17,6 +17,7 @@ from circumvent.wire.frames import (
     MAX_FRAME,
     MAX_OFFSET,
     MAX_PAYLOAD,
+    PAD,
     CloseReason,
     FrameKind,
     ResetReason,
@@ -135,6 +136,18 @@ def test_any_other_head_is_refused(data: bytes) -> None:
     assert pack(FrameKind(head.kind), head.stream, head.offset, bytes(length))[:16] == data
 
 
+def test_an_offset_ends_at_the_limit_of_the_document() -> None:
+    assert read_head(pack(FrameKind.DATA, 1, 2**62 - 2, b"x")).offset == 2**62 - 2
+    with pytest.raises(ProtocolError, match="out of range"):
+        read_head(pack(FrameKind.DATA, 1, 2**62 - 1, b"x"))
+
+
+def test_padding_answers_no_ping() -> None:
+    head = read_head(PAD)
+    assert head.kind == FrameKind.PONG
+    assert head.offset >= 2**32  # the numbers of PINGs stay below
+
+
 @given(st.binary(max_size=MAX_CREDENTIAL), st.integers(1, 0xFFFFFFFF), st.binary(max_size=40))
 def test_a_hello_is_read_up_to_its_end(credential: bytes, number: int, behind: bytes) -> None:
     hello = Create(number, NAME, SECRET, credential)
@@ -153,6 +166,8 @@ def test_an_answer_is_read_up_to_its_end() -> None:
 
 
 def test_a_credential_that_is_too_long_is_not_sent() -> None:
+    longest = Create(1, NAME, SECRET, bytes(MAX_CREDENTIAL))
+    assert parse_hello(format_hello(longest)) == (longest, HEADER_SIZE + 1024)
     with pytest.raises(ValueError, match="credential"):
         format_hello(Create(1, NAME, SECRET, bytes(MAX_CREDENTIAL + 1)))
 
@@ -196,6 +211,6 @@ def test_a_proof_holds_for_one_session_carrier_channel_and_secret(
 def test_an_opening_names_its_destination(destination: Destination) -> None:
     wire = format_opening(destination)
     assert parse_opening(wire) == destination
-    for wrong in (wire[:-1], wire + b"\0", b"\x09" + wire[1:], b"", wire[:-2] + b"\0\0"):
+    for wrong in (wire[:-1], wire + b"\0", b"\x09" + wire[1:], b"", b"\x03", wire[:-2] + b"\0\0"):
         with pytest.raises(ProtocolError):
             parse_opening(wrong)

@@ -38,10 +38,10 @@ NOBODY = b"somewhere"
 class Victim:
     """A relay's engine with one carrier, and frames thrown at it."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: SessionLimits = LIMITS) -> None:
         self.memory = Memory(8 << 20, poison=True)
         self.engine = Engine(
-            self.memory.account("session"), LIMITS, NOW, random.Random(1), is_client=False
+            self.memory.account("session"), limits, NOW, random.Random(1), is_client=False
         )
         self.carrier: EngineCarrier = self.engine.attach(1, 0.02, NOW)
 
@@ -118,6 +118,21 @@ def test_credit_bounds_all_streams_together(victim: Victim) -> None:
     assert victim.held <= LIMITS.receive
 
 
+def full(stream: int) -> list[bytes]:
+    """Everything that a new stream may bring."""
+    starts = range(0, FIRST_WINDOW, MAX_PAYLOAD)
+    return [data(stream, at, min(MAX_PAYLOAD, FIRST_WINDOW - at)) for at in starts]
+
+
+def test_bytes_that_a_reset_says_were_sent_count_as_sent() -> None:
+    victim = Victim(SessionLimits(send=1 << 20, receive=4 * FIRST_WINDOW))
+    victim.take(OPEN, pack(FrameKind.RESET, 1, FIRST_WINDOW, RESET))
+    assert pack(FrameKind.WINDOW, 0, 3 * FIRST_WINDOW) in victim.written()
+    victim.take(*full(3), *full(5))
+    with pytest.raises(ProtocolError, match="granted"):
+        victim.take(data(7, 0, 1))
+
+
 USELESS = {
     "PING": pack(FrameKind.PING, 0, 7),
     "PONG": pack(FrameKind.PONG, 0, 7),
@@ -144,7 +159,7 @@ def test_endless_useless_frames_are_cut_off(victim: Victim, frame: bytes) -> Non
 
 def test_a_few_useless_frames_do_no_harm(victim: Victim) -> None:
     victim.take(OPEN, data(1, 0, 1), *USELESS.values(), data(1, 1, 1))
-    (stream, _), *_ = victim.engine.state.accepted
+    ((stream, _),) = victim.engine.state.accepted
     assert victim.engine.read_into(stream, memoryview(bytearray(9)), NOW) == 2
 
 

@@ -60,6 +60,16 @@ def account() -> Account:
 Ends = tuple[AeadOverSocket, FarEnd]
 
 
+async def test_a_prefix_begins_the_connection_and_the_rest_is_drawn(ends: Ends) -> None:
+    stream, peer = ends
+    stream.put_prefix(b"GET / ")
+    await write_all(stream, b"a request")
+    sent = await asyncio.get_running_loop().sock_recv(peer.sock, RECEIVE_BUFFER)
+    assert sent.startswith(b"GET / ")
+    assert sent[6 : AES.key_size] != bytes(AES.key_size - 6)
+    assert peer.codec.open(sent) == b"a request"
+
+
 class TestForgeries:
     @pytest.mark.parametrize(
         "position",

@@ -12,14 +12,13 @@ PATIENCE = 30.0  # seconds; each test takes less than one
 
 PROGRAM = """
 import asyncio, sys, time
-from circumvent.cli import stopping
+from circumvent.cli.stopping import Stopper
 
 def report(word):
     print(word, flush=True)
 
-async def main(hangs, at_once):
-    stopping.AT_ONCE_SECONDS = at_once
-    with stopping.Stopper(lambda: report("drains")) as stopper:
+async def main(hangs, exit_after):
+    with Stopper(lambda: report("drains"), exit_after=exit_after) as stopper:
         report("runs")
         await stopper.drain.wait()
         if hangs == "inside":
@@ -36,8 +35,8 @@ sys.exit(asyncio.run(main(sys.argv[1], float(sys.argv[2]))))
 
 
 @contextmanager
-def program(hangs: str, at_once: float) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", PROGRAM, hangs, str(at_once)]
+def program(hangs: str, exit_after: float) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", PROGRAM, hangs, str(exit_after)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from circumvent.api import (
@@ -16,15 +18,13 @@ from circumvent.api import (
     UnsupportedError,
 )
 from circumvent.layers.costs import TLS_COST
+from circumvent.layers.http_opening import HttpHeaderLayer, HttpUpgradeLayer
 from circumvent.layers.stack import stack_cost, stacked
 from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.websocket import WebSocketLayer
+from circumvent.links.carriages import CARRIAGES, TakeCarriage, split_early_size
 from circumvent.links.query import LinkQuery
-from circumvent.links.stream_settings import (
-    CARRIAGES,
-    StreamSettings,
-    TakeCarriage,
-    take_stream_settings,
-)
+from circumvent.links.stream_settings import StreamSettings, take_stream_settings
 from circumvent.links.uri import parse_link
 
 HOST = "server.test"
@@ -51,9 +51,11 @@ class NamedLayer(StreamLayer):
 
 
 class NamedCarriage:
-    """``type=named&word=…``."""
+    """``type=named&word=…``, which offers a protocol of its own."""
 
-    def __init__(self, query: LinkQuery) -> None:
+    alpn = ("named",)
+
+    def __init__(self, query: LinkQuery, _: str) -> None:
         self.name = query.take_word("word")
 
     def layers(self) -> tuple[Layer, ...]:
@@ -70,8 +72,12 @@ def read(query: str) -> StreamSettings:
     parts = parse_link(f"vless://user@{HOST}:443?{query}")
     taken = LinkQuery(parts)
     settings = take_stream_settings(taken, parts.host, carriages=WITH_NAMED)
-    taken.finish()
+    taken.finish_leniently()
     return settings
+
+
+def read_again(settings: StreamSettings) -> StreamSettings:
+    return read("&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST)))
 
 
 async def test_a_stack_is_dialled_from_below() -> None:
@@ -100,6 +106,7 @@ def test_without_layers_nothing_is_added() -> None:
         ("security=tls", Privacy.ENCRYPTED, (TlsLayer(TlsOptions(HOST)),)),
         ("security=tls&sni=a.test", Privacy.ENCRYPTED, (TlsLayer(TlsOptions("a.test")),)),
         ("security=tls&insecure=1", Privacy.PLAIN, (TlsLayer(TlsOptions(HOST, verify=False)),)),
+        ("sni=a.test&alpn=h2&fp=chrome&ech=x&insecure=1", Privacy.PLAIN, ()),
     ],
 )
 def test_the_security_is_the_lowest_layer(
@@ -117,22 +124,179 @@ def test_a_carriage_goes_over_the_security_and_adds_its_cost() -> None:
     assert isinstance(carriage, NamedLayer)
     assert carriage.name == "x"
     assert settings.cost == TLS_COST + Cost(dial=2, stream=1)
-    assert settings.query(HOST) == (("type", "named"), ("word", "x"))
+    assert security.options.alpn == ("named",)
+    assert settings.query(HOST) == (("security", "tls"), ("type", "named"), ("word", "x"))
+
+
+TLS, PLAIN = Privacy.ENCRYPTED, Privacy.PLAIN
 
 
 @pytest.mark.parametrize(
-    ("query", "error"),
+    ("query", "privacy"),
     [
-        ("type=ws", UnsupportedError),
-        ("security=reality", UnsupportedError),
-        ("flow=xtls-rprx-vision", UnsupportedError),
-        ("type=tcp&word=x", UnsupportedError),
-        ("sni=a.test", LinkError),
+        ("security=TLS", TLS),
+        ("security=tls://ad", TLS),
+        ("security=none&security=tls", TLS),  # what asks for it counts
+        ("tls=1", TLS),
+        ("tls=tls", TLS),
+        ("security=none&tls=1", TLS),
+        ("security=", PLAIN),
+        ("security=false", PLAIN),
+        ("security=0", PLAIN),
+        ("security=none%D8%A7", PLAIN),
+        ("%3Bsecurity=tls", TLS),
+        ("amp%3Bsecurity=tls", TLS),
+        ("security%3Dtls", TLS),
     ],
 )
-def test_what_is_lacking_or_means_nothing_is_refused(query: str, error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_security_is_read_as_others_read_it_and_never_dropped(query: str, privacy: Privacy) -> None:
+    assert read(query).privacy is privacy
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "vless://u@a.test:1?type=tcp%26security=tls",
+        "vless://u@a.test:1?type=tcp%26security%253Dreality",
+        "vless://u@a.test:1?path=/;security=tls;type=tcp",
+        "vless://u@a.test:1/security=tls&type=tcp",
+        "vless://u@a.test:1?type=tcp#name&security=tls",
+        "vless://u@a.test:1?security=none&type=tcp?security=reality",
+    ],
+)
+def test_a_spoiled_link_that_asked_for_tls_is_not_used_without(hidden: str) -> None:
+    parts = parse_link(hidden)
+    with pytest.raises(LinkError, match=r"^security: "):
+        take_stream_settings(LinkQuery(parts), parts.host)
+
+
+@pytest.mark.parametrize(
+    ("query", "layer"),
+    [
+        ("", None),
+        ("type=tcp", None),
+        ("type=raw", None),
+        ("type=TCP%23ad", None),
+        ("type=tcp%D8%A7", None),
+        ("type=zxrsi", None),
+        ("type=tcp&headerType=none%22", None),
+        ("type=tcp&path=/p&host=h&mode=gun&serviceName=s&headerType=b", None),
+        ("type=ws", WebSocketLayer(HOST, "/")),
+        ("type=websocket&host=A.test.&path=p/@x%20y", WebSocketLayer("A.test.", "/p/@x%20y")),
+        ("type=ws&host=a.test,b.test&headerType=http", WebSocketLayer("a.test", "/")),
+        ("ws=1&wspath=/p", WebSocketLayer(HOST, "/p")),
+        ("type=tcp&ws=1", None),
+        ("type=ws&security=tls&sni=s.test", WebSocketLayer("s.test", "/")),
+    ],
+)
+def test_carriages_are_read_as_others_read_them(query: str, layer: WebSocketLayer | None) -> None:
+    settings = read(query)
+    found = [each for each in settings.carriage.layers() if isinstance(each, WebSocketLayer)]
+    assert [(each.host, each.path) for each in found] == (
+        [(layer.host, layer.path)] if layer else []
+    )
+    assert read_again(settings) == settings
+
+
+@pytest.mark.parametrize(
+    ("query", "layer"),
+    [
+        ("type=httpupgrade%F0%9F%9A%80", HttpUpgradeLayer(HOST, "/")),
+        (
+            "type=httpupgrade&path=/p?ed=9&host=b.test",
+            HttpUpgradeLayer("b.test", "/p", waits=False),
+        ),
+        ("type=tcp&headerType=http", HttpHeaderLayer(HOST, "/")),
+        (
+            "type=zxrsi&headerType=HTTP&path=a,/b&host=b.test,c.test",
+            HttpHeaderLayer("b.test", "/a"),
+        ),
+    ],
+)
+def test_one_request_may_open_a_stream(query: str, layer: Layer) -> None:
+    settings = read(query)
+    assert settings.carriage.layers() == (layer,)
+    assert (
+        read("&".join(f"{key}={quote(value)}" for key, value in settings.query(HOST))) == settings
+    )
+
+
+def test_over_a_websocket_tls_offers_what_websockets_speak() -> None:
+    security, _ = read("security=tls&type=ws&alpn=h2,http/1.1").layers()
+    assert isinstance(security, TlsLayer)
+    assert security.options.alpn == ("http/1.1",)
+
+
+@pytest.mark.parametrize(
+    ("path", "left", "size"),
+    [
+        ("/p?ed=2048", "/p", 2048),
+        ("/p?a=b&ed=80", "/p?a=b", 80),
+        ("/p?ed=80&a=b", "/p?a=b", 80),
+        ("/?ed=2560/x", "/", 0),
+        ("/p?ed=99999999999", "/p", 4096),
+        ("/p?red=1", "/p?red=1", 0),
+        ("/ed=1", "/ed=1", 0),
+    ],
+)
+def test_early_data_is_taken_out_of_the_path(path: str, left: str, size: int) -> None:
+    assert split_early_size(path) == (left, size)
+
+
+@pytest.mark.parametrize(
+    ("query", "error", "message"),
+    [
+        ("type=grpc", UnsupportedError, "type=grpc"),
+        ("type=xhttp&mode=auto", UnsupportedError, "type=xhttp"),
+        ("type=splithttp%23ad", UnsupportedError, "type=splithttp"),
+        ("type=h2", UnsupportedError, "type=h2"),
+        ("type=kcp&seed=s3cret", UnsupportedError, "type=kcp"),
+        ("security=xtls", UnsupportedError, "removed"),
+        ("security=s3cret%2F", UnsupportedError, "security is not supported"),
+        (f"security=reality&pbk={'A' * 43}", UnsupportedError, "security=reality"),
+        ("security=reality", LinkError, "pbk: "),
+        ("security=reality&pbk=s3cret", LinkError, "pbk: "),
+        ("security=tls&flow=xtls-rprx-vision", UnsupportedError, "flow=xtls-rprx-vision"),
+        ("security=tls&flow=xtls-rprx-direct", UnsupportedError, "removed"),
+        ("flow=xtls-rprx-vision", LinkError, "flow: needs TLS or REALITY"),
+        ("security=tls&ech=s3cret", UnsupportedError, "ech"),
+        ("security=tls&vcn=other.test", UnsupportedError, "vcn"),
+        ("security=tls&pcs=s3cret", LinkError, "pcs: "),
+        ("fm=%7B%7D", UnsupportedError, "fm"),
+    ],
+)
+def test_what_is_lacking_or_broken_is_refused_by_name(
+    query: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
         read(query)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("query", "note"),
+    [
+        ("security=tls&sni=a.test:443", "sni: "),
+        ("security=tls&alpn=h2,-%40ad", "alpn: "),
+        ("security=tls&fp=a%20b", "fp: "),
+        ("security=tls&insecure=1x", "allowInsecure: "),
+        ("security=tls&type=ws&flow=xtls-rprx-vision", "flow: "),
+        ("type=zxrsi", "type: "),
+        ("type=ws&host=%20%C2%A8%20", "host: "),
+        ("path=/a&type=ws&path=/b", "path: "),
+    ],
+)
+def test_what_is_not_read_as_it_is_written_is_said(query: str, note: str) -> None:
+    settings = read(query)
+    assert [warning.startswith(note) for warning in settings.warnings].count(True) == 1
+    again = read_again(settings)
+    assert again == settings
+    assert not again.notes or "sni" in note
+
+
+def test_what_is_no_name_is_not_sent_and_the_address_is_verified() -> None:
+    (layer,) = read("security=tls&sni=a.test:443").layers()
+    assert layer == TlsLayer(TlsOptions(HOST, send_name=False))
 
 
 def test_nothing_secured_is_warned_of() -> None:

@@ -1,11 +1,16 @@
 """Rules of style that the linter has no rule for."""
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SPANS = re.compile(
+    r"([A-Z_]*(SECONDS|TIMEOUT|PATIENCE|PAUSE|DELAY|AFTER|WITHIN|EVERY|UNTIL|WAIT|HEAD_START)[A-Z_]*"
+    r"|time|monotonic|perf_counter)"
+)
 
 
 def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
@@ -52,5 +57,42 @@ def test_messages_are_written_where_they_are_raised() -> None:
         for room in ("circumvent", "plugins")
         for path in sorted((ROOT / room).rglob("*.py"))
         for line in named_messages(path.read_text())
+    ]
+    assert found == []
+
+
+def patched_times(source: str) -> list[int]:
+    """The lines that put another value in place of a module's time constant, or of a clock."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Assign | ast.Call) and SPANS.fullmatch(patched_name(node))
+    ]
+
+
+def patched_name(node: ast.Assign | ast.Call) -> str:
+    """``c`` for ``setattr(a.b, "c", ...)``, ``setattr("a.b.c", ...)`` and ``a.b.C = ...``."""
+    if isinstance(node, ast.Assign):
+        target = node.targets[0]
+        return target.attr if isinstance(target, ast.Attribute) and target.attr.isupper() else ""
+    if ast.unparse(node.func).endswith("setattr"):
+        names = (each.value for each in node.args[:2] if isinstance(each, ast.Constant))
+        return next((name.rpartition(".")[2] for name in names if isinstance(name, str)), "")
+    return ""
+
+
+def test_a_patched_time_is_found() -> None:
+    assert patched_times("patch.setattr(module, 'LAST_SECONDS', 0.1)") == [1]
+    assert patched_times("patch.setattr('module.HANGING_AFTER', 0.1)") == [1]
+    assert patched_times("patch.setattr(time, 'monotonic', clock)") == [1]
+    assert patched_times("room.module.RETRY_EVERY = 0.1") == [1]
+    assert patched_times("patch.setattr(module, 'MOST', 2)\nself.time = 1\nPATIENCE = 3") == []
+
+
+def test_times_are_handed_in_as_values() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in patched_times(path.read_text())
     ]
     assert found == []

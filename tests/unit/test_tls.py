@@ -33,7 +33,6 @@ from circumvent.layers.tls.client import TlsClient, accept_tls
 from circumvent.layers.tls.context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
 from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
-from circumvent.net import sockets
 from circumvent.net.tcp import TcpStream
 from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.testing.steps import GIVE_UP_AFTER, Pair, both, read_all, read_exactly, settle, take
@@ -469,10 +468,8 @@ class TestEnds:
         assert received == written
         assert server.codec().ended
 
-    async def test_closing_does_not_wait_for_ever(
-        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(sockets, "GOODBYE_SECONDS", 0.01)
+    @pytest.mark.virtual_time
+    async def test_closing_does_not_wait_for_ever(self, server: Server, client: TlsClient) -> None:
         pair, _ = await choked(server, client)
         async with asyncio.timeout(GIVE_UP_AFTER):
             await pair.near.aclose()

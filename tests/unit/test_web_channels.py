@@ -9,6 +9,7 @@ from contextlib import aclosing
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from circumvent.api import Channel, ChannelError, Fetch, LinkError, Verdict
 from circumvent.errors import CircumventError
@@ -18,6 +19,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent_plugins.web_channels import FrontedChannel, HttpsChannel, SubscriptionChannel
 from circumvent_plugins.web_channels import download as web_download
+from circumvent_plugins.web_channels.download import DownloadTimings
 from tests.peers.certificates import Certificate, make_certificate
 from tests.peers.process import free_port
 
@@ -25,6 +27,7 @@ HOST = "127.0.0.1"
 BODY = random.Random(1).randbytes(40_000)
 TAG = '"' + hashlib.sha256(BODY).hexdigest()[:16] + '"'
 HIDDEN = "hidden.test"
+TIMINGS = DownloadTimings(retry_after=0.02)
 
 
 class Site:
@@ -124,11 +127,6 @@ class Site:
         return web.Response(text="trojan://a@b.test:443")
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web_download, "CUT_PAUSE", 0.02)
-
-
 @pytest.fixture
 async def site(certificate: Certificate) -> AsyncIterator[Site]:
     site = Site()
@@ -189,7 +187,7 @@ async def test_what_was_refused_is_sent_again(site: Site, client: Client) -> Non
 
 async def test_a_cut_download_goes_on_where_it_was_cut(site: Site, client: Client) -> None:
     site.cuts = 2
-    assert await client.fetch(HttpsChannel(), at(site, "cut")) == BODY
+    assert await client.fetch(HttpsChannel(TIMINGS), at(site, "cut")) == BODY
     starts = [request.headers.get("Range") for request in site.asked]
     assert starts[0] is None
     assert starts[1:] == [f"bytes={len(BODY) // 3}-", f"bytes={2 * (len(BODY) // 3)}-"]
@@ -200,7 +198,7 @@ async def test_a_host_that_always_cuts_is_given_up(
 ) -> None:
     monkeypatch.setattr(web_download, "MAX_CONNECTIONS", 2)
     site.cuts = 99
-    assert await client.verdict(HttpsChannel(), at(site, "cut")) is Verdict.BLOCKED
+    assert await client.verdict(HttpsChannel(TIMINGS), at(site, "cut")) is Verdict.BLOCKED
     assert len(site.asked) == 2
 
 
@@ -228,18 +226,14 @@ async def test_an_endless_answer_is_cut_off_at_the_size_of_a_bundle(
     assert client.account.high_water < 4 * MAX_BUNDLE
 
 
-async def test_a_dripping_answer_is_given_up(
-    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web_download, "DOWNLOAD_SECONDS", 0.3)
-    assert await client.verdict(HttpsChannel(), at(site, "drip")) is Verdict.TOO_SLOW
+async def test_a_dripping_answer_is_given_up(site: Site, client: Client) -> None:
+    channel = HttpsChannel(replace(TIMINGS, whole=0.3))
+    assert await client.verdict(channel, at(site, "drip")) is Verdict.TOO_SLOW
 
 
-async def test_what_stalls_is_asked_for_once_more_in_a_piece(
-    site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(web_download, "STALL_SECONDS", 0.1)
-    assert await client.verdict(HttpsChannel(), at(site, "silence")) is Verdict.TOO_SLOW
+async def test_what_stalls_is_asked_for_once_more_in_a_piece(site: Site, client: Client) -> None:
+    channel = HttpsChannel(replace(TIMINGS, stalls_after=0.1))
+    assert await client.verdict(channel, at(site, "silence")) is Verdict.TOO_SLOW
     first, second = (request.headers.get("Range") for request in site.asked)
     assert (first, second) == (None, f"bytes=0-{web_download.PIECE - 1}")
 

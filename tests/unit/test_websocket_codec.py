@@ -107,6 +107,7 @@ class TestFrames:
                 codec.mask(memoryview(block)[codec.MAX_HEADER :], used)
             start = codec.put_header(memoryview(block), codec.MAX_HEADER, len(payload), used)
             (frame,) = library_payloads(bytes(block[start:]), masked=bool(used))
+            assert len(block) - start == len(frame.serialize(mask=bool(used)))
             assert (frame.opcode, frame.data, frame.fin) == (Opcode.BINARY, payload, True)
 
     @given(payload=st.binary(max_size=125), key=KEYS)
@@ -143,6 +144,7 @@ class TestFrames:
             (b"\xc2\x00", "extension"),
             (b"\x83\x00", "unknown kind"),
             (b"\x81\x00", "text"),
+            (b"\x08\x00", "control frame"),
             (b"\x09\x00", "control frame"),
             (b"\x89\x7e\x00\x7e", "control frame"),
             (b"\x82\x7e\x00\x7d", "shortest form"),
@@ -227,6 +229,7 @@ class TestHandshake:
             ({b"Connection": b"close"}, "does not ask"),
             ({b"Sec-WebSocket-Version": b"8"}, "another version"),
             ({b"Sec-WebSocket-Key": b"short"}, "no key"),
+            ({b"Sec-WebSocket-Key": b"dGhl!IHNhbXBsZSBub25jZQ=="}, "no key"),
         ],
     )
     def test_requests_for_something_else_are_refused(

@@ -26,7 +26,7 @@ from circumvent.layers.tls.context import (
     record_error,
 )
 from circumvent.net.readiness import Watch
-from circumvent.net.sockets import SocketStream, drain, reset_error, say_goodbye
+from circumvent.net.sockets import SocketStream, drain, reset_error, send_close
 from circumvent.net.tcp import TcpStream
 
 _ALERT = 1024  # more than a close_notify record needs
@@ -133,7 +133,7 @@ class TlsStream(SocketStream, SecureStream):
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)
-        await say_goodbye(self, self._announce_end)
+        await send_close(self, self._announce_end)
         await super().aclose()
 
     def _announce_end(self) -> bool:

@@ -27,7 +27,7 @@ from circumvent.layers.tls.context import (
 )
 from circumvent.memory import LARGEST
 from circumvent.net.readiness import NOW
-from circumvent.net.sockets import say_goodbye
+from circumvent.net.sockets import send_close
 
 # A record adds 22 bytes in TLS 1.3 and at most 85 in TLS 1.2; a key update may come along.
 EXPANSION = 128
@@ -195,7 +195,7 @@ class InnerTlsStream(LayerStream, SecureStream):
     async def aclose(self) -> None:
         self._role.leave(self._tls)
         self.write_eof()
-        await say_goodbye(self, self.flush)
+        await send_close(self, self.flush)
         await self.base.aclose()
 
 

@@ -17,8 +17,8 @@ from circumvent_plugins.dns_channel.ballot import Ballot
 from circumvent_plugins.dns_channel.gathering import Gathering
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import MAX_SECURE, parse_source
+from circumvent_plugins.dns_channel.timings import DnsTimings
 
-FETCH_SECONDS = 12.0  # and a last round: less than callers wait, so that they learn the reason
 _CODEC = 128 * 1024  # messages as objects: each lives until it is read
 _NOTE = "manifest"
 
@@ -31,6 +31,9 @@ class DnsChannel(Channel):
     cost = Cost(dial=MAX_SECURE * http_cost(1).dial + 3 * MAX_BUNDLE + _CODEC, stream=0)
     tier = 0
 
+    def __init__(self, timings: DnsTimings | None = None) -> None:
+        self._timings = timings or DnsTimings()
+
     def check(self, source: str) -> None:
         parse_source(source)
 
@@ -38,9 +41,9 @@ class DnsChannel(Channel):
         source = parse_source(fetch.source)
         if source.asks_system:
             source = await in_thread(source.with_system)
-        net = Net(fetch.dialer, fetch.account)
+        net = Net(fetch.dialer, fetch.account, self._timings)
         report = Report(source)
-        ends = time.monotonic() + FETCH_SECONDS
+        ends = time.monotonic() + self._timings.fetch
         ballot = Ballot(source, net, report, ends)
         known = fetch.notes.get(_NOTE)
         was_known = was_tried = False

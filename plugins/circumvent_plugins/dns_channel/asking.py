@@ -37,12 +37,11 @@ from circumvent_plugins.dns_channel.messages import (
     read_answer,
 )
 from circumvent_plugins.dns_channel.source import DnsResolver, DnsTransport
+from circumvent_plugins.dns_channel.timings import DnsTimings
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-ASK_SECONDS = 5.0  # of one call
-LATER_SECONDS = 2.0  # nearly all forged answers come within 0.4 s, and the real one after them
 MAX_DATAGRAMS = 256  # datagrams; a question that gets more is asked elsewhere
 DOH_TYPE = "application/dns-message"
 _LENGTH = 2  # RFC 1035 §4.2.2: in front of each message
@@ -50,10 +49,11 @@ _LENGTH = 2  # RFC 1035 §4.2.2: in front of each message
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """The dialer for questions, and the account that pays for them."""
+    """The dialer for questions, the account that pays for them, and how long they wait."""
 
     dialer: Dialer
     account: Account
+    timings: DnsTimings
 
 
 async def ask(
@@ -87,7 +87,7 @@ async def _over_udp(
             yield answer
         return
     with datagrams:
-        async for answer in _receive_answers(datagrams, _questions(names)):
+        async for answer in _receive_answers(datagrams, _questions(names), net.timings):
             if answer.kind is not AnswerKind.CUT:
                 yield answer
                 continue
@@ -96,12 +96,12 @@ async def _over_udp(
 
 
 async def _receive_answers(
-    datagrams: Datagrams, questions: Mapping[int, DnsQuestion]
+    datagrams: Datagrams, questions: Mapping[int, DnsQuestion], timings: DnsTimings
 ) -> AsyncGenerator[DnsAnswer, None]:
     clock = asyncio.get_running_loop()
     for question in questions.values():
         datagrams.send(question.wire)
-    ends = clock.time() + LATER_SECONDS
+    ends = clock.time() + timings.later_answers
     for _ in range(MAX_DATAGRAMS):
         try:
             data = await datagrams.receive(ends - clock.time())
@@ -115,7 +115,7 @@ async def _receive_answers(
 async def _ask_again(resolver: DnsResolver, name: str, net: Net) -> Sequence[DnsAnswer]:
     """Ask over TCP for what fits no datagram; empty when that is blocked: "cut" may be forged."""
     try:
-        async with asyncio.timeout(LATER_SECONDS):
+        async with asyncio.timeout(net.timings.later_answers):
             return [answer async for answer in _over_stream(resolver, [name], net)]
     except (RemoteError, TimeoutError):
         return ()

@@ -16,13 +16,11 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from circumvent.api import CircumventError, Verdict
 from circumvent.tasks import dismiss
 from circumvent.wire.dns_chunks import MANIFEST, Manifest, parse_manifest
-from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
+from circumvent_plugins.dns_channel.asking import Net, ask
 from circumvent_plugins.dns_channel.messages import DnsAnswer
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource
 
-HEAD_START = 1.5  # seconds for those who are asked over TLS: plain questions show the zone to all
-SETTLE_SECONDS = 0.6  # after a first answer that could be forged, for a later one
 SECURE_WEIGHT = 3
 MAX_CANDIDATES = 4
 KEPT = 4  # different answers of one resolver
@@ -35,6 +33,7 @@ class Ballot:
     def __init__(self, source: DnsSource, net: Net, report: Report, ends: float) -> None:
         self._source = source
         self._net = net
+        self._timings = net.timings
         self._report = report
         self._ends = ends
         self._given: dict[DnsResolver, deque[Manifest]] = {}
@@ -88,7 +87,7 @@ class Ballot:
         rest = self._ranked(tried)
         if not rest or self._first_at is None:
             return False
-        if time.monotonic() > self._first_at + SETTLE_SECONDS:
+        if time.monotonic() > self._first_at + self._timings.settle:
             return True
         best = self.voters(rest[0])
         return best[0].is_secure and 2 * sum(map(_weight, best)) > self._asked
@@ -106,7 +105,7 @@ class Ballot:
         async with asyncio.TaskGroup() as tasks:
             first = [tasks.create_task(self._poll(who)) for who in secure]
             if first:
-                await asyncio.wait(first, timeout=HEAD_START)
+                await asyncio.wait(first, timeout=self._timings.secure_first)
             if self._given:
                 await self._may_be_loud.wait()
             for who in plain:
@@ -116,8 +115,9 @@ class Ballot:
         self._asked += _weight(who)
         name = f"{MANIFEST}.{self._source.zone}"
         try:
-            async with asyncio.timeout(ASK_SECONDS), aclosing(ask(who, [name], self._net)) as said:
-                async for answer in said:
+            asked = ask(who, [name], self._net)
+            async with asyncio.timeout(self._timings.ask), aclosing(asked) as answers:
+                async for answer in answers:
                     self._report.received(who, answer)
                     self._count(who, answer)
         except (CircumventError, TimeoutError) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from circumvent.api import CircumventError, Verdict
 from circumvent.wire.dns_chunks import Manifest, join, parse_chunk
-from circumvent_plugins.dns_channel.asking import ASK_SECONDS, Net, ask
+from circumvent_plugins.dns_channel.asking import Net, ask
 from circumvent_plugins.dns_channel.messages import DnsAnswer
 from circumvent_plugins.dns_channel.report import Report
 from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource, DnsTransport
@@ -62,7 +62,7 @@ class Gathering:
         waiting = {f"{label}.{self.source.zone}": label for label in labels}
         asked = ask(who, list(waiting), self.net)
         try:
-            async with asyncio.timeout(ASK_SECONDS), aclosing(asked) as answers:
+            async with asyncio.timeout(self.net.timings.ask), aclosing(asked) as answers:
                 async for answer in answers:
                     label = waiting.get(answer.name)
                     # Over UDP a better answer may come behind a bad one.

@@ -1,4 +1,7 @@
-"""Shadowsocks with AEAD ciphers (SIP004): links of SIP002 and of the older kind."""
+"""Shadowsocks with AEAD ciphers (SIP004): links of SIP002 and of the older kind.
+
+A salt may begin with a prefix, as in https://developers.google.com/outline/docs/guides/service-providers/prefixing.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ from circumvent.api import (
 )
 from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.entry import link_entry
-from circumvent.links.query import LinkQuery
-from circumvent.links.stream_settings import take_carriage
+from circumvent.links.query import LinkQuery, lacking
+from circumvent.links.stream_settings import take_stream_settings
 from circumvent.links.uri import ShareLink, parse_link, parse_query, split_name
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import decode_base64, encode_base64url
@@ -39,6 +42,7 @@ from circumvent_plugins.shadowsocks.over_stream import AeadOverStream
 # Worst case of two cipher contexts; the memory bench measures it. A dial costs no more.
 AEAD_COST = Cost(dial=6 * 1024, stream=6 * 1024)
 
+MIN_RANDOM = 8  # bytes of a salt: two connections with the same one could be read
 METHODS = {
     "aes-128-gcm": "aes-128-gcm",
     "aes-256-gcm": "aes-256-gcm",
@@ -57,7 +61,9 @@ KNOWN_ELSEWHERE = re.compile(
     re.VERBOSE,
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-KNOWN_PLUGINS = frozenset({"obfs-local", "simple-obfs", "v2ray-plugin", "xray-plugin", "kcptun"})
+KNOWN_PLUGINS = frozenset(
+    {"obfs", "obfs-local", "simple-obfs", "v2ray-plugin", "xray-plugin", "kcptun"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,7 @@ class ShadowsocksSettings:
 
     method: str
     password: str = field(repr=False)
+    prefix: bytes = b""
 
 
 class Shadowsocks(Transport):
@@ -76,7 +83,9 @@ class Shadowsocks(Transport):
 
     def parse(self, link: str) -> ServerEntry:
         parts = _read_link(link)
-        settings = _parse_user(parts.user)
+        query = LinkQuery(parts)
+        settings = _parse_user(parts.user, query.take("prefix"))
+        _check_query(query, parts.host)
         return link_entry(self.name, _canonical(parts, settings), settings)
 
     def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - all AEAD ciphers
@@ -88,24 +97,36 @@ class Shadowsocks(Transport):
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
         settings = _settings(entry)
         cipher = CIPHERS[settings.method]
-        layer = AeadLayer(cipher, master_key(settings.password, cipher.key_size), account)
+        layer = AeadLayer(
+            cipher, master_key(settings.password, cipher.key_size), account, settings.prefix
+        )
         dial = partial(dialer.tcp, entry.host, entry.port)
         return HeaderTunnel(layer.over(dial), Destination.encode)
 
 
 @dataclass(frozen=True, slots=True)
 class AeadLayer(StreamLayer):
-    """Records of Shadowsocks under one key; ``account`` pays for partial records that are held."""
+    """Records of Shadowsocks under one key; ``account`` pays for partial records that are held.
+
+    ``prefix`` begins each connection, in place of the first bytes of its salt.
+    """
 
     cipher: Cipher
     key: bytes = field(repr=False)
     account: Account
+    prefix: bytes = b""
 
     @property
     def cost(self) -> Cost:
         return AEAD_COST
 
     async def start(self, stream: ByteStream) -> AeadStream:
+        aead = self._begin(stream)
+        if self.prefix:
+            aead.put_prefix(self.prefix)
+        return aead
+
+    def _begin(self, stream: ByteStream) -> AeadStream:
         if isinstance(stream, PeekStream):
             return AeadOverSocket(stream, self.cipher, self.key, self.account)
         return AeadOverStream(stream, self.cipher, self.key, self.account)
@@ -121,9 +142,6 @@ def _read_link(text: str) -> ShareLink:
         parts = replace(parse_link(f"ss://{user.replace('/', '%2F')}@{tail}"), name=name)
     else:
         parts = _read_legacy(rest, name)
-    if parts.path.strip("/"):
-        raise LinkError("path: a Shadowsocks link has none; remove what follows the port")
-    _check_query(parts)
     return parts
 
 
@@ -137,20 +155,20 @@ def _read_legacy(body: str, name: str) -> ShareLink:
     return ShareLink("ss", user, host, port, query=parse_query(query), name=name)
 
 
-def _check_query(parts: ShareLink) -> None:
-    query = LinkQuery(parts)
-    take_carriage(query)
-    query.choose("security", "none")
-    query.choose("encryption", "none")
+def _check_query(query: LinkQuery, host: str) -> None:
+    query.take("encryption", "flow")  # of VLESS
     plugin = query.take("plugin")
     if plugin:
         name = plugin.partition(";")[0]
         shown = name if name in KNOWN_PLUGINS else "another"
         raise UnsupportedError(f"plugin={shown} is not supported; ask for a link without plugin")
-    query.finish()
+    stream = take_stream_settings(query, host)
+    if stream.layers():
+        raise lacking(*(*stream.carriage.query(), *stream.security.query(host))[0])
+    query.finish_leniently()
 
 
-def _parse_user(user: str) -> ShadowsocksSettings:
+def _parse_user(user: str, prefix: str) -> ShadowsocksSettings:
     """``method:password``, as it is or in base64 (SIP002)."""
     text = user if ":" in user else _decode_text("user", user)
     method, colon, password = text.partition(":")
@@ -158,7 +176,19 @@ def _parse_user(user: str) -> ShadowsocksSettings:
         raise LinkError("user: is not 'method:password'; copy the whole link again")
     if _CONTROL.search(password):
         raise LinkError("user: the password holds a control character; copy the whole link again")
-    return ShadowsocksSettings(_parse_method(method.strip().lower()), password)
+    known = _parse_method(method.strip().lower())
+    return ShadowsocksSettings(known, password, _parse_prefix(prefix, CIPHERS[known].key_size))
+
+
+def _parse_prefix(text: str, salt_size: int) -> bytes:
+    """Outline's prefix: each character is the byte of its code point."""
+    try:
+        prefix = text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise LinkError("prefix: holds a character that is no byte; copy the link again") from None
+    if len(prefix) > salt_size - MIN_RANDOM:
+        raise LinkError(f"prefix: is longer than {salt_size - MIN_RANDOM} bytes; ask for another")
+    return prefix
 
 
 def _parse_method(method: str) -> str:
@@ -182,7 +212,8 @@ def _decode_text(part: str, text: str) -> str:
 
 def _canonical(parts: ShareLink, settings: ShadowsocksSettings) -> ShareLink:
     user = encode_base64url(f"{settings.method}:{settings.password}".encode())
-    return ShareLink("ss", user, parts.host, parts.port, name=parts.name)
+    query = (("prefix", settings.prefix.decode("latin-1")),) if settings.prefix else ()
+    return ShareLink("ss", user, parts.host, parts.port, query=query, name=parts.name)
 
 
 def _settings(entry: ServerEntry) -> ShadowsocksSettings:

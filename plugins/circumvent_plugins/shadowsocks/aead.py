@@ -82,6 +82,11 @@ class AeadStream(LayerStream):
         self.overhead = base.overhead + gap
         self.headroom = base.headroom + gap + cipher.key_size
 
+    def put_prefix(self, prefix: bytes) -> None:
+        """Let the salt begin with ``prefix``; only before the first write."""
+        self._salt = prefix + self._salt[len(prefix) :]
+        self._seal_key = subkey(self._key, self._salt)
+
     def wait_readable(self) -> Awaitable[None]:
         return asyncio.sleep(_LOOK_AGAIN) if self._is_choked else self.base.wait_readable()
 

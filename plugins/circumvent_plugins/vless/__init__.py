@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from circumvent.api import (
 )
 from circumvent.layers.stack import HeaderTunnel, stacked
 from circumvent.links.entry import link_entry
-from circumvent.links.query import LinkQuery
+from circumvent.links.query import LinkQuery, lacking
 from circumvent.links.stream_settings import StreamSettings, take_stream_settings
 from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
@@ -31,6 +32,7 @@ _NO_ADDONS = b"\x00"
 _TCP = b"\x01"
 _ADDRESS_TYPES = {IPV4: b"\x01", NAME: b"\x02", IPV6: b"\x03"}  # not those of SOCKS5
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
+_LONGEST_WORD = 30  # bytes of an id that is no UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +94,28 @@ def request_header(user: str, destination: Destination) -> bytes:
 def _parse_settings(parts: ShareLink) -> VlessSettings:
     if parts.scheme not in Vless.schemes:
         raise LinkError("scheme: a VLESS link starts with vless://")
-    if not _UUID.fullmatch(parts.user):
-        raise LinkError("user: is not a UUID; write the user's id before '@'")
-    if parts.path.strip("/"):
-        raise LinkError("path: a VLESS link has none; remove what follows the port")
     query = LinkQuery(parts)
-    query.choose("encryption", "none")
-    stream = take_stream_settings(query, parts.host)
-    query.finish()
-    return VlessSettings(str(UUID(parts.user)), stream)
+    if query.take("encryption").lower().startswith("mlkem"):
+        raise lacking("encryption", "mlkem768x25519plus")
+    settings = VlessSettings(parse_user(parts.user), take_stream_settings(query, parts.host))
+    query.finish_leniently()
+    return settings
+
+
+def parse_user(text: str) -> str:
+    """The UUID of a user; short words are mapped to one as Xray does; raises LinkError."""
+    if _UUID.fullmatch(text):
+        return str(UUID(text))
+    word = text.encode()
+    if not 0 < len(word) <= _LONGEST_WORD:
+        raise LinkError("user: is neither a UUID nor a short word; write the user's id before '@'")
+    digest = hashlib.sha1(bytes(16) + word, usedforsecurity=False).digest()
+    return str(UUID(bytes=digest[:16], version=5))
 
 
 def _canonical(parts: ShareLink, settings: VlessSettings) -> ShareLink:
-    stream = settings.stream
-    common = (("encryption", "none"), ("security", stream.security))
-    return replace(parts, user=settings.user, path="", query=common + stream.query(parts.host))
+    query = (("encryption", "none"), *settings.stream.query(parts.host))
+    return replace(parts, user=settings.user, path="", query=query)
 
 
 def _settings(entry: ServerEntry) -> VlessSettings:

@@ -12,6 +12,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from msgspec.structs import replace
+
 from circumvent.api import (
     Channel,
     ChannelError,
@@ -25,49 +27,56 @@ from circumvent.api import (
 from circumvent.http.client import http_cost, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.host_port import parse_host
-from circumvent_plugins.web_channels.download import DOWNLOAD_SECONDS, Download
+from circumvent_plugins.web_channels.download import Download, DownloadTimings
 
 MAX_FRONTS = 4  # tried one after the other, each for its share of the time
 COST = Cost(dial=http_cost(1).dial + 2 * MAX_BUNDLE, stream=0)  # a body, and the copy handed out
 
 
-class HttpsChannel(Channel):
+class WebChannel(Channel):
+    """A channel that downloads a file; ``timings`` are those of one fetch."""
+
+    cost = COST
+
+    def __init__(self, timings: DownloadTimings | None = None) -> None:
+        self._timings = timings or DownloadTimings()
+
+
+class HttpsChannel(WebChannel):
     """Mirrors on any web host."""
 
     name = "https"
     schemes = ("https",)
-    cost = COST
     tier = 1
 
     def check(self, source: str) -> None:
         _check_url(source)
 
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
-        yield await Download(fetch, fetch.source).run()
+        yield await Download(fetch, fetch.source, timings=self._timings).run()
         fetch.notes.clear()  # the bundle was refused: ask for it again, not for changes
 
 
-class SubscriptionChannel(Channel):
+class SubscriptionChannel(WebChannel):
     """Lists of links that are not signed; the user named them."""
 
     name = "subscription"
     schemes = ("sub+https",)
-    cost = COST
     tier = 1
 
     def check(self, source: str) -> None:
         _check_url(source.removeprefix("sub+"))
 
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
-        yield await Download(fetch, fetch.source.removeprefix("sub+")).run()
+        url = fetch.source.removeprefix("sub+")
+        yield await Download(fetch, url, timings=self._timings).run()
 
 
-class FrontedChannel(Channel):
+class FrontedChannel(WebChannel):
     """Web hosts behind a front with another name."""
 
     name = "fronted"
     schemes = ("fronted+https",)
-    cost = COST
     tier = 2
 
     def check(self, source: str) -> None:
@@ -76,11 +85,11 @@ class FrontedChannel(Channel):
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         fronted = _parse_fronted(fetch.source)
         tls = web_tls if fronted.sends_name else _tls_without_name
-        share = DOWNLOAD_SECONDS / len(fronted.urls)
+        timings = replace(self._timings, whole=self._timings.whole / len(fronted.urls))
         failure: ChannelError | None = None
         for url in fronted.urls:
             try:
-                body = await Download(fetch, url, fronted.host, tls, share).run()
+                body = await Download(fetch, url, fronted.host, tls, timings).run()
             except ChannelError as error:
                 if failure is None or failure.verdict is not Verdict.UNCHANGED:
                     failure = error  # any front can say that nothing is newer

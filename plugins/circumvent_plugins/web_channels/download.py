@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+from msgspec import Struct
+
 from circumvent.api import (
     ChannelError,
     CircumventError,
@@ -25,12 +27,8 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession, ClientTimeout
 
 MAX_REDIRECTS = 3  # a mirror that moved; more is a loop or a trap
-DOWNLOAD_SECONDS = 18.0  # at most; less than callers wait, so that they learn the reason
-DIAL_SECONDS = 6.0
-STALL_SECONDS = 3.0  # without a byte
 PIECE = 8 * 1024  # bytes; with a handshake less than the 16 KiB that some censors let pass
 MAX_CONNECTIONS = MAX_BUNDLE // PIECE + 3
-CUT_PAUSE = 0.2  # seconds before it is asked for again
 HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}  # some hosts refuse requests without one
 ETAG = "etag"  # in the notes
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -40,6 +38,15 @@ _NETWORK_LOGIN = 511  # RFC 6585 §6
 _HTML = re.compile(rb"\s*<(!doctype\s+html|html|head|body|script|meta)", re.IGNORECASE)
 # What a CDN calls itself when it refuses a host that it does not serve.
 _CDNS = ("cloudflare", "cloudfront", "akamai", "fastly", "varnish", "bunny", "azure", "ecs", "gse")
+
+
+class DownloadTimings(Struct, frozen=True):
+    """How long a download may take, in seconds."""
+
+    whole: float = 18.0  # less than callers wait, so that they learn the reason
+    dial: float = 6.0
+    stalls_after: float = 3.0  # without a byte
+    retry_after: float = 0.2  # since it was cut
 
 
 @dataclass
@@ -54,7 +61,7 @@ class Download:
     url: str
     host: str = ""
     tls: Callable[[str], TlsOptions] = web_tls
-    seconds: float = field(default_factory=lambda: DOWNLOAD_SECONDS)
+    timings: DownloadTimings = field(default_factory=DownloadTimings)
     etag: str = ""
     got: bytearray = field(default_factory=bytearray)
     is_whole: bool = False
@@ -63,10 +70,10 @@ class Download:
     async def run(self) -> bytes:
         """The whole body; raises ChannelError."""
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.timings.whole):
                 await self._until_whole()
         except TimeoutError:
-            raise ChannelError(Verdict.TOO_SLOW, f"{self.seconds:.0f} s") from None
+            raise ChannelError(Verdict.TOO_SLOW, f"{self.timings.whole:.0f} s") from None
         self.request.notes[ETAG] = self.etag
         return bytes(self.got)
 
@@ -82,7 +89,7 @@ class Download:
             except (ClientError, CircumventError, OSError) as error:
                 if attempt == MAX_CONNECTIONS or not self._may_go_on(before, error):
                     raise explain(error) from error
-                await asyncio.sleep(CUT_PAUSE)
+                await asyncio.sleep(self.timings.retry_after)
             if self.is_whole:
                 return
         raise ChannelError(Verdict.TOO_SLOW, f"{MAX_CONNECTIONS} connections")
@@ -105,7 +112,10 @@ class Download:
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             async with session.get(
-                url, headers=self._headers(known), allow_redirects=False, timeout=_patience()
+                url,
+                headers=self._headers(known),
+                allow_redirects=False,
+                timeout=_timeout(self.timings),
             ) as response:
                 if response.status not in _REDIRECTS:
                     await self._take(response)
@@ -143,10 +153,10 @@ class Download:
         return response.headers.get("Content-Range", "").startswith(f"bytes {len(self.got)}-")
 
 
-def _patience() -> ClientTimeout:
+def _timeout(timings: DownloadTimings) -> ClientTimeout:
     from aiohttp import ClientTimeout  # noqa: PLC0415 - 25 MB
 
-    return ClientTimeout(sock_connect=DIAL_SECONDS, sock_read=STALL_SECONDS)
+    return ClientTimeout(sock_connect=timings.dial, sock_read=timings.stalls_after)
 
 
 def explain(error: Exception) -> ChannelError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from circumvent.api import ByteStream, Layer, LayerStream, LinkError, StreamLayer
+from circumvent.links.carriages import CARRIAGES, Parameters
 from circumvent.links.query import LinkQuery
-from circumvent.links.stream_settings import CARRIAGES, Parameters
 
 
 class XorStream(LayerStream):
@@ -45,6 +45,7 @@ class XorCarriage:
     """``type=xor&key=…``."""
 
     key: int = field(repr=False)
+    alpn: tuple[str, ...] = ()
 
     def layers(self) -> tuple[Layer, ...]:
         return (XorLayer(self.key),)
@@ -53,7 +54,7 @@ class XorCarriage:
         return ("type", "xor"), ("key", str(self.key))
 
 
-def take_xor(query: LinkQuery) -> XorCarriage:
+def take_xor(query: LinkQuery, host: str) -> XorCarriage:  # noqa: ARG001 - it asks for no name
     """Raises LinkError."""
     key = query.take_word("key")
     if not key.isdecimal() or int(key) > 255:

@@ -1,4 +1,4 @@
-"""Visitors from afar at a crowded port, and how many of them got the page."""
+"""Visitors far away open a page at a crowded port; counts how many of them get it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GET = b"GET / HTTP/1.1\r\nHost: site.test\r\n\r\n"
 
 
 def addresses(networks: int) -> Iterator[str]:
-    """Of so many /24 of loopback, by turns; visitors come from others."""
+    """Addresses in so many /24 networks of loopback, in turn; visitors use other networks."""
     return (
         f"127.1.{network}.{1 + number // networks % 250}"
         for number, network in zip(count(), cycle(range(networks)), strict=False)
@@ -39,7 +39,7 @@ class Tally:
 
 
 async def visit(port: int, address: str) -> bool:
-    """Whether a browser from afar gets the page: TLS, whose second flight takes a round trip."""
+    """Whether a browser far away gets the page over TLS; each answer takes a round trip."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -55,7 +55,7 @@ async def visit(port: int, address: str) -> bool:
                     tls.do_handshake()
                 except ssl.SSLWantReadError:
                     writer.write(outgoing.read())
-                    incoming.write(await _far(reader))
+                    incoming.write(await _read_late(reader))
                 else:
                     break
             tls.write(GET)
@@ -64,15 +64,15 @@ async def visit(port: int, address: str) -> bool:
                 try:
                     return tls.read(4096).startswith(b"HTTP/1.1 200")
                 except ssl.SSLWantReadError:
-                    incoming.write(await _far(reader))
+                    incoming.write(await _read_late(reader))
     except (OSError, ssl.SSLError, TimeoutError, EOFError):
         return False
     finally:
         writer.transport.abort()
 
 
-async def _far(reader: asyncio.StreamReader) -> bytes:
-    """What was said, a round trip later; raises EOFError."""
+async def _read_late(reader: asyncio.StreamReader) -> bytes:
+    """The next bytes, a round trip after they came; raises EOFError."""
     data = await reader.read(65536)
     if not data:
         raise EOFError
@@ -80,8 +80,8 @@ async def _far(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
-async def come(port: int, each_second: float, seconds: float) -> Tally:
-    """Visitors at a steady pace, each from a network of its own as far as there are any."""
+async def send_visitors(port: int, each_second: float, seconds: float) -> Tally:
+    """Start visitors at a steady rate, from as many networks as there are."""
     tally, visits = Tally(), []
     for number in range(int(each_second * seconds)):
         address = f"127.2.{number % 250}.{1 + number // 250}"
@@ -94,10 +94,12 @@ async def come(port: int, each_second: float, seconds: float) -> Tally:
 
 
 @asynccontextmanager
-async def idlers(port: int, number: int, networks: int, again: float) -> AsyncIterator[None]:
-    """Connections that say nothing; who is seen off comes again after so many seconds."""
+async def silent_connections(
+    port: int, number: int, networks: int, again: float
+) -> AsyncIterator[None]:
+    """Hold connections that send nothing; a closed one is opened again after ``again`` seconds."""
     places = addresses(networks)
-    tasks = [asyncio.ensure_future(_idle(port, next(places), again)) for _ in range(number)]
+    tasks = [asyncio.ensure_future(_stay_silent(port, next(places), again)) for _ in range(number)]
     try:
         await asyncio.sleep(1)
         yield
@@ -107,7 +109,7 @@ async def idlers(port: int, number: int, networks: int, again: float) -> AsyncIt
         await asyncio.wait(tasks)
 
 
-async def _idle(port: int, address: str, again: float) -> None:
+async def _stay_silent(port: int, address: str, again: float) -> None:
     loop = asyncio.get_running_loop()
     while True:
         with socket.socket() as sock, contextlib.suppress(OSError):

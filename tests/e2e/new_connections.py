@@ -1,4 +1,4 @@
-"""Continuous new connections through a client, and what became of each."""
+"""Opens new connections through a client all the time, and notes how each one ended."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ ANSWER = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
+class Attempt:
     """One connection; times are monotonic seconds."""
 
     began: float
@@ -42,7 +42,7 @@ class Outage:
 
 
 def get(through: Through, path: str, patience: float) -> bytes:
-    """What a new connection answers to a request; raises OSError."""
+    """Send a request over a new connection and return the answer; raises OSError."""
     with socket.create_connection(("127.0.0.1", through.proxy), timeout=patience) as sock:
         sock.sendall(NO_PASSWORD)
         sock.recv(2, socket.MSG_WAITALL)
@@ -56,17 +56,17 @@ def get(through: Through, path: str, patience: float) -> bytes:
 
 
 @dataclass(slots=True)
-class Knocking:
-    """Opens connections, one after the other and without waiting for any, until it is left."""
+class NewConnections:
+    """Opens a connection every ``EVERY`` seconds until the context ends, and waits for none."""
 
     through: Through
-    knocks: list[Knock] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     begun: list[float] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(AT_ONCE))
 
     def __enter__(self) -> Self:
-        self._pool.submit(self._go_on)
+        self._pool.submit(self._open_all)
         return self
 
     def __exit__(
@@ -78,37 +78,37 @@ class Knocking:
         self._stop.set()
         self._pool.shutdown()
 
-    def _go_on(self) -> None:
+    def _open_all(self) -> None:
         while not self._stop.wait(EVERY):
-            self._pool.submit(self._knock)
+            self._pool.submit(self._attempt)
 
-    def _knock(self) -> None:
+    def _attempt(self) -> None:
         began = time.monotonic()
         self.begun.append(began)
         try:
             answered = get(self.through, f"/{ANSWER}", PATIENCE).startswith(b"HTTP/1.1 200")
         except OSError:
             answered = False
-        self.knocks.append(Knock(began, time.monotonic(), answered))
+        self.attempts.append(Attempt(began, time.monotonic(), answered))
 
     def outage(self, fault: float, until: float) -> Outage:
-        """What happened to the connections that begin between ``fault`` and ``until``.
+        """What happened to the connections that began between ``fault`` and ``until``.
 
         Waits until all of them have ended.
         """
         time.sleep(max(0.0, until - time.monotonic()))
         while self._open_before(until):
             time.sleep(EVERY)
-        knocks = [knock for knock in self.knocks if fault <= knock.began < until]
-        answered = [knock.ended - fault for knock in knocks if knock.answered]
-        failed = [knock.began - fault for knock in knocks if not knock.answered]
+        attempts = [attempt for attempt in self.attempts if fault <= attempt.began < until]
+        answered = [attempt.ended - fault for attempt in attempts if attempt.answered]
+        failed = [attempt.began - fault for attempt in attempts if not attempt.answered]
         return Outage(
             next_success=min(answered, default=float("inf")),
             last_failure=max(failed, default=0.0),
             failures=len(failed),
-            attempts=len(knocks),
+            attempts=len(attempts),
         )
 
     def _open_before(self, until: float) -> int:
-        ended = sum(knock.began < until for knock in self.knocks)
+        ended = sum(attempt.began < until for attempt in self.attempts)
         return sum(began < until for began in self.begun) - ended
