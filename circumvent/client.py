@@ -17,6 +17,7 @@ from circumvent.errors import NoTunnelError
 from circumvent.inbound.inbound import Inbound
 from circumvent.inbound.options import InboundOptions
 from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.old_servers import OldServers
 from circumvent.memory import Memory
 from circumvent.net.descriptors import most_clients
 from circumvent.net.dialer import NetDialer
@@ -66,7 +67,9 @@ class Client:
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
         self._store = Store(config.state_file, lambda text: events(Warned(text)))
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
-        tls = partial(TlsClient, account=self._memory.account("TLS contexts", limit=CONTEXTS))
+        self._old_tls = OldServers()
+        account = self._memory.account("TLS contexts", limit=CONTEXTS)
+        tls = partial(TlsClient, account=account, old=self._old_tls)
         dialer = NetDialer(tls(), config.socket_buffers, config.guard)
         learnt = dialer.guarded(config.learnt_guard())
         context = RaceContext(dialer, learnt, self._memory, prober, self._store)
@@ -154,6 +157,7 @@ class Client:
             problems=tuple(
                 f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems
             ),
+            warnings=self._old_tls.warnings,
         )
 
     def _inbound_options(self) -> InboundOptions:

@@ -12,6 +12,7 @@ CircumventError
 └── RemoteError               the other side is at fault, or somebody in between
     ├── DialError             no connection to the server
     ├── HandshakeError        connected, but the handshake failed
+    │   └── OldTlsError       the server speaks no TLS 1.3
     ├── ProtocolError         the peer sent what its protocol forbids
     ├── ProbeError            the tunnel opened but carried no checked bytes
     ├── StreamResetError      an open stream was cut
@@ -120,6 +121,10 @@ class DialError(RemoteError):
 
 class HandshakeError(RemoteError):
     """Connected, but the handshake failed."""
+
+
+class OldTlsError(HandshakeError):
+    """The server speaks only TLS 1.2 or older: OpenSSL may serve it on a new connection."""
 
 
 class ProtocolError(RemoteError):

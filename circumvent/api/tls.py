@@ -14,12 +14,16 @@ class TlsOptions:
     the chain need not lead to a known authority. ``verify=False`` is for users who asked for it
     explicitly. ``send_name=False`` sends no SNI; the name is verified all the same.
     ``only_tls13`` refuses a server that chose an older version, which is offered nevertheless.
+    ``alpn`` None offers what the browser offers, an empty one nothing. ``fingerprint`` is the
+    browser whose ClientHello is sent (chrome, firefox, safari, ios, android, edge, random,
+    randomized); Chrome where it is none of these.
     """
 
     server_name: str
-    alpn: tuple[str, ...] = ()
+    alpn: tuple[str, ...] | None = None
     verify: bool = True
     certificate_sha256: tuple[bytes, ...] = ()
     spki_sha256: tuple[bytes, ...] = ()
     send_name: bool = True
     only_tls13: bool = False
+    fingerprint: str = ""

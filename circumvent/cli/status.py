@@ -62,6 +62,7 @@ def describe(status: Status) -> str:
         for tunnel in status.tunnels
         for warning in tunnel.warnings
     ]
+    parts += [f"warning: {warning}" for warning in status.warnings]
     parts += [f"plugin left out: {problem}" for problem in status.problems]
     return "\n".join(parts)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import (
     BaseConnector,
@@ -103,8 +104,8 @@ class StreamConnector(BaseConnector):
 
     async def _dial(self, url: URL) -> ByteStream:
         host = url.raw_host or ""
-        stream = await self._dialer.tcp(host, url.port or HTTP_PORT)
-        return await TlsLayer(self._tls(host)).start(stream) if url.scheme == "https" else stream
+        dial = partial(self._dialer.tcp, host, url.port or HTTP_PORT)
+        return await (TlsLayer(self._tls(host)).dial(dial) if url.scheme == "https" else dial())
 
     def drop_stuck(self) -> None:
         """Cut connections whose peer does not take what waits for it."""

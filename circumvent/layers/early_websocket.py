@@ -56,20 +56,22 @@ class EarlyWebSocketStream(WebSocketStream):
         self._waits_to_end = False
         self._looker: asyncio.Future[None] | None = None
 
-    @property
-    def _waits(self) -> bool:
-        """Whether the request is sent and neither an answer nor a failure came."""
-        is_asked = self._upgrade is not None and not self._backlog
-        return is_asked and not self._is_open and self._failure is None
-
     def wait_readable(self) -> Awaitable[None]:
-        return self._wait_for_answer() if self._waits else super().wait_readable()
+        is_settled = self._is_open or self._failure is not None
+        return super().wait_readable() if is_settled else self._wait_for_answer()
 
     def wait_writable(self) -> Awaitable[None]:
-        return self._wait_for_answer() if self._waits else super().wait_writable()
+        is_asked = self._upgrade is not None and not self._backlog
+        is_settled = self._is_open or self._failure is not None
+        waits = is_asked and not is_settled
+        return self._wait_for_answer() if waits else super().wait_writable()
 
     async def _wait_for_answer(self) -> None:
-        """Return after some of it came: a reader and a writer wait at the base together."""
+        """Return after some of it came.
+
+        A reader, who may wait since before the request, and a writer wait at the base together:
+        that knows only one of them.
+        """
         if self._looker is not None:
             await asyncio.shield(self._looker)
             return

@@ -24,11 +24,10 @@ from circumvent.links.carriages import (
     take_carriage,
 )
 from circumvent.links.query import OFF, LinkQuery, find_word, lacking
+from circumvent.links.reality_settings import take_reality
 from circumvent.links.tls_settings import take_tls
-from circumvent.wire.base64url import decode_base64
 
 NONE, TLS, REALITY = "none", "tls", "reality"  # of ``security``
-_PUBLIC_KEY = 32  # bytes, of X25519
 _VISION = "xtls-rprx-vision"
 # A link that was spoiled keeps this word, wherever it went.
 _ASKS_FOR_SECURITY = re.compile(r"security\W{0,4}(?:3d)?(?:tls|reality|xtls)", re.IGNORECASE)
@@ -122,16 +121,6 @@ def _take_none(query: LinkQuery, host: str) -> NoSecurity:  # noqa: ARG001 - as 
     return NoSecurity()
 
 
-def _take_reality(query: LinkQuery, host: str) -> Security:  # noqa: ARG001 - as the others
-    try:
-        key = decode_base64("pbk", query.take("pbk", "publicKey", "public-key"))
-    except LinkError:
-        key = b""
-    if len(key) != _PUBLIC_KEY:
-        raise LinkError("pbk: REALITY needs the server's public key, of 32 bytes in base64url")
-    raise lacking("security", REALITY)
-
-
 def _refuse_xtls(query: LinkQuery, host: str) -> Security:  # noqa: ARG001 - as the others
     raise UnsupportedError("security=xtls was removed everywhere; ask for another link")
 
@@ -140,7 +129,7 @@ SECURITIES: Mapping[str, TakeSecurity] = {
     NONE: _take_none,
     **dict.fromkeys(OFF, _take_none),
     TLS: take_tls,
-    REALITY: _take_reality,
+    REALITY: take_reality,
     "xtls": _refuse_xtls,
 }
 

@@ -13,6 +13,11 @@ from circumvent.links.query import LinkQuery, lacking
 from circumvent.wire.host_port import parse_host
 
 NO_NAME = "-"  # written as ``sni`` when none is sent; what is no name is never sent
+_ONLY_PINNED = "allowInsecure: the server's certificate is only held against the pins of the link"
+_UNVERIFIED = (
+    "allowInsecure: the server's certificate is not verified; anybody in between"
+    " can pretend to be the server"
+)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _PROTOCOL = re.compile(r"[a-z][a-z0-9]*(?:[./-][a-z0-9]+)*", re.IGNORECASE)
@@ -21,10 +26,9 @@ MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
 
 @dataclass(frozen=True, slots=True)
 class TlsLink:
-    """What a link says about TLS; ``fingerprint`` is the browser that it wants to look like."""
+    """What a link says about TLS."""
 
     options: TlsOptions
-    fingerprint: str = ""
 
     @property
     def authenticated(self) -> bool:
@@ -54,8 +58,8 @@ class TlsLink:
             yield "sni", options.server_name if options.send_name else NO_NAME
         if options.alpn:
             yield "alpn", ",".join(options.alpn)
-        if self.fingerprint:
-            yield "fp", self.fingerprint
+        if options.fingerprint:
+            yield "fp", options.fingerprint
         if not options.verify:
             yield "allowInsecure", "1"
         if options.certificate_sha256:
@@ -65,20 +69,10 @@ class TlsLink:
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the user gave up, or does not get, by these parameters."""
-        warnings = []
-        if not self.options.verify:
-            warnings.append(
-                "allowInsecure: the server's certificate is only held against the pins of the link"
-                if self.authenticated
-                else "allowInsecure: the server's certificate is not verified; anybody in between"
-                " can pretend to be the server"
-            )
-        if self.fingerprint:
-            warnings.append(
-                f"fp={self.fingerprint}: TLS does not look like that browser; this version lacks it"
-            )
-        return tuple(warnings)
+        """What the user gave up by these parameters."""
+        if self.options.verify:
+            return ()
+        return (_ONLY_PINNED if self.authenticated else _UNVERIFIED,)
 
 
 def take_tls(query: LinkQuery, host: str) -> TlsLink:
@@ -93,12 +87,13 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
     options = TlsOptions(
         server_name=name,
         send_name=send_name,
-        alpn=_take_alpn(query),
+        alpn=_take_alpn(query) or None,
         verify=not query.take_flag("allowInsecure", "insecure", "skip-cert-verify"),
         certificate_sha256=_take_digests(query, "pinSHA256") + _take_digests(query, "pcs"),
         spki_sha256=_take_digests(query, "pinSPKI"),
+        fingerprint=take_fingerprint(query),
     )
-    return TlsLink(options, _take_fingerprint(query))
+    return TlsLink(options)
 
 
 def _take_server_name(query: LinkQuery, host: str) -> tuple[str, bool]:
@@ -128,10 +123,11 @@ def _take_alpn(query: LinkQuery) -> tuple[str, ...]:
     return protocols
 
 
-def _take_fingerprint(query: LinkQuery) -> str:
+def take_fingerprint(query: LinkQuery) -> str:
+    """The browser whose ClientHello is sent."""
     written = query.take("fp", "fingerprint")
     if not written or _BROWSER.fullmatch(written):
-        return written
+        return written.lower()
     query.notes.append("fp: names no browser; it is left out")
     return ""
 

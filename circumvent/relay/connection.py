@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import HandshakeError
 from circumvent.layers.costs import TLS_COST
-from circumvent.layers.tls.client import accept_tls
+from circumvent.layers.tls.openssl import accept_tls
 from circumvent.memory import Account
 from circumvent.net.neighbourhood import network_of
 from circumvent.net.tcp import TcpStream

@@ -41,7 +41,10 @@ class TunnelStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole client: ``listen`` is the bound address, ``problems`` names broken plugins."""
+    """The whole client: ``listen`` is the bound address, ``problems`` names broken plugins.
+
+    ``warnings`` are those of no single tunnel.
+    """
 
     listen: str
     network: str
@@ -49,3 +52,4 @@ class Status:
     memory: MemoryStatus
     tunnels: tuple[TunnelStatus, ...]
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

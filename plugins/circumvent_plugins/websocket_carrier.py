@@ -6,6 +6,7 @@ TLS to the web server, a WebSocket whose request knocks, and inside of it TLS to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from circumvent.api import (
     Account,
@@ -45,8 +46,8 @@ class WebSocketCarrier(Carrier):
     ) -> CarrierPipe:
         link = relay_link(entry)
         place = web_place(link)
-        connection = await dialer.tcp(place.host, place.port)
-        secure = await TlsLayer(outer_tls(link)).start(connection)
+        dial = partial(dialer.tcp, place.host, place.port)
+        secure = await TlsLayer(outer_tls(link)).dial(dial)
         return await inside_tls(await _websocket(link).start(secure), link)
 
 

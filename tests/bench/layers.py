@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from circumvent.api import ByteStream, LayerStream, TlsOptions
-from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.openssl import OpenSslClient, accept_tls
 from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import LARGEST, Memory
 from circumvent.net.tcp import TcpStream, connect
@@ -211,12 +212,16 @@ async def measure(port: int, stack: Stack) -> Figures:
 def stacks(certificate: Certificate) -> dict[str, Stack]:
     """All that are measured, by name."""
     client = TlsClient(str(certificate.authority))
+    other = OpenSslClient(str(certificate.authority))
     account = Memory(ARENA).account("partial records")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
 
     async def tls(stream: ByteStream) -> ByteStream:
         return await client.start(stream, TlsOptions(SERVER_NAME))
+
+    async def openssl(stream: ByteStream) -> ByteStream:
+        return await other.start(stream, TlsOptions(SERVER_NAME))
 
     async def tls_server(stream: ByteStream) -> ByteStream:
         return await accept_tls(stream, context)
@@ -236,9 +241,11 @@ def stacks(certificate: Certificate) -> dict[str, Stack]:
     return {
         "tcp": Stack([], []),
         "tls on the socket": Stack([tls], [tls_server]),
+        "the same by openssl": Stack([openssl], [tls_server]),
         "shadowsocks on the socket": Stack([shadowsocks], [shadowsocks]),
         "shadowsocks over tls": Stack([tls, shadowsocks], [tls_server, shadowsocks]),
         "tls in memory": Stack([hidden, tls], [tls_server]),
+        "the same in memory by openssl": Stack([hidden, openssl], [tls_server]),
         "websocket over tls": Stack([tls, frames], [tls_server, frames_server]),
         "tls over websocket over tls": Stack(
             [tls, frames, tls], [tls_server, frames_server, tls_server]

@@ -11,7 +11,7 @@ import ssl
 import sys
 
 from circumvent.errors import CircumventError
-from circumvent.layers.tls.client import accept_tls
+from circumvent.layers.tls.openssl import accept_tls
 from circumvent.memory import Memory
 from circumvent.net.sockets import SocketBuffers, prepare
 from circumvent.net.tcp import TcpStream, connect

@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,8 @@ async def librarys_server() -> AsyncIterator[None]:
 
 
 async def open_websocket(dialer: NetDialer, site: int, path: str) -> ByteStream:
-    stream = await TlsLayer(TlsOptions(SERVER_NAME)).start(await dialer.tcp(HOST, site))
+    options = TlsOptions(SERVER_NAME, alpn=("http/1.1",))
+    stream = await TlsLayer(options).dial(partial(dialer.tcp, HOST, site))
     return await WebSocketLayer(SERVER_NAME, path).start(stream)
 
 

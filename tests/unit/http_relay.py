@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from circumvent.api import Account, ByteStream, CircumventError
 from circumvent.layers.exchange import receive_flight, send_flight
-from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.openssl import accept_tls
 from circumvent.links.relay import RelayLink
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer

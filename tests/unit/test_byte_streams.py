@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import HeaderStream, LayerStream, TlsOptions
-from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.api import HeaderStream, LayerStream, TlsEngine, TlsOptions
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.openssl import OpenSslClient, accept_tls
 from circumvent.layers.websocket import WebSocketStream
 from circumvent.memory import Memory
 from circumvent.net import readiness
@@ -53,6 +54,12 @@ async def tcp(near: socket.socket, far: socket.socket, _: Certificate) -> Pair:
     return Pair(TcpStream(near), FarEnd(far, Codec()))
 
 
+@cache
+def by_openssl(authority: Path) -> OpenSslClient:
+    """What serves where a server speaks no TLS 1.3."""
+    return OpenSslClient(str(authority))
+
+
 class LooksFirst(ReplayStream):
     """Reads only what it has looked at, so that all of it is held for a moment."""
 
@@ -65,12 +72,16 @@ async def replayed(near: socket.socket, far: socket.socket, _: Certificate) -> P
     return Pair(LooksFirst(LayerStream(TcpStream(near)), account), FarEnd(far, Codec()))
 
 
-def tls(below: Make, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Make:
+def tls(
+    below: Make,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+    engine: Callable[[Path], TlsEngine] = trusting,
+) -> Make:
     """A client's TLS, on a socket or inside another stream."""
 
     async def make(near: socket.socket, far: socket.socket, certificate: Certificate) -> Pair:
         context = server_context(certificate, version)
-        client = trusting(certificate.authority)
+        client = engine(certificate.authority)
         client.forget()  # what another test left: each shakes hands in full
         pair = await below(near, far, certificate)
         peer = FarEnd(far, NestedCodec(TlsCodec(context), pair.far.codec))
@@ -165,7 +176,7 @@ def layer(below: Make) -> Make:
     return make
 
 
-TLS_12, TLS_13 = tls(tcp, ssl.TLSVersion.TLSv1_2), tls(tcp)
+TLS_12, TLS_13 = tls(tcp, ssl.TLSVersion.TLSv1_2, by_openssl), tls(tcp)
 IN_MEMORY = layer(tcp)  # no plain TCP connection any more: TLS works in memory
 AES_128 = "aes-128-gcm"
 AES = shadowsocks(AES_128)
@@ -183,7 +194,7 @@ STREAMS = {
     "vless response over tcp": vless(tcp),
     "vless response over tls": vless(TLS_13),
     "layer": layer(tcp),
-    "tls 1.2 in memory": tls(IN_MEMORY, ssl.TLSVersion.TLSv1_2),
+    "tls 1.2 in memory": tls(IN_MEMORY, ssl.TLSVersion.TLSv1_2, by_openssl),
     "tls 1.3 in memory": tls(IN_MEMORY),
     "tls over shadowsocks": tls(AES),
     "websocket": websocket(tcp, is_client=True),

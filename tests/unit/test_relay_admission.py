@@ -13,6 +13,7 @@ from circumvent.layers.tls.layer import TlsLayer
 from circumvent.layers.websocket import WebSocketLayer
 from circumvent.links.relay_access import inside_tls
 from circumvent.memory import Memory
+from circumvent.testing.steps import take
 from circumvent.wire.knock import NONCE_SIZE, Knock, KnockKind, seal_knock
 from circumvent_plugins.tls_carrier import TlsCarrier
 from tests.unit.local_sockets import until
@@ -185,8 +186,7 @@ async def test_a_client_that_does_not_wait_for_the_answer_is_cut_off() -> None:
         tcp = await dialer().tcp(relay.address.host, relay.address.port)
         stream = await TlsLayer(options).start(tcp)
         early = knock_request(KnockKind.TLS, binding=stream.channel_binding()) + b"hello"
-        block = memoryview(bytearray(early))
-        stream.write(block, 0, len(block))
+        take(stream, early)
         await until(lambda: not relay.listener.carriers and not relay.listener.visitors)
         assert relay.bindings == []
         stream.abort()

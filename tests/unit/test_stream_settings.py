@@ -21,6 +21,7 @@ from circumvent.layers.costs import TLS_COST
 from circumvent.layers.http_opening import HttpHeaderLayer, HttpUpgradeLayer
 from circumvent.layers.stack import stack_cost, stacked
 from circumvent.layers.tls.layer import TlsLayer
+from circumvent.layers.tls.reality import RealityLayer, RealityOptions
 from circumvent.layers.websocket import WebSocketLayer
 from circumvent.links.carriages import CARRIAGES, TakeCarriage, split_early_size
 from circumvent.links.query import LinkQuery
@@ -28,6 +29,8 @@ from circumvent.links.stream_settings import StreamSettings, take_stream_setting
 from circumvent.links.uri import parse_link
 
 HOST = "server.test"
+KEY = bytes(32)
+REALITY = f"security=reality&pbk={'A' * 43}"
 
 
 class Named(LayerStream):
@@ -107,6 +110,12 @@ def test_without_layers_nothing_is_added() -> None:
         ("security=tls&sni=a.test", Privacy.ENCRYPTED, (TlsLayer(TlsOptions("a.test")),)),
         ("security=tls&insecure=1", Privacy.PLAIN, (TlsLayer(TlsOptions(HOST, verify=False)),)),
         ("sni=a.test&alpn=h2&fp=chrome&ech=x&insecure=1", Privacy.PLAIN, ()),
+        (REALITY, Privacy.ENCRYPTED, (RealityLayer(RealityOptions(HOST, KEY)),)),
+        (
+            f"{REALITY}&sni=a.test&sid=0aB1&fp=firefox&spx=%2F&alpn=h2",
+            Privacy.ENCRYPTED,
+            (RealityLayer(RealityOptions("a.test", KEY, b"\n\xb1", fingerprint="firefox")),),
+        ),
     ],
 )
 def test_the_security_is_the_lowest_layer(
@@ -115,6 +124,7 @@ def test_the_security_is_the_lowest_layer(
     settings = read(query)
     assert (settings.privacy, settings.layers()) == (privacy, layers)
     assert settings.cost == (TLS_COST if layers else Cost(0, 0))
+    assert read_again(settings) == settings
 
 
 def test_a_carriage_goes_over_the_security_and_adds_its_cost() -> None:
@@ -253,9 +263,13 @@ def test_early_data_is_taken_out_of_the_path(path: str, left: str, size: int) ->
         ("type=kcp&seed=s3cret", UnsupportedError, "type=kcp"),
         ("security=xtls", UnsupportedError, "removed"),
         ("security=s3cret%2F", UnsupportedError, "security is not supported"),
-        (f"security=reality&pbk={'A' * 43}", UnsupportedError, "security=reality"),
         ("security=reality", LinkError, "pbk: "),
         ("security=reality&pbk=s3cret", LinkError, "pbk: "),
+        (f"{REALITY}&sid=s3cret", LinkError, "sid: "),
+        (f"{REALITY}&sid=123", LinkError, "sid: "),
+        (f"{REALITY}&sid=112233445566778899", LinkError, "sid: "),
+        (f"{REALITY}&pqv=AAAA", LinkError, "pqv: "),
+        (f"{REALITY}&sni=a%20b", LinkError, "sni: "),
         ("security=tls&flow=xtls-rprx-vision", UnsupportedError, "flow=xtls-rprx-vision"),
         ("security=tls&flow=xtls-rprx-direct", UnsupportedError, "removed"),
         ("flow=xtls-rprx-vision", LinkError, "flow: needs TLS or REALITY"),

@@ -26,11 +26,14 @@ from circumvent.api import (
     PeekStream,
     ProtocolError,
     SecureStream,
+    TlsEngine,
     TlsOptions,
 )
-from circumvent.errors import BudgetError
-from circumvent.layers.tls.client import TlsClient, accept_tls
+from circumvent.errors import BudgetError, OldTlsError
+from circumvent.layers.tls.client import TlsClient
 from circumvent.layers.tls.context import CONTEXT_WITH_FILE, MAX_CONTEXTS, ClientRoles
+from circumvent.layers.tls.old_servers import OldServers
+from circumvent.layers.tls.openssl import OpenSslClient, accept_tls
 from circumvent.layers.tls.tickets import EACH
 from circumvent.memory import Memory
 from circumvent.net.tcp import TcpStream
@@ -41,6 +44,7 @@ from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 
 RECEIVE_BUFFER = 256 * 1024
 WRONG = bytes(32)
+Engine = type[TlsClient | OpenSslClient]
 SO_MEMINFO = 55
 WMEM_ALLOC, SNDBUF = 2, 3  # linux/sock_diag.h: SK_MEMINFO_*
 
@@ -61,17 +65,18 @@ class Server:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(certificate.chain, certificate.key)
         self.context.set_alpn_protocols(["h2", "http/1.1"])
+        self.context.num_tickets = 1  # of several, OpenSSL shows a client the last one only
         self.pairs: list[Pair] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
 
-    async def connect(self, client: TlsClient, options: TlsOptions) -> Pair:
+    async def connect(self, client: TlsEngine, options: TlsOptions) -> Pair:
         near = socket.create_connection(self.listener.getsockname())
         far, _ = self.listener.accept()
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         near.setblocking(False)
         return await self.connect_over(near, far, client, options)
 
-    async def visit(self, client: TlsClient, options: TlsOptions) -> bool:
+    async def visit(self, client: TlsEngine, options: TlsOptions) -> bool:
         """A whole connection, in which a ticket comes; whether it was resumed by another one."""
         pair = await self.connect(client, options)
         await self.leave(pair)
@@ -83,7 +88,7 @@ class Server:
         await pair.near.aclose()
 
     async def connect_over(
-        self, near: socket.socket, far: socket.socket, client: TlsClient, options: TlsOptions
+        self, near: socket.socket, far: socket.socket, client: TlsEngine, options: TlsOptions
     ) -> Pair:
         peer = FarEnd(far, TlsCodec(self.context))
         shaking = asyncio.create_task(shake_hands(peer))
@@ -138,9 +143,22 @@ async def server(
         yield server
 
 
+@pytest.fixture(params=[TlsClient, OpenSslClient], ids=["ours", "openssl"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Both keep the same promises; OpenSSL serves where a server speaks no TLS 1.3."""
+    made: Engine = request.param
+    return made
+
+
 @pytest.fixture
-def client(certificate: Certificate) -> TlsClient:
-    return TlsClient(str(certificate.authority))
+def client(engine: Engine, certificate: Certificate) -> TlsEngine:
+    return engine(str(certificate.authority))
+
+
+@pytest.fixture
+def stranger(engine: Engine) -> TlsEngine:
+    """Trusts no authority but those of the system."""
+    return engine()
 
 
 def digests(certificate: Certificate) -> tuple[bytes, bytes]:
@@ -152,29 +170,33 @@ def digests(certificate: Certificate) -> tuple[bytes, bytes]:
 
 
 class TestTrust:
-    async def test_an_unknown_authority_is_refused(self, server: Server) -> None:
+    async def test_an_unknown_authority_is_refused(
+        self, server: Server, stranger: TlsEngine
+    ) -> None:
         with pytest.raises(HandshakeError, match="certificate is not valid") as caught:
-            await server.connect(TlsClient(), TlsOptions(SERVER_NAME))
+            await server.connect(stranger, TlsOptions(SERVER_NAME))
         assert caught.value.errno is None, "the code of an SSLError is not the system's"
 
-    async def test_another_name_is_refused(self, server: Server, client: TlsClient) -> None:
-        with pytest.raises(HandshakeError, match=r"not valid for 'other\.test'"):
+    async def test_another_name_is_refused(self, server: Server, client: TlsEngine) -> None:
+        with pytest.raises(HandshakeError, match=r"not valid.* for (another name|'other\.test')"):
             await server.connect(client, TlsOptions("other.test"))
 
-    async def test_no_verification_when_asked_by_name(self, server: Server) -> None:
-        await server.connect(TlsClient(), TlsOptions("other.test", verify=False))
+    async def test_no_verification_when_asked_by_name(
+        self, server: Server, stranger: TlsEngine
+    ) -> None:
+        await server.connect(stranger, TlsOptions("other.test", verify=False))
 
     async def test_a_pinned_certificate_needs_no_authority(
-        self, server: Server, certificate: Certificate
+        self, server: Server, stranger: TlsEngine, certificate: Certificate
     ) -> None:
         pin, _ = digests(certificate)
-        await server.connect(TlsClient(), TlsOptions("x", certificate_sha256=(WRONG, pin)))
+        await server.connect(stranger, TlsOptions("x", certificate_sha256=(WRONG, pin)))
 
     async def test_a_pinned_key_needs_no_authority(
-        self, server: Server, certificate: Certificate
+        self, server: Server, stranger: TlsEngine, certificate: Certificate
     ) -> None:
         _, pin = digests(certificate)
-        await server.connect(TlsClient(), TlsOptions("x", spki_sha256=(WRONG, pin)))
+        await server.connect(stranger, TlsOptions("x", spki_sha256=(WRONG, pin)))
 
     @pytest.mark.parametrize(
         "options",
@@ -185,13 +207,13 @@ class TestTrust:
         ],
     )
     async def test_a_wrong_pin_is_refused_though_the_authority_is_known(
-        self, server: Server, client: TlsClient, options: TlsOptions
+        self, server: Server, client: TlsEngine, options: TlsOptions
     ) -> None:
         with pytest.raises(HandshakeError, match="not the pinned one"):
             await server.connect(client, options)
 
     async def test_without_sni_the_name_is_verified_all_the_same(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         names: list[str | None] = []
         server.context.sni_callback = lambda _, name, __: names.append(name)
@@ -200,16 +222,18 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="for another name"):
             await server.connect(client, TlsOptions("other.test", send_name=False))
 
-    async def test_a_wildcard_covers_one_label(self, tmp_path: Path, server: Server) -> None:
+    async def test_a_wildcard_covers_one_label(
+        self, tmp_path: Path, engine: Engine, server: Server
+    ) -> None:
         wildcard = make_certificate(tmp_path, "*.far.test")
         server.context.load_cert_chain(wildcard.chain, wildcard.key)
-        client = TlsClient(str(wildcard.authority))
+        client = engine(str(wildcard.authority))
         await server.connect(client, TlsOptions("site.far.test", send_name=False))
         with pytest.raises(HandshakeError, match="for another name"):
             await server.connect(client, TlsOptions("a.site.far.test", send_name=False))
 
     async def test_a_server_that_lacks_tls_13_is_refused_where_that_is_asked(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         server.context.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(HandshakeError, match="speaks no TLS"):
@@ -235,7 +259,7 @@ def greeting(options: TlsOptions) -> bytes:
 
 class TestChannelBinding:
     async def test_both_ends_have_the_same_binding_and_no_other_channel_has_it(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         seen = set()
         for resumed in (False, True, True):
@@ -252,20 +276,37 @@ class TestChannelBinding:
 
 
 class TestHandshake:
-    async def test_alpn_is_offered(self, server: Server, client: TlsClient) -> None:
+    async def test_alpn_is_offered(self, server: Server, client: TlsEngine) -> None:
         await server.connect(client, TlsOptions(SERVER_NAME, alpn=("http/1.1",)))
         assert server.codec().tls.selected_alpn_protocol() == "http/1.1"
 
-    @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-    async def test_the_second_connection_resumes(
-        self, server: Server, client: TlsClient, version: ssl.TLSVersion
-    ) -> None:
-        server.context.maximum_version = version
+    async def test_the_second_connection_resumes(self, server: Server, client: TlsEngine) -> None:
         visits = [await server.visit(client, TlsOptions(SERVER_NAME)) for _ in range(2)]
         assert visits == [False, True]
 
+    async def test_openssl_resumes_with_tls_12_too(
+        self, server: Server, certificate: Certificate
+    ) -> None:
+        server.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        client = OpenSslClient(str(certificate.authority))
+        visits = [await server.visit(client, TlsOptions(SERVER_NAME)) for _ in range(2)]
+        assert visits == [False, True]
+
+    async def test_a_server_without_tls_13_is_left_to_openssl_from_the_next_connection_on(
+        self, server: Server, certificate: Certificate
+    ) -> None:
+        server.context.maximum_version = ssl.TLSVersion.TLSv1_2
+        old = OldServers()
+        client = TlsClient(str(certificate.authority), old=old)
+        with pytest.raises(OldTlsError, match="speaks no TLS"):
+            await server.connect(client, TlsOptions(SERVER_NAME))
+        await server.connect(client, TlsOptions(SERVER_NAME))
+        assert server.codec().tls.version() == "TLSv1.2"
+        assert len(old.warnings) == 1
+        assert old.warnings[0].startswith(f"{SERVER_NAME} speaks no TLS 1.3: OpenSSL")
+
     async def test_a_reset_is_reported_as_one(
-        self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
+        self, client: TlsEngine, over: Callable[[PeekStream], ByteStream]
     ) -> None:
         near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
         starting = asyncio.create_task(client.start(over(TcpStream(near)), TlsOptions(SERVER_NAME)))
@@ -276,21 +317,21 @@ class TestHandshake:
         assert caught.value.errno == errno.ECONNRESET
 
     async def test_a_cancelled_handshake_closes_the_connection(
-        self, client: TlsClient, over: Callable[[PeekStream], ByteStream]
+        self, client: TlsEngine, over: Callable[[PeekStream], ByteStream]
     ) -> None:
         hello = await cancelled_handshake(client, over)
         with contextlib.suppress(ConnectionResetError):
             await hello.receive_all()
         hello.close()
 
-    async def test_one_on_a_socket_ends_in_order(self, client: TlsClient) -> None:
+    async def test_one_on_a_socket_ends_in_order(self, client: TlsEngine) -> None:
         hello = await cancelled_handshake(client, lambda tcp: tcp)
         assert await hello.receive_all()
         hello.close()
 
 
 async def cancelled_handshake(
-    client: TlsClient, over: Callable[[PeekStream], ByteStream]
+    client: TlsEngine, over: Callable[[PeekStream], ByteStream]
 ) -> FarEnd:
     """What the other end has then."""
     near, far = connected(small=RECEIVE_BUFFER, receive=RECEIVE_BUFFER)
@@ -308,14 +349,14 @@ def contexts() -> int:
 
 
 class TestTickets:
-    async def test_each_is_offered_once(self, server: Server, client: TlsClient) -> None:
+    async def test_each_is_offered_once(self, server: Server, client: TlsEngine) -> None:
         await server.visit(client, TlsOptions(SERVER_NAME))
         for resumes in (True, False):
             await server.connect(client, TlsOptions(SERVER_NAME))
             assert server.codec().tls.session_reused is resumes
 
     async def test_one_is_kept_once_though_its_connection_is_closed_twice(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
         await server.leave(pair)
@@ -325,13 +366,13 @@ class TestTickets:
             assert server.codec().tls.session_reused is resumes
 
     async def test_a_chain_of_visits_uses_a_new_one_each_time(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         visits = [await server.visit(client, TlsOptions(SERVER_NAME)) for _ in range(4)]
         assert visits == [False, True, True, True]
 
     async def test_several_are_kept_but_not_any_number(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         pairs = [await server.connect(client, TlsOptions(SERVER_NAME)) for _ in range(EACH + 1)]
         for pair in pairs:
@@ -343,11 +384,12 @@ class TestTickets:
     async def test_of_too_many_servers_the_oldest_is_forgotten(
         self,
         server: Server,
-        client: TlsClient,
+        client: TlsEngine,
         certificate: Certificate,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("circumvent.layers.tls.tickets.MOST", 2)
+        for module in ("tickets", "tls13_tickets"):
+            monkeypatch.setattr(f"circumvent.layers.tls.{module}.MOST", 2)
         pin, _ = digests(certificate)
         terms = [TlsOptions(SERVER_NAME, certificate_sha256=(pin,) * times) for times in (1, 2, 3)]
         for options in terms:
@@ -359,7 +401,7 @@ class TestTickets:
         ]
 
     async def test_links_that_want_ever_other_terms_fill_no_memory(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         before = contexts()
         for number in range(2 * MAX_CONTEXTS):
@@ -373,7 +415,7 @@ class TestTickets:
         self, server: Server, certificate: Certificate
     ) -> None:
         account = Memory(4 << 20).account("contexts", limit=CONTEXT_WITH_FILE)
-        client = TlsClient(str(certificate.authority), account)
+        client = OpenSslClient(str(certificate.authority), account)
         options = [TlsOptions(SERVER_NAME, alpn=(f"x{number}",)) for number in range(3)]
         for wanted in options[:2]:  # one comes with the code
             await server.connect(client, wanted)
@@ -385,7 +427,7 @@ class TestTickets:
         gc.collect()
         await server.connect(client, options[2])
 
-    async def test_none_reminds_of_another_network(self, server: Server, client: TlsClient) -> None:
+    async def test_none_reminds_of_another_network(self, server: Server, client: TlsEngine) -> None:
         staying = await server.connect(client, TlsOptions(SERVER_NAME))
         await server.visit(client, TlsOptions(SERVER_NAME))
         client.forget()
@@ -393,14 +435,14 @@ class TestTickets:
         assert not await server.visit(client, TlsOptions(SERVER_NAME))
 
     async def test_none_is_offered_under_other_terms(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         await server.visit(client, TlsOptions(SERVER_NAME, verify=False))
         assert not await server.visit(client, TlsOptions(SERVER_NAME))
 
     @pytest.mark.parametrize("there", ["127.0.0.2", "127.0.0.1"])
     async def test_none_is_offered_at_another_address_or_port(
-        self, certificate: Certificate, client: TlsClient, there: str
+        self, certificate: Certificate, client: TlsEngine, there: str
     ) -> None:
         async with serving(certificate, lambda tcp: tcp) as server:
             await server.visit(client, TlsOptions(SERVER_NAME))
@@ -435,7 +477,7 @@ class TestEnds:
         peer.close()
 
     async def test_a_forged_record_is_a_protocol_error_once_all_before_it_was_read(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
         wire = bytearray(pair.far.codec.seal(b"true") + pair.far.codec.seal(bytes(100)))
@@ -448,7 +490,7 @@ class TestEnds:
                 await read_all(pair.near)
 
     async def test_a_close_notify_waits_until_the_kernel_has_room(
-        self, server: Server, client: TlsClient
+        self, server: Server, client: TlsEngine
     ) -> None:
         pair, written = await choked(server, client)
         pair.near.write_eof()
@@ -459,7 +501,7 @@ class TestEnds:
 
     @pytest.mark.parametrize("ends_before", [False, True])
     async def test_closing_waits_as_well(
-        self, server: Server, client: TlsClient, *, ends_before: bool
+        self, server: Server, client: TlsEngine, *, ends_before: bool
     ) -> None:
         pair, written = await choked(server, client)
         if ends_before:
@@ -469,13 +511,13 @@ class TestEnds:
         assert server.codec().ended
 
     @pytest.mark.virtual_time
-    async def test_closing_does_not_wait_for_ever(self, server: Server, client: TlsClient) -> None:
+    async def test_closing_does_not_wait_for_ever(self, server: Server, client: TlsEngine) -> None:
         pair, _ = await choked(server, client)
         async with asyncio.timeout(GIVE_UP_AFTER):
             await pair.near.aclose()
 
     async def test_a_close_notify_without_free_descriptors_leaks_none(
-        self, server: Server, client: TlsClient, monkeypatch: pytest.MonkeyPatch
+        self, server: Server, client: TlsEngine, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         pair = await server.connect(client, TlsOptions(SERVER_NAME))
 
@@ -489,7 +531,7 @@ class TestEnds:
         assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208 - as above
 
 
-async def choked(server: Server, client: TlsClient) -> tuple[Pair, bytes]:
+async def choked(server: Server, client: TlsEngine) -> tuple[Pair, bytes]:
     """A connection whose kernel takes nothing more, not even close_notify; and what it took."""
     near, far = socket.socketpair()  # tells exactly when it is full
     near.setblocking(False)

@@ -139,7 +139,6 @@ class TestTrojanLinks:
         ("query", "named"),
         [
             ("type=grpc&serviceName=s3cret", "type=grpc"),
-            (f"security=reality&pbk={KEY}&sid=s3cret", "security=reality"),
             ("encryption=ss%3Baes-128-gcm%3As3cret", "encryption=ss"),
             ("mux=1", "mux"),
             ("obfs=websocket", "obfs"),
@@ -180,7 +179,6 @@ class TestVlessLinks:
         ("query", "named"),
         [
             ("security=tls&flow=xtls-rprx-vision", "flow=xtls-rprx-vision"),
-            (f"security=reality&fp=chrome&pbk={KEY}&sid=s3cret", "security=reality"),
             ("encryption=mlkem768x25519plus.native.s3cret", "encryption=mlkem768x25519plus"),
             ("security=tls&ech=s3cret", "ech"),
             ("packetEncoding=xudp&fragment=1,2,3", "fragment"),
@@ -397,10 +395,10 @@ class TestTlsOfLinks:
         assert TROJAN.privacy(entry) is Privacy.ENCRYPTED
         assert "pins" in TROJAN.warnings(entry)[0]
 
-    def test_a_fingerprint_is_accepted_and_said_to_be_lacking(self) -> None:
-        entry = TROJAN.parse("trojan://p@h:1?fp=chrome")
-        assert TROJAN.warnings(entry)[0].startswith("fp=chrome: ")
-        assert not TROJAN.warnings(TROJAN.parse("trojan://p@h:1"))
+    def test_a_fingerprint_chooses_the_client_hello(self) -> None:
+        entry = TROJAN.parse("trojan://p@h:1?fp=Firefox")
+        assert tls_of(entry).options.fingerprint == "firefox"
+        assert not TROJAN.warnings(entry)
 
 
 class TestDirectLink:

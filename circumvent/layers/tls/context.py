@@ -25,6 +25,7 @@ RECORD = 16 * 1024  # RFC 8446 §5.1: the largest plaintext of one record
 # a context, measured; the larger where the system keeps its authorities in one file only.
 MAX_CONTEXTS = 4
 CONTEXT, CONTEXT_WITH_FILE = 40 * 1024, 900 * 1024
+_BROWSER_ALPN = ("h2", "http/1.1")
 _HASHED = re.compile(r"[0-9a-f]{8}\.[0-9]")  # an authority's file, as OpenSSL finds it by its name
 
 Tls = ssl.SSLSocket | ssl.SSLObject
@@ -130,8 +131,9 @@ def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> 
     """Offers TLS 1.2 as well, whatever the options say: no other program offers 1.3 alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if options.alpn:
-        context.set_alpn_protocols(list(options.alpn))
+    alpn = _BROWSER_ALPN if options.alpn is None else options.alpn
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
     # Without SNI the library has no name to compare with the certificate: we compare it.
     context.check_hostname = verify and options.send_name
     if verify:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from circumvent.api.cost import Cost
-from circumvent.api.layer import StreamLayer
+from circumvent.api.layer import Dial, StreamLayer
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.api.tls import TlsOptions
+from circumvent.errors import OldTlsError
 from circumvent.layers.costs import TLS_COST
 
 
@@ -20,6 +21,19 @@ class TlsLayer(StreamLayer):
     @property
     def cost(self) -> Cost:
         return TLS_COST
+
+    def over(self, dial: Dial) -> Dial:
+        async def dial_and_start() -> ByteStream:
+            return await self.dial(dial)
+
+        return dial_and_start
+
+    async def dial(self, dial: Dial) -> SecureStream:
+        """Dial and start; a server without TLS 1.3 is dialled again, for it needs OpenSSL."""
+        try:
+            return await self.start(await dial())
+        except OldTlsError:
+            return await self.start(await dial())
 
     async def start(self, stream: ByteStream) -> SecureStream:
         """Shake hands over ``stream`` and own it, when it is its turn.

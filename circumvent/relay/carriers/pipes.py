@@ -12,7 +12,7 @@ from circumvent.api.streams import ByteStream
 from circumvent.errors import HandshakeError, ProtocolError
 from circumvent.layers.costs import INNER_TLS_COST
 from circumvent.layers.exchange import send_flight
-from circumvent.layers.tls.client import accept_tls
+from circumvent.layers.tls.openssl import accept_tls
 from circumvent.layers.websocket import accept_websocket
 from circumvent.memory import Account
 from circumvent.relay.admission import KnockedConnection

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from circumvent.api import (
     TlsOptions,
     UnsupportedError,
 )
+from circumvent.api.layer import Dial
 from circumvent.http.client import http_client, limited_body, web_tls
 from circumvent.layers.exchange import receive, send
 from circumvent.layers.tls.layer import TlsLayer
@@ -125,11 +127,11 @@ async def _over_stream(
     resolver: DnsResolver, names: Sequence[str], net: Net
 ) -> AsyncGenerator[DnsAnswer, None]:
     questions = _questions(names, padded=resolver.is_secure)
-    stream = await net.dialer.tcp(resolver.host, resolver.port)
+    dial: Dial = partial(net.dialer.tcp, resolver.host, resolver.port)
+    if resolver.is_secure:  # no browser asks this way; a resolver may refuse an ALPN of the web
+        dial = TlsLayer(TlsOptions(resolver.name or resolver.host, alpn=())).over(dial)
+    stream = await dial()
     try:
-        if resolver.is_secure:
-            options = TlsOptions(resolver.name or resolver.host)
-            stream = await TlsLayer(options).start(stream)
         await send(stream, net.account, _framed(questions.values()))
         messages = _messages(stream, net.account)
         while questions:

@@ -1,0 +1,92 @@
+"""What a server has to show, and two easy answers: pins, and nothing at all.
+
+A proof looks at the certificates and gives the key that must have signed the handshake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509 import Certificate, load_der_x509_certificate
+
+from circumvent.wire.tls13.codes import Alert
+from circumvent.wire.tls13.faults import Fault
+
+PublicKey = CertificatePublicKeyTypes
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the server showed: its chain (DER, its own certificate first) and the two greetings."""
+
+    chain: list[bytes]
+    client_hello: bytes
+    server_hello: bytes
+
+
+class Proof(Protocol):
+    """Decides whether a server is the one that was meant."""
+
+    def check(self, shown: Shown) -> PublicKey:
+        """The key that must have signed the handshake; raises Fault when it is not the one."""
+
+    @property
+    def is_genuine(self) -> bool:
+        """Whether the server is the one that was meant, and not only the site that it imitates."""
+
+
+class AnyServer:
+    """No check of who it is, for users who asked for that by name."""
+
+    __slots__ = ()
+    is_genuine = True
+
+    def check(self, shown: Shown) -> PublicKey:
+        return public_key(load(shown.chain[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedServer:
+    """SHA-256 digests, of which one must fit: of the certificate, or of its public key.
+
+    With a pin, nobody else has to vouch for the certificate, and its name and dates say nothing.
+    """
+
+    certificate_sha256: tuple[bytes, ...] = ()
+    spki_sha256: tuple[bytes, ...] = ()
+    is_genuine = True
+
+    def check(self, shown: Shown) -> PublicKey:
+        certificate = shown.chain[0]
+        key = public_key(load(certificate))
+        if hashlib.sha256(certificate).digest() in self.certificate_sha256:
+            return key
+        encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if hashlib.sha256(encoded).digest() in self.spki_sha256:
+            return key
+        raise Fault(Alert.CERTIFICATE_UNKNOWN, "the server's certificate is not the pinned one")
+
+
+def load(certificate: bytes) -> Certificate:
+    """A certificate from its DER; raises Fault."""
+    try:
+        return load_der_x509_certificate(certificate)
+    except ValueError:
+        raise _unreadable() from None
+
+
+def public_key(certificate: Certificate) -> PublicKey:
+    """Its key; raises Fault."""
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unreadable() from None
+
+
+def _unreadable() -> Fault:
+    return Fault(Alert.BAD_CERTIFICATE, "the server's certificate cannot be read")
