@@ -88,7 +88,7 @@ def knocks(link: RelayLink) -> dict[str, Sequence[bytes]]:
             knock(link.knock_key, KnockKind.WEBSOCKET, now).replace(b"Upgrade: websocket\r\n", b"")
         ],
         "a knock by POST": [
-            knock(link.knock_key, KnockKind.WEBSOCKET, now).replace(b"GET", b"POST")
+            knock(link.knock_key, KnockKind.WEBSOCKET, now).replace(b"GET", b"POST", 1)
         ],
     }
 

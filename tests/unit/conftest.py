@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from circumvent.state.file import BUSY_SECONDS, Need, Warn  # noqa: E402
 from circumvent.state.store import Store  # noqa: E402
 from tests.peers.certificates import Certificate, make_certificate  # noqa: E402
+from tests.unit.settling_loop import SettlingLoop  # noqa: E402
 from tests.virtual.loop import VirtualTimeLoop  # noqa: E402
 
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
@@ -80,5 +81,5 @@ def pytest_asyncio_loop_factories(
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Tests that are marked so run in virtual time."""
     if item.get_closest_marker("virtual_time") is None:
-        return {"real": asyncio.new_event_loop}
+        return {"real": SettlingLoop}
     return {"virtual": VirtualTimeLoop}

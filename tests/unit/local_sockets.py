@@ -26,8 +26,8 @@ def break_off(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for ``condition``; ``seconds`` is far more than anything takes."""
+async def until(condition: Callable[[], bool], seconds: float = 50.0) -> None:
+    """Wait for ``condition``; ``seconds`` is far more than it takes on a busy machine."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - most conditions have no event
             await asyncio.sleep(0.005)

@@ -62,9 +62,8 @@ class World:
         cookie = ("Cookie", seal_knock(self.link.knock_key, knock))
         request = ClientUpgrade("site.test", "/", [cookie]).request
         if kind is KnockKind.UPLOAD:
-            request = request.replace(b"GET", b"POST").replace(
-                b"\r\n", b"\r\nContent-Length: 9\r\n", 1
-            )
+            request = request.replace(b"GET", b"POST", 1)  # the cookie's Base64 may say GET too
+            request = request.replace(b"\r\n", b"\r\nContent-Length: 9\r\n", 1)
         await send(stream, self.account, request)
         return stream
 

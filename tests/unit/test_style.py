@@ -13,12 +13,14 @@ SPANS = re.compile(
 )
 
 
-def blocks(tree: ast.AST) -> Iterator[list[ast.stmt]]:
-    for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            block = getattr(node, name, None)
-            if isinstance(block, list):
-                yield block
+def blocks(node: ast.AST) -> Iterator[list[ast.stmt]]:
+    """The blocks of statements inside ``node``; no expression holds any."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        block = getattr(node, name, None)
+        if isinstance(block, list):
+            yield block
+            for each in block:
+                yield from blocks(each)
 
 
 def is_text(value: ast.expr) -> bool:
