@@ -28,7 +28,7 @@ from circumvent.links.reality_settings import take_reality
 from circumvent.links.tls_settings import take_tls
 
 NONE, TLS, REALITY = "none", "tls", "reality"  # of ``security``
-_VISION = "xtls-rprx-vision"
+VISION = "xtls-rprx-vision"  # a flow
 # A link that was spoiled keeps this word, wherever it went.
 _ASKS_FOR_SECURITY = re.compile(r"security\W{0,4}(?:3d)?(?:tls|reality|xtls)", re.IGNORECASE)
 
@@ -89,6 +89,7 @@ class StreamSettings:
     security: Security
     carriage: Carriage
     notes: tuple[str, ...] = field(default=(), compare=False)
+    flow: str = ""  # ``VISION``, or none
 
     @property
     def privacy(self) -> Privacy:
@@ -111,7 +112,8 @@ class StreamSettings:
 
     def query(self, host: str) -> Parameters:
         """The parameters from which the same value is read."""
-        return (*self.security.query(host), *self.carriage.query())
+        flow = (("flow", self.flow),) if self.flow else ()
+        return (*self.security.query(host), *self.carriage.query(), *flow)
 
 
 def _take_none(query: LinkQuery, host: str) -> NoSecurity:  # noqa: ARG001 - as the others
@@ -147,8 +149,8 @@ def take_stream_settings(
     """
     security = SECURITIES[_take_security_word(query, default)](query, host)
     carriage = take_carriage(query, security.server_name or host, carriages)
-    _check_flow(query, security, carriage)
-    return StreamSettings(security, carriage, tuple(query.notes))
+    flow = _take_flow(query, security, carriage)
+    return StreamSettings(security, carriage, tuple(query.notes), flow)
 
 
 def _take_security_word(query: LinkQuery, default: str) -> str:
@@ -161,16 +163,16 @@ def _take_security_word(query: LinkQuery, default: str) -> str:
     return (asked or words or [default])[0]
 
 
-def _check_flow(query: LinkQuery, security: Security, carriage: Carriage) -> None:
+def _take_flow(query: LinkQuery, security: Security, carriage: Carriage) -> str:
     """A server refuses streams without flow to a user who has one."""
     flow = query.take("flow").strip().lower()
     if not flow.startswith("xtls-"):
-        return  # what no program knows asks for nothing
+        return ""  # what no program knows asks for nothing
     if isinstance(security, NoSecurity):
         raise LinkError("flow: needs TLS or REALITY, and the link has neither; ask for another")
     if not isinstance(carriage, TcpCarriage):
         query.notes.append("flow: means nothing over this carriage; it is left out")
-        return
-    if flow.startswith(_VISION):
-        raise lacking("flow", _VISION)
+        return ""
+    if flow.startswith(VISION):  # what may follow is about UDP
+        return VISION
     raise UnsupportedError("flow: that one was removed everywhere; ask for another link")

@@ -24,7 +24,7 @@ from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.trojan import Trojan
 from circumvent_plugins.vless import Vless
 from tests.peers.certificates import SERVER_NAME, make_certificate
-from tests.peers.mihomo import HOST, reality_server
+from tests.peers.mihomo import HOST, mihomo_server
 
 USER = str(uuid.uuid4())
 SHORT_ID = "0123456789abcdef"
@@ -104,7 +104,8 @@ async def place(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
             "short-id": [SHORT_ID],
             "server-names": [SERVER_NAME],
         }
-        with reality_server(kind, user, reality, tmp_path) as port:
+        security: dict[str, object] = {"reality-config": reality}
+        with mihomo_server(kind, user, security, tmp_path) as port:
             yield Place(kind, port, key.public_key().public_bytes_raw(), site)
 
 

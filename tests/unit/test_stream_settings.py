@@ -25,7 +25,7 @@ from circumvent.layers.tls.reality import RealityLayer, RealityOptions
 from circumvent.layers.websocket import WebSocketLayer
 from circumvent.links.carriages import CARRIAGES, TakeCarriage, split_early_size
 from circumvent.links.query import LinkQuery
-from circumvent.links.stream_settings import StreamSettings, take_stream_settings
+from circumvent.links.stream_settings import VISION, StreamSettings, take_stream_settings
 from circumvent.links.uri import parse_link
 
 HOST = "server.test"
@@ -270,7 +270,6 @@ def test_early_data_is_taken_out_of_the_path(path: str, left: str, size: int) ->
         (f"{REALITY}&sid=112233445566778899", LinkError, "sid: "),
         (f"{REALITY}&pqv=AAAA", LinkError, "pqv: "),
         (f"{REALITY}&sni=a%20b", LinkError, "sni: "),
-        ("security=tls&flow=xtls-rprx-vision", UnsupportedError, "flow=xtls-rprx-vision"),
         ("security=tls&flow=xtls-rprx-direct", UnsupportedError, "removed"),
         ("flow=xtls-rprx-vision", LinkError, "flow: needs TLS or REALITY"),
         ("security=tls&ech=s3cret", UnsupportedError, "ech"),
@@ -285,6 +284,17 @@ def test_what_is_lacking_or_broken_is_refused_by_name(
     with pytest.raises(error, match=message) as caught:
         read(query)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("security", ["security=tls", REALITY])
+@pytest.mark.parametrize(
+    "flow", ["xtls-rprx-vision", "xtls-rprx-vision-udp443", "XTLS-rprx-vision"]
+)
+def test_vision_is_read_over_tls_and_reality(security: str, flow: str) -> None:
+    settings = read(f"{security}&flow={flow}")
+    assert settings.flow == VISION
+    assert read_again(settings) == settings
+    assert not settings.notes
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,6 @@ class TestVlessLinks:
     @pytest.mark.parametrize(
         ("query", "named"),
         [
-            ("security=tls&flow=xtls-rprx-vision", "flow=xtls-rprx-vision"),
             ("encryption=mlkem768x25519plus.native.s3cret", "encryption=mlkem768x25519plus"),
             ("security=tls&ech=s3cret", "ech"),
             ("packetEncoding=xudp&fragment=1,2,3", "fragment"),

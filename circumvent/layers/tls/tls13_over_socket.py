@@ -37,9 +37,15 @@ class Tls13OverSocket(Tls13Stream):
         count = kept + (count or 0)
         used, size = self._open(wire[:count], buffer)
         self._drop(used)
-        if not (size and self._tcp.ended):  # what is whole comes before the error
+        if size and self._opens_one:
+            self._is_ready = True  # whatever lies behind
+        elif not (size and self._tcp.ended):  # what is whole comes before the error
             self._expect(wire[used:count])
         return size or self._nothing()
+
+    def stop_opening(self) -> bytes:
+        self._tcp.expect(1)
+        return super().stop_opening()
 
     def _drop(self, used: int) -> None:
         """What was opened is first what was kept."""

@@ -26,7 +26,7 @@ class Tls13OverStream(Tls13Stream):
         wire = buffer[MAX_RECORD:]
         kept = len(self._kept)
         wire[:kept] = self._kept
-        count = self.base.read_into(wire[kept:])
+        count = self._read_base(wire[kept:])
         if not count and not self._is_ready:
             if count == 0:
                 raise cut_error()
@@ -34,4 +34,14 @@ class Tls13OverStream(Tls13Stream):
         count = kept + (count or 0)
         used, size = self._open(wire[:count], buffer)
         self._kept = b"" if self._is_ready else bytes(wire[used:count])  # nothing is read any more
+        if size and self._opens_one:
+            self._is_ready = True  # another one may be kept
         return size or self._nothing()
+
+    def _read_base(self, free: memoryview) -> int | None:
+        """At most about one record where each is opened alone: what is behind it is kept."""
+        if not self._opens_one:
+            return self.base.read_into(free)
+        if self._is_ready:
+            return None
+        return self.base.read_into(free[: max(MAX_RECORD, self.base.record)])

@@ -43,6 +43,7 @@ class Tls13Stream(LayerStream, SecureStream):
         "_is_ready",
         "_kept",
         "_most",
+        "_opens_one",
         "_take_tickets",
     )
 
@@ -57,6 +58,7 @@ class Tls13Stream(LayerStream, SecureStream):
         self._take_tickets = take_tickets
         self._end_announced = False
         self._most = min(LARGEST, RECORDS * connection.limit)  # bytes in one write
+        self._opens_one = False  # record with data in a read
         self.headroom = base.headroom + connection.headroom(self._most)
         self.overhead = base.overhead + MAX_RECORD + RECORDS * OVERHEAD
 
@@ -72,6 +74,8 @@ class Tls13Stream(LayerStream, SecureStream):
         """Open all whole records; returns how much of both was used."""
         connection = self._connection
         try:
+            if self._opens_one:
+                return self._open_next(wire, plain)
             return connection.open(wire, plain)
         finally:
             self._is_ready = connection.is_over
@@ -100,6 +104,29 @@ class Tls13Stream(LayerStream, SecureStream):
         """What a read returns that brought no data."""
         return 0 if self._connection.ended else None
 
+    def open_one_by_one(self, *, wanted: bool) -> None:
+        """Whether a read opens one record only: what lies behind it may be no record of ours."""
+        self._opens_one = wanted
+
+    def _open_next(self, wire: memoryview, plain: memoryview) -> tuple[int, int]:
+        """Open records up to the first one with data."""
+        used = size = 0
+        while not size:
+            more, size = self._connection.open(wire[used:], plain, 1)
+            used += more
+            if not more:
+                break
+        return used, size
+
+    def stop_opening(self) -> bytes:
+        """What was read and not opened. What follows is there to be read from ``base``.
+
+        Only after a read, while records are opened one by one.
+        """
+        self._is_ready = False
+        kept, self._kept = self._kept, b""
+        return kept
+
     # --- out ------------------------------------------------------------------------------------
 
     def room(self) -> int:
@@ -119,6 +146,10 @@ class Tls13Stream(LayerStream, SecureStream):
 
     def flush(self) -> bool:
         return self._backlog.flush()
+
+    def stop_sealing(self) -> None:
+        """Send no more records. Once ``flush`` is True, what follows is written to ``base``."""
+        self._end_announced = True
 
     def write_eof(self) -> None:
         if self._end_announced:

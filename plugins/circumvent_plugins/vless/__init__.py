@@ -28,8 +28,8 @@ from circumvent.links.uri import ShareLink, parse_link
 from circumvent.wire.address import IPV4, IPV6, NAME, Destination
 from circumvent_plugins.vless.response import VERSION, ResponseLayer
 
-_NO_ADDONS = b"\x00"
 _TCP = b"\x01"
+_FLOW_FIELD = b"\x0a"
 _ADDRESS_TYPES = {IPV4: b"\x01", NAME: b"\x02", IPV6: b"\x03"}  # not those of SOCKS5
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}", re.IGNORECASE)
 _LONGEST_WORD = 30  # bytes of an id that is no UUID
@@ -44,7 +44,7 @@ class VlessSettings:
 
 
 class Vless(Transport):
-    """VLESS without flow."""
+    """VLESS, without flow or with Vision."""
 
     name = "vless"
     schemes = ("vless",)
@@ -70,19 +70,33 @@ class Vless(Transport):
         account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
     ) -> Tunnel:
         settings = _settings(entry)
-        layers = (*settings.stream.layers(), ResponseLayer())
-        dial = stacked(partial(dialer.tcp, entry.host, entry.port), layers)
-        return HeaderTunnel(dial, partial(request_header, settings.user))
+        dial = stacked(partial(dialer.tcp, entry.host, entry.port), settings.stream.layers())
+        header = partial(request_header, settings.user, flow=settings.stream.flow)
+        if settings.stream.flow:
+            # Not at import: few links have a flow.
+            from circumvent_plugins.vless.vision import VisionTunnel  # noqa: PLC0415
+
+            return VisionTunnel(dial, header, user_bytes(settings.user))
+        return HeaderTunnel(ResponseLayer().over(dial), header)
 
 
-def request_header(user: str, destination: Destination) -> bytes:
-    """``00 | uuid | 00 | 01 | port | ATYP | address``; ValueError for a bad name."""
+def user_bytes(user: str) -> bytes:
+    """The id as it is sent: the server echoes it in Vision's padding."""
+    return bytes.fromhex(user.replace("-", ""))
+
+
+def request_header(user: str, destination: Destination, flow: str = "") -> bytes:
+    """``00 | uuid | n | n bytes of addons | 01 | port | ATYP | address``.
+
+    The addons are a protobuf message, whose first field is the flow. ValueError for a bad name.
+    """
     kind, host = destination.encode_host()
+    addons = _FLOW_FIELD + bytes((len(flow),)) + flow.encode() if flow else b""
     return b"".join(
         (
             bytes((VERSION,)),
-            bytes.fromhex(user.replace("-", "")),
-            _NO_ADDONS,
+            user_bytes(user),
+            bytes((len(addons),)) + addons,
             _TCP,
             destination.port.to_bytes(2),
             _ADDRESS_TYPES[kind],
