@@ -214,7 +214,8 @@ async def test_the_pump_of_a_client_with_tls13_goes_raw_too(
     """It cuts where its blocks end, and not where records do."""
     data, account = os.urandom(10_000_000), Memory(8 << 20).account("pump")
     client = ssl.create_default_context(cafile=str(certificate.authority))
-    sock, near = connected(small=PIECE, receive=PIECE)
+    near, sock = connected(small=PIECE, receive=PIECE)
+    sock.setblocking(False)
     async with serving(answer, context_of(certificate)) as port:
         stream, local = await place.open(port), TcpStream(near)
         pumps = asyncio.gather(
