@@ -7,6 +7,7 @@ import math
 import os
 import random
 import re
+import select
 import socket
 import ssl
 import subprocess
@@ -222,12 +223,24 @@ def _send(connection: socket.socket, pieces: Sequence[bytes]) -> str:
     """How the connection ended; empty while it is open."""
     try:
         for number, piece in enumerate(pieces):
-            if number:
-                time.sleep(0.05)
+            if number and _has_closed(connection):
+                break
             connection.sendall(piece)
     except OSError as error:
         return _name(error)
     return ""
+
+
+def _has_closed(connection: socket.socket) -> bool:
+    """Whether the server closed before the next piece.
+
+    To send into a closed connection brings a reset, which is seen or not by chance.
+    """
+    if isinstance(connection, ssl.SSLSocket):
+        time.sleep(0.05)
+        return False
+    readable, _, _ = select.select([connection], [], [], PAUSE)
+    return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
 
 
 def _receive(connection: socket.socket) -> tuple[bytes, str]:
