@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,18 +16,16 @@ from circumvent.api import ByteStream, HandshakeError, Transport
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
-from circumvent.testing.steps import read_once, settle, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.trojan import Trojan
 from circumvent_plugins.vless import Vless
+from tests.interop.echoing import SIZES, assert_echoed
 from tests.peers.certificates import SERVER_NAME, make_certificate
 from tests.peers.mihomo import HOST, mihomo_server
 
 USER = str(uuid.uuid4())
 SHORT_ID = "0123456789abcdef"
-PIECE = 1 << 20
-SIZES = (0, 1, 1 << 20, 100_000_000)
 
 
 class Site:
@@ -112,24 +108,9 @@ async def place(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> A
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("size", SIZES)
 async def test_bytes_of_every_size_arrive_whole_both_ways(place: Place, size: int) -> None:
-    data = os.urandom(size)
     async with serving(echo) as port:
         stream = await place.open(Destination(HOST, port))
-
-        async def send() -> None:
-            for at in range(0, size, PIECE):
-                await write_all(stream, data[at : at + PIECE])
-            stream.write_eof()
-            await settle(stream)
-
-        async def receive() -> bytes:
-            digest = hashlib.sha256()
-            while piece := await read_once(stream):
-                digest.update(piece)
-            return digest.digest()
-
-        _, back = await asyncio.gather(send(), receive())
-        assert back == hashlib.sha256(data).digest()
+        await assert_echoed(stream, size)
         await stream.aclose()
 
 

@@ -25,6 +25,7 @@ from circumvent.testing.steps import read_exactly, read_once, settle, write_all
 from circumvent.wire.address import Destination
 from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.vless import Vless
+from tests.interop.echoing import PIECE, SIZES, assert_echoed
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
 from tests.peers.mihomo import HOST, mihomo_server
 
@@ -32,8 +33,6 @@ USER = str(uuid.uuid4())
 SHORT_ID = "0123456789abcdef"
 FLOW = "xtls-rprx-vision"
 GREETING = b"220 the server speaks first\r\n"
-PIECE = 1 << 20
-SIZES = (0, 1, 1 << 20, 100_000_000)
 Security = tuple[dict[str, object], str]  # of the server, and what a link says of it
 Visit = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
 
@@ -140,26 +139,6 @@ async def place(
         with mihomo_server("vless", user, security, tmp_path) as port:
             link = f"vless://{USER}@{HOST}:{port}?{words}&flow={FLOW}&sni={SERVER_NAME}"
             yield Place(link, certificate)
-
-
-async def assert_echoed(stream: ByteStream, size: int) -> None:
-    """Both ways at the same time, whole, with an end of ours before that of the other side."""
-    data = os.urandom(size)
-
-    async def send() -> None:
-        for at in range(0, size, PIECE):
-            await write_all(stream, data[at : at + PIECE])
-        stream.write_eof()
-        await settle(stream)
-
-    async def receive() -> bytes:
-        digest = hashlib.sha256()
-        while piece := await read_once(stream):
-            digest.update(piece)
-        return digest.digest()
-
-    _, back = await asyncio.gather(send(), receive())
-    assert back == hashlib.sha256(data).digest()
 
 
 def is_raw(stream: ByteStream) -> bool:

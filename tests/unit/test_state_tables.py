@@ -11,15 +11,7 @@ from circumvent.state.attempts import MAX_ATTEMPTS, MAX_DETAIL, Attempt
 from circumvent.state.servers import SavedServer
 from circumvent.state.store import Store
 from tests.unit.conftest import OpenStore
-
-LINK = "ss://c2VjcmV0@192.0.2.7:8388"
-BEN = SavedServer("b", "shadowsocks", "Ben", LINK)
-
-
-def an_attempt(number: int = 0, server: str = "a1b2c3") -> Attempt:
-    return Attempt(
-        at=1000.0 + number, what="probe", server=server, stage="tls", outcome="failed", errno=104
-    )
+from tests.unit.state_rows import BEN, LINK, an_attempt
 
 
 @pytest.fixture
