@@ -7,17 +7,15 @@ that all of them share.
 
 from __future__ import annotations
 
-import mmap
-
 from circumvent.api.streams import ByteStream, PeekStream
 from circumvent.layers.backlog import Backlog
-from circumvent.memory import LARGEST, PAGE, Account
+from circumvent.memory import LARGEST, PAGE, Account, anonymous
 
 FLIGHT = 4096  # a server's certificates, or the head of an answer, in one or two reads
 
 # Nothing stays in it between two steps, so all streams share it; what was never used of it
 # costs nothing.
-_SCRATCH = memoryview(mmap.mmap(-1, LARGEST))
+_SCRATCH = memoryview(anonymous(LARGEST))
 
 
 async def send(stream: ByteStream, account: Account, data: bytes) -> None:

@@ -82,7 +82,7 @@ class Arena:
     """The mapping and its free pages; it knows no budget and no accounts."""
 
     def __init__(self, pages: int, floor: int) -> None:
-        self._map = _anonymous(pages * PAGE)
+        self._map = anonymous(pages * PAGE)
         self.memory = memoryview(self._map)
         self._floor = floor
         self._free = FreeRuns(pages)
@@ -140,10 +140,11 @@ class Arena:
         return cooled
 
 
-def _anonymous(size: int) -> mmap.mmap:
-    """Private where the system knows it: only then does MADV_DONTNEED free the pages.
+def anonymous(size: int) -> mmap.mmap:
+    """``size`` bytes of zeros whose pages are made when they are first touched.
 
-    Raises BudgetError.
+    Private where the system knows it: only then does MADV_DONTNEED free the pages, and a process
+    that is forked off does not write into ours. Raises BudgetError.
     """
     if sys.platform == "win32":
         return mmap.mmap(-1, size)

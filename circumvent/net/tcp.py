@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import mmap
 import os
 import socket
 import sys
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import DialError
-from circumvent.memory import LARGEST
+from circumvent.memory import LARGEST, anonymous
 from circumvent.net.patience import note_reached
 from circumvent.net.readiness import Watch, watch
 from circumvent.net.sockets import SocketBuffers, SocketStream, prepare, reset_error
 
 _DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
 # Where discarded bytes go. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
-_NOWHERE = mmap.mmap(-1, LARGEST)
+_NOWHERE = anonymous(LARGEST)
 
 _DEFAULT_BUFFERS = SocketBuffers()
 

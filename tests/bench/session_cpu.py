@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.bench.aims import Bound
 from tests.bench.contenders import started_origin
-from tests.bench.layers import BONDED, far_end, stacks
+from tests.bench.layers import BONDED, Stack, far_end, stacks
 from tests.bench.layers import measure as measure_stack
 from tests.bench.load import Load, Through
 from tests.bench.measures import BULK_STREAMS, GIB, MIB, spending
@@ -69,9 +69,8 @@ def measure(ends: Ends, size: int, streams: int, way: str) -> tuple[float, float
     return client.cpu / moved, relay.cpu / moved, size / MIB / client.seconds
 
 
-def measure_alone(folder: Path) -> tuple[float, float]:
+def measure_alone(stack: Stack) -> tuple[float, float]:
     """Receiving and sending, in CPU seconds per GiB."""
-    stack = stacks(make_certificate(folder))[BONDED]
     with far_end(stack) as port:
         seen = asyncio.run(measure_stack(port, stack))
     return seen.down, seen.up
@@ -85,7 +84,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--streams", type=int, default=BULK_STREAMS)
     wanted = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
-        alone = [measure_alone(Path(name)) for _ in range(wanted.rounds)]
+        stack = stacks(make_certificate(Path(name)))[BONDED]
+        alone = [measure_alone(stack) for _ in range(wanted.rounds)]
     receives, sends = map(statistics.median, zip(*alone, strict=True))
     print(
         f"session and carriers: receiving {receives:.2f} + sending {sends:.2f} ="

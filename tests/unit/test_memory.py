@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import mmap
+import multiprocessing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from circumvent.memory import (
     Lease,
     Memory,
     Pressure,
+    anonymous,
     arena,
 )
 
@@ -365,3 +367,15 @@ class TestOtherKernels:
     def test_more_memory_than_the_system_grants_is_told_with_what_to_do(self) -> None:
         with pytest.raises(BudgetError, match="set less with --memory"):
             Memory(1 << 50)
+
+
+def test_a_process_that_is_forked_off_does_not_write_into_our_memory() -> None:
+    memory = memoryview(anonymous(PAGE))
+
+    def write() -> None:
+        memory[:3] = b"its"
+
+    child = multiprocessing.get_context("fork").Process(target=write)
+    child.start()
+    child.join()
+    assert (child.exitcode, bytes(memory[:3])) == (0, bytes(3))
