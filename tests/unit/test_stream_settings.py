@@ -108,7 +108,11 @@ def test_without_layers_nothing_is_added() -> None:
         ("", Privacy.PLAIN, ()),
         ("security=tls", Privacy.ENCRYPTED, (TlsLayer(TlsOptions(HOST)),)),
         ("security=tls&sni=a.test", Privacy.ENCRYPTED, (TlsLayer(TlsOptions("a.test")),)),
-        ("security=tls&insecure=1", Privacy.PLAIN, (TlsLayer(TlsOptions(HOST, verify=False)),)),
+        (
+            "security=tls&insecure=1",
+            Privacy.UNVERIFIED,
+            (TlsLayer(TlsOptions(HOST, verify=False)),),
+        ),
         ("sni=a.test&alpn=h2&fp=chrome&ech=x&insecure=1", Privacy.PLAIN, ()),
         (REALITY, Privacy.ENCRYPTED, (RealityLayer(RealityOptions(HOST, KEY)),)),
         (
