@@ -27,7 +27,7 @@ def describe_floor(servers: Sequence[Candidate], floor: Privacy) -> str:
     left_out = sum(weaker.values())
     if left_out < len(servers):
         counts = ", ".join(f"{count} {each.name.lower()}" for each, count in weaker.items())
-        return f"{left_out} servers hide less than --privacy asks for and are not used ({counts})"
+        return f"servers that hide less than --privacy asks for are not used: {counts}"
     best = max(weaker)
     return (
         f"no server is {floor.name.lower()}, and weaker ones are used only when asked for with"
