@@ -397,6 +397,15 @@ def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
     assert load_store(str(tmp_path / "empty")) is None
 
 
+def test_authorities_that_were_updated_while_we_run(tmp_path: Path) -> None:
+    path = write_authority(tmp_path)
+    renewed = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    leaf = renewed.issue_cert(NAME)
+    refused(trusted(leaf), TrustedServer(NAME, str(path)))
+    renewed.cert_pem.write_to_path(str(path), append=True)
+    assert meet(trusted(leaf), TrustedServer(NAME, str(path))).state is State.DONE
+
+
 # --- somebody in between -------------------------------------------------------------------------
 
 

@@ -56,20 +56,32 @@ def system_file() -> str | None:
     return named or next((place for place in _PLACES if Path(place).is_file()), None)
 
 
-@lru_cache(maxsize=4)
 def load_store(*files: str) -> Store | None:
-    """All authorities in these PEM files, None if there is none; raises ConfigError."""
-    authorities = [authority for file in files for authority in _load_file(file)]
+    """All authorities in these PEM files, None if there is none; raises ConfigError.
+
+    They are read anew once a file has changed: systems update theirs while a client runs.
+    """
+    try:
+        return _load_store(tuple(map(_version, files)))
+    except OSError as error:
+        raise ConfigError(
+            f"the certificate authorities in {error.filename} cannot be read: {error.strerror}"
+        ) from error
+
+
+def _version(file: str) -> tuple[str, int, int]:
+    found = Path(file).stat()
+    return file, found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=4)
+def _load_store(versions: tuple[tuple[str, int, int], ...]) -> Store | None:
+    authorities = [authority for file, _, _ in versions for authority in _load_file(file)]
     return Store(authorities) if authorities else None
 
 
 def _load_file(file: str) -> list[Certificate]:
-    try:
-        pieces = Path(file).read_bytes().split(_END)[:-1]
-    except OSError as error:
-        raise ConfigError(
-            f"the certificate authorities in {file} cannot be read: {error}"
-        ) from error
+    pieces = Path(file).read_bytes().split(_END)[:-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one has the serial number 0
         loaded = [_load_piece(piece + _END) for piece in pieces]
