@@ -30,6 +30,7 @@ from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
+from circumvent.tunnels.floor import describe_floor
 from circumvent.tunnels.health import Health
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
@@ -64,6 +65,7 @@ class Client:
         self._plugins = plugins
         self._events = events
         self._named: Sequence[Candidate] = ()
+        self._left_out = ""
         self._memory = Memory(config.memory_bytes, config.arena_bytes)
         self._store = Store(config.state_file, lambda text: events(Warned(text)))
         prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
@@ -157,7 +159,7 @@ class Client:
             problems=tuple(
                 f"plugin {problem.name}: {problem.reason}" for problem in self._plugins.problems
             ),
-            warnings=self._old_tls.warnings,
+            warnings=(*self._old_tls.warnings, *self._store.certificates.warnings),
         )
 
     def _inbound_options(self) -> InboundOptions:
@@ -170,8 +172,13 @@ class Client:
         return replace(options, max_clients=most)
 
     def _offer(self, found: Sequence[Candidate]) -> None:
-        """Race what was found beside what the user named."""
-        self._manager.offer([*self._named, *found])
+        """Race what was found beside what the user named; say once what is left out."""
+        offered = [*self._named, *found]
+        self._manager.offer(offered)
+        left_out = describe_floor(offered, self._config.privacy_floor)
+        if left_out and left_out != self._left_out:
+            self._events(Warned(left_out))
+        self._left_out = left_out
 
     async def _open_beside_relays(self, destination: Destination) -> ByteStream:
         """A stream for a carrier, through a tunnel to no relay: through one it would loop.

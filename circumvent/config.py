@@ -60,7 +60,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     arena: str = ""
     tunnels: Count = 3
     parallel_dials: Count = 4
-    privacy: Literal["encrypted", "plain", "direct"] = "encrypted"
+    privacy: Literal["encrypted", "unverified", "plain", "direct"] = "encrypted"
     probe_urls: Annotated[tuple[str, ...], Meta(min_length=1)] = (
         "http://www.gstatic.com/generate_204",
         "http://cp.cloudflare.com/generate_204",

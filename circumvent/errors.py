@@ -12,7 +12,8 @@ CircumventError
 └── RemoteError               the other side is at fault, or somebody in between
     ├── DialError             no connection to the server
     ├── HandshakeError        connected, but the handshake failed
-    │   └── OldTlsError       the server speaks no TLS 1.3
+    │   ├── OldTlsError       the server speaks no TLS 1.3
+    │   └── PinError          the server showed another certificate than the pinned one
     ├── ProtocolError         the peer sent what its protocol forbids
     ├── ProbeError            the tunnel opened but carried no checked bytes
     ├── StreamResetError      an open stream was cut
@@ -125,6 +126,10 @@ class HandshakeError(RemoteError):
 
 class OldTlsError(HandshakeError):
     """The server speaks only TLS 1.2 or older: OpenSSL may serve it on a new connection."""
+
+
+class PinError(HandshakeError):
+    """The server showed another certificate, or public key, than the pinned one."""
 
 
 class ProtocolError(RemoteError):

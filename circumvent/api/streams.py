@@ -226,3 +226,11 @@ class SecureStream(ByteStream):
 
         A proof over them cannot be passed on through somebody in between. RFC 5929 §3.
         """
+
+    def server_key(self) -> bytes:
+        """SHA-256 of the public key (SubjectPublicKeyInfo) that a server proved to have.
+
+        Known at least where nothing else was asked of it (``TlsOptions.authenticates``); elsewhere
+        it may be empty.
+        """
+        return b""

@@ -27,3 +27,8 @@ class TlsOptions:
     send_name: bool = True
     only_tls13: bool = False
     fingerprint: str = ""
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether the server must prove who it is: by a known authority or by a pin."""
+        return self.verify or bool(self.certificate_sha256 or self.spki_sha256)

@@ -15,11 +15,16 @@ from circumvent.memory import Account
 
 
 class Privacy(IntEnum):
-    """What an observer between us and the server can see; the race never goes below the floor."""
+    """What an observer between us and the server can see; the race never goes below the floor.
+
+    UNVERIFIED is encrypted by TLS that checks neither an authority nor a pin: the server is whoever
+    answered first. The key that it showed then is remembered, and another one is refused.
+    """
 
     DIRECT = 0
     PLAIN = 1
-    ENCRYPTED = 2
+    UNVERIFIED = 2
+    ENCRYPTED = 3
 
 
 @dataclass(frozen=True, slots=True)

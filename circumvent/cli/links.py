@@ -17,6 +17,7 @@ from circumvent.state.file import Need
 from circumvent.state.store import Store
 from circumvent.texts import read_stdin
 from circumvent.tunnels.candidate import Candidate, distinct, parse_candidate
+from circumvent.tunnels.floor import describe_floor
 from circumvent.tunnels.relay_transport import RelayTransport
 
 FROM_STDIN = "-"
@@ -123,11 +124,7 @@ def usable(servers: Sequence[Candidate], floor: Privacy) -> tuple[Candidate, ...
         )
     private = tuple(server for server in servers if server.privacy >= floor)
     if not private:
-        raise NoTunnelError(
-            f"no server is {floor.name.lower()}, and weaker ones are used only when asked for with"
-            f" --privacy {servers[0].privacy.name.lower()}",
-            stage="start",
-        )
+        raise NoTunnelError(describe_floor(servers, floor), stage="start")
     return private
 
 

@@ -26,6 +26,7 @@ from circumvent.client import Client, Servers
 from circumvent.config import Config
 from circumvent.plugins import PluginProblem, Plugins, load_plugins
 from circumvent.status.events import Warned
+from circumvent.tunnels.floor import describe_floor
 
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.
@@ -57,7 +58,7 @@ Ctrl-C stops when open streams have ended (at most 10 s); a second one stops at 
 @click.option("--tunnels", type=click.IntRange(1), metavar="N", help="Tunnels to keep up (3).")
 @click.option(
     "--privacy",
-    type=click.Choice(["encrypted", "plain", "direct"]),
+    type=click.Choice(["encrypted", "unverified", "plain", "direct"]),
     help="Use no server that hides less; by default encrypted.",
 )
 @private_option
@@ -103,8 +104,8 @@ def choose_servers(
     if config.allow_private:
         warnings.append("allow_private: links and lists may lead to this machine's own networks")
     warnings += pasted.warnings(chosen, problems)
-    if left_out := len(servers) - len(chosen):
-        warnings.append(f"{left_out} servers hide less than --privacy asks for and are not used")
+    if left_out := describe_floor(servers, config.privacy_floor):
+        warnings.append(left_out)
     for warning in warnings:
         view.show(Warned(warning))
     return Servers(chosen, links.origins)

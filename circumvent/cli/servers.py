@@ -44,6 +44,7 @@ the secrets out of the list of processes and of the shell's history:
   circumvent servers list
   circumvent servers test
   circumvent servers remove a1b2c3d4e5
+  circumvent servers forget-certificate a1b2c3d4e5
 """
 
 
@@ -106,11 +107,34 @@ def remove(
     """Forget servers."""
     with _store(config_file, options, Need.WRITING) as store:
         gone = store.servers.remove(ids)
+        store.certificates.forget(ids)
     if as_json:
         click.echo(msgspec.json.encode(gone))
     unknown = [server_id for server_id, was_there in gone.items() if not was_there]
     if unknown:
         raise _not_saved(unknown)
+
+
+@servers.command(context_settings=ENVIRONMENT)
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@place_options
+@json_option
+def forget_certificate(
+    *, ids: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
+) -> None:
+    """Accept the certificate that a server shows next.
+
+    For servers whose links turn verification off (allowInsecure): the first certificate that worked
+    is remembered, and another one is refused. Ask the server's operator first whether it was
+    changed; if not, somebody is in between.
+    """
+    with _store(config_file, options, Need.WRITING) as store:
+        gone = store.certificates.forget(ids)
+    if as_json:
+        click.echo(msgspec.json.encode(gone))
+    unknown = [server_id for server_id, was_there in gone.items() if not was_there]
+    if unknown:
+        raise LocalError(f"no certificate is remembered of: {', '.join(sorted(unknown))}")
 
 
 @servers.command(context_settings=ENVIRONMENT)

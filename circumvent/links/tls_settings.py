@@ -15,8 +15,8 @@ from circumvent.wire.host_port import parse_host
 NO_NAME = "-"  # written as ``sni`` when none is sent; what is no name is never sent
 _ONLY_PINNED = "allowInsecure: the server's certificate is only held against the pins of the link"
 _UNVERIFIED = (
-    "allowInsecure: the server's certificate is not verified; anybody in between"
-    " can pretend to be the server"
+    "allowInsecure: nobody vouches for the server's certificate; whoever is in between when it is"
+    " first used can read everything, who comes later is refused"
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -31,12 +31,6 @@ class TlsLink:
     options: TlsOptions
 
     @property
-    def authenticated(self) -> bool:
-        """Whether the server proves who it is: by a known authority or by a pin."""
-        options = self.options
-        return options.verify or bool(options.certificate_sha256 or options.spki_sha256)
-
-    @property
     def server_name(self) -> str:
         """The name that the certificate is for."""
         return self.options.server_name
@@ -44,7 +38,7 @@ class TlsLink:
     @property
     def privacy(self) -> Privacy:
         """What a watcher of the connection can see."""
-        return Privacy.ENCRYPTED if self.authenticated else Privacy.PLAIN
+        return Privacy.ENCRYPTED if self.options.authenticates else Privacy.UNVERIFIED
 
     def layers(self, alpn: tuple[str, ...]) -> tuple[Layer, ...]:
         """TLS that offers ``alpn`` where what goes over it leaves no choice."""
@@ -72,7 +66,7 @@ class TlsLink:
         """What the user gave up by these parameters."""
         if self.options.verify:
             return ()
-        return (_ONLY_PINNED if self.authenticated else _UNVERIFIED,)
+        return (_ONLY_PINNED if self.options.authenticates else _UNVERIFIED,)
 
 
 def take_tls(query: LinkQuery, host: str) -> TlsLink:

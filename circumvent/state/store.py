@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from circumvent.state import attempts, origins, scores, servers
+from circumvent.state import attempts, certificates, origins, scores, servers
 from circumvent.state.database import SALT, Database
 from circumvent.state.file import BUSY_SECONDS, Need, StateFile, Warn
 
 # One script for each version of the file.
-SCHEMAS = (SALT + servers.SCHEMA + attempts.SCHEMA + scores.SCHEMA, origins.SCHEMA)
+SCHEMAS = (
+    SALT + servers.SCHEMA + attempts.SCHEMA + scores.SCHEMA,
+    origins.SCHEMA,
+    certificates.SCHEMA,
+)
 
 _log = logging.getLogger("circumvent.state")
 
@@ -34,6 +38,7 @@ class Store:
         self.attempts = attempts.AttemptTable(self._database)
         self.scores = scores.ScoreTable(self._database)
         self.servers = servers.ServerTable(self._database)
+        self.certificates = certificates.CertificateTable(self._database)
         self.origins = origins.OriginTable(self._database)
 
     def flush(self) -> None:

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
+from typing import TYPE_CHECKING
 
-from circumvent.api import NetworkDialer
+from circumvent.api import NetworkDialer, Privacy
 from circumvent.errors import CircumventError
 from circumvent.memory import Account, Memory
 from circumvent.net.clock import SYSTEM_CLOCK, Clock
@@ -20,6 +21,9 @@ from circumvent.tunnels.faults import plugin_faults
 from circumvent.tunnels.live import LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
 from circumvent.tunnels.timings import Timings
+
+if TYPE_CHECKING:
+    from circumvent.tunnels.first_use import FirstUse
 
 _TIMES = 8  # wins that the median is taken of
 MOST_AT_ONCE = 64  # those that hang included
@@ -158,15 +162,28 @@ async def attempt(context: RaceContext, candidate: Candidate) -> LiveTunnel:
     return live
 
 
+def _first_use(context: RaceContext, candidate: Candidate) -> FirstUse | None:
+    if candidate.privacy is not Privacy.UNVERIFIED:
+        return None
+    from circumvent.tunnels.first_use import FirstUse  # noqa: PLC0415 - few servers need it
+
+    return FirstUse(candidate.id, context.store.certificates)
+
+
 async def _connect(
     context: RaceContext, candidate: Candidate, account: Account, reserved: int
 ) -> LiveTunnel:
     dialer = context.learnt if candidate.is_learnt else context.dialer
+    first_use = _first_use(context, candidate)
+    if first_use is not None:
+        dialer = first_use.dialer(dialer)
     timings = context.timings.race
     async with Patience(timings.reach_seconds, once_reached=timings.seconds):
         tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
         try:
             rtt = await context.prober.probe(tunnel, account, Patience(), is_new=True)
+            if first_use is not None:
+                first_use.keep()
         except BaseException:
             await tunnel.aclose()
             raise

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from click.testing import CliRunner, Result
@@ -214,6 +215,54 @@ class TestOddLinks:
         _, lines = self.use(Config(state_dir=str(tmp_path)), pasted.expand([ANN, *odd]))
         assert "link #11, link #12, link #13, link #14, link #15 and 4 more: is not" in lines[1]
         assert lines[5:] == ["warning: 6 more, for other reasons"]
+
+
+UNVERIFIED = f"trojan://{SECRET}@192.0.2.9:443?allowInsecure=1"
+PLAIN = "vless://6ba7b810-9dad-11d1-80b4-00c04fd430c8@192.0.2.9:443?security=none"
+
+
+class TestFloor:
+    """Servers below the privacy floor are left out, and the user is told what they would give."""
+
+    def test_when_none_is_left_it_says_what_a_lower_floor_gives_and_risks(self, run: Run) -> None:
+        result = run("run", UNVERIFIED, PLAIN)
+        assert result.exit_code == 4
+        assert "no server is encrypted" in result.output
+        assert "--privacy unverified: it would give 1 of 2" in result.output
+        assert "whoever is in between when one is first used can read everything" in result.output
+
+    @pytest.mark.parametrize(
+        ("floor", "used", "told"),
+        [
+            ("encrypted", 1, "not used: 1 unverified, 1 plain"),
+            ("unverified", 2, "not used: 1 plain"),
+        ],
+    )
+    def test_of_a_mix_those_above_it_are_used_and_the_others_counted(
+        self,
+        tmp_path: Path,
+        floor: Literal["encrypted", "unverified"],
+        used: int,
+        told: str,
+    ) -> None:
+        view = Notes()
+        transports = pasted.transports_of(load_plugins())
+        links = pasted.parse_links(pasted.expand([PLAIN, ANN, UNVERIFIED]), transports)
+        config = Config(state_dir=str(tmp_path), privacy=floor)
+        servers = choose_servers(links, config, (), view)
+        assert len(servers.candidates) == used
+        assert view.lines[-1].endswith(told)
+
+
+def test_a_certificate_can_be_forgotten_and_goes_with_its_server(run: Run, store: Store) -> None:
+    (server,) = json.loads(run("servers", "add", "--json", UNVERIFIED).output)
+    for command in ("forget-certificate", "remove"):
+        store.certificates.keep(server, b"key")
+        assert run("servers", command, server).exit_code == 0
+        assert not store.certificates.key_of(server)
+    result = run("servers", "forget-certificate", server)
+    assert result.exit_code == 1
+    assert f"no certificate is remembered of: {server}" in result.output
 
 
 def test_removing_an_unknown_server_fails(run: Run) -> None:

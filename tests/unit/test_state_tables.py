@@ -109,3 +109,19 @@ def test_network_ids_are_salted_and_stable(path: Path, tmp_path: Path, opened: O
     assert opened(path).scores.network_id(b"192.0.2.1 aa:bb") == first
     assert opened(path).scores.network_id(b"192.0.2.1 aa:bc") != first
     assert opened(tmp_path / "other.db").scores.network_id(b"192.0.2.1 aa:bb") != first
+
+
+def test_the_first_key_of_a_server_counts_until_it_is_forgotten(store: Store) -> None:
+    assert store.certificates.keep("a", b"first") == b"first"
+    assert store.certificates.keep("a", b"second") == b"first"
+    assert store.certificates.forget(["a", "b"]) == {"a": True, "b": False}
+    assert store.certificates.keep("a", b"second") == b"second"
+
+
+def test_a_refused_certificate_is_told_until_the_right_one_works_again(store: Store) -> None:
+    store.certificates.keep("a", b"right")
+    store.certificates.refuse("a")
+    store.certificates.keep("a", b"wrong")
+    assert store.certificates.warnings
+    store.certificates.keep("a", b"right")
+    assert not store.certificates.warnings

@@ -386,7 +386,7 @@ class TestTlsOfLinks:
         assert transport.privacy(transport.parse(link + "sni=")) is Privacy.ENCRYPTED
         entry = transport.parse(link + switch)
         assert not tls_of(entry).options.verify
-        assert transport.privacy(entry) is Privacy.PLAIN
+        assert transport.privacy(entry) is Privacy.UNVERIFIED
         assert transport.warnings(entry)[0].startswith("allowInsecure: ")
 
     def test_a_pin_makes_insecure_private_again(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from circumvent.api import TlsOptions
-from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
+from circumvent.errors import HandshakeError, PinError, ProtocolError, StreamResetError
 from circumvent.layers.tls.tickets import Tickets, TicketScope
 from circumvent.memory import Account
 
@@ -185,10 +185,11 @@ def _check_pins(options: TlsOptions, certificate: bytes) -> None:
         return
     if options.spki_sha256 and _spki_sha256(certificate) in options.spki_sha256:
         return
-    raise HandshakeError("the server's certificate is not the pinned one", stage="tls")
+    raise PinError("the server's certificate is not the pinned one", stage="tls")
 
 
 def _spki_sha256(certificate: bytes) -> bytes:
+    """The digest of the public key of a certificate in DER."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - only for pins
     from cryptography.x509 import load_der_x509_certificate  # noqa: PLC0415 - only for pins
 
@@ -248,6 +249,14 @@ def channel_binding(tls: Tls) -> bytes:
     if not finished:
         raise HandshakeError("TLS: there is no channel to bind to yet", stage="tls")
     return finished
+
+
+def server_key(tls: Tls) -> bytes:
+    """SHA-256 of the public key that the server proved; empty where there is none to be read."""
+    try:
+        return _spki_sha256(tls.getpeercert(binary_form=True) or b"")
+    except ValueError:
+        return b""
 
 
 def _is_same_address(one: str, other: str) -> bool:

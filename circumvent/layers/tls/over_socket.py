@@ -24,6 +24,7 @@ from circumvent.layers.tls.context import (
     cut_error,
     handshake_error,
     record_error,
+    server_key,
 )
 from circumvent.net.readiness import Watch
 from circumvent.net.sockets import SocketStream, drain, reset_error, send_close
@@ -130,6 +131,9 @@ class TlsStream(SocketStream, SecureStream):
 
     def channel_binding(self) -> bytes:
         return channel_binding(self._tls)
+
+    def server_key(self) -> bytes:
+        return server_key(self._tls)
 
     async def aclose(self) -> None:
         self._role.leave(self._tls)

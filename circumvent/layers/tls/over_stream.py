@@ -24,6 +24,7 @@ from circumvent.layers.tls.context import (
     cut_error,
     handshake_error,
     record_error,
+    server_key,
 )
 from circumvent.memory import LARGEST
 from circumvent.net.readiness import NOW
@@ -97,6 +98,9 @@ class InnerTlsStream(LayerStream, SecureStream):
 
     def channel_binding(self) -> bytes:
         return channel_binding(self._tls)
+
+    def server_key(self) -> bytes:
+        return server_key(self._tls)
 
     def wait_readable(self) -> Awaitable[None]:
         if self._over or self._broken is not None or self._incoming.pending:

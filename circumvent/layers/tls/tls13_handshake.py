@@ -40,7 +40,9 @@ class TicketPlace:
     scope: TicketScope
 
     def offer(self) -> Offer | None:
-        """The newest ticket, if there is one."""
+        """The newest ticket, if there is one; never where the server's key is to be seen."""
+        if not self.scope.options.authenticates:
+            return None
         now = time.time()
         ticket = self.tickets.take(self.scope, now)
         return Offer(ticket, now) if ticket else None

@@ -65,6 +65,9 @@ class Tls13Stream(LayerStream, SecureStream):
     def channel_binding(self) -> bytes:
         return self._connection.outcome.binding
 
+    def server_key(self) -> bytes:
+        return self._connection.outcome.server_key
+
     # --- in -------------------------------------------------------------------------------------
 
     def wait_readable(self) -> Awaitable[None]:

@@ -259,6 +259,7 @@ class Client:
             binding=binding[4:],
             exporter=exporter,
             resumption=self._schedule.traffic(b"res master", self._greeting.transcript.digest()),
+            server_key=self._proof.key_sha256,
         )
 
     # --- the table ------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ class Outcome:
     """What a handshake agreed on. ``alpn`` is empty where the server chose no protocol.
 
     ``binding`` is what both ends call "tls-unique" (RFC 5929 §3), as OpenSSL has it: the Finished
-    message of the client, or of the server where a ticket was used.
+    message of the client, or of the server where a ticket was used. ``server_key`` is the SHA-256
+    of the public key of a server of which nothing else is known, else empty.
     """
 
     suite: Suite
@@ -47,6 +48,7 @@ class Outcome:
     binding: bytes
     exporter: bytes = field(repr=False)
     resumption: bytes = field(repr=False)
+    server_key: bytes = b""
 
 
 class Connection:

@@ -6,13 +6,14 @@ the client's RealCertificateError.
 
 from __future__ import annotations
 
-from circumvent.errors import HandshakeError, OldTlsError, ProtocolError, StreamResetError
+from circumvent.errors import HandshakeError, OldTlsError, PinError, ProtocolError, StreamResetError
 from circumvent.wire.tls13.codes import Alert
 
 _FATAL = 2  # RFC 8446 §6: the level; every alert but two is fatal whatever it says
 _WARNING = 1
 _ORDERLY = (Alert.CLOSE_NOTIFY, Alert.USER_CANCELED)
 
+_KINDS = {Alert.PROTOCOL_VERSION: OldTlsError, Alert.CERTIFICATE_UNKNOWN: PinError}
 _MEANINGS = {
     Alert.UNEXPECTED_MESSAGE: "it did not expect what we sent",
     Alert.BAD_RECORD_MAC: "what arrived there was altered on the way",
@@ -60,7 +61,7 @@ class EchRejectedError(HandshakeError):
 
 def handshake_error(fault: Fault) -> HandshakeError:
     """What a fault means to a user before the handshake is done."""
-    kind = OldTlsError if fault.alert is Alert.PROTOCOL_VERSION else HandshakeError
+    kind = _KINDS.get(fault.alert, HandshakeError)
     return kind(f"TLS handshake failed: {fault}", stage="tls")
 
 

@@ -39,15 +39,24 @@ class Proof(Protocol):
     def is_genuine(self) -> bool:
         """Whether the server is the one that was meant, and not only the site that it imitates."""
 
+    @property
+    def key_sha256(self) -> bytes:
+        """SHA-256 of the key where it is all that is known of the server, else empty."""
+
 
 class AnyServer:
-    """No check of who it is, for users who asked for that by name."""
+    """No check of who it is, for users who asked for that by name; its key is noted."""
 
-    __slots__ = ()
+    __slots__ = ("key_sha256",)
     is_genuine = True
 
+    def __init__(self) -> None:
+        self.key_sha256 = b""
+
     def check(self, shown: Shown) -> PublicKey:
-        return public_key(load(shown.chain[0]))
+        key = public_key(load(shown.chain[0]))
+        self.key_sha256 = _digest(key)
+        return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +69,14 @@ class PinnedServer:
     certificate_sha256: tuple[bytes, ...] = ()
     spki_sha256: tuple[bytes, ...] = ()
     is_genuine = True
+    key_sha256 = b""
 
     def check(self, shown: Shown) -> PublicKey:
         certificate = shown.chain[0]
         key = public_key(load(certificate))
         if hashlib.sha256(certificate).digest() in self.certificate_sha256:
             return key
-        encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if hashlib.sha256(encoded).digest() in self.spki_sha256:
+        if self.spki_sha256 and _digest(key) in self.spki_sha256:
             return key
         raise Fault(Alert.CERTIFICATE_UNKNOWN, "the server's certificate is not the pinned one")
 
@@ -86,6 +95,11 @@ def public_key(certificate: Certificate) -> PublicKey:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
         raise _unreadable() from None
+
+
+def _digest(key: PublicKey) -> bytes:
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(encoded).digest()
 
 
 def _unreadable() -> Fault:

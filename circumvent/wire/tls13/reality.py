@@ -65,6 +65,7 @@ class RealityProof:
     """
 
     __slots__ = ("_auth_key", "_otherwise", "_server", "is_genuine")
+    key_sha256 = b""
 
     def __init__(self, server: Server, otherwise: Proof) -> None:
         self._server = server

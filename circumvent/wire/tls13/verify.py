@@ -127,6 +127,7 @@ class TrustedServer:
     ca_file: str | None = None
     now: datetime | None = None
     is_genuine = True
+    key_sha256 = b""
 
     def check(self, shown: Shown) -> PublicKey:
         leaf, *others = [load(certificate) for certificate in shown.chain]
