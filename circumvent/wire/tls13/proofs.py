@@ -64,10 +64,13 @@ class PinnedServer:
     """SHA-256 digests, of which one must fit: of the certificate, or of its public key.
 
     With a pin, nobody else has to vouch for the certificate, and its name and dates say nothing.
+    Where the pinned certificate is that of an authority in the chain, it must vouch for the
+    server's, for one of ``names``.
     """
 
     certificate_sha256: tuple[bytes, ...] = ()
     spki_sha256: tuple[bytes, ...] = ()
+    names: tuple[str, ...] = ()
     is_genuine = True
     key_sha256 = b""
 
@@ -78,7 +81,15 @@ class PinnedServer:
             return key
         if self.spki_sha256 and _digest(key) in self.spki_sha256:
             return key
+        for authority in shown.chain[1:]:
+            if hashlib.sha256(authority).digest() in self.certificate_sha256:
+                return self._check_authority(authority, shown)
         raise Fault(Alert.CERTIFICATE_UNKNOWN, "the server's certificate is not the pinned one")
+
+    def _check_authority(self, authority: bytes, shown: Shown) -> PublicKey:
+        from circumvent.wire.tls13.verify import TrustedServer  # noqa: PLC0415 - a rare pin
+
+        return TrustedServer(self.names, authority=load(authority)).check(shown)
 
 
 def load(certificate: bytes) -> Certificate:
