@@ -55,12 +55,11 @@ def test_users_are_served_and_told_where_the_probe_pages_are_blocked(
     endpoint = Endpoint(service, free_port(), service.new_secret(), certificate)
     file = tmp_path / "config.json"
     with ExitStack() as stack:
-        elsewhere = {
-            "override_address": FAR_ADDRESS,
-            "override_port": stack.enter_context(silent()),
-        }
-        rule = {"refused": {"action": "reject"}, "silent": {"outbound": "direct", **elsewhere}}
-        file.write_text(configure(endpoint, rule[blocked]))
+        rule: dict[str, object] = {"action": "reject"}
+        if blocked == "silent":
+            port = stack.enter_context(silent())
+            rule = {"outbound": "direct", "override_address": FAR_ADDRESS, "override_port": port}
+        file.write_text(configure(endpoint, rule))
         command, folder = [*sing_box.command(), str(file)], tmp_path / "client"
         stack.enter_context(Process(command, tmp_path / "log")).await_port(endpoint.port)
         page = f"http://{BLOCKED}/generate_204"
