@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint figures picture prove fuzz mutants bench peers clean
+.PHONY: help demo test unit lint figures picture prove fuzz mutants bench hellos peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -54,6 +54,9 @@ mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about
 
 bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench
+
+hellos: $(EXTRA)test,lint peers ## our ClientHellos beside those of the browsers here; WRITE=1 takes theirs over
+	$(PYTHON) -m tests.hellos $(if $(WRITE),--write)
 
 peers: ## install from Debian what the tests talk to; needs root
 	.ci/peers
