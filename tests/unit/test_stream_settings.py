@@ -305,6 +305,7 @@ def test_vision_is_read_over_tls_and_reality(security: str, flow: str) -> None:
     ("query", "note"),
     [
         ("security=tls&sni=a.test:443", "sni: "),
+        (f"{REALITY}&sni=://a.test", "sni: "),
         ("security=tls&alpn=h2,-%40ad", "alpn: "),
         ("security=tls&fp=a%20b", "fp: "),
         ("security=tls&insecure=1x", "allowInsecure: "),
@@ -325,6 +326,12 @@ def test_what_is_not_read_as_it_is_written_is_said(query: str, note: str) -> Non
 def test_what_is_no_name_is_not_sent_and_the_address_is_verified() -> None:
     (layer,) = read("security=tls&sni=a.test:443").layers()
     assert layer == TlsLayer(TlsOptions(HOST, send_name=False))
+
+
+@pytest.mark.parametrize("sni", ["://a.test", "https://a.test:443/b", "a.test:443", "a.test"])
+def test_reality_shows_the_site_that_is_meant(sni: str) -> None:
+    (layer,) = read(f"{REALITY}&sni={sni}").layers()
+    assert layer == RealityLayer(RealityOptions("a.test", KEY))
 
 
 def test_nothing_secured_is_warned_of() -> None:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from circumvent.errors import HandshakeError, LinkError
+from circumvent.wire.tls13.browsers import SAFARI
+from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.codes import RETRY_RANDOM, Content, Group, Message
 from circumvent.wire.tls13.ech import EncryptedGreeting
@@ -20,18 +22,11 @@ from circumvent.wire.tls13.hpke import Sealing, shared_secret, start
 from circumvent.wire.tls13.key_schedule import expand_label, extract
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.suites import SUITES
-from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, Template
+from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.verify import TrustedServer
+from tests.hellos.form import parse_hello
 from tests.unit.tls13_server import Server, extension
-from tests.unit.tls13_world import (
-    NAME,
-    certificate,
-    chain,
-    open_all,
-    parse_hello,
-    private_key,
-    write_authority,
-)
+from tests.unit.tls13_world import NAME, certificate, chain, open_all, private_key, write_authority
 
 PUBLIC_NAME, ECH, OUTER_LIST = "public.example", 0xFE0D, 0xFD00
 SECRET = X25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from circumvent.errors import HandshakeError, LinkError
+from circumvent.wire.tls13.browsers import SAFARI
+from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.client import Client, RealCertificateError
 from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.greeting import Greeting
@@ -26,18 +28,11 @@ from circumvent.wire.tls13.reality import (
     seal_token,
 )
 from circumvent.wire.tls13.records import Opener
-from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, Template
+from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.verify import TrustedServer
+from tests.hellos.form import parse_hello
 from tests.unit import tls13_server
-from tests.unit.tls13_world import (
-    NAME,
-    certificate,
-    chain,
-    open_all,
-    parse_hello,
-    private_key,
-    write_authority,
-)
+from tests.unit.tls13_world import NAME, certificate, chain, open_all, private_key, write_authority
 
 NOW, SHORT_ID = 0x6A000000, bytes.fromhex("0123456789abcdef")
 SECRET = X25519PrivateKey.from_private_bytes(bytes(range(32)))

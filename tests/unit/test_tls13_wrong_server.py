@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circumvent.errors import ConfigError, HandshakeError, ProtocolError
+from circumvent.wire.tls13.browsers import SAFARI
+from circumvent.wire.tls13.captured import CHROME
 from circumvent.wire.tls13.client import Client, State
 from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.greeting import Greeting
@@ -23,7 +25,6 @@ from circumvent.wire.tls13.messages import MAX_MESSAGE
 from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.records import plain_record
-from circumvent.wire.tls13.templates import CHROME, SAFARI
 from circumvent.wire.tls13.verify import TrustedServer, load_store
 from tests.unit.tls13_server import Server, extension, message
 from tests.unit.tls13_world import (

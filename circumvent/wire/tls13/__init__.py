@@ -8,7 +8,9 @@ has all three in the open.
 ``client``              the handshake, as a table of states
 ``connection``          what is there after it: data in and out, tickets, key updates
 ``choice``              from the name of a fingerprint to a template
-``templates``           what each browser says in its ClientHello: data, never code
+``templates``           the form of what a browser says in its ClientHello: data, never code
+``captured``            the same of real browsers, written by ``make hellos``
+``browsers``            all of them, by name
 ``template_data``       the same from a bundle
 ``hello``               builds a ClientHello, with ``extension_bodies``
 ``greeting``            says it, again if need be, and takes the server's answer
