@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 EXTRA = $(VENV)/.with-
 # Many fast tests wait for real timers, so more of them than cores can run at a time. Those of one
 # file stay together, for what they share is made once in each process.
-UNIT := -m pytest -n 3 --dist worksteal tests/unit
+FAST := -m pytest -n 3 --dist worksteal
 # Each of them would compile all modules and tests anew, which takes longer than to import them.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,12 +22,13 @@ $(EXTRA)%: pyproject.toml
 demo: $(EXTRA)peers,unit ## a relay and real servers on loopback; carriers are cut and a server killed meanwhile
 	$(PYTHON) -m tests.demo
 
-test: $(EXTRA)test lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
-	$(PYTHON) $(UNIT)
-	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit
+test: $(EXTRA)test lint peers ## everything that CI checks: lint, unit, conformance, interop, end-to-end
+	$(PYTHON) $(FAST) tests/unit
+	$(PYTHON) $(FAST) tests/conformance
+	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit --ignore=tests/conformance
 
-unit: $(EXTRA)unit ## the fast tests only; no root, no test servers, no fuzzer
-	$(PYTHON) $(UNIT)
+unit: $(EXTRA)unit ## the unit tests only; no root, no test servers, no fuzzer
+	$(PYTHON) $(FAST) tests/unit
 
 lint: $(EXTRA)lint,unit ## style, types, import contracts
 	$(VENV)/bin/ruff check .

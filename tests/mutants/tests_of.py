@@ -1,10 +1,12 @@
-"""Which unit tests have to find a fault in a module: those that begin with its name, or these."""
+"""Which fast tests have to find a fault in a module: those that begin with its name, or these."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 ROOMS = ("wire", "memory", "net", "session", "tunnels", "discovery")
+
+_PLACES = ("tests/unit", "tests/conformance")
 
 _ENGINE = (
     *("session_carriers", "session_parts", "session_engine"),
@@ -80,15 +82,15 @@ def tests_of(root: Path, module: str) -> tuple[str, ...]:
     Raises:
         FileNotFoundError: There are none, or one that is named here is gone.
     """
-    unit = root / "tests" / "unit"
     named = [key for key in _TESTS if module.startswith(key)]
-    if named:
-        paths = [unit / f"test_{name}.py" for name in _TESTS[max(named, key=len)]]
-    else:
-        paths = sorted(unit.glob(f"test_{module.rpartition('/')[2]}*.py"))
-    if not paths or not all(path.exists() for path in paths):
+    names = _TESTS[max(named, key=len)] if named else (f"{module.rpartition('/')[2]}*",)
+    found = [
+        [path for place in _PLACES for path in sorted((root / place).glob(f"test_{name}.py"))]
+        for name in names
+    ]
+    if not all(found):
         raise FileNotFoundError(f"which tests are those of {module}? see tests/mutants/tests_of.py")
-    return tuple(str(path.relative_to(root)) for path in paths)
+    return tuple(str(path.relative_to(root)) for paths in found for path in paths)
 
 
 def _within(module: str, wanted: str) -> bool:

@@ -59,7 +59,7 @@ def opened() -> Iterator[OpenStore]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nobody_is_trusted() -> Iterator[None]:
+def nobody_is_trusted() -> Iterator[None]:
     """No test needs whom the system trusts, and to read it takes 20 ms for each context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", os.devnull)
