@@ -23,7 +23,8 @@ from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.messages import MAX_MESSAGE
-from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
+from circumvent.wire.tls13.pins import PinnedServer
+from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.records import plain_record
 from circumvent.wire.tls13.verify import TrustedServer, load_store

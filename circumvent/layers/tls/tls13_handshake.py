@@ -29,7 +29,8 @@ from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.connection import Connection
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import Hello, make_hello
-from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
+from circumvent.wire.tls13.pins import PinnedServer
+from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.tickets import Offer
 
 

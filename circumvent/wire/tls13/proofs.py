@@ -1,4 +1,4 @@
-"""What a server has to show, and two easy answers: pins, and nothing at all.
+"""What a server has to show, and the easiest answer: nothing at all.
 
 A proof looks at the certificates and gives the key that must have signed the handshake.
 """
@@ -55,41 +55,8 @@ class AnyServer:
 
     def check(self, shown: Shown) -> PublicKey:
         key = public_key(load(shown.chain[0]))
-        self.key_sha256 = _digest(key)
+        self.key_sha256 = digest_of_key(key)
         return key
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedServer:
-    """SHA-256 digests, of which one must fit: of the certificate, or of its public key.
-
-    With a pin, nobody else has to vouch for the certificate, and its name and dates say nothing.
-    Where the pinned certificate is that of an authority in the chain, it must vouch for the
-    server's, for one of ``names``.
-    """
-
-    certificate_sha256: tuple[bytes, ...] = ()
-    spki_sha256: tuple[bytes, ...] = ()
-    names: tuple[str, ...] = ()
-    is_genuine = True
-    key_sha256 = b""
-
-    def check(self, shown: Shown) -> PublicKey:
-        certificate = shown.chain[0]
-        key = public_key(load(certificate))
-        if hashlib.sha256(certificate).digest() in self.certificate_sha256:
-            return key
-        if self.spki_sha256 and _digest(key) in self.spki_sha256:
-            return key
-        for authority in shown.chain[1:]:
-            if hashlib.sha256(authority).digest() in self.certificate_sha256:
-                return self._check_authority(authority, shown)
-        raise Fault(Alert.CERTIFICATE_UNKNOWN, "the server's certificate is not the pinned one")
-
-    def _check_authority(self, authority: bytes, shown: Shown) -> PublicKey:
-        from circumvent.wire.tls13.verify import TrustedServer  # noqa: PLC0415 - a rare pin
-
-        return TrustedServer(self.names, authority=load(authority)).check(shown)
 
 
 def load(certificate: bytes) -> Certificate:
@@ -108,7 +75,8 @@ def public_key(certificate: Certificate) -> PublicKey:
         raise _unreadable() from None
 
 
-def _digest(key: PublicKey) -> bytes:
+def digest_of_key(key: PublicKey) -> bytes:
+    """SHA-256 of the key in DER, as pins have it."""
     encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).digest()
 
