@@ -39,7 +39,7 @@ from tests.unit.tls13_world import (
 
 @pytest.fixture(scope="module")
 def proof(tmp_path_factory: pytest.TempPathFactory) -> TrustedServer:
-    return TrustedServer(NAME, str(write_authority(tmp_path_factory.mktemp("authority"))))
+    return TrustedServer((NAME,), str(write_authority(tmp_path_factory.mktemp("authority"))))
 
 
 def client(template: Template = CHROME, proof: Proof | None = None) -> Client:
