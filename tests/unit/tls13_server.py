@@ -24,7 +24,7 @@ from circumvent.wire.tls13.key_shares import X25519Pair, make_pairs
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.records import Opener, Sealer, plain_record, record_size
 from circumvent.wire.tls13.suites import SUITES
-from tests.unit.tls13_world import parse_hello
+from tests.hellos.form import parse_hello
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Change = Callable[[Message, bytes], list[bytes]]
