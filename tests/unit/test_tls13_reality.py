@@ -64,7 +64,7 @@ def test_vector() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> TrustedServer:
-    return TrustedServer(NAME, str(write_authority(tmp_path_factory.mktemp("authority"))))
+    return TrustedServer((NAME,), str(write_authority(tmp_path_factory.mktemp("authority"))))
 
 
 class Imitator(tls13_server.Server):
@@ -205,6 +205,6 @@ def test_a_key_that_is_none(site: TrustedServer) -> None:
 
 
 def test_nothing_of_the_system_is_read_for_a_server_that_knows_us(tmp_path: Path) -> None:
-    mine, server = client(TrustedServer(NAME, str(tmp_path / "missing"))), imitator()
+    mine, server = client(TrustedServer((NAME,), str(tmp_path / "missing"))), imitator()
     mine.receive(server.receive(mine.start()))
     assert mine.connection is not None
