@@ -14,6 +14,7 @@ from circumvent.tunnels.timings import (
 )
 from circumvent.tunnels.vitals import queueing
 from tests.unit.far_side import (
+    DIAL,
     FarStream,
     FarTransport,
     FarTunnel,
@@ -154,6 +155,8 @@ class Bonded(FarTransport):
         self.carriers = carriers
 
     async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        assert account.charged >= DIAL
+
         class BondedTunnel(FarTunnel):
             carriers = self.carriers
 
