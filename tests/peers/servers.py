@@ -5,12 +5,15 @@ that only they see.
 """
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from tests.peers import sing_box
-from tests.peers.certificates import Certificate
+from tests.peers import mihomo, sing_box
+from tests.peers.certificates import SERVER_NAME, Certificate
+from tests.peers.nginx import SITE, nginx, nginx_site
 from tests.peers.process import Process, free_port, with_file_over
 from tests.peers.services import (
     FAR_ADDRESS,
@@ -19,11 +22,17 @@ from tests.peers.services import (
     HTTP_HEADER,
     HTTP_UPGRADE,
     PATH,
+    REALITY,
     SHADOWSOCKS,
+    TLS,
     TROJAN,
     TROJAN_PLAIN,
+    TROJAN_REALITY,
     VLESS,
+    VLESS_REALITY,
+    VLESS_REALITY_VISION,
     VLESS_TLS,
+    VLESS_VISION,
     WEBSOCKET,
     Endpoint,
     Server,
@@ -37,16 +46,39 @@ ServerMaker = Callable[[Service, Path, Certificate], AbstractContextManager[Serv
 @contextmanager
 def sing_box_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """sing-box, from its PyPI package: every service."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     config = _write(folder, "sing-box", sing_box.server_config(endpoint))
     with _serve("sing-box", endpoint, [*sing_box.command(), str(config)], folder) as server:
         yield server
 
 
 @contextmanager
+def mihomo_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
+    """mihomo, from its PyPI package: Trojan and VLESS; REALITY borrows from an nginx."""
+    place = _new_folder(folder, "site")
+    borrows = service.security == REALITY
+    with (
+        nginx_site(place, certificate, place, free_port()) if borrows else nullcontext(0) as site,
+        mihomo_beside(site, new_endpoint(service, certificate), folder) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def mihomo_beside(
+    site: int, endpoint: Endpoint, folder: Path, **reality: object
+) -> Iterator[Server]:
+    """mihomo at that endpoint; its REALITY borrows the site at the port ``site``."""
+    config = _write(folder, "mihomo", mihomo.server_config(endpoint, f"{HOST}:{site}", **reality))
+    command = [*mihomo.command(_new_folder(folder, "mihomo")), str(config)]
+    with _serve("mihomo", endpoint, command, folder) as server:
+        yield server
+
+
+@contextmanager
 def v2ray_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """v2ray 4, from Debian: every service."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     config = _write(folder, "v2ray", _v2ray_config(endpoint))
     with _serve("v2ray", endpoint, ["v2ray", "-config", str(config)], folder) as server:
         yield server
@@ -57,7 +89,7 @@ def shadowsocks_libev_server(
     service: Service, folder: Path, certificate: Certificate
 ) -> Iterator[Server]:
     """ss-server of shadowsocks-libev, from Debian: Shadowsocks."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     options = {
         "server": HOST,
         "server_port": endpoint.port,
@@ -74,7 +106,7 @@ def shadowsocks_libev_server(
 @contextmanager
 def trojan_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """The original trojan, from Debian: Trojan."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     options = {
         "run_type": "server",
         "local_addr": HOST,
@@ -88,6 +120,17 @@ def trojan_server(service: Service, folder: Path, certificate: Certificate) -> I
     command = _with_far_name(folder, ["trojan", "-c", str(config)])
     with _serve("trojan", endpoint, command, folder) as server:
         yield server
+
+
+@contextmanager
+def sing_box_behind_nginx(
+    service: Service, folder: Path, certificate: Certificate
+) -> Iterator[Server]:
+    """A sing-box without TLS at one path of a web site, which most operators have it behind."""
+    with sing_box_server(replace(service, security=""), folder, certificate) as server:
+        location = SITE.format(path=PATH, port=server.endpoint.port, more="")
+        with nginx(_new_folder(folder, "nginx"), certificate, {SERVER_NAME: location}) as port:
+            yield replace(server, endpoint=replace(server.endpoint, service=service, port=port))
 
 
 ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
@@ -104,6 +147,17 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
             *(each for each in carried(HTTP_UPGRADE) if each.transport == "vless"),
         )
     ),
+    *(
+        ("mihomo", mihomo_server, service)
+        for service in (
+            *(TROJAN, TROJAN_REALITY, VLESS_TLS, VLESS_REALITY, VLESS_VISION, VLESS_REALITY_VISION),
+            *carried(WEBSOCKET, securities=(TLS, REALITY)),
+            *carried(WEBSOCKET, early=2048, securities=(TLS,)),
+            *carried(HTTP_UPGRADE, securities=(TLS,)),
+            *carried(HTTP_UPGRADE, early=2048, securities=(TLS,)),
+        )
+    ),
+    ("sing-box", sing_box_server, VLESS_VISION),
     *(("v2ray", v2ray_server, service) for service in carried(HTTP_HEADER)),
     *(("shadowsocks-libev", shadowsocks_libev_server, service) for service in SHADOWSOCKS),
     ("trojan", trojan_server, TROJAN),
@@ -124,7 +178,8 @@ The others cut both directions whoever the client is: the sing-box client fares 
 """
 
 
-def _endpoint(service: Service, certificate: Certificate) -> Endpoint:
+def new_endpoint(service: Service, certificate: Certificate) -> Endpoint:
+    """One on a free port, with a new secret."""
     return Endpoint(service, free_port(), service.new_secret(), certificate)
 
 
@@ -139,6 +194,10 @@ def _write(folder: Path, name: str, config: object) -> Path:
     path = folder / f"{name}-{free_port()}.json"
     path.write_text(json.dumps(config))
     return path
+
+
+def _new_folder(folder: Path, name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
 
 
 def _with_far_name(folder: Path, command: Sequence[str]) -> list[str]:
@@ -169,7 +228,7 @@ def _v2ray_config(endpoint: Endpoint) -> object:
 
 
 def _v2ray_security(endpoint: Endpoint) -> dict[str, object]:
-    if not endpoint.service.tls:
+    if not endpoint.service.security:
         return {}
     files = {
         "certificateFile": str(endpoint.certificate.chain),
