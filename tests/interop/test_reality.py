@@ -121,7 +121,7 @@ def other_key() -> str:
 
 
 @pytest.mark.parametrize(
-    "changes", [f"pbk={other_key()}", "sid=ffffffffffffffff", "sid=00"], ids=["key", "id", "empty id"]
+    "changes", [f"pbk={other_key()}", "sid=ffffffffffffffff", "sid=00"], ids=["key", "id", "empty"]
 )
 async def test_who_is_not_recognized_sends_the_site_a_goodbye_and_no_request(
     place: Place, changes: str
