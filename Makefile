@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint figures picture prove fuzz mutants bench peers clean
+.PHONY: help demo test unit lint figures picture prove fuzz mutants bench hellos peers clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -7,7 +7,7 @@ PYTHON := $(VENV)/bin/python
 EXTRA = $(VENV)/.with-
 # Many fast tests wait for real timers, so more of them than cores can run at a time. Those of one
 # file stay together, for what they share is made once in each process.
-UNIT := -m pytest -n 3 --dist worksteal tests/unit
+FAST := -m pytest -n 3 --dist worksteal
 # Each of them would compile all modules and tests anew, which takes longer than to import them.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,12 +22,13 @@ $(EXTRA)%: pyproject.toml
 demo: $(EXTRA)peers,unit ## a relay and real servers on loopback; carriers are cut and a server killed meanwhile
 	$(PYTHON) -m tests.demo
 
-test: $(EXTRA)test lint peers ## everything that CI checks: lint, unit, interop and end-to-end tests
-	$(PYTHON) $(UNIT)
-	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit
+test: $(EXTRA)test lint peers ## everything that CI checks: lint, unit, conformance, interop, end-to-end
+	$(PYTHON) $(FAST) tests/unit
+	$(PYTHON) $(FAST) tests/conformance
+	$(PYTHON) -m pytest --durations=10 --ignore=tests/unit --ignore=tests/conformance
 
-unit: $(EXTRA)unit ## the fast tests only; no root, no test servers, no fuzzer
-	$(PYTHON) $(UNIT)
+unit: $(EXTRA)unit ## the unit tests only; no root, no test servers, no fuzzer
+	$(PYTHON) $(FAST) tests/unit
 
 lint: $(EXTRA)lint,unit ## style, types, import contracts
 	$(VENV)/bin/ruff check .
@@ -53,6 +54,9 @@ mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about
 
 bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
 	$(PYTHON) -m tests.bench
+
+hellos: $(EXTRA)test,lint peers ## our ClientHellos beside those of the browsers here; WRITE=1 takes theirs over
+	$(PYTHON) -m tests.hellos $(if $(WRITE),--write)
 
 peers: ## install from Debian what the tests talk to; needs root
 	.ci/peers

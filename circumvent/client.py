@@ -32,7 +32,7 @@ from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.floor import describe_floor
 from circumvent.tunnels.health import Health
-from circumvent.tunnels.live import LiveTunnel
+from circumvent.tunnels.live import LAST_RESORT, LiveTunnel
 from circumvent.tunnels.manager import PoolOptions, TunnelManager
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import RaceContext
@@ -221,16 +221,17 @@ def _collect_rarely() -> None:
 
 def _describe(live: LiveTunnel) -> TunnelStatus:
     entry = live.candidate.entry
+    warnings = (LAST_RESORT,) if live.is_last_resort else ()
     return TunnelStatus(
         transport=entry.transport,
         server=entry.id,
         name=entry.name,
         state=live.state.value,
-        rtt_ms=round(live.rtt * _MS, 1),
+        rtt_ms=None if live.is_last_resort else round(live.rtt * _MS, 1),
         streams=len(live.streams),
         bytes_up=live.bytes_up,
         bytes_down=live.bytes_down,
         opened_at=live.opened_at,
-        warnings=tuple(live.candidate.transport.warnings(entry)),
+        warnings=(*warnings, *live.candidate.transport.warnings(entry)),
         carriers=tuple(live.tunnel.carriers),
     )

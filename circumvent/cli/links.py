@@ -50,7 +50,7 @@ class ParsedLinks:
         if not self.refused:
             return []
         many = f"{len(self.refused)} of {self.count} links cannot be used"
-        return [many, *_by_reason(self.refused)]
+        return [many, *by_reason(self.refused)]
 
 
 def is_link(word: str) -> bool:
@@ -110,7 +110,7 @@ def parse_links(
         except (LinkError, UnsupportedError) as error:
             refused.append((link.place, str(error)))
     if refused and not (servers or origins):
-        raise LinkError("\n".join(_by_reason(refused)), stage="link")
+        raise LinkError("\n".join(by_reason(refused)), stage="link")
     return ParsedLinks(tuple(distinct(servers)), tuple(origins), tuple(refused), len(pasted))
 
 
@@ -153,14 +153,14 @@ def _warn_of_address(entry: ServerEntry) -> tuple[str, ...]:
     return ()
 
 
-def _by_reason(refused: Sequence[tuple[str, str]]) -> list[str]:
-    """One line for each reason, the most frequent first."""
+def by_reason(refused: Sequence[tuple[str, str]], most: int = MAX_REASONS) -> list[str]:
+    """One line for each reason, with the places; the ``most`` frequent, and how many there are."""
     places: dict[str, list[str]] = {}
     for place, reason in refused:
         places.setdefault(reason, []).append(place)
     ranked = sorted(places.items(), key=lambda item: len(item[1]), reverse=True)
-    lines = [f"{_listed(where)}: {reason}" for reason, where in ranked[:MAX_REASONS]]
-    if rest := sum(len(where) for _, where in ranked[MAX_REASONS:]):
+    lines = [f"{_listed(where)}: {reason}" for reason, where in ranked[:most]]
+    if rest := sum(len(where) for _, where in ranked[most:]):
         lines.append(f"{rest} more, for other reasons")
     return lines
 

@@ -22,6 +22,7 @@ from circumvent.cli.options import (
     private_option,
     probe_option,
 )
+from circumvent.cli.servers_check import check
 from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
 from circumvent.errors import LinkError, LocalError
@@ -40,6 +41,7 @@ Links are kept in a file that only you can read. "-" reads them from standard in
 the secrets out of the list of processes and of the shell's history:
 
 \b
+  circumvent servers check links.txt
   circumvent servers add - < links.txt
   circumvent servers list
   circumvent servers test
@@ -51,6 +53,9 @@ the secrets out of the list of processes and of the shell's history:
 @click.group(help=HELP)
 def servers() -> None:
     """The help is ``HELP``."""
+
+
+servers.add_command(check)
 
 
 @servers.command("list", context_settings=ENVIRONMENT)

@@ -11,6 +11,7 @@ from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.state.store import Store
 from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.live import LAST_RESORT
 from circumvent.tunnels.probe import Prober, ProbeTarget
 from circumvent.tunnels.race import RaceContext, attempt
 
@@ -37,4 +38,6 @@ async def try_server(server: Candidate, config: Config, store: Store) -> Trial:
         await live.tunnel.aclose()
     except CircumventError as error:
         return Trial(server.id, ok=False, reason=str(error))
+    if live.is_last_resort:
+        return Trial(server.id, ok=False, reason=LAST_RESORT)
     return Trial(server.id, ok=True, ms=live.rtt * _MS)

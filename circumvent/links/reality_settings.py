@@ -15,6 +15,7 @@ from circumvent.wire.base64url import decode_base64, encode_base64url
 from circumvent.wire.host_port import parse_host
 
 _KEY, _PQ_KEY = 32, 1952  # bytes, of X25519 and ML-DSA-65
+_WITHIN = re.compile(r"(?:[a-z]*://)?(?P<host>[^/:]+)(?::\d*)?(?:/.*)?", re.IGNORECASE)
 _SHORT_ID = re.compile(r"(?:[0-9a-f]{2}){0,8}", re.IGNORECASE)
 
 
@@ -71,11 +72,19 @@ def take_reality(query: LinkQuery, host: str) -> RealityLink:
 
 
 def _take_site(query: LinkQuery) -> str:
+    """The name, also where a port or the site's URL is written; raises LinkError."""
     written = query.take("sni", "peer", "serverName", "servername").strip()
     try:
         return parse_host(written) if written else ""
     except LinkError:
+        pass
+    within = _WITHIN.fullmatch(written)
+    try:
+        site = parse_host(within["host"] if within else "")
+    except LinkError:
         raise LinkError("sni: REALITY needs the name of the site that the server shows") from None
+    query.notes.append("sni: is more than a host name; the name within it is sent")
+    return site
 
 
 def _take_key(query: LinkQuery, size: int, *names: str) -> bytes:

@@ -19,7 +19,7 @@ class Patience:
     It stands still while anything inside, in any task, waits for something of our own
     (``own_wait``). ``seconds`` become ``once_reached`` when the server's kernel has answered: a
     server that is not even reached is not waited for as long. ``answered`` is True once more than
-    a kernel has answered, as in a TLS handshake.
+    a kernel has answered, as in a TLS handshake; ``opened``, once a stream through it was open.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class Patience:
         "_paused_at",
         "_seconds",
         "answered",
+        "opened",
     )
 
     def __init__(self, seconds: float = math.inf, once_reached: float | None = None) -> None:
@@ -42,7 +43,7 @@ class Patience:
         self._begun = self._paused_at = 0.0
         self._own_waits = 0
         self._is_open = False
-        self.answered = False
+        self.answered = self.opened = False
 
     async def __aenter__(self) -> Self:
         await self._limit.__aenter__()
@@ -136,6 +137,12 @@ def note_answered() -> None:
     """The server itself has answered."""
     for patience in _all():
         patience.answered = True
+
+
+def note_opened() -> None:
+    """A stream through the server is open."""
+    for patience in _all():
+        patience.opened = True
 
 
 def _all() -> Iterator[Patience]:

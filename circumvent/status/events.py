@@ -93,6 +93,19 @@ class TunnelUp:
 
 
 @dataclass(frozen=True, slots=True)
+class LastResort:
+    """A tunnel that no probe proved is used, for nothing better is there; ``reason`` says why."""
+
+    transport: str
+    server: str
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"last resort: {self.transport} {self.server} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelLost:
     """A tunnel is not used any more; ``reason`` names no secret and no visited host."""
 
@@ -139,6 +152,7 @@ Event = (
     | Racing
     | NoneUp
     | TunnelUp
+    | LastResort
     | TunnelLost
     | Draining
     | Warned

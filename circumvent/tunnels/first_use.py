@@ -18,12 +18,16 @@ from circumvent.state.certificates import CertificateTable, changed
 
 
 class FirstUse:
-    """The key of ``server`` (an id), for one attempt and the tunnel that it brings."""
+    """The key of ``server`` (an id), for one attempt and the tunnel that it brings.
+
+    ``is_known``: an earlier attempt has remembered it, so that the server proves itself by it.
+    """
 
     def __init__(self, server: str, known: CertificateTable) -> None:
         self._server = server
         self._known = known
         self._key = known.key_of(server)
+        self.is_known = bool(self._key)
 
     def dialer(self, dialer: NetworkDialer) -> NetworkDialer:
         """``dialer``, on whose connections TLS demands that key."""

@@ -23,6 +23,13 @@ from circumvent.wire.address import Destination
 PROVEN_BYTES = 64 * 1024
 
 
+# Strikes, in a row, that end a last resort: streams that brought nothing. The fewer where none ever
+# brought anything; one alone may have asked a dead destination.
+MAX_IN_VAIN, MAX_IN_VAIN_AT_FIRST = 3, 2
+LAST_RESORT = "its probe page cannot be reached through it; it is judged by what passes"
+UNKNOWN_RTT = 0.5  # seconds, where no probe has measured it
+
+
 class TunnelState(enum.Enum):
     """Suspicion is cheap and reversible; death is final, and a replacement starts anew."""
 
@@ -39,7 +46,8 @@ class LiveTunnel:
     counts streams in a row that sent something and ended without an answer. ``misses`` counts
     probes in a row that failed although the server itself answered. ``silent_since`` is when its
     probes began to time out; 0: the last one did not. Since ``works_since`` something came through
-    it every few seconds; infinite while nothing does.
+    it every few seconds; infinite while nothing does. ``is_last_resort``: the server proved itself,
+    but no probe has passed.
     """
 
     candidate: Candidate
@@ -49,6 +57,7 @@ class LiveTunnel:
     charged: int
     clock: Clock = SYSTEM_CLOCK
     timings: StreamTimings = field(default_factory=StreamTimings)
+    is_last_resort: bool = False
     state: TunnelState = TunnelState.UP
     opened_at: float = field(init=False)
     last_received: float = field(init=False)
@@ -83,6 +92,11 @@ class LiveTunnel:
         """
         load = (len(self.streams) + len(self._openings)) / 4
         return (self.rtt + 0.005) * (1 + load + self.unanswered**2)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a probe has passed through it, and nothing is held against it."""
+        return self.state is TunnelState.UP and not self.is_last_resort
 
     @property
     def is_doubtful(self) -> bool:
@@ -127,6 +141,19 @@ class LiveTunnel:
             self.state = TunnelState.UP
         self.rtt = min(rtt, (3 * self.rtt + rtt) / 4)  # an outlier is soon forgotten
         self.last_received = self.verified_at = now
+        self.be_patient()
+
+    def is_in_vain(self, now: float) -> bool:
+        """Whether its users get nothing through it, several of them in a row."""
+        patience = self.timings.in_vain
+        waiting = sum(
+            not stream.received_bytes and stream.waits(now) > patience for stream in self.streams
+        )
+        most = MAX_IN_VAIN if self.bytes_down else MAX_IN_VAIN_AT_FIRST
+        return self.unanswered + waiting >= most
+
+    def be_patient(self) -> None:
+        """Streams that wait are waited for twice as long, before the next probe."""
         for stream in self.streams:
             if stream.waiting_since:
                 stream.patience = min(2 * stream.patience, self.timings.longest_patience)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from circumvent.api import Privacy
 from circumvent.errors import CircumventError, NoTunnelError
 from circumvent.memory import Pressure
-from circumvent.status.events import Events, NoneUp, Racing, TunnelLost, TunnelUp
+from circumvent.status.events import Events, LastResort, NoneUp, Racing, TunnelLost, TunnelUp
 from circumvent.tunnels.backoff import Backoff, BackoffError
 from circumvent.tunnels.candidate import Candidate, distinct
-from circumvent.tunnels.live import LiveTunnel, TunnelState
+from circumvent.tunnels.live import LAST_RESORT, LiveTunnel, TunnelState
 from circumvent.tunnels.order import least_alike, rank
 from circumvent.tunnels.race import Finish, Race, RaceContext
 
@@ -51,6 +51,7 @@ class TunnelManager:
         self._wanted = options.wanted
         self._race = Race(context, options.parallel, self._is_dark)
         self._racing: list[Candidate] = []
+        self._last_resorts: list[LiveTunnel] = []  # of this race, not used yet
         self.backoff = Backoff(context.timings.backoff)
         self._timings = context.timings.pool
         self._clock = context.clock
@@ -87,7 +88,7 @@ class TunnelManager:
         Raises NoTunnelError.
         """
         best = self._best(avoid)
-        if best.state is not TunnelState.UP if best else not self.tunnels:
+        if not best.is_sure if best else not self.tunnels:
             self.backoff.ask(self._clock.now())
         if best is None and not self.tunnels and (self._candidates or self.expects_more()):
             best = await self._wait_for_one(avoid)
@@ -107,7 +108,8 @@ class TunnelManager:
         now = self._clock.now()
         if users_failed:
             until = now + self._timings.frozen_pause
-            self.backoff.hold(live.candidate.id, now, until, is_useless=self.is_up())
+            is_useless = self.is_up() or live.is_last_resort
+            self.backoff.hold(live.candidate.id, now, until, is_useless=is_useless)
         else:
             if self._clock.wall() - live.opened_at > self._timings.steady_after:
                 self.backoff.worked(live.candidate.id)
@@ -125,9 +127,20 @@ class TunnelManager:
         self._remove(live)
         return True
 
+    def demote(self, live: LiveTunnel) -> None:
+        """Its probe page is out of reach now, and no tunnel is better: look for one."""
+        live.is_last_resort = True
+        self._tell_last_resort(live)
+        self.try_others()
+
+    def prove(self, live: LiveTunnel) -> None:
+        """A probe passed through a last resort after all: it is a tunnel like any other."""
+        live.is_last_resort = False
+        self._welcome(live)
+
     def is_up(self) -> bool:
         """Whether any tunnel is above suspicion."""
-        return any(live.state is TunnelState.UP for live in self.tunnels)
+        return any(live.is_sure for live in self.tunnels)
 
     def try_others(self) -> None:
         """Let other candidates race before the verdict, if there is room; back-off ends early."""
@@ -169,16 +182,21 @@ class TunnelManager:
             return
         self._events(Racing(len(entrants)))
         failures, last = 0, ""
+        patient_until = self._clock.now() + self._timings.last_resort_after
         try:
             async with contextlib.aclosing(self._race.run(self._next_entrant)) as finishes:
                 async for finish in finishes:
                     self._arrive(finish)
                     if finish.error is not None:
                         failures, last = failures + 1, str(finish.error)
+                    if self._clock.now() > patient_until:
+                        self._use_last_resorts()
                     if self._is_full():
                         return
+            self._use_last_resorts()
         finally:
             self._racing.clear()
+            self._drop_last_resorts()
         if failures and not self.tunnels:
             self._events(NoneUp(failures, last, self._pause() or 0.0))
 
@@ -203,15 +221,17 @@ class TunnelManager:
         return [candidate for candidate in ready if candidate.privacy is best]
 
     def _taken(self) -> list[Candidate]:
-        return [*self._racing, *(live.candidate for live in self.tunnels)]
+        used = (live.candidate for live in (*self.tunnels, *self._last_resorts))
+        return [*self._racing, *used]
 
     def _is_full(self) -> bool:
         """Whether enough tunnels are up; while none of them answers, one more is wanted."""
-        return len(self.tunnels) >= self._wanted and not self._is_dark()
+        proven = sum(not live.is_last_resort for live in self.tunnels)
+        return proven >= self._wanted and not self._is_dark()
 
     def _is_dark(self) -> bool:
         """Whether no tunnel gives an answer."""
-        return all(live.silent_since for live in self.tunnels)
+        return all(live.silent_since or live.is_last_resort for live in self.tunnels)
 
     def _is_crowded(self) -> bool:
         memory = self.context.memory
@@ -222,14 +242,43 @@ class TunnelManager:
         self._racing.remove(candidate)
         if live is None:
             self._back_off(candidate, finish.error)
-            return
-        if not self.is_up():
-            self.backoff.ask(self._clock.now())  # the network works again: others may too
-        self.tunnels.append(live)
+        elif live.is_last_resort:
+            self._last_resorts.append(live)
+        else:
+            if not self.is_up():
+                self.backoff.ask(self._clock.now())  # the network works again: others may too
+            self.tunnels.append(live)
+            self._welcome(live)
+
+    def _welcome(self, live: LiveTunnel) -> None:
+        """A probe passed: nobody needs a last resort now."""
         self._remember(live, ok=True)
-        entry = candidate.entry
+        entry = live.candidate.entry
         self._events(TunnelUp(entry.transport, entry.id, entry.name, live.rtt * _MS))
         self._came_up.set()
+        for each in tuple(self.tunnels):
+            if each.is_last_resort and self.shed(each):
+                self.backoff.failed(each.candidate.id, self._clock.now())
+
+    def _use_last_resorts(self) -> None:
+        """Where no better tunnel is there, use those that came, as many as are wanted."""
+        while self._last_resorts and len(self.tunnels) < self._wanted:
+            if not all(live.is_last_resort for live in self.tunnels):
+                return
+            live = self._last_resorts.pop(0)
+            self.tunnels.append(live)
+            self._tell_last_resort(live)
+            self._came_up.set()
+
+    def _tell_last_resort(self, live: LiveTunnel) -> None:
+        entry = live.candidate.entry
+        self._events(LastResort(entry.transport, entry.id, entry.name, LAST_RESORT))
+
+    def _drop_last_resorts(self) -> None:
+        for live in self._last_resorts:
+            self._back_off(live.candidate, None)
+        self._to_close += self._last_resorts
+        self._last_resorts.clear()
 
     def _remember(self, live: LiveTunnel, *, ok: bool, users_failed: bool = False) -> None:
         self.context.store.scores.remember(
@@ -268,6 +317,6 @@ class TunnelManager:
             await self._to_close.pop().close()
 
 
-def _preference(live: LiveTunnel) -> tuple[bool, int, float]:
-    """The least is the best: not in doubt, then of a better privacy class, then cheaper."""
-    return live.is_doubtful, -live.privacy, live.cost()
+def _preference(live: LiveTunnel) -> tuple[bool, bool, int, float]:
+    """The least is the best: proved by a probe, not in doubt, of a better class, cheaper."""
+    return live.is_last_resort, live.is_doubtful, -live.privacy, live.cost()

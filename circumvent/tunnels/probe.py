@@ -16,7 +16,7 @@ from circumvent.errors import DestinationError, LinkError, ProbeError
 from circumvent.layers.exchange import receive, send
 from circumvent.memory import Account
 from circumvent.net.clock import SYSTEM_CLOCK, Clock
-from circumvent.net.patience import Patience
+from circumvent.net.patience import Patience, note_opened
 from circumvent.net.stagger import first_success
 from circumvent.tunnels.timings import ProbeTimings
 from circumvent.wire.address import Destination
@@ -98,8 +98,9 @@ class Prober:
         it: there the second target waits until a stream to the first is open.
 
         Takes no longer than ``patience``, which is entered here. Holds up to ``TARGETS_AT_ONCE``
-        streams, which the caller has charged. Raises ProbeError when the answer is wrong or does
-        not come in time, and whatever opening a stream raises.
+        streams, which the caller has charged. Raises ProbeError when the answer is wrong (stage
+        "answer"), the server cannot reach the page ("destination") or nothing comes in time, and
+        whatever opening a stream raises.
         """
         targets = self._next_targets()
         started = self._now()
@@ -126,6 +127,7 @@ class Prober:
         self, tunnel: Tunnel, account: Account, target: ProbeTarget, opened: ByteStream | None
     ) -> float:
         stream = opened or await tunnel.open(target.destination)
+        note_opened()
         asked = self._now()
         try:
             await _ask(stream, account, target)
@@ -136,7 +138,7 @@ class Prober:
             stream.abort()
             raise ProbeError(
                 f"the server answers, but cannot reach the page of probe_urls: {error}",
-                stage="probe",
+                stage="destination",
             ) from error
         except BaseException:
             stream.abort()
@@ -173,4 +175,4 @@ async def _ask(stream: ByteStream, account: Account, target: ProbeTarget) -> Non
         message = "the probe was not answered with 204: " + (
             "the tunnel was closed" if not answer else "somebody else answered"
         )
-        raise ProbeError(message, stage="probe")
+        raise ProbeError(message, stage="answer" if answer else "probe")

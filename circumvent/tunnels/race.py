@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING
 
-from circumvent.api import NetworkDialer, Privacy
-from circumvent.errors import CircumventError
+from circumvent.api import NetworkDialer, Privacy, Tunnel
+from circumvent.errors import CircumventError, ProbeError
 from circumvent.memory import Account, Memory
 from circumvent.net.clock import SYSTEM_CLOCK, Clock
 from circumvent.net.patience import Patience
@@ -18,14 +17,15 @@ from circumvent.state.store import Store
 from circumvent.tasks import dismiss
 from circumvent.tunnels.candidate import Candidate
 from circumvent.tunnels.faults import plugin_faults
-from circumvent.tunnels.live import LiveTunnel
+from circumvent.tunnels.live import LAST_RESORT, UNKNOWN_RTT, LiveTunnel
 from circumvent.tunnels.probe import TARGETS_AT_ONCE, Prober
 from circumvent.tunnels.timings import Timings
+from circumvent.tunnels.verdict import is_page_gone
 
 if TYPE_CHECKING:
     from circumvent.tunnels.first_use import FirstUse
 
-_TIMES = 8  # wins that the median is taken of
+_TIMES = 8  # wins that the median is taken of; the module statistics costs 0.3 MB
 MOST_AT_ONCE = 64  # those that hang included
 
 
@@ -44,7 +44,7 @@ class RaceContext:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How an attempt of a race ended: with a tunnel, or with the error."""
+    """How an attempt of a race ended: with a tunnel, or with the error; a last resort has both."""
 
     candidate: Candidate
     live: LiveTunnel | None
@@ -112,7 +112,7 @@ class Race:
         if not self._times:
             return self._timings.first_stagger
         least, most = self._timings.stagger
-        return min(max(median(self._times), least), most)
+        return min(max(sorted(self._times)[len(self._times) // 2], least), most)
 
     async def _enter(self, candidate: Candidate) -> Finish:
         started = self._now()
@@ -120,6 +120,8 @@ class Race:
             live = await attempt(self._context, candidate)
         except CircumventError as error:
             return Finish(candidate, None, error.bare())
+        if live.is_last_resort:
+            return Finish(candidate, live, ProbeError(LAST_RESORT, stage="probe"))
         self._times = [*self._times[1 - _TIMES :], self._now() - started]
         return Finish(candidate, live)
 
@@ -134,7 +136,8 @@ async def _close_late(entrants: Iterable[asyncio.Task[Finish]]) -> None:
 async def attempt(context: RaceContext, candidate: Candidate) -> LiveTunnel:
     """Connect and probe; leaves one record. Raises what failed (a CircumventError).
 
-    What was reserved for the dial stays charged while the tunnel lives, for its probes.
+    What was reserved for the dial stays charged while the tunnel lives, for its probes. A tunnel
+    that is a last resort comes back like one whose probe has passed; its record says why.
     """
     account = context.memory.account(f"{candidate.transport.name} {candidate.id}")
     cost = candidate.transport.cost(candidate.entry)
@@ -158,7 +161,7 @@ async def attempt(context: RaceContext, candidate: Candidate) -> LiveTunnel:
     except BaseException as error:
         record(error)
         raise
-    record()
+    record(ProbeError(LAST_RESORT, stage="probe") if live.is_last_resort else None)
     return live
 
 
@@ -177,16 +180,37 @@ async def _connect(
     first_use = _first_use(context, candidate)
     if first_use is not None:
         dialer = first_use.dialer(dialer)
-    timings = context.timings.race
-    async with Patience(timings.reach_seconds, once_reached=timings.seconds):
-        tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
-        try:
+    timings = context.timings
+    patience = Patience(timings.race.reach_seconds, once_reached=timings.race.seconds)
+    tunnel: Tunnel | None = None
+    rtt, is_last_resort = UNKNOWN_RTT, False
+    try:
+        async with patience:
+            tunnel = await candidate.transport.connect(candidate.entry, dialer, account)
             rtt = await context.prober.probe(tunnel, account, Patience(), is_new=True)
             if first_use is not None:
                 first_use.keep()
-        except BaseException:
+    except BaseException as error:
+        is_last_resort = _proves_itself(candidate, first_use) and is_page_gone(
+            error, opened=patience.opened, answered=patience.answered
+        )
+        if tunnel is not None and not is_last_resort:
             await tunnel.aclose()
+        if tunnel is None or not is_last_resort:
             raise
     return LiveTunnel(
-        candidate, tunnel, account, rtt, reserved, context.clock, context.timings.stream
+        candidate,
+        tunnel,
+        account,
+        rtt,
+        reserved,
+        context.clock,
+        timings.stream,
+        is_last_resort,
     )
+
+
+def _proves_itself(candidate: Candidate, first_use: FirstUse | None) -> bool:
+    if first_use is not None:
+        return first_use.is_known
+    return candidate.privacy is Privacy.ENCRYPTED

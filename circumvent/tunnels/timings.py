@@ -45,6 +45,7 @@ class PoolTimings(Struct, frozen=True):
 
     frozen_pause: float = 60.0  # of a server that wins races and then drops users' traffic
     steady_after: float = 5.0  # a tunnel that lived longer did not fail for the old reason
+    last_resort_after: float = 3.0  # of a race in which nothing better came
     wait_for_tunnel: float = 10.0  # a client rather waits than fails, up to what browsers bear
     pressure_recheck: float = 1.0
     look_again: float = 2.0  # others may have asked for candidates whose back-off runs
@@ -56,6 +57,7 @@ class StreamTimings(Struct, frozen=True):
     patience: float = 1.0  # of silence, after which its tunnel is suspected
     longest_patience: float = 30.0  # it doubles with each probe that finds the tunnel well
     unanswered: float = 5.0  # for which a request waits for a relay while other tunnels are up
+    in_vain: float = 3.0  # a stream that waited longer for its first byte may be so for ever
     taken: float = 2.0  # in which a client takes none of the last bytes before it is reset
 
 
@@ -83,6 +85,7 @@ class HealthTimings(Struct, frozen=True):
     longest_queue: float = 5.0  # in a queue of ours; a probe passes it at each round trip
     all_silent: float = 15.0  # if no tunnel answers, it is our own network, and comes back
     resumes_within: float = 60.0  # as long as a relay keeps a session without carriers, and less
+    served_within: float = 60.0  # users who got something may need the tunnel whose page is gone
     look_for_freezes: float = 1.0
     works_for: float = 4.0  # after anything came through a tunnel it is known to work
     early: float = 60.0  # what was idle for longer may have been forgotten by a router

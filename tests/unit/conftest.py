@@ -27,7 +27,7 @@ from tests.virtual.loop import VirtualTimeLoop  # noqa: E402
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
 # would time a busy machine and late imports.
 settings.register_profile(
-    "fast", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "fast", max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fast")
 
@@ -59,7 +59,7 @@ def opened() -> Iterator[OpenStore]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _nobody_is_trusted() -> Iterator[None]:
+def nobody_is_trusted() -> Iterator[None]:
     """No test needs whom the system trusts, and to read it takes 20 ms for each context."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", os.devnull)

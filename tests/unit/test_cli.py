@@ -333,3 +333,26 @@ def test_a_state_directory_that_cannot_be_used_is_a_configuration_error(
 
 def test_the_version_is_printed(run: Run) -> None:
     assert re.fullmatch(r"circumvent, version \d+\.\d+\.\d+\n", run("--version").output)
+
+
+def test_a_list_is_checked_line_by_line_and_nothing_is_saved(run: Run, tmp_path: Path) -> None:
+    unverified = BEN.replace("?", "?allowInsecure=1&")
+    listed = f"# mine\n{ANN}\n\n  • {BEN}\nvmess://{SECRET}\n{unverified} {ANN}\njust words\n"
+    (tmp_path / "links.txt").write_text(listed)
+    result = run("servers", "check", str(tmp_path / "links.txt"), "--json")
+    answer = json.loads(result.stdout)
+    assert (result.exit_code, answer["accepted"], answer["unverified"]) == (0, 3, 1)
+    assert [each["line"] for each in answer["refused"]] == [5, 7]
+    assert "vmess:// is not supported" in answer["refused"][0]["reason"]
+    assert run("servers", "list").stdout.startswith("no server is saved")
+    told = run("servers", "check", typed=base64.b64encode(listed.encode()).decode()).stdout
+    assert told.startswith("3 can be used\n1 more with --privacy unverified")
+    assert "  line 5: vmess:// is not supported" in told
+
+
+def test_a_list_without_anything_usable_is_an_error(run: Run, tmp_path: Path) -> None:
+    result = run("servers", "check", "-", "--json", typed=f"vmess://{SECRET}")
+    assert (result.exit_code, json.loads(result.stdout)["accepted"]) == (3, 0)
+    result = run("servers", "check", str(tmp_path / "missing"))
+    assert result.exit_code == 1
+    assert "cannot be read: No such file" in result.stderr

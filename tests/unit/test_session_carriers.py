@@ -384,6 +384,9 @@ class TestOneCarrier:
         carrier.acknowledge(100_000)
         assert carrier.unacked == 0
         assert carrier.progress(100_000, 0.02, NOW + 0.2) is False
+        carrier.launch(150_000, NOW + 1.0, is_bound_by_path=True)
+        carrier.progress(250_000, 0.02, NOW + 1.1)
+        assert carrier.estimate.rate == pytest.approx(150_000 / 0.1)
 
     def test_the_clock_of_what_is_on_the_way_starts_when_it_was_idle(self, table: Table) -> None:
         carrier = table.live[1]

@@ -9,6 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 from circumvent.errors import HandshakeError
+from circumvent.wire.tls13.browsers import SAFARI, TEMPLATES
+from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.client import Client, State
 from circumvent.wire.tls13.codes import Alert, Content, Group, Message
 from circumvent.wire.tls13.connection import Connection
@@ -18,15 +20,15 @@ from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.signatures import check_signature
-from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, TEMPLATES, Template
+from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.tickets import Offer
 from circumvent.wire.tls13.verify import TrustedServer
+from tests.hellos.form import parse_hello
 from tests.unit.tls13_server import Key, Server, extension
 from tests.unit.tls13_world import (
     NAME,
     OpenSsl,
     open_all,
-    parse_hello,
     seal,
     self_signed,
     server_context,
@@ -37,7 +39,7 @@ from tests.unit.tls13_world import (
 
 @pytest.fixture(scope="module")
 def proof(tmp_path_factory: pytest.TempPathFactory) -> TrustedServer:
-    return TrustedServer(NAME, str(write_authority(tmp_path_factory.mktemp("authority"))))
+    return TrustedServer((NAME,), str(write_authority(tmp_path_factory.mktemp("authority"))))
 
 
 def client(template: Template = CHROME, proof: Proof | None = None) -> Client:
@@ -220,12 +222,12 @@ def test_a_signature_of_tomorrow() -> None:
         check_signature(key.public_key(), 0x0904, signature, said)
 
 
-@pytest.mark.parametrize(("template", "way"), [(CHROME, 2), (SAFARI, 1), (FIREFOX, 1)])
+@pytest.mark.parametrize(
+    ("template", "way"), [(CHROME, 2), (SAFARI, 1), *((FIREFOX, n) for n in (1, 2, 3))]
+)
 def test_compressed_certificates(template: Template, way: int) -> None:
     peer = server()
     peer.compression = way
-    if way == 2:
-        peer.brotli = pytest.importorskip("brotli")
     meet(client(template), peer)
 
 

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from circumvent.wire.tls13.browsers import SAFARI, TEMPLATES
+from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.choice import find_template
 from circumvent.wire.tls13.handshake_records import wrap_hello
 from circumvent.wire.tls13.hello import make_hello
-from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, TEMPLATES, Template
+from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.tickets import Offer, Ticket
-from tests.unit.tls13_world import NAME, Hello, is_grease, ja4, numbers, parse_hello
+from tests.hellos.form import differences, form, is_grease, ja4, parse_hello, shares
+from tests.hellos.templates import source
+from tests.unit.tls13_world import NAME
 
 VECTORS = Path(__file__).parent / "vectors" / "tls13"
 CHROMIUM, FIREFOX_ESR = "chromium-156", "firefox-esr-153"
 RESUMED = "chromium-156-websocket-resumed"
-KEY_SHARE, ECH, GROUPS, SIGNATURES, VERSIONS, PSK = 0x33, 0xFE0D, 0x0A, 0x0D, 0x2B, 0x29
+KEY_SHARE, GROUPS, PSK = 0x33, 0x0A, 0x29
 
 
 def captured(name: str) -> bytes:
@@ -27,71 +31,31 @@ def ours(template: Template, alpn: tuple[str, ...] | None = None) -> bytes:
     return wrap_hello(make_hello(template, NAME, alpn).message(), is_first=True)
 
 
-def plain(number: int) -> int:
-    return 0x0A0A if is_grease(number) else number
+def with_ticket(template: Template, alpn: tuple[str, ...] | None = None) -> bytes:
+    hello = make_hello(template, NAME, alpn)
+    ticket = Ticket(0x1302, b"t" * 208, b"s" * 48, 1, 7200, received=0.0)
+    offer = Offer(ticket, now=1.0)
+    return wrap_hello(offer.bind(hello.message(offer.extension()), None), is_first=True)
 
 
-def shares(body: bytes) -> list[tuple[int, int]]:
-    """Groups and sizes."""
-    found, at = [], 2
-    while at < len(body):
-        size = int.from_bytes(body[at + 2 : at + 4])
-        found.append((plain(int.from_bytes(body[at : at + 2])), size))
-        at += 4 + size
-    return found
-
-
-def ech_form(body: bytes) -> tuple[bytes, int]:
-    """All but what is drawn: the AEAD of Firefox, the config id, the key, the payload."""
-    return body[:3], len(body[6:]) - int.from_bytes(body[40:42])
-
-
-def without_chance(hello: Hello) -> dict[int, object]:
-    """Each extension with what differs from one hello to the next taken out."""
-    result: dict[int, object] = {}
-    for at, (code, body) in enumerate(hello.extensions):
-        key, value = plain(code), body
-        if is_grease(code):
-            key = at
-        if code == KEY_SHARE:
-            result[key] = shares(body)
-        elif code == ECH:
-            result[key] = ech_form(body)
-        elif code in {GROUPS, SIGNATURES}:
-            result[key] = [plain(number) for number in numbers(body[2:])]
-        elif code == VERSIONS:
-            result[key] = [plain(number) for number in numbers(body[1:])]
-        elif code != PSK:
-            result[key] = value
-    return result
-
-
-def same_form(one: bytes, other: bytes) -> None:
-    first, second = parse_hello(one), parse_hello(other)
-    assert first.record_version == second.record_version == 0x0301
-    assert len(first.session_id) == len(second.session_id) == 32
-    assert [*map(plain, first.ciphers)] == [*map(plain, second.ciphers)]
-    assert without_chance(first) == without_chance(second)
+def same_form(one: bytes, other: bytes, *, permuted: bool) -> None:
+    forms = [form(each, permuted=permuted) for each in (one, other)]
+    assert differences(*forms) == []
 
 
 def test_chrome_is_chromium_byte_by_byte_but_for_chance() -> None:
-    same_form(ours(CHROME), captured(CHROMIUM))
+    same_form(ours(CHROME), captured(CHROMIUM), permuted=True)
 
 
 def test_chrome_of_a_websocket_offers_http11_alone_and_no_alps() -> None:
-    hello = make_hello(CHROME, NAME, ("http/1.1",))
-    ticket = Ticket(0x1302, b"t" * 208, b"s" * 48, 1, 7200, received=0.0)
-    offer = Offer(ticket, now=1.0)
-    record = wrap_hello(offer.bind(hello.message(offer.extension()), None), is_first=True)
-    same_form(record, captured(RESUMED))
+    record = with_ticket(CHROME, ("http/1.1",))
+    same_form(record, captured(RESUMED), permuted=True)
     assert parse_hello(record).extensions[-1][0] == PSK
     assert len(parse_hello(record).bodies[PSK]) == len(parse_hello(captured(RESUMED)).bodies[PSK])
 
 
 def test_firefox_is_firefox_byte_by_byte_but_for_chance() -> None:
-    same_form(ours(FIREFOX), captured(FIREFOX_ESR))
-    mine, theirs = parse_hello(ours(FIREFOX)), parse_hello(captured(FIREFOX_ESR))
-    assert [code for code, _ in mine.extensions] == [code for code, _ in theirs.extensions]
+    same_form(ours(FIREFOX), captured(FIREFOX_ESR), permuted=False)
     assert len(ours(FIREFOX)) == len(captured(FIREFOX_ESR))
 
 
@@ -172,3 +136,15 @@ def test_each_name_gives_a_hello_with_both_shares_that_reality_wants(name: str) 
     groups = [group for group, _ in shares(hello.bodies[KEY_SHARE]) if group != 0x0A0A]
     assert groups[:2] == [0x11EC, 0x1D]
     assert 0x1301 in hello.ciphers
+
+
+def test_firefox_leaves_the_extension_for_old_tickets_out_where_it_has_a_new_one() -> None:
+    assert 0x23 not in parse_hello(with_ticket(FIREFOX)).bodies
+    assert 0x23 in parse_hello(with_ticket(CHROME)).bodies
+
+
+def test_what_make_hellos_writes_is_what_it_read() -> None:
+    written: dict[str, object] = {}
+    exec(source({"chrome": CHROME, "firefox": FIREFOX}, {"chrome": "1"}), written)
+    assert (written["CHROME"], written["FIREFOX"]) == (CHROME, FIREFOX)
+    assert written["READ_FROM"] == {"chrome": "1"}

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from circumvent.errors import HandshakeError, LinkError
+from circumvent.wire.tls13.browsers import SAFARI
+from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.client import Client, RealCertificateError
 from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.greeting import Greeting
@@ -26,18 +28,11 @@ from circumvent.wire.tls13.reality import (
     seal_token,
 )
 from circumvent.wire.tls13.records import Opener
-from circumvent.wire.tls13.templates import CHROME, FIREFOX, SAFARI, Template
+from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.verify import TrustedServer
+from tests.hellos.form import parse_hello
 from tests.unit import tls13_server
-from tests.unit.tls13_world import (
-    NAME,
-    certificate,
-    chain,
-    open_all,
-    parse_hello,
-    private_key,
-    write_authority,
-)
+from tests.unit.tls13_world import NAME, certificate, chain, open_all, private_key, write_authority
 
 NOW, SHORT_ID = 0x6A000000, bytes.fromhex("0123456789abcdef")
 SECRET = X25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -69,7 +64,7 @@ def test_vector() -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> TrustedServer:
-    return TrustedServer(NAME, str(write_authority(tmp_path_factory.mktemp("authority"))))
+    return TrustedServer((NAME,), str(write_authority(tmp_path_factory.mktemp("authority"))))
 
 
 class Imitator(tls13_server.Server):
@@ -211,6 +206,6 @@ def test_a_key_that_is_none(site: TrustedServer) -> None:
 
 
 def test_nothing_of_the_system_is_read_for_a_server_that_knows_us(tmp_path: Path) -> None:
-    mine, server = client(TrustedServer(NAME, str(tmp_path / "missing"))), imitator()
+    mine, server = client(TrustedServer((NAME,), str(tmp_path / "missing"))), imitator()
     mine.receive(server.receive(mine.start()))
     assert mine.connection is not None

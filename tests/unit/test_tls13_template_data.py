@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circumvent.wire.tls13.browsers import TEMPLATES
+from circumvent.wire.tls13.captured import CHROME
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.template_data import MAX_SIZE, read_template, write_template
-from circumvent.wire.tls13.templates import CHROME, TEMPLATES, EchGrease, Template
+from circumvent.wire.tls13.templates import EchGrease, Template
 
 ALL = CHROME.extensions
 
@@ -33,6 +35,7 @@ def test_written_and_read(name: str) -> None:
         (replace(CHROME, extensions=ALL[1:]), "one end only"),
         (replace(CHROME, extensions=tuple(c for c in ALL if c != 0x33)), "misses"),
         (replace(CHROME, fixed=((0x33, b""),)), "different each time"),
+        (replace(CHROME, not_with_ticket=(0x2B,)), "has a ticket"),
         (replace(CHROME, groups=(1,) * 65), "too long"),
         (replace(CHROME, ciphers=(0x1301, 0x10000)), "too large"),
         (replace(CHROME, ech_grease=EchGrease((), ())), "ECH"),

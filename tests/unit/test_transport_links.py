@@ -179,7 +179,7 @@ class TestVlessLinks:
         ("query", "named"),
         [
             ("encryption=mlkem768x25519plus.native.s3cret", "encryption=mlkem768x25519plus"),
-            ("security=tls&ech=s3cret", "ech"),
+            ("security=tls&ech=udp://s3cret", "ech"),
             ("packetEncoding=xudp&fragment=1,2,3", "fragment"),
         ],
     )

@@ -1,11 +1,10 @@
-"""What the tests of TLS 1.3 share: certificates, a pump between two ends, JA4."""
+"""What the tests of TLS 1.3 share: certificates, a pump between two ends."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -23,72 +22,6 @@ from circumvent.wire.tls13.connection import Connection
 from circumvent.wire.tls13.records import MAX_RECORD
 
 NAME = "site.example"
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """A ClientHello taken apart."""
-
-    record_version: int
-    random: bytes
-    session_id: bytes
-    ciphers: list[int]
-    extensions: list[tuple[int, bytes]]
-
-    @property
-    def bodies(self) -> dict[int, bytes]:
-        return dict(self.extensions)
-
-
-def is_grease(number: int) -> bool:
-    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
-
-
-def numbers(data: bytes) -> list[int]:
-    return [int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2)]
-
-
-def parse_hello(record: bytes) -> Hello:
-    assert record[0] == 22
-    assert record[5] == 1
-    assert len(record) == 5 + int.from_bytes(record[3:5])
-    body = record[9:]
-    at = 35 + body[34]
-    session_id = body[35:at]
-    size = int.from_bytes(body[at : at + 2])
-    ciphers = numbers(body[at + 2 : at + 2 + size])
-    at += 2 + size + 2 + 2
-    extensions = []
-    while at < len(body):
-        size = int.from_bytes(body[at + 2 : at + 4])
-        extensions.append((int.from_bytes(body[at : at + 2]), body[at + 4 : at + 4 + size]))
-        at += 4 + size
-    version = int.from_bytes(record[1:3])
-    return Hello(version, body[2:34], session_id, ciphers, extensions)
-
-
-def ja4(record: bytes) -> str:
-    """The fingerprint that censors and their suppliers count by (FoxIO's JA4 of TLS over TCP)."""
-    hello = parse_hello(record)
-    ciphers = [number for number in hello.ciphers if not is_grease(number)]
-    codes = [code for code, _ in hello.extensions if not is_grease(code)]
-    bodies = hello.bodies
-    alpn = bodies.get(16, b"")[3 : 3 + bodies[16][2]].decode() if 16 in bodies else "00"
-    versions = [number for number in numbers(bodies[43][1:]) if not is_grease(number)]
-    version = {0x0304: "13", 0x0303: "12"}[max(versions)]
-    name = "d" if 0 in bodies else "i"
-    head = f"t{version}{name}{len(ciphers):02}{len(codes):02}{alpn[0]}{alpn[-1]}"
-    signatures = [n for n in numbers(bodies[13][2:]) if not is_grease(n)]
-    listed = _join(sorted(code for code in codes if code not in {0, 16}))
-    return f"{head}_{_digest(_join(sorted(ciphers)))}_{_digest(listed + '_' + _join(signatures))}"
-
-
-def _join(values: list[int]) -> str:
-    return ",".join(f"{value:04x}" for value in values)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache

@@ -68,7 +68,7 @@ async def _shake_hands(stream: ByteStream, options: RealityOptions) -> SecureStr
     from circumvent.wire.tls13.verify import TrustedServer  # noqa: PLC0415
 
     server = Server(options.public_key, options.short_id, options.pq_key)
-    proof = RealityProof(server, TrustedServer(options.server_name))
+    proof = RealityProof(server, TrustedServer((options.server_name,)))
     try:
         hello = handshake.make_browser_hello(
             TlsOptions(options.server_name, fingerprint=options.fingerprint)

@@ -8,13 +8,16 @@ has all three in the open.
 ``client``              the handshake, as a table of states
 ``connection``          what is there after it: data in and out, tickets, key updates
 ``choice``              from the name of a fingerprint to a template
-``templates``           what each browser says in its ClientHello: data, never code
+``templates``           the form of what a browser says in its ClientHello: data, never code
+``captured``            the same of real browsers, written by ``make hellos``
+``browsers``            all of them, by name
 ``template_data``       the same from a bundle
 ``hello``               builds a ClientHello, with ``extension_bodies``
 ``greeting``            says it, again if need be, and takes the server's answer
 ``ech``                 the same, encrypted (RFC 9849), with ``ech_config`` and ``hpke``
 ``tickets``             resumption
-``proofs``              what a server must show: a pin, nothing at all, or
+``proofs``              what a server must show: nothing at all, or
+``pins``                a certificate that is known beforehand, or
 ``verify``              a chain of certificates that leads to a trusted authority, or
 ``reality``             the proof of a REALITY server
 ``key_shares``          X25519, P-256, P-384, P-521 and X25519MLKEM768

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from random import SystemRandom
 
-from circumvent.wire.tls13.templates import TEMPLATES, Template
+from circumvent.wire.tls13.browsers import TEMPLATES
+from circumvent.wire.tls13.templates import Template
 
 _RANDOM = SystemRandom()
 _WEIGHTS = {"chrome": 6, "safari": 2, "ios": 2, "firefox": 1, "edge": 1}  # roughly who is who

@@ -36,10 +36,12 @@ class Hello:
     session_id: bytes = field(default_factory=lambda: os.urandom(SESSION_ID_SIZE))
 
     def message(self, last: bytes = b"") -> bytes:
-        """The handshake message; ``last`` is a whole extension that must come last."""
+        """The handshake message; ``last`` is a ticket: a whole extension that must come last."""
         head = u16(TLS12) + self.random + vector8(self.session_id)
         offer = vector16(self.ciphers) + _NO_COMPRESSION
-        extensions = b"".join(u16(code) + vector16(self.bodies[code]) for code in self.order)
+        without = self.template.not_with_ticket if last else ()
+        order = (code for code in self.order if code not in without)
+        extensions = b"".join(u16(code) + vector16(self.bodies[code]) for code in order)
         body = head + offer + vector16(extensions + last)
         return u8(Message.CLIENT_HELLO) + vector24(body)
 

@@ -40,6 +40,7 @@ def _check_numbers(template: Template) -> None:
     lists = (
         *(template.ciphers, template.extensions, template.groups, template.shares),
         *(template.signatures, template.versions, template.compressions),
+        template.not_with_ticket,
         tuple(code for code, _ in template.fixed),
     )
     for numbers in lists:
@@ -69,6 +70,8 @@ def _check_meaning(template: Template) -> None:
         raise ValueError("the hello misses an extension, or has it twice")
     if set(extensions) & set(_FORBIDDEN):
         raise ValueError("the hello offers what this client cannot do")
+    if set(template.not_with_ticket) & set(_NEEDED):
+        raise ValueError("the hello misses an extension where it has a ticket")
     if TLS13 not in template.versions or not set(template.ciphers) & set(SUITES):
         raise ValueError("the hello does not offer TLS 1.3")
     if not set(template.shares) <= USABLE | {GREASE} or not set(template.shares) & USABLE:

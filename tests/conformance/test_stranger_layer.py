@@ -13,7 +13,7 @@ from circumvent.links.stream_settings import StreamSettings, take_stream_setting
 from circumvent.links.uri import parse_link
 from circumvent.testing.far_end import Codec
 from circumvent.testing.layer import LayerContract
-from tests.unit.stranger.xor_layer import WITH_XOR, XorLayer
+from tests.conformance.stranger.xor_layer import WITH_XOR, XorLayer
 
 ROOT = Path(__file__).parents[2]
 KEY = 0x5A

@@ -1,0 +1,1 @@
+"""ClientHellos of real browsers, captured and compared with ours: ``make hellos``."""
