@@ -19,6 +19,7 @@ from tests.mutants.reach import ROOMS, Reach, Traced, modules
 from tests.mutants.trial import Outcome, copy_tree, trace_tests, try_mutant
 
 ROOT = Path(__file__).parents[2]
+STAGES = ("unit", "conformance")  # both are fast
 AIM = 0.92
 
 parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
@@ -59,7 +60,8 @@ def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:
 
 
 def _traced(pool: ProcessPoolExecutor) -> list[Traced]:
-    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unit/test_*.py"))
+    found = (path for stage in STAGES for path in (ROOT / "tests" / stage).glob("test_*.py"))
+    files = sorted(str(path.relative_to(ROOT)) for path in found)
     shares = [files[first :: arguments.jobs] for first in range(arguments.jobs)]
     return list(chain.from_iterable(pool.map(trace_tests, shares)))
 

@@ -270,6 +270,8 @@ def test_too_many_certificates() -> None:
 
 def test_a_certificate_that_is_none() -> None:
     assert "cannot be read" in refused(Server(key(), [b"nonsense"]))
+    no_point = own_certificate().replace(b"\x03\x42\x00\x04", b"\x03\x42\x00\x05")
+    assert "cannot be read" in refused(Server(key(), [no_point]))
 
 
 def test_signed_with_another_key() -> None:
@@ -294,7 +296,13 @@ def test_signed_in_a_way_that_does_not_fit(scheme: int) -> None:
 
 
 def test_a_wrong_finish() -> None:
-    assert "altered on the way" in refused(liar(FINISHED, lambda m: [m[:-1] + u8(m[-1] ^ 1)]))
+    words = refused(liar(FINISHED, lambda m: [m[:-1] + u8(m[-1] ^ 1)]))
+    assert words.startswith("TLS handshake failed: the handshake was altered on the way")
+
+
+def test_more_in_the_record_of_the_finish() -> None:
+    lie = liar(FINISHED, lambda said: [said + message(Message.TICKET, b"")])
+    assert "too much under an old key" in refused(lie)
 
 
 BOMB = zlib.compress(bytes(MAX_MESSAGE * 20))
