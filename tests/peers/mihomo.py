@@ -32,7 +32,8 @@ def command(home: Path) -> list[str]:
 def server_config(endpoint: Endpoint, site: str = "", **more: object) -> Config:
     """A server that resolves FAR_NAME without asking anybody.
 
-    ``site`` is the address of the web site that REALITY borrows, ``more`` goes to its settings.
+    ``site`` is the address of the web site that REALITY borrows, ``more`` what its security has
+    besides.
     """
     return {
         "mode": "direct",
@@ -77,7 +78,7 @@ def _listener(endpoint: Endpoint) -> Config:
 def _security(endpoint: Endpoint, site: str, more: Config) -> Config:
     if endpoint.service.security == TLS:  # as text: it opens no file outside of its home
         certificate, key = endpoint.certificate.chain, endpoint.certificate.key
-        return {"certificate": certificate.read_text(), "private-key": key.read_text()}
+        return {"certificate": certificate.read_text(), "private-key": key.read_text(), **more}
     if endpoint.service.security == REALITY:
         reality = {
             "dest": site,

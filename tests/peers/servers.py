@@ -67,10 +67,10 @@ def mihomo_server(service: Service, folder: Path, certificate: Certificate) -> I
 
 @contextmanager
 def mihomo_beside(
-    site: int, endpoint: Endpoint, folder: Path, **reality: object
+    site: int, endpoint: Endpoint, folder: Path, **security: object
 ) -> Iterator[Server]:
-    """mihomo at that endpoint; its REALITY borrows the site at the port ``site``."""
-    config = mihomo.server_config(endpoint, f"{HOST}:{site}", **reality)
+    """mihomo at that endpoint, with further settings; REALITY borrows the site at that port."""
+    config = mihomo.server_config(endpoint, f"{HOST}:{site}", **security)
     home, file = _new_folder(folder, "mihomo"), _write(folder, "mihomo", config)
     with _serve("mihomo", endpoint, [*mihomo.command(home), str(file)], folder) as server:
         server.process.await_that(lambda: mihomo.carries(config), "carries streams")
