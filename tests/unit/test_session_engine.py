@@ -286,7 +286,7 @@ def test_an_idle_stream_costs_little() -> None:
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(400):
+    for _ in range(200):
         stream = engine.open(b"somewhere")
         engine.write(stream, memoryview(b"question"))
         streams.append(stream)
@@ -300,7 +300,7 @@ def test_an_idle_stream_costs_little() -> None:
         assert read_some(world.client, stream, 100, world.now) == b"answer"
     world.run(2.5)  # no block is kept warm any longer
     gc.collect()
-    used = (tracemalloc.get_traced_memory()[0] - before) / 800  # both ends
+    used = (tracemalloc.get_traced_memory()[0] - before) / 400  # both ends
     tracemalloc.stop()
     print(f"{used:.0f} bytes for an idle stream")
     assert used <= IDLE_STREAM
