@@ -6,7 +6,7 @@ that only they see.
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +72,8 @@ def mihomo_beside(
     """mihomo at that endpoint, with further settings; REALITY borrows the site at that port."""
     config = mihomo.server_config(endpoint, f"{HOST}:{site}", **security)
     home, file = _new_folder(folder, "mihomo"), _write(folder, "mihomo", config)
-    with _serve("mihomo", endpoint, [*mihomo.command(home), str(file)], folder) as server:
+    command = [*mihomo.command(home), str(file)]
+    with _serve("mihomo", endpoint, command, folder, mihomo.environment()) as server:
         server.process.await_that(lambda: mihomo.carries(config), "carries streams")
         yield server
 
@@ -222,8 +223,14 @@ def new_endpoint(service: Service, certificate: Certificate) -> Endpoint:
 
 
 @contextmanager
-def _serve(peer: str, endpoint: Endpoint, command: Sequence[str], folder: Path) -> Iterator[Server]:
-    with Process(command, folder / f"{peer}-{endpoint.port}.log") as process:
+def _serve(
+    peer: str,
+    endpoint: Endpoint,
+    command: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    with Process(command, folder / f"{peer}-{endpoint.port}.log", env=env) as process:
         process.await_port(endpoint.port)
         yield Server(peer, endpoint, process)
 
