@@ -34,6 +34,7 @@ from tests.peers.services import (
     VLESS_REALITY_VISION,
     VLESS_TLS,
     VLESS_VISION,
+    WEB_NAME,
     WEBSOCKET,
     Endpoint,
     Server,
@@ -129,10 +130,11 @@ def trojan_server(service: Service, folder: Path, certificate: Certificate) -> I
 def sing_box_behind_nginx(
     service: Service, folder: Path, certificate: Certificate
 ) -> Iterator[Server]:
-    """sing-box without TLS at one path of a web site, as many operators have it."""
+    """sing-box without TLS at one path of a web site, which is not the one that TLS names."""
     with sing_box_server(replace(service, security=""), folder, certificate) as server:
         location = SITE.format(path=PATH, port=server.endpoint.port, more="")
-        with nginx(_new_folder(folder, "nginx"), certificate, {SERVER_NAME: location}) as port:
+        sites = {SERVER_NAME: "", WEB_NAME: location}
+        with nginx(_new_folder(folder, "nginx"), certificate, sites) as port:
             yield _moved(server, service, port)
 
 
