@@ -234,19 +234,21 @@ def test_a_stalled_reader_does_not_hold_up_the_others() -> None:
     assert download(world, far, near, 1 << 20) == DATA[: 1 << 20]
 
 
-@pytest.mark.parametrize(("count", "cut"), [(2, 0), (3, 1)])
-def test_stalled_readers_are_cut_only_when_they_hold_too_much(count: int, cut: int) -> None:
+@pytest.mark.parametrize(("count", "cut"), [(1, []), (3, [ResetReason.STALLED])])
+def test_stalled_readers_are_cut_only_when_they_hold_too_much(
+    count: int, cut: list[ResetReason]
+) -> None:
     world = World(limits=SessionLimits(send=512 << 10, receive=512 << 10))
     world.attach(rate=2e6)
     stalled = [opened(world) for _ in range(count)]
     for _, far in stalled:
         world.relay.engine.write(far, memoryview(b"x"))
     world.run(2 * STALLED_AFTER)
-    for _ in range(200):
+    for _ in range(400):
         for _, far in stalled:
-            world.relay.engine.write(far, memoryview(DATA)[:65536])
+            world.relay.engine.write(far, memoryview(DATA)[:1000])
         world.run(0.05)
-    assert sum(near.receiving is Receiving.CUT for near, _ in stalled) == cut
+    assert [near.reason for near, _ in stalled if near.receiving is Receiving.CUT] == cut
 
 
 def test_small_writes_behind_a_full_path_travel_together() -> None:

@@ -187,12 +187,19 @@ async def test_a_destination_that_cannot_be_reached_is_told_as_such(
         assert caught.value.reason is expected
 
 
-@pytest.mark.parametrize("reason", [ResetReason.BROKEN, ResetReason.DRAINING, ResetReason.MEMORY])
-async def test_other_cuts_are_resets(reason: ResetReason) -> None:
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (ResetReason.BROKEN, "the destination cut"),
+        (ResetReason.DRAINING, "about to stop"),
+        (ResetReason.MEMORY, "no memory"),
+    ],
+)
+async def test_other_cuts_are_resets_with_their_reason(reason: ResetReason, text: str) -> None:
     async with bond() as ends:
         near, far = await ends.open()
         far.cut(reason)
-        with pytest.raises(StreamResetError, match="connection lost"):
+        with pytest.raises(StreamResetError, match=f"connection lost: .*{text}"):
             await read_once(near)
 
 
