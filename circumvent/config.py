@@ -20,7 +20,7 @@ from circumvent.inbound.options import (
     Credentials,
     InboundOptions,
 )
-from circumvent.links.pasted import number_links
+from circumvent.links.list_reader import number_links
 from circumvent.net.guard import Guard, anything, as_typed, learnt
 from circumvent.net.listener import parse_listen
 from circumvent.net.sockets import SocketBuffers
