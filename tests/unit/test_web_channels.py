@@ -199,7 +199,7 @@ async def test_a_host_that_always_cuts_is_given_up(
     monkeypatch.setattr(web_download, "PIECE", 1 << 20)  # few of them: few connections
     site.cuts = 99
     assert await client.verdict(HttpsChannel(TIMINGS), at(site, "cut")) is Verdict.BLOCKED
-    assert len(site.asked) == 2
+    assert len(site.asked) == 3
 
 
 @pytest.mark.parametrize(
