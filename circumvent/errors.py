@@ -13,6 +13,7 @@ CircumventError
     ├── DialError             no connection to the server
     ├── HandshakeError        connected, but the handshake failed
     │   ├── OldTlsError       the server speaks no TLS 1.3
+    │   ├── EchRejectedError  the server could not open the encrypted greeting
     │   └── PinError          the server showed another certificate than the pinned one
     ├── ProtocolError         the peer sent what its protocol forbids
     ├── ProbeError            the tunnel opened but carried no checked bytes
@@ -126,6 +127,22 @@ class HandshakeError(RemoteError):
 
 class OldTlsError(HandshakeError):
     """The server speaks only TLS 1.2 or older: OpenSSL may serve it on a new connection."""
+
+
+class EchRejectedError(HandshakeError):
+    """The server could not open the encrypted greeting (RFC 9849 §6.1.6).
+
+    ``retry_configs`` is its ECHConfigList of now, for one more try on a new connection; it is
+    empty when the server has given ECH up.
+    """
+
+    def __init__(self, retry_configs: bytes) -> None:
+        super().__init__(
+            "the server could not open the encrypted greeting: the ECH key of the link is old; ask"
+            " for a new link",
+            stage="tls",
+        )
+        self.retry_configs = retry_configs
 
 
 class PinError(HandshakeError):

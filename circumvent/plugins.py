@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import TypeVar
@@ -170,8 +171,9 @@ def _check_facts(offer: Transport | Channel | Carrier) -> None:
 
 def _own_first(entries: Iterable[EntryPoint]) -> list[tuple[EntryPoint, str]]:
     """Each with its distribution's name; own plugins first, so that no other takes a scheme."""
-    # Each look-up of the name parses the whole metadata of the distribution: so only one.
-    named = [(entry, entry.dist.name if entry.dist else "") for entry in entries]
+    # Each look-up of the name parses the whole metadata of the distribution: so only one for each.
+    name_of = cache(lambda distribution: distribution.name)
+    named = [(entry, name_of(entry.dist) if entry.dist else "") for entry in entries]
     return sorted(named, key=lambda each: (each[1] != OWN_DISTRIBUTION, each[1], each[0].name))
 
 

@@ -16,7 +16,10 @@ class TlsOptions:
     ``only_tls13`` refuses a server that chose an older version, which is offered nevertheless.
     ``alpn`` None offers what the browser offers, an empty one nothing. ``fingerprint`` is the
     browser whose ClientHello is sent (chrome, firefox, safari, ios, android, edge, random,
-    randomized); Chrome where it is none of these.
+    randomized); Chrome where it is none of these. ``certificate_names``: the certificate must be
+    for one of them instead of ``server_name``. A digest may be that of an authority in the chain:
+    then it alone is trusted, for these names. ``ech`` is an ECHConfigList (RFC 9849 §4), with which
+    ``server_name`` is encrypted.
     """
 
     server_name: str
@@ -27,6 +30,13 @@ class TlsOptions:
     send_name: bool = True
     only_tls13: bool = False
     fingerprint: str = ""
+    certificate_names: tuple[str, ...] = ()
+    ech: bytes = b""
+
+    @property
+    def verified_names(self) -> tuple[str, ...]:
+        """The names of which the certificate must have one."""
+        return self.certificate_names or (self.server_name,)
 
     @property
     def authenticates(self) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from circumvent.api import Layer, Privacy, TlsOptions
-from circumvent.errors import LinkError
+from circumvent.errors import LinkError, UnsupportedError
 from circumvent.layers.tls.layer import TlsLayer
-from circumvent.links.query import LinkQuery, lacking
+from circumvent.links.query import LinkQuery
+from circumvent.wire.base64url import decode_base64
 from circumvent.wire.host_port import parse_host
 
 NO_NAME = "-"  # written as ``sni`` when none is sent; what is no name is never sent
@@ -60,6 +62,10 @@ class TlsLink:
             yield "pinSHA256", ",".join(pin.hex() for pin in options.certificate_sha256)
         if options.spki_sha256:
             yield "pinSPKI", ",".join(pin.hex() for pin in options.spki_sha256)
+        if options.certificate_names:
+            yield "vcn", ",".join(options.certificate_names)
+        if options.ech:
+            yield "ech", base64.b64encode(options.ech).decode()
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -74,18 +80,19 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
 
     ``host`` is the server's, and the default of ``sni``.
     """
-    if query.take("ech", "echConfigList"):
-        raise lacking("ech", "")
     name, send_name = _take_server_name(query, host)
-    _check_names(query, name)
+    names = _take_names(query)
+    is_insecure = query.take_flag("allowInsecure", "insecure", "skip-cert-verify")
     options = TlsOptions(
         server_name=name,
         send_name=send_name,
         alpn=_take_alpn(query) or None,
-        verify=not query.take_flag("allowInsecure", "insecure", "skip-cert-verify"),
+        verify=bool(names) or not is_insecure,  # who names whom to expect wants that checked
         certificate_sha256=_take_digests(query, "pinSHA256") + _take_digests(query, "pcs"),
         spki_sha256=_take_digests(query, "pinSPKI"),
         fingerprint=take_fingerprint(query),
+        certificate_names=names,
+        ech=_take_ech(query, name if send_name else ""),
     )
     return TlsLink(options)
 
@@ -102,11 +109,32 @@ def _take_server_name(query: LinkQuery, host: str) -> tuple[str, bool]:
         return host, False
 
 
-def _check_names(query: LinkQuery, server_name: str) -> None:
-    """``vcn`` lists the names of which the certificate must have one."""
-    names = query.take("vcn").lower().replace(" ", "").split(",")
-    if names != [""] and server_name not in names:
-        raise lacking("vcn", "")
+def _take_names(query: LinkQuery) -> tuple[str, ...]:
+    """``vcn`` lists the names of which the certificate must have one, instead of ``sni``."""
+    try:
+        return tuple(map(parse_host, query.take_list("vcn")))
+    except LinkError:
+        raise LinkError("vcn: lists host names, with a comma between them; correct it") from None
+
+
+def _take_ech(query: LinkQuery, sent_name: str) -> bytes:
+    """The ECHConfigList; raises UnsupportedError where the link only says whom to ask for it."""
+    written = query.take("ech", "echConfigList")
+    if not written:
+        return b""
+    if "://" in written:
+        raise UnsupportedError(
+            "ech: the key would have to be asked for at a name server; ask for a link with the key"
+            " in it"
+        )
+    config_list = decode_base64("ech", written)
+    # Not at import: few links have it, and it takes a library.
+    from circumvent.wire.tls13.ech_config import find_config  # noqa: PLC0415
+
+    find_config(config_list)
+    if not sent_name or ":" in sent_name or sent_name[-1].isdigit():  # an address is no name
+        raise LinkError("ech: encrypts the server's name, and the link has none; add sni")
+    return config_list
 
 
 def _take_alpn(query: LinkQuery) -> tuple[str, ...]:

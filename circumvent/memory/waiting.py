@@ -56,7 +56,7 @@ class WaitingLine(Generic[_T]):
     def _withdraw(self, waiter: Waiter[_T]) -> None:
         if waiter in self.waiters:
             self.waiters.remove(waiter)
-        elif waiter.granted.done() and not waiter.granted.cancelled():
+        elif not waiter.granted.cancelled():
             self._give_back(
                 waiter.account, waiter.granted.result()
             )  # granted and cancelled in one turn

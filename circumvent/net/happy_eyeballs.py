@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from circumvent.api.streams import PeekStream
 from circumvent.errors import DialError
@@ -23,10 +23,12 @@ class AddressCache:
     """
 
     def __init__(
-        self, next_after: float = NEXT_ADDRESS_AFTER, kept_seconds: float = KEPT_SECONDS
+        self,
+        next_after: float = NEXT_ADDRESS_AFTER,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.next_after = next_after
-        self._kept_seconds = kept_seconds
+        self._now = now
         self._kept: dict[tuple[str, int], tuple[float, str]] = {}
 
     async def connect(
@@ -45,7 +47,7 @@ class AddressCache:
 
     def _in_order(self, server: tuple[str, int], addresses: Sequence[str]) -> Sequence[str]:
         until, answered = self._kept.get(server, (0.0, ""))
-        if answered not in addresses or time.monotonic() > until:
+        if answered not in addresses or self._now() > until:
             self._kept.pop(server, None)
             return addresses
         return (answered, *(address for address in addresses if address != answered))
@@ -55,7 +57,7 @@ class AddressCache:
         if answered == first:
             self._kept.pop(server, None)
         elif answered != known:
-            self._kept[server] = time.monotonic() + self._kept_seconds, answered
+            self._kept[server] = self._now() + KEPT_SECONDS, answered
 
 
 async def connect_any(

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from circumvent.api import Privacy
 from circumvent.errors import CircumventError, StreamResetError
 from circumvent.net.patience import Patience
 from circumvent.state.attempts import attempt_record
@@ -29,7 +30,7 @@ from circumvent.tunnels.live import (
 )
 from circumvent.tunnels.manager import TunnelManager
 from circumvent.tunnels.relief import relieve
-from circumvent.tunnels.verdict import ProbeFacts, ProbeVerdict, is_page_gone, judge
+from circumvent.tunnels.verdict import MAX_MISSES, ProbeFacts, ProbeVerdict, is_page_gone, judge
 from circumvent.tunnels.vitals import is_frozen, queueing, unanswered
 
 PROBE_ROUND_TRIPS = 4  # to the page and back: TCP, TLS, and the question
@@ -289,20 +290,28 @@ class Health:
             is_silent=trial.patience.expired or failure.errno in _SILENCE,
             is_alone=trial.began_fair and self._others_received_late(live, trial),
             is_long=now - silent_since > self._timings.all_silent,
-            is_page_gone=is_page_gone(
+            is_page_gone=live.privacy >= Privacy.UNVERIFIED
+            and is_page_gone(
                 failure, opened=trial.patience.opened, answered=trial.patience.answered
             ),
-            is_last_resort=live.is_last_resort,
+            is_last_resort=live.is_last_resort or self._serves_alone(live, now),
             is_in_vain=live.is_in_vain(now),
         )
+
+    def _serves_alone(self, live: LiveTunnel, now: float) -> bool:
+        """Whether its users got something lately, and have no better tunnel to go to."""
+        is_serving = live.bytes_down and now - live.last_received < self._timings.served_within
+        return live.misses >= MAX_MISSES and bool(is_serving) and not self._manager.is_up()
 
     def _keep_last_resort(self, live: LiveTunnel, now: float) -> None:
         """Users go on, and judge it, until there is something better."""
         live.state = TunnelState.UP
-        live.be_patient()
+        if not live.is_last_resort:
+            self._manager.demote(live)
         live.next_idle_probe = now + random.uniform(*self._probe.idle)  # noqa: S311 - no secret
-        if len(self._manager.tunnels) > 1:
+        if live.is_silent(now) and len(self._manager.tunnels) > 1:
             live.give_up_flights()
+        live.be_patient()
         if self._manager.is_up():
             self._manager.shed(live)
 

@@ -127,6 +127,12 @@ class TunnelManager:
         self._remove(live)
         return True
 
+    def demote(self, live: LiveTunnel) -> None:
+        """Its probe page is out of reach now, and no tunnel is better: look for one."""
+        live.is_last_resort = True
+        self._tell_last_resort(live)
+        self.try_others()
+
     def prove(self, live: LiveTunnel) -> None:
         """A probe passed through a last resort after all: it is a tunnel like any other."""
         live.is_last_resort = False
@@ -266,9 +272,12 @@ class TunnelManager:
                 return
             live = self._last_resorts.pop(0)
             self.tunnels.append(live)
-            entry = live.candidate.entry
-            self._events(LastResort(entry.transport, entry.id, entry.name, LAST_RESORT))
+            self._tell_last_resort(live)
             self._came_up.set()
+
+    def _tell_last_resort(self, live: LiveTunnel) -> None:
+        entry = live.candidate.entry
+        self._events(LastResort(entry.transport, entry.id, entry.name, LAST_RESORT))
 
     def _drop_last_resorts(self) -> None:
         for live in self._last_resorts:

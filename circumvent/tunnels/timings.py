@@ -85,6 +85,7 @@ class HealthTimings(Struct, frozen=True):
     longest_queue: float = 5.0  # in a queue of ours; a probe passes it at each round trip
     all_silent: float = 15.0  # if no tunnel answers, it is our own network, and comes back
     resumes_within: float = 60.0  # as long as a relay keeps a session without carriers, and less
+    served_within: float = 60.0  # users who got something may need the tunnel whose page is gone
     look_for_freezes: float = 1.0
     works_for: float = 4.0  # after anything came through a tunnel it is known to work
     early: float = 60.0  # what was idle for longer may have been forgotten by a router

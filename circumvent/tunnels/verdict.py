@@ -40,8 +40,8 @@ class ProbeFacts:
     ``is_alone``: other tunnels received something early and late in the probe's time.
     ``is_long``: it has been silent for longer than a network needs to come back.
     ``is_page_gone``: the server proved itself, and only the page was out of reach.
-    ``is_last_resort``: so it was at the tunnel's first probe, and since; ``is_in_vain``: several
-    users in a row got nothing through it.
+    ``is_last_resort``: no better tunnel is there, and its users got something not long ago, or no
+    probe ever passed; ``is_in_vain``: several users in a row got nothing through it.
     """
 
     passed: bool
@@ -62,7 +62,8 @@ def judge(facts: ProbeFacts) -> ProbeVerdict:
     if facts.passed:
         return ProbeVerdict.WELL
     if facts.is_last_resort and facts.is_page_gone:
-        return ProbeVerdict.USELESS if facts.is_in_vain else ProbeVerdict.PAGE_GONE
+        is_useless = facts.is_in_vain and not facts.is_own_trouble
+        return ProbeVerdict.USELESS if is_useless else ProbeVerdict.PAGE_GONE
     if facts.is_resuming:
         return ProbeVerdict.RESUMING
     if facts.is_own_trouble:

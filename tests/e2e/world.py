@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.peers.bind import bind
+from tests.peers.bind import Bind, bind
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.nginx import FILES, nginx
 from tests.peers.process import free_port
@@ -25,9 +25,10 @@ CHANNELS = ("dns", "https", "fronted", "file", "subscription")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Where everything is; ``key`` is the authority's public key file."""
+    """Where everything is; ``key`` is the authority's public key file, ``names`` the server."""
 
     key: Path
+    names: Bind
     sources: dict[str, str]
     dead: dict[str, str]
 
@@ -79,6 +80,7 @@ def world(folder: Path, certificate: Certificate, links: Sequence[str]) -> Itera
     ):
         yield World(
             keys / "key.pub",
+            names,
             _sources(names.port, web, bundle),
             _sources(free_port(), free_port(), folder / "nothing"),
         )

@@ -12,7 +12,7 @@ from circumvent.wire.tls13.handshake_records import wrap_hello
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.templates import GREASE, EchGrease, Template
 from circumvent.wire.tls13.tickets import Offer, Ticket
-from tests.hellos.browsers import NAME, Captured
+from tests.hellos.browsers import Captured
 from tests.hellos.form import ECH_HEAD, differences, form, ja4, listed, parse_hello, plain, shares
 
 SOURCE = Path(shipped.__file__)
@@ -24,6 +24,7 @@ from circumvent.wire.tls13.templates import EchGrease, Template
 
 '''
 _LINE = 80  # hexadecimal digits
+_NAME_AT = 5  # in the body of server_name: RFC 6066 §3
 _X25519, _SHA256_TICKET, _SHA384_TICKET = 0x001D, 0x1301, 0x1302
 _DRAWN = {
     *(GREASE, Extension.SERVER_NAME, Extension.ALPN, Extension.ALPS, Extension.GROUPS),
@@ -101,8 +102,9 @@ def _has_one_key(body: bytes) -> bool:
 
 def ours_like(theirs: bytes, template: Template, alpn: tuple[str, ...] | None) -> bytes:
     """A hello from the template, to the same name and with a ticket of the same size."""
-    hello = make_hello(template, NAME, alpn)
     seen = parse_hello(theirs)
+    name = seen.bodies.get(Extension.SERVER_NAME, b"")[_NAME_AT:].decode()
+    hello = make_hello(template, name, alpn)
     if not seen.is_resumed:
         return wrap_hello(hello.message(), is_first=True)
     body = seen.bodies[Extension.PRE_SHARED_KEY]

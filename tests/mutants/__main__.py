@@ -10,14 +10,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
 from tests.mutants.faults import Mutant, sample
-from tests.mutants.tests_of import ROOMS, modules, tests_of
-from tests.mutants.trial import Outcome, copy_tree, time_tests, try_mutant
+from tests.mutants.reach import ROOMS, Reach, Traced, modules
+from tests.mutants.trial import Outcome, copy_tree, trace_tests, try_mutant
 
 ROOT = Path(__file__).parents[2]
+STAGES = ("unit", "conformance")  # both are fast
 AIM = 0.92
 
 parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
@@ -44,17 +46,24 @@ def main() -> int:
 
 
 def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:
-    tests = [tests_of(ROOT, mutant.module) for mutant in mutants]
     with (
         tempfile.TemporaryDirectory() as beside,
         ProcessPoolExecutor(
             arguments.jobs, get_context("fork"), copy_tree, (ROOT, Path(beside))
         ) as pool,
     ):
-        distinct = list(dict.fromkeys(tests))
-        seconds = dict(zip(distinct, pool.map(time_tests, distinct), strict=True))
-        limits = [10 + 4 * seconds[each] for each in tests]
-        yield from zip(mutants, pool.map(try_mutant, mutants, tests, limits), strict=True)
+        reach = Reach(_traced(pool))
+        tests = [reach.tests_of(mutant.module, mutant.line) for mutant in mutants]
+        names = [[test.name for test in each] for each in tests]
+        limits = [20 + 4 * sum(test.seconds for test in each) for each in tests]
+        yield from zip(mutants, pool.map(try_mutant, mutants, names, limits), strict=True)
+
+
+def _traced(pool: ProcessPoolExecutor) -> list[Traced]:
+    found = (path for stage in STAGES for path in (ROOT / "tests" / stage).glob("test_*.py"))
+    files = sorted(str(path.relative_to(ROOT)) for path in found)
+    shares = [files[first :: arguments.jobs] for first in range(arguments.jobs)]
+    return list(chain.from_iterable(pool.map(trace_tests, shares)))
 
 
 def _report(killed: Counter[str], total: Counter[str]) -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
+from typing import cast
 
 import aiohttp  # noqa: F401 - imported once, before the children are forked
 import pytest
@@ -22,8 +23,10 @@ import trustme  # noqa: F401
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.mutants.faults import Mutant
+from tests.mutants.reach import Traced, Tracer
 
 _OUTPUT = Path("output")
+_TRACED = Path("traced")
 
 _stamps = count(1)
 
@@ -48,22 +51,16 @@ def copy_tree(root: Path, beside: Path) -> None:
     os.chdir(beside / str(os.getpid()))
 
 
-def time_tests(tests: tuple[str, ...]) -> float:
-    """Return how many seconds the tests take without a fault.
-
-    Raises:
-        RuntimeError: They fail.
-    """
-    started = time.monotonic()
-    if _run_in_child(tests, None) is not Outcome.SURVIVED:
-        raise RuntimeError(f"the tests fail without any fault:\n{_OUTPUT.read_text()[-2000:]}")
-    return time.monotonic() - started
+def trace_tests(files: Sequence[str]) -> list[Traced]:
+    """Run the tests of these files without a fault; return what each of those that pass reached."""
+    _run_in_child(_trace, files, None)
+    return cast("list[Traced]", pickle.loads(_TRACED.read_bytes()))
 
 
-def try_mutant(mutant: Mutant, tests: tuple[str, ...], limit: float) -> Outcome:
+def try_mutant(mutant: Mutant, tests: Sequence[str], limit: float) -> Outcome:
     """Run the tests against the mutant, for at most the limit in seconds."""
     with _in_place(mutant):
-        return _run_in_child(tests, limit)
+        return _run_in_child(_test, tests, limit)
 
 
 @contextmanager
@@ -81,9 +78,11 @@ def _in_place(mutant: Mutant) -> Iterator[None]:
         os.utime(path, ns=(dates.st_atime_ns, dates.st_mtime_ns))
 
 
-def _run_in_child(tests: tuple[str, ...], limit: float | None) -> Outcome:
+def _run_in_child(
+    target: Callable[[Sequence[str]], None], tests: Sequence[str], limit: float | None
+) -> Outcome:
     """Run the tests in a child that has pytest imported already, and end what it leaves behind."""
-    child = get_context("fork").Process(target=_run, args=(tests,))
+    child = get_context("fork").Process(target=target, args=(tests,))
     child.start()
     child.join(limit)
     has_ended = child.exitcode is not None
@@ -95,7 +94,30 @@ def _run_in_child(tests: tuple[str, ...], limit: float | None) -> Outcome:
     return Outcome.KILLED if child.exitcode else Outcome.SURVIVED
 
 
-def _run(tests: tuple[str, ...]) -> None:
+def _trace(files: Sequence[str]) -> None:
+    tracer = Tracer(Path.cwd())
+    _run(files, tracer)
+    tracer.save(_TRACED)
+
+
+def _test(tests: Sequence[str]) -> None:
+    files = dict.fromkeys(name.partition("::")[0] for name in tests)
+    sys.exit(_run(["-x", *files], _Chosen(tests)))
+
+
+class _Chosen:
+    """A plugin of pytest: of all that it has collected only these tests run, in this order."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._turns = {name: turn for turn, name in enumerate(tests)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        chosen = [item for item in items if item.nodeid in self._turns]
+        items[:] = sorted(chosen, key=lambda item: self._turns[item.nodeid])
+
+
+def _run(arguments: Sequence[str], plugin: object) -> int:
     os.setsid()
     _import_from(Path.cwd())
     with _OUTPUT.open("w") as output:
@@ -110,14 +132,15 @@ def _run(tests: tuple[str, ...]) -> None:
         phases=[Phase.explicit, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants"]
+    options = ["-q", "-p", "no:cacheprovider", "--hypothesis-profile=mutants", "--timeout=20"]
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is imported above
-    sys.exit(pytest.main([*options, *tests]))
+    return pytest.main([*options, *arguments], [plugin])
 
 
 def _import_from(tree: Path) -> None:
     for name in list(sys.modules):
-        if name.partition(".")[0] in {"circumvent", "circumvent_plugins", "tests"}:
+        is_ours = name.partition(".")[0] in {"circumvent", "circumvent_plugins", "tests"}
+        if is_ours and not name.startswith("tests.mutants"):
             del sys.modules[name]
     roots = [str(tree), str(tree / "plugins")]
     sys.path[:0] = roots

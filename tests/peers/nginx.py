@@ -32,6 +32,7 @@ CONFIG = (
     map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
     ssl_certificate {chain};
     ssl_certificate_key {key};
+    ssl_protocols TLSv1.2 TLSv1.3;  # the second is not the default before 1.23.4
     {servers}
 }}
 """

@@ -27,7 +27,7 @@ from tests.virtual.loop import VirtualTimeLoop  # noqa: E402
 # `make fuzz` and `make prove` look for more; a deadline, or a limit to the making of examples,
 # would time a busy machine and late imports.
 settings.register_profile(
-    "fast", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "fast", max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("fast")
 

@@ -49,6 +49,13 @@ async def test_the_next_tier_starts_while_the_first_is_slow(begin: Begin) -> Non
     assert costly.asked[0] - slow.asked[0] == pytest.approx(HUNT.next_tier_after)
 
 
+async def test_of_one_tier_the_sources_that_are_watched_come_first(begin: Begin) -> None:
+    noticed = ToldChannel("noticed", [signed(fresh())])
+    watched = ToldChannel("watched", [signed(fresh())], watch=HUNT.hunt)
+    await begin(noticed, watched).until(Discovered)
+    assert not noticed.asked
+
+
 async def test_after_a_failure_the_next_source_starts_at_once(begin: Begin) -> None:
     dead = ToldChannel("dead", [ChannelError(Verdict.BLOCKED)])
     costly = ToldChannel("costly", [signed(fresh())], tier=2)

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.tunnels.live import PROVEN_BYTES, TunnelState
+from circumvent.api import LayerStream
+from circumvent.tunnels.live import PROVEN_BYTES, TunnelState, UserStream
 from circumvent.tunnels.timings import (
     PoolTimings,
     VitalsTimings,
 )
+from circumvent.tunnels.vitals import queueing
 from tests.unit.far_side import (
     FarStream,
     Handler,
@@ -21,7 +23,8 @@ from tests.unit.far_side import (
 )
 from tests.unit.running_client import running_client
 from tests.unit.test_failover import POST, SITE
-from tests.virtual.loop import until
+from tests.virtual.loop import running_loop, until
+from tests.virtual.stream import MemoryStream
 
 pytestmark = pytest.mark.virtual_time
 
@@ -72,8 +75,10 @@ async def test_on_a_proven_path_only_the_frozen_stream_is_cut(tmp_path: Path) ->
             await browser.send(POST)
             await browser.receive_exactly(PROVEN_BYTES)
             await browser.send(b"more, please")
+            asked = running_loop().time()
             with pytest.raises(ConnectionResetError):
                 await browser.receive_all()
+            assert running_loop().time() - asked > VitalsTimings().frozen_after
         await other.send(POST)
         assert await other.receive_exactly(len(POST)) == POST
         assert client.manager.tunnels == [tunnel]
@@ -98,3 +103,32 @@ async def test_silence_alone_is_no_freeze(tmp_path: Path) -> None:
         await asyncio.sleep(10 * VitalsTimings().frozen_after)
         assert client.manager.tunnels == [tunnel]
         assert {stream.stream for stream in tunnel.streams} == streams
+
+
+async def test_the_longest_queue_is_that_of_a_flow_in_progress(tmp_path: Path) -> None:
+    timings = VitalsTimings()
+    async with (
+        nodes(1, {SITE: echo}) as (node,),
+        running_client([candidate(node)], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        for _ in range(2):
+            browser = await client.browse(SITE)
+            await browser.send(POST)
+            await browser.receive_exactly(len(POST))
+        short, long = (below(stream) for stream in tunnel.streams)
+        assert queueing([tunnel], timings) == 0.0
+        short.queueing, long.queueing = 2 * timings.least_queue, 3 * timings.least_queue
+        assert queueing([tunnel], timings) == long.queueing
+        long.freeze()
+        await asyncio.sleep(2 * timings.fresh)
+        assert queueing([tunnel], timings) == short.queueing
+        short.queueing = timings.least_queue / 2
+        assert queueing([tunnel], timings) == 0.0
+
+
+def below(stream: UserStream) -> MemoryStream:
+    """The connection to the server."""
+    assert isinstance(stream.stream, LayerStream)
+    assert isinstance(stream.stream.base, MemoryStream)
+    return stream.stream.base

@@ -14,7 +14,7 @@ from circumvent.net.dialer import NetDialer
 from circumvent.net.guard import Guard, anything, as_typed, learnt
 
 PRIVATE = ("127.0.0.1", "10.0.0.1", "192.168.1.1", "169.254.169.254", "::1", "fd00::1", "fe80::1")
-EMBEDDED = ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "0.0.0.0")
+EMBEDDED = ("::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::1", "0.0.0.0", "nonsense")
 NAME = "rebound.test"
 
 

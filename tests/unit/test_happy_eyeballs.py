@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import pytest
 
-from circumvent.net.happy_eyeballs import AddressCache
+from circumvent.net.happy_eyeballs import KEPT_SECONDS, AddressCache
 from circumvent.net.sockets import SocketBuffers
 
 DEAD, GOOD, OTHER = ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
+LATE = "127.0.0.5"  # nobody listens there yet
 SOON = 10.0
 NEVER = 3600.0
 
@@ -31,10 +32,10 @@ class Server:
             client.connect_ex((DEAD, self.port))
         self.cache = AddressCache(next_after=0.01)
 
-    async def connect(self, seconds: float = SOON) -> str:
+    async def connect(self, seconds: float = SOON, addresses: Sequence[str] = ADDRESSES) -> str:
         """The address that answered; raises TimeoutError."""
         async with asyncio.timeout(seconds):
-            stream = await self.cache.connect(("a.test", self.port), ADDRESSES, SocketBuffers())
+            stream = await self.cache.connect(("a.test", self.port), addresses, SocketBuffers())
         answered = stream.peer
         stream.abort()
         return answered
@@ -61,12 +62,20 @@ async def test_on_another_network_nothing_is_known(server: Server) -> None:
         await server.connect(0.02)
 
 
-async def test_after_a_while_the_first_address_gets_another_chance(server: Server) -> None:
-    server.cache = AddressCache(next_after=0.01, kept_seconds=-1.0)
+async def test_after_a_while_the_first_address_gets_another_chance(
+    server: Server,
+) -> None:
+    now = [0.0]
+    server.cache = AddressCache(0.01, lambda: now[0])
     assert await server.connect() == GOOD
+    now[0] += KEPT_SECONDS + 1
     server.cache.next_after = NEVER
     with pytest.raises(TimeoutError):
         await server.connect(0.02)
+    server.cache.next_after = 0.01
+    assert await server.connect() == GOOD
+    server.cache.next_after = NEVER
+    assert await server.connect() == GOOD
 
 
 async def test_when_the_known_address_stops_answering_another_takes_its_place(
@@ -77,3 +86,13 @@ async def test_when_the_known_address_stops_answering_another_takes_its_place(
     assert await server.connect() == OTHER
     server.cache.next_after = NEVER
     assert await server.connect() == OTHER
+
+
+async def test_a_first_address_that_answers_again_comes_first_again(server: Server) -> None:
+    addresses = (LATE, GOOD)
+    assert await server.connect(addresses=addresses) == GOOD
+    server.good.close()
+    with socket.create_server((LATE, server.port)):
+        assert await server.connect(addresses=addresses) == LATE
+        with socket.create_server((GOOD, server.port)):
+            assert await server.connect(addresses=addresses) == LATE

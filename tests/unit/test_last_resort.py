@@ -18,6 +18,7 @@ from tests.unit.far_side import (
     Node,
     answer,
     candidate,
+    echo,
     never_answer,
     nodes,
 )
@@ -135,6 +136,37 @@ async def test_a_probe_that_passes_later_makes_it_one_like_others(tmp_path: Path
             await until(client.manager.is_up)
             assert client.manager.tunnels == [tunnel]
             assert isinstance(client.events[-1], TunnelUp)
+
+
+async def test_one_whose_users_are_served_is_not_cut_when_its_page_goes(tmp_path: Path) -> None:
+    async with (
+        nodes(1, {SITE: echo}) as made,
+        running_client([candidate(made[0], Secured())], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        browser = await client.browse(SITE)
+        await browser.send(POST)
+        assert await browser.receive_exactly(len(POST)) == POST
+        hide_pages(made)
+        client.health.suspect(tunnel)
+        await until(lambda: tunnel.is_last_resort)
+        await browser.send(POST)
+        assert await browser.receive_exactly(len(POST)) == POST
+
+
+async def test_one_whose_users_get_nothing_any_more_is(tmp_path: Path) -> None:
+    async with (
+        nodes(1, {SITE: echo, "silent.test": never_answer}) as made,
+        running_client([candidate(made[0], Secured())], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        browser = await client.browse(SITE)
+        await browser.send(POST)
+        assert await browser.receive_exactly(len(POST)) == POST
+        hide_pages(made)
+        for _ in range(3):
+            await (await client.browse("silent.test")).send(POST)
+        await until(lambda: tunnel.state is TunnelState.DEAD)
 
 
 @pytest.mark.parametrize("fails", [never_answer, close, reset])

@@ -38,6 +38,11 @@ def test_an_origin_does_not_show_what_may_be_secret(origin: Origin) -> None:
     assert repr(bucket) not in shown
 
 
+def test_only_the_host_of_a_subscription_was_typed_by_the_user(origin: Origin) -> None:
+    assert parse_origin("sub+https://lists.test:8443/secret").typed_host == "lists.test"
+    assert origin.typed_host == ""
+
+
 def test_saved_invites_come_back_until_they_are_forgotten(store: Store, origin: Origin) -> None:
     saved = replace(origin, saved=True)
     keep(store.origins, saved)

@@ -129,10 +129,12 @@ class TestContents:
 
         asyncio.run(run())
 
-    async def test_what_a_sink_does_not_take_at_once_is_offered_again(self) -> None:
+    @pytest.mark.parametrize("kind", ["reluctant", "behind"])
+    async def test_what_a_sink_does_not_take_at_once_is_offered_again(self, kind: str) -> None:
+        slow = Reluctant if kind == "reluctant" else Behind
         near, far = connected(small=SMALL, receive=RECEIVE_BUFFER)
         out, reader = connected(small=SMALL, receive=SMALL)
-        source, sink = TcpStream(near), Reluctant(TcpStream(out))
+        source, sink = TcpStream(near), slow(TcpStream(out))
         memory = Memory(2 * SMALLEST_ARENA, poison=True)
         data = random.Random(1).randbytes(400_000)
         feeder, sipper = FarEnd(far, Codec()), FarEnd(reader, Codec())
@@ -227,6 +229,36 @@ class Reluctant(LayerStream):
 
     def write(self, block: memoryview, start: int, end: int) -> int:
         return self.base.write(block, start, min(end, start + 3000))
+
+
+class Behind(Reluctant):
+    """Writes in front of its data too, and leaves half of what it takes unsent at first."""
+
+    def __init__(self, base: ByteStream) -> None:
+        super().__init__(base)
+        self.headroom = 64
+        self._unsent: memoryview | None = None
+
+    @property
+    def unsent(self) -> memoryview | None:
+        return self._unsent
+
+    @unsent.setter
+    def unsent(self, view: memoryview | None) -> None:
+        self._unsent = view
+
+    def write(self, block: memoryview, start: int, end: int) -> int:
+        block[start - self.headroom : start] = b"?" * self.headroom
+        end = min(end, start + 3000)
+        at = start + self.base.write(block, start, (start + end) // 2)
+        self._unsent = block[at:end] if at < end else None
+        return end - start
+
+    def flush(self) -> bool:
+        if self._unsent is not None:
+            count = self.base.write(self._unsent, 0, len(self._unsent))
+            self._unsent = self._unsent[count:] or None
+        return self._unsent is None
 
 
 class Narrow(LayerStream):

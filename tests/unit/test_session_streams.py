@@ -6,7 +6,7 @@ import asyncio
 import os
 import struct
 from collections.abc import AsyncIterator
-from socket import SO_LINGER, SOL_SOCKET
+from socket import SO_LINGER, SO_SNDBUF, SOL_SOCKET
 from typing import ClassVar
 
 import pytest
@@ -18,18 +18,21 @@ from circumvent.api import (
     Reason,
     StreamResetError,
 )
-from circumvent.memory import LARGEST, Memory
+from circumvent.memory import LARGEST, PAGE, Memory
 from circumvent.net.tcp import TcpStream
 from circumvent.session.carrier_io import CarrierIO
 from circumvent.session.engine.limits import SessionLimits
 from circumvent.session.handshake import send_hello
+from circumvent.session.join import join
 from circumvent.session.session import CLOSE_SECONDS, Session
+from circumvent.session.session_stream import SessionStream
 from circumvent.testing.byte_stream import ByteStreamContract
 from circumvent.testing.far_end import Codec, FarEnd, connected
 from circumvent.testing.steps import Pair, both, read_all, read_exactly, read_once, write_all
-from circumvent.wire.frames import PAD, CloseReason, ResetReason
+from circumvent.wire.frames import PAD, CloseReason, FrameKind, ResetReason, pack
 from circumvent.wire.hello import Create, parse_hello
 from tests.bonding.sessions import BUFFER, OPENING, Bond, SessionEnd, bond
+from tests.unit.local_sockets import until
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -135,7 +138,7 @@ def reset(ends: Bond, number: int) -> None:
 async def test_a_download_outlives_every_carrier_it_began_on() -> None:
     async with bond(3) as ends:
         near, far = await ends.open()
-        data = os.urandom(8 << 20)
+        data = os.urandom(4 << 20)
         sending = asyncio.create_task(send_and_end(far, data))
         got = b""
         for number in (1, 2, 3):
@@ -184,12 +187,19 @@ async def test_a_destination_that_cannot_be_reached_is_told_as_such(
         assert caught.value.reason is expected
 
 
-@pytest.mark.parametrize("reason", [ResetReason.BROKEN, ResetReason.DRAINING, ResetReason.MEMORY])
-async def test_other_cuts_are_resets(reason: ResetReason) -> None:
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        (ResetReason.BROKEN, "the destination cut"),
+        (ResetReason.DRAINING, "about to stop"),
+        (ResetReason.MEMORY, "no memory"),
+    ],
+)
+async def test_other_cuts_are_resets_with_their_reason(reason: ResetReason, text: str) -> None:
     async with bond() as ends:
         near, far = await ends.open()
         far.cut(reason)
-        with pytest.raises(StreamResetError, match="connection lost"):
+        with pytest.raises(StreamResetError, match=f"connection lost: .*{text}"):
             await read_once(near)
 
 
@@ -223,8 +233,8 @@ async def test_idle_streams_hold_no_memory() -> None:
         for near, far in pairs:
             await write_all(far, os.urandom(LARGEST // 8))
             await read_exactly(near, LARGEST // 8)
-        await asyncio.sleep(0.1)  # for the last acknowledgement
-        assert [memory.leased for memory in ends.memories] == [0, 0]
+        # The last acknowledgement is still on its way.
+        await until(lambda: [memory.leased for memory in ends.memories] == [0, 0])
 
 
 class TestEndsOfCarriers:
@@ -253,10 +263,18 @@ class TestEndsOfCarriers:
         assert session.loop.time() < started + CLOSE_SECONDS / 2
 
     async def test_by_the_peer(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
-        _, link, peer = alone
+        session, link, peer = alone
         await peer.end()
         assert await peer.receive_all()
         await link.wait_closed()
+        assert not session.carriers
+
+    async def test_by_a_reset(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
+        session, link, peer = alone
+        peer.reset()
+        await link.wait_closed()
+        assert not session.carriers
+        assert link.stream.vitals() is None, "its socket is still open"
 
     async def test_as_a_spare_one(self, alone: tuple[Session, CarrierIO, FarEnd]) -> None:
         session, link, peer = alone
@@ -264,3 +282,86 @@ class TestEndsOfCarriers:
         session.drop(link)
         await peer.receive_all()
         await link.wait_closed()
+
+
+async def test_streams_that_come_together_are_refused_one_by_one() -> None:
+    refused: list[SessionStream] = []
+
+    def refuse(stream: SessionStream, _: bytes) -> None:
+        stream.cut(ResetReason.REFUSED)
+        refused.append(stream)
+
+    account = Memory(8 << 20).account("session")
+    session = Session(account, SessionLimits(streams=400), is_client=False, opened=refuse)
+    near, far = connected(small=BUFFER, receive=BUFFER)
+    link = session.attach(1, TcpStream(near), 0.001)
+    opens = b"".join(pack(FrameKind.OPEN, 2 * each + 1, 0, OPENING) for each in range(400))
+    session.receive(link.carrier, memoryview(opens))
+    assert len(refused) == 400
+    peer = FarEnd(far, Codec())
+    peer.close()
+    await session.aclose()
+
+
+class TestJoin:
+    """What a relay does with a stream and the connection to its destination."""
+
+    @pytest.fixture
+    async def joined(self) -> AsyncIterator[tuple[SessionStream, FarEnd, asyncio.Task[None]]]:
+        """The client's stream, the destination, and what joins them."""
+        near, far = connected(small=PAGE, receive=BUFFER)
+        near.setsockopt(SOL_SOCKET, SO_SNDBUF, BUFFER)
+        destination = FarEnd(far, Codec())
+        async with bond(1) as ends:
+            client, stream = await ends.open()
+            account = ends.memories[1].account("session")
+            moved: list[int] = []
+            joining = asyncio.create_task(
+                join(stream, TcpStream(near), account, moved.append, moved.append)
+            )
+            await write_all(client, b"question")
+            assert await destination.receive(8) == b"question"
+            yield client, destination, joining
+            destination.close()
+        assert moved[0] == 8
+
+    async def test_both_may_end_one_after_the_other(
+        self, joined: tuple[SessionStream, FarEnd, asyncio.Task[None]]
+    ) -> None:
+        client, destination, joining = joined
+        await destination.send(b"answer")
+        await destination.end()
+        assert await read_all(client) == b"answer"
+        await send_and_end(client, bytes(BUFFER // 2))
+        await joining
+        assert await destination.receive_all() == bytes(BUFFER // 2)
+
+    async def test_a_destination_that_breaks_breaks_the_stream(
+        self, joined: tuple[SessionStream, FarEnd, asyncio.Task[None]]
+    ) -> None:
+        client, destination, joining = joined
+        destination.reset()
+        with pytest.raises(StreamResetError):
+            await read_once(client)
+        await joining
+
+    async def test_a_stream_that_breaks_breaks_the_destination(
+        self, joined: tuple[SessionStream, FarEnd, asyncio.Task[None]]
+    ) -> None:
+        client, destination, joining = joined
+        client.abort()
+        with pytest.raises(ConnectionResetError):
+            await destination.receive_all()
+        await joining
+
+    async def test_who_gives_up_leaves_nothing(
+        self, joined: tuple[SessionStream, FarEnd, asyncio.Task[None]]
+    ) -> None:
+        client, destination, joining = joined
+        joining.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await joining
+        with pytest.raises(StreamResetError):
+            await read_once(client)
+        with pytest.raises(ConnectionResetError):
+            await destination.receive_all()

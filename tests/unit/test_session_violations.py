@@ -20,7 +20,7 @@ from circumvent.session.engine.limits import (
     MAX_USELESS,
     SessionLimits,
 )
-from circumvent.session.engine.stream import Receiving
+from circumvent.session.engine.stream import EngineStream, Receiving
 from circumvent.wire.frames import (
     MAX_OFFSET,
     MAX_PAYLOAD,
@@ -67,12 +67,25 @@ def data(stream: int, offset: int, size: int) -> bytes:
     return pack(FrameKind.DATA, stream, offset, bytes(size))
 
 
+def full(stream: int) -> list[bytes]:
+    """Everything that a new stream may bring."""
+    starts = range(0, FIRST_WINDOW, MAX_PAYLOAD)
+    return [data(stream, at, min(MAX_PAYLOAD, FIRST_WINDOW - at)) for at in starts]
+
+
 OPEN = pack(FrameKind.OPEN, 1, FIRST_WINDOW, NOBODY)
 RESET = bytes((ResetReason.CANCELLED,))
 
 VIOLATIONS = {
     "data beyond the stream's window": [OPEN, data(1, FIRST_WINDOW, 1)],
     "data across the stream's window": [OPEN, data(1, FIRST_WINDOW - 1, 2)],
+    "data that runs on beyond the window": [OPEN, *full(1), data(1, FIRST_WINDOW, 1)],
+    "data that runs on behind the end": [
+        OPEN,
+        pack(FrameKind.FIN, 1, 9),
+        data(1, 0, 8),
+        data(1, 8, 2),
+    ],
     "an offset out of range": [OPEN, data(1, MAX_OFFSET, 1)],
     "a window out of range": [pack(FrameKind.WINDOW, 0, MAX_OFFSET + 1)],
     "bytes acknowledged before they were sent": [pack(FrameKind.ACK, 1, 1 << 20, bytes(4))],
@@ -118,12 +131,6 @@ def test_credit_bounds_all_streams_together(victim: Victim) -> None:
     assert victim.held <= LIMITS.receive
 
 
-def full(stream: int) -> list[bytes]:
-    """Everything that a new stream may bring."""
-    starts = range(0, FIRST_WINDOW, MAX_PAYLOAD)
-    return [data(stream, at, min(MAX_PAYLOAD, FIRST_WINDOW - at)) for at in starts]
-
-
 def test_bytes_that_a_reset_says_were_sent_count_as_sent() -> None:
     victim = Victim(SessionLimits(send=1 << 20, receive=4 * FIRST_WINDOW))
     victim.take(OPEN, pack(FrameKind.RESET, 1, FIRST_WINDOW, RESET))
@@ -161,6 +168,20 @@ def test_a_few_useless_frames_do_no_harm(victim: Victim) -> None:
     victim.take(OPEN, data(1, 0, 1), *USELESS.values(), data(1, 1, 1))
     ((stream, _),) = victim.engine.state.accepted
     assert victim.engine.read_into(stream, memoryview(bytearray(9)), NOW) == 2
+
+
+def test_what_a_waiting_reader_did_not_take_is_kept(victim: Victim) -> None:
+    victim.take(OPEN)
+    ((stream, _),) = victim.engine.state.accepted
+    stream.waits_to_read = True
+    block = bytearray(data(1, 0, 5) + data(1, 5, 5))
+    lent: list[EngineStream] = []
+    victim.engine.receive(victim.carrier, memoryview(block), NOW, lent)
+    victim.engine.receiver.keep(lent)
+    block[:] = b"?" * len(block)
+    buffer = memoryview(bytearray(99))
+    assert victim.engine.read_into(stream, buffer, NOW) == 10
+    assert bytes(buffer[:10]) == bytes(10)
 
 
 def test_more_streams_than_allowed_are_refused_one_by_one(victim: Victim) -> None:

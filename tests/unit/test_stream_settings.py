@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from urllib.parse import quote
 
 import pytest
@@ -30,6 +31,10 @@ from circumvent.links.uri import parse_link
 
 HOST = "server.test"
 KEY = bytes(32)
+ECH = (  # an ECHConfigList of sing-box
+    "AEb+DQBCAAAgACDZDLgExkoEOosniyh9FjyqcG0moqIO6/mnk1gQ0vvVbgAMAAEAAQABAAIAAQADAAtwdWJsaWMu"
+    "dGVzdAAA"
+)
 REALITY = f"security=reality&pbk={'A' * 43}"
 
 
@@ -276,8 +281,13 @@ def test_early_data_is_taken_out_of_the_path(path: str, left: str, size: int) ->
         (f"{REALITY}&sni=a%20b", LinkError, "sni: "),
         ("security=tls&flow=xtls-rprx-direct", UnsupportedError, "removed"),
         ("flow=xtls-rprx-vision", LinkError, "flow: needs TLS or REALITY"),
-        ("security=tls&ech=s3cret", UnsupportedError, "ech"),
-        ("security=tls&vcn=other.test", UnsupportedError, "vcn"),
+        ("security=tls&sni=a.test&ech=s3cret", LinkError, "ech: the key is malformed"),
+        ("security=tls&sni=a.test&ech=@", LinkError, "ech: is not valid base64"),
+        ("security=tls&ech=a.test%2Budp://192.0.2.1", UnsupportedError, "ech: .* name server"),
+        ("security=tls&ech=https://s3cret.test/q", UnsupportedError, "ech: .* name server"),
+        (f"security=tls&sni=192.0.2.1&ech={ECH}", LinkError, "ech: .* add sni"),
+        (f"security=tls&sni=a.test:443&ech={ECH}", LinkError, "ech: .* add sni"),
+        ("security=tls&vcn=a.test,s3cret/", LinkError, "vcn: "),
         ("security=tls&pcs=s3cret", LinkError, "pcs: "),
         ("fm=%7B%7D", UnsupportedError, "fm"),
     ],
@@ -321,6 +331,17 @@ def test_what_is_not_read_as_it_is_written_is_said(query: str, note: str) -> Non
     again = read_again(settings)
     assert again == settings
     assert not again.notes or "sni" in note
+
+
+def test_names_to_be_verified_and_a_key_for_the_greeting_are_read_and_kept() -> None:
+    settings = read(f"security=tls&sni=A.test&ech={ECH}&vcn=B.test,%20192.0.2.1&insecure=1")
+    (layer,) = settings.layers()
+    assert isinstance(layer, TlsLayer)
+    assert layer.options.certificate_names == ("b.test", "192.0.2.1")
+    assert layer.options.verify
+    assert layer.options.ech == base64.b64decode(ECH)
+    assert read_again(settings) == settings
+    assert ("ech", ECH) in settings.query(HOST)
 
 
 def test_what_is_no_name_is_not_sent_and_the_address_is_verified() -> None:

@@ -222,6 +222,17 @@ class TestTrust:
         with pytest.raises(HandshakeError, match="for another name"):
             await server.connect(client, TlsOptions("other.test", send_name=False))
 
+    async def test_the_certificate_may_have_to_be_for_other_names_than_the_one_that_is_sent(
+        self, server: Server, client: TlsEngine
+    ) -> None:
+        names: list[str | None] = []
+        server.context.sni_callback = lambda _, name, __: names.append(name)
+        wanted = TlsOptions("front.test", certificate_names=("other.test", SERVER_NAME))
+        await server.connect(client, wanted)
+        assert names == ["front.test"]
+        with pytest.raises(HandshakeError, match="for another name"):
+            await server.connect(client, TlsOptions(SERVER_NAME, certificate_names=("other.test",)))
+
     async def test_a_wildcard_covers_one_label(
         self, tmp_path: Path, engine: Engine, server: Server
     ) -> None:

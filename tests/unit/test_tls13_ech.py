@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.errors import HandshakeError, LinkError
+from circumvent.api import TlsOptions
+from circumvent.api.layer import Dial
+from circumvent.errors import EchRejectedError, HandshakeError, LinkError
+from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.layer import TlsLayer
+from circumvent.net.dialer import NetDialer
 from circumvent.wire.tls13.browsers import SAFARI
 from circumvent.wire.tls13.captured import CHROME, FIREFOX
 from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.codes import RETRY_RANDOM, Content, Group, Message
 from circumvent.wire.tls13.ech import EncryptedGreeting
 from circumvent.wire.tls13.ech_config import EchConfig, find_config
-from circumvent.wire.tls13.faults import EchRejectedError
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.hpke import Sealing, shared_secret, start
 from circumvent.wire.tls13.key_schedule import expand_label, extract
@@ -147,7 +155,7 @@ def ca_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def client(ca_file: str, template: Template = CHROME, config: EchConfig = CONFIG) -> Client:
     greeting = EncryptedGreeting(make_hello(template, PUBLIC_NAME), NAME, config)
-    return Client(greeting, TrustedServer(NAME, ca_file), TrustedServer(PUBLIC_NAME, ca_file))
+    return Client(greeting, TrustedServer((NAME,), ca_file), TrustedServer((PUBLIC_NAME,), ca_file))
 
 
 def server(name: str = NAME) -> EchServer:
@@ -202,12 +210,65 @@ def test_a_server_without_the_key_gives_a_new_one(retries: bool, ca_file: str) -
     peer.knows, peer.retries = False, retries
     peer.group = Group.P256 if retries else Group.X25519
     peer.answers = extension(ECH, config_list(config_body()))
-    with pytest.raises(EchRejectedError, match="it sent a new one") as caught:
+    with pytest.raises(EchRejectedError, match="is old") as caught:
         meet(mine, peer)
     assert find_config(caught.value.retry_configs) == CONFIG
     assert mine.connection is None
     peer.receive(mine.closing)
     assert peer.heard[-1] == bytes((21, 2, 121))
+
+
+@asynccontextmanager
+async def dialling(ca_file: str, *peers: EchServer) -> AsyncIterator[Dial]:
+    """Dials a port where each connection is served by the next of the peers."""
+    waiting = list(peers)
+    served: list[asyncio.Task[None] | None] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        served.append(asyncio.current_task())
+        head = await reader.readexactly(5)
+        record = head + await reader.readexactly(int.from_bytes(head[3:]))
+        writer.write(waiting.pop(0).receive(record))
+        await reader.read(-1)
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        port = listening.sockets[0].getsockname()[1]
+        yield partial(NetDialer(TlsClient(ca_file)).tcp, "127.0.0.1", port)
+        assert waiting == []
+        await asyncio.gather(*filter(None, served))
+
+
+def layer_with_an_old_key() -> TlsLayer:
+    old = X25519PrivateKey.generate().public_key().public_bytes_raw()
+    body = config_body().replace(PUBLIC, old)
+    return TlsLayer(TlsOptions(NAME, ech=config_list(body)))
+
+
+def rejecting(retry: bytes) -> EchServer:
+    peer = server(PUBLIC_NAME)
+    peer.knows, peer.answers = False, retry and extension(ECH, retry)
+    return peer
+
+
+async def test_the_servers_new_key_is_used_on_one_more_connection(ca_file: str) -> None:
+    first, second = rejecting(config_list(config_body())), server()
+    async with dialling(ca_file, first, second) as dial:
+        stream = await layer_with_an_old_key().dial(dial)
+        await stream.aclose()
+    assert (first.names, second.names) == ([PUBLIC_NAME], [PUBLIC_NAME, NAME])
+
+
+@pytest.mark.parametrize("retries", [[], [config_list(config_body())] * 2])
+async def test_a_server_that_keeps_rejecting_is_given_up(
+    retries: list[bytes], ca_file: str
+) -> None:
+    peers = [rejecting(retry) for retry in retries or [b""]]
+    async with dialling(ca_file, *peers) as dial:
+        with pytest.raises(EchRejectedError, match="ask for a new link"):
+            await layer_with_an_old_key().dial(dial)
+    assert [peer.names for peer in peers] == [[PUBLIC_NAME]] * len(peers)
 
 
 def test_somebody_else_cannot_give_a_new_key(ca_file: str) -> None:

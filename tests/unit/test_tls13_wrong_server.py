@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,8 @@ from circumvent.wire.tls13.codes import Content, Group, Message
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.messages import MAX_MESSAGE
-from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
+from circumvent.wire.tls13.pins import PinnedServer
+from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
 from circumvent.wire.tls13.records import plain_record
 from circumvent.wire.tls13.verify import TrustedServer, load_store
@@ -136,11 +138,13 @@ def test_huge(kind: Message) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("other", [*Message])
-def test_another_message(kind: Message, other: Message) -> None:
-    if other == kind or (kind, other) == (CERTIFICATE, Message.COMPRESSED_CERTIFICATE):
-        return
-    refused(liar(kind, lambda said: [u8(other) + said[1:]]))
+def test_another_message(kind: Message) -> None:
+    def lie(other: Message, said: bytes) -> list[bytes]:
+        return [u8(other) + said[1:]]
+
+    for other in {*Message} - {kind}:
+        if (kind, other) != (CERTIFICATE, Message.COMPRESSED_CERTIFICATE):
+            refused(liar(kind, partial(lie, other)))
 
 
 # --- greetings -----------------------------------------------------------------------------------
@@ -268,6 +272,8 @@ def test_too_many_certificates() -> None:
 
 def test_a_certificate_that_is_none() -> None:
     assert "cannot be read" in refused(Server(key(), [b"nonsense"]))
+    no_point = own_certificate().replace(b"\x03\x42\x00\x04", b"\x03\x42\x00\x05")
+    assert "cannot be read" in refused(Server(key(), [no_point]))
 
 
 def test_signed_with_another_key() -> None:
@@ -292,7 +298,13 @@ def test_signed_in_a_way_that_does_not_fit(scheme: int) -> None:
 
 
 def test_a_wrong_finish() -> None:
-    assert "altered on the way" in refused(liar(FINISHED, lambda m: [m[:-1] + u8(m[-1] ^ 1)]))
+    words = refused(liar(FINISHED, lambda m: [m[:-1] + u8(m[-1] ^ 1)]))
+    assert words.startswith("TLS handshake failed: the handshake was altered on the way")
+
+
+def test_more_in_the_record_of_the_finish() -> None:
+    lie = liar(FINISHED, lambda said: [said + message(Message.TICKET, b"")])
+    assert "too much under an old key" in refused(lie)
 
 
 BOMB = zlib.compress(bytes(MAX_MESSAGE * 20))
@@ -347,31 +359,35 @@ def ca_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_authority(tmp_path_factory.mktemp("authority")))
 
 
-def trusted(leaf: trustme.LeafCert) -> Server:
-    return Server(private_key(leaf), chain(leaf))
+def trusted(leaf: trustme.LeafCert, *others: bytes) -> Server:
+    return Server(private_key(leaf), [*chain(leaf), *others])
+
+
+def authority_der() -> bytes:
+    return ssl.PEM_cert_to_DER_cert(authority().cert_pem.bytes().decode())
 
 
 def test_a_known_authority(ca_file: str) -> None:
-    assert meet(trusted(certificate()), TrustedServer(NAME, ca_file)).state is State.DONE
+    assert meet(trusted(certificate()), TrustedServer((NAME,), ca_file)).state is State.DONE
 
 
 @pytest.mark.parametrize(
     ("name", "asked"), [("*.site.example", "www.site.example"), ("192.0.2.1", "192.0.2.1")]
 )
 def test_wildcards_and_addresses(name: str, asked: str, ca_file: str) -> None:
-    assert meet(trusted(certificate(name)), TrustedServer(asked, ca_file)).state is State.DONE
+    assert meet(trusted(certificate(name)), TrustedServer((asked,), ca_file)).state is State.DONE
 
 
 @pytest.mark.parametrize("name", ["other.example", "*.site.example", "192.0.2.1"])
 def test_another_name(name: str, ca_file: str) -> None:
-    words = refused(trusted(certificate(name)), TrustedServer(NAME, ca_file))
+    words = refused(trusted(certificate(name)), TrustedServer((NAME,), ca_file))
     assert "for another name" in words
     assert "other" not in words.replace("another", "")  # a visited host is in no message
 
 
 def test_an_unknown_authority(ca_file: str) -> None:
     leaf = trustme.CA(key_type=trustme.KeyType.ECDSA).issue_cert(NAME)
-    assert "no known authority" in refused(trusted(leaf), TrustedServer(NAME, ca_file))
+    assert "no known authority" in refused(trusted(leaf), TrustedServer((NAME,), ca_file))
 
 
 @pytest.mark.parametrize(
@@ -379,7 +395,7 @@ def test_an_unknown_authority(ca_file: str) -> None:
 )
 def test_the_wrong_time(days: int, words: str, ca_file: str) -> None:
     leaf = authority().issue_cert(NAME, not_after=datetime(2040, 1, 1, tzinfo=UTC))
-    proof = TrustedServer(NAME, ca_file, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
+    proof = TrustedServer((NAME,), ca_file, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=days))
     assert words in refused(trusted(leaf), proof)
 
 
@@ -389,6 +405,22 @@ def test_pins() -> None:
     assert meet(server, PinnedServer((b"x" * 32, good))).state is State.DONE
     server = Server(key(), [own_certificate()])
     assert "not the pinned one" in refused(server, PinnedServer((b"x" * 32,), (good,)))
+
+
+def test_a_pinned_authority_vouches_for_the_names_that_are_asked() -> None:
+    vouching = authority_der()
+    proof = PinnedServer((digest_of(vouching),), names=("other.example", NAME))
+    assert meet(trusted(certificate(), vouching), proof).state is State.DONE
+    assert "for another name" in refused(trusted(certificate("other.test"), vouching), proof)
+    stranger = trustme.CA(key_type=trustme.KeyType.ECDSA).issue_cert(NAME)
+    assert "no known authority" in refused(trusted(stranger, vouching), proof)
+    assert "not the pinned one" in refused(trusted(certificate()), proof)
+
+
+def test_a_pinned_certificate_that_is_no_authority_vouches_for_nobody() -> None:
+    other = chain(certificate("other.example"))[0]
+    proof = PinnedServer((digest_of(other),), names=(NAME,))
+    assert "no known authority" in refused(trusted(certificate(), other), proof)
 
 
 def test_authorities_that_cannot_be_read(tmp_path: Path) -> None:
@@ -402,9 +434,9 @@ def test_authorities_that_were_updated_while_we_run(tmp_path: Path) -> None:
     path = write_authority(tmp_path)
     renewed = trustme.CA(key_type=trustme.KeyType.ECDSA)
     leaf = renewed.issue_cert(NAME)
-    refused(trusted(leaf), TrustedServer(NAME, str(path)))
+    refused(trusted(leaf), TrustedServer((NAME,), str(path)))
     renewed.cert_pem.write_to_path(str(path), append=True)
-    assert meet(trusted(leaf), TrustedServer(NAME, str(path))).state is State.DONE
+    assert meet(trusted(leaf), TrustedServer((NAME,), str(path))).state is State.DONE
 
 
 # --- somebody in between -------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from circumvent.api import Datagrams, DialError, StreamResetError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.net import readiness
 from circumvent.net.dialer import NetDialer
-from circumvent.net.udp import MAX_DATAGRAM
+from circumvent.net.udp import MAX_DATAGRAM, UdpDatagrams
 
 HOST = "127.0.0.1"
 
@@ -86,3 +86,13 @@ async def test_a_closed_port_is_an_error(near: Datagrams, server: socket.socket)
 async def test_a_missing_route_is_an_error() -> None:
     with pytest.raises(DialError, match="no route to the server"):
         await NetDialer(TlsClient()).udp("255.255.255.255", 53)
+
+
+async def test_a_datagram_that_the_kernel_has_no_room_for_is_lost() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    ours.setblocking(False)
+    near = UdpDatagrams(ours)
+    with theirs:
+        for _ in range(1000):  # max_dgram_qlen is 10 or some hundreds
+            near.send(b"")
+        near.close()

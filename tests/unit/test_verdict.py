@@ -37,6 +37,16 @@ from circumvent.tunnels.verdict import (
             ProbeFacts(passed=False, is_last_resort=True, is_page_gone=True, is_in_vain=True),
             ProbeVerdict.USELESS,
         ),
+        (
+            ProbeFacts(
+                passed=False,
+                is_last_resort=True,
+                is_page_gone=True,
+                is_in_vain=True,
+                is_own_trouble=True,
+            ),
+            ProbeVerdict.PAGE_GONE,
+        ),
         (ProbeFacts(passed=False, is_silent=True), ProbeVerdict.ALL_SILENT),
         (ProbeFacts(passed=False, is_silent=True, is_alone=True), ProbeVerdict.DEAD),
         (ProbeFacts(passed=False, is_silent=True, is_long=True), ProbeVerdict.DEAD),

@@ -8,11 +8,12 @@ what it is and not for the checksum.
 from __future__ import annotations
 
 import hmac
+import importlib
 import os
+import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -65,6 +66,16 @@ def agree(group: int, share: bytes) -> tuple[bytes, bytes]:
     return pair.public, pair.agree(share)
 
 
+def _packer(module: str) -> Callable[[bytes], bytes]:
+    """Found by its name: one of them has no types, another is elsewhere from Python 3.14 on."""
+    compress: Callable[[bytes], bytes] = importlib.import_module(module).compress
+    return compress
+
+
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+PACKERS = {1: zlib.compress, 2: _packer("brotli"), 3: _packer(ZSTD)}  # RFC 8879 §7.3
+
+
 @dataclass
 class Server:
     key: Key
@@ -73,7 +84,6 @@ class Server:
     suite: int = 0x1301
     group: int = Group.X25519
     compression: int = 0
-    brotli: Any = None  # the module, for whom has it
     asks_certificate: bool = False
     retries: bool = False
     cookie: bytes = b""
@@ -167,7 +177,7 @@ class Server:
         body = b"\0" + vector24(entries)
         if not self.compression:
             return self._seal_all(Message.CERTIFICATE, body)
-        packed = zlib.compress(body) if self.compression == 1 else self.brotli.compress(body)
+        packed = PACKERS[self.compression](body)
         compressed = u16(self.compression) + len(body).to_bytes(3) + vector24(packed)
         return self._seal_all(Message.COMPRESSED_CERTIFICATE, compressed)
 

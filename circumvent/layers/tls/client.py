@@ -62,7 +62,7 @@ class TlsClient:
         try:
             return await start_tls13(stream, scope.options, self._ca_file, place)
         except OldTlsError as error:
-            if scope.options.only_tls13:
+            if scope.options.only_tls13 or scope.options.ech:  # OpenSSL would show the name
                 raise HandshakeError(str(error), stage="tls") from error
             self._old.add(scope)
             raise

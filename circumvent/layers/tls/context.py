@@ -99,7 +99,7 @@ class ClientRoles:
 
     def _find(self, options: TlsOptions) -> _Terms:
         verify = options.verify and not _pins(options)
-        key = (verify, options.alpn, options.send_name)
+        key = (verify, options.alpn, _is_name_left_to_library(options))
         terms = self._terms.pop(key, None)
         if terms is None:
             terms = _Terms(self._make(options, verify=verify))
@@ -134,8 +134,7 @@ def _make_context(options: TlsOptions, *, verify: bool, ca_file: str | None) -> 
     alpn = _BROWSER_ALPN if options.alpn is None else options.alpn
     if alpn:
         context.set_alpn_protocols(list(alpn))
-    # Without SNI the library has no name to compare with the certificate: we compare it.
-    context.check_hostname = verify and options.send_name
+    context.check_hostname = verify and _is_name_left_to_library(options)
     if verify:
         _trust_system(context)
         if ca_file is not None:
@@ -176,8 +175,8 @@ def _check_server(options: TlsOptions, tls: Tls) -> None:
         raise HandshakeError("the server speaks no TLS 1.3", stage="tls")
     if _pins(options):
         _check_pins(options, tls.getpeercert(binary_form=True) or b"")
-    elif options.verify and not options.send_name:
-        _check_name(options.server_name, tls.getpeercert() or {})
+    elif options.verify and not _is_name_left_to_library(options):
+        _check_names(options.verified_names, tls.getpeercert() or {})
 
 
 def _check_pins(options: TlsOptions, certificate: bytes) -> None:
@@ -200,17 +199,25 @@ def _spki_sha256(certificate: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
-def _check_name(name: str, certificate: dict[str, Any]) -> None:
+def _is_name_left_to_library(options: TlsOptions) -> bool:
+    """The library compares the certificate with the name that is sent, and with no other."""
+    return options.send_name and not options.certificate_names
+
+
+def _check_names(names: tuple[str, ...], certificate: dict[str, Any]) -> None:
+    if not any(_is_for(name.lower(), certificate) for name in names):
+        raise HandshakeError(
+            "the server's certificate is not valid: it is for another name", stage="tls"
+        )
+
+
+def _is_for(name: str, certificate: dict[str, Any]) -> bool:
     """RFC 9525 §6.3: the whole name, or all behind a wildcard that is the first label."""
-    name = name.lower()
     accepted = {name, "*." + name.partition(".")[2]}
-    for kind, value in certificate.get("subjectAltName", ()):
-        if kind == "DNS" and value.lower() in accepted:
-            return
-        if kind == "IP Address" and _is_same_address(value, name):
-            return
-    raise HandshakeError(
-        "the server's certificate is not valid: it is for another name", stage="tls"
+    return any(
+        (kind == "DNS" and value.lower() in accepted)
+        or (kind == "IP Address" and _is_same_address(value, name))
+        for kind, value in certificate.get("subjectAltName", ())
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circumvent.api.cost import Cost
 from circumvent.api.layer import Dial, StreamLayer
 from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.api.tls import TlsOptions
-from circumvent.errors import OldTlsError
+from circumvent.errors import EchRejectedError, OldTlsError
 from circumvent.layers.costs import TLS_COST
 
 
@@ -29,11 +29,20 @@ class TlsLayer(StreamLayer):
         return dial_and_start
 
     async def dial(self, dial: Dial) -> SecureStream:
-        """Dial and start; a server without TLS 1.3 is dialled again, for it needs OpenSSL."""
+        """Dial and start.
+
+        A server is dialled again if it has no TLS 1.3, for it needs OpenSSL; or once if it gave
+        another ECH key, which is then forgotten (RFC 9849 §6.1.6).
+        """
         try:
             return await self.start(await dial())
         except OldTlsError:
             return await self.start(await dial())
+        except EchRejectedError as error:
+            if not error.retry_configs:
+                raise
+            again = TlsLayer(replace(self.options, ech=error.retry_configs))
+            return await again.start(await dial())
 
     async def start(self, stream: ByteStream) -> SecureStream:
         """Shake hands over ``stream`` and own it, when it is its turn.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circumvent.api import TlsOptions
 from circumvent.api.streams import ByteStream, PeekStream
@@ -12,6 +12,7 @@ from circumvent.errors import (
     CircumventError,
     ConfigError,
     HandshakeError,
+    LinkError,
     ProtocolError,
     StreamResetError,
 )
@@ -28,7 +29,8 @@ from circumvent.wire.tls13.client import Client
 from circumvent.wire.tls13.connection import Connection
 from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import Hello, make_hello
-from circumvent.wire.tls13.proofs import AnyServer, PinnedServer, Proof
+from circumvent.wire.tls13.pins import PinnedServer
+from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.tickets import Offer
 
 
@@ -61,15 +63,28 @@ async def start_tls13(
     closed.
     """
     try:
-        greeting = Greeting(make_browser_hello(options), place.offer())
-        client = Client(greeting, make_proof(options, ca_file))
+        client = _make_client(options, ca_file, place)
         connection = await shake_hands(stream, client)
     except BaseException as error:
         await give_up(stream, error)
-        if isinstance(error, (StreamResetError, ProtocolError, ConfigError)):
+        if isinstance(error, (StreamResetError, ProtocolError, ConfigError, LinkError)):
             raise handshake_error(error) from error
         raise
     return secured(stream, connection, client.leftover, place.take)
+
+
+def _make_client(options: TlsOptions, ca_file: str | None, place: TicketPlace) -> Client:
+    proof, hello = make_proof(options, ca_file), make_browser_hello(options)
+    if not options.ech:
+        return Client(Greeting(hello, place.offer()), proof)
+    # Not at import: few links have a key for it.
+    from circumvent.wire.tls13.ech import EncryptedGreeting  # noqa: PLC0415
+    from circumvent.wire.tls13.ech_config import find_config  # noqa: PLC0415
+
+    config = find_config(options.ech)
+    public = replace(options, server_name=config.public_name, certificate_names=())
+    greeting = EncryptedGreeting(hello, options.server_name, config)
+    return Client(greeting, proof, make_proof(public, ca_file))
 
 
 def secured(stream: ByteStream, connection: Connection, kept: bytes, take: Take) -> Tls13Stream:
@@ -88,12 +103,12 @@ def make_browser_hello(options: TlsOptions) -> Hello:
 def make_proof(options: TlsOptions, ca_file: str | None) -> Proof:
     """What the server must show."""
     if options.certificate_sha256 or options.spki_sha256:
-        return PinnedServer(options.certificate_sha256, options.spki_sha256)
+        return PinnedServer(options.certificate_sha256, options.spki_sha256, options.verified_names)
     if not options.verify:
         return AnyServer()
     from circumvent.wire.tls13.verify import TrustedServer  # noqa: PLC0415 - only for chains
 
-    return TrustedServer(options.server_name, ca_file)
+    return TrustedServer(options.verified_names, ca_file)
 
 
 async def shake_hands(stream: ByteStream, client: Client) -> Connection:

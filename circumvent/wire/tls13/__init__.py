@@ -16,7 +16,8 @@ has all three in the open.
 ``greeting``            says it, again if need be, and takes the server's answer
 ``ech``                 the same, encrypted (RFC 9849), with ``ech_config`` and ``hpke``
 ``tickets``             resumption
-``proofs``              what a server must show: a pin, nothing at all, or
+``proofs``              what a server must show: nothing at all, or
+``pins``                a certificate that is known beforehand, or
 ``verify``              a chain of certificates that leads to a trusted authority, or
 ``reality``             the proof of a REALITY server
 ``key_shares``          X25519, P-256, P-384, P-521 and X25519MLKEM768

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import ClassVar
 
-from circumvent.errors import HandshakeError
+from circumvent.errors import EchRejectedError, HandshakeError
 from circumvent.wire.tls13.codes import Alert, Content, Message
 from circumvent.wire.tls13.compression import decompress
 from circumvent.wire.tls13.connection import Connection, Outcome
 from circumvent.wire.tls13.faults import (
-    EchRejectedError,
     Fault,
     handshake_error,
 )

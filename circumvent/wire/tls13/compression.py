@@ -16,6 +16,7 @@ from circumvent.wire.tls13.messages import MAX_MESSAGE
 from circumvent.wire.tls13.reader import Reader, u8, vector24
 
 _ZSTD_MODULES = ("compression.zstd", "backports.zstd")  # the first one is Python's, from 3.14 on
+_ZSTD_WINDOW = 23  # RFC 8878 §3.1.1.1.2: who decompresses need give no more than 2**23 bytes
 
 
 def decompress(message: bytes, offered: tuple[int, ...]) -> bytes:
@@ -58,7 +59,9 @@ def _brotli(packed: bytes, limit: int) -> bytes:
 
 
 def _zstd(packed: bytes, limit: int) -> bytes:
-    output: bytes = _zstd_module().ZstdDecompressor().decompress(packed, limit)
+    zstd = _zstd_module()
+    bound = {zstd.DecompressionParameter.window_log_max: _ZSTD_WINDOW}
+    output: bytes = zstd.ZstdDecompressor(options=bound).decompress(packed, limit)
     return output
 
 

@@ -49,7 +49,7 @@ class EncryptedGreeting(Greeting):
         try:
             self._key, self._sealing = start(config.public_key, config.aead, _INFO + config.raw)
         except ValueError:
-            raise LinkError("the ECH key is no key") from None
+            raise LinkError("ech: the key is malformed; ask for a new link") from None
         self._config, self._server_name = config, server_name
         self._random = os.urandom(len(hello.random))
         self._inner, self._outer = Transcript(), Transcript()

@@ -36,11 +36,11 @@ def find_config(config_list: bytes) -> EchConfig:
     try:
         configs = _read_list(config_list)
     except (Fault, UnicodeDecodeError):
-        raise LinkError("the ECH key is malformed") from None
+        raise LinkError("ech: the key is malformed; ask for a new link") from None
     for config in configs:
         if config is not None:
             return config
-    raise LinkError("the ECH key is of no kind that we know")
+    raise LinkError("ech: the key is of no kind that we know; ask for another link")
 
 
 def _read_list(config_list: bytes) -> list[EchConfig | None]:

@@ -1,7 +1,7 @@
 """What goes wrong in TLS: the fault that was found, the alert for the peer, the error for us.
 
-EchRejectedError is a HandshakeError that a caller treats in its own way; so are OldTlsError and
-the client's RealCertificateError.
+OldTlsError, PinError, EchRejectedError and the client's RealCertificateError are HandshakeErrors
+that a caller treats in its own way.
 """
 
 from __future__ import annotations
@@ -41,22 +41,6 @@ class Fault(Exception):  # noqa: N818 - it never leaves the package
     def __init__(self, alert: Alert, what: str) -> None:
         super().__init__(what)
         self.alert = alert
-
-
-class EchRejectedError(HandshakeError):
-    """The server could not open the encrypted greeting (RFC 9849 §6.1.6).
-
-    ``retry_configs`` is its ECHConfigList of now, for one more try on a new connection; it is
-    empty when the server has given ECH up.
-    """
-
-    def __init__(self, retry_configs: bytes) -> None:
-        hint = "it sent a new one" if retry_configs else "it sent none"
-        super().__init__(
-            f"the server could not open the encrypted greeting, the ECH key is old: {hint}",
-            stage="tls",
-        )
-        self.retry_configs = retry_configs
 
 
 def handshake_error(fault: Fault) -> HandshakeError:

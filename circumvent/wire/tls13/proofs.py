@@ -1,4 +1,4 @@
-"""What a server has to show, and two easy answers: pins, and nothing at all.
+"""What a server has to show, and the easiest answer: nothing at all.
 
 A proof looks at the certificates and gives the key that must have signed the handshake.
 """
@@ -55,30 +55,8 @@ class AnyServer:
 
     def check(self, shown: Shown) -> PublicKey:
         key = public_key(load(shown.chain[0]))
-        self.key_sha256 = _digest(key)
+        self.key_sha256 = digest_of_key(key)
         return key
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedServer:
-    """SHA-256 digests, of which one must fit: of the certificate, or of its public key.
-
-    With a pin, nobody else has to vouch for the certificate, and its name and dates say nothing.
-    """
-
-    certificate_sha256: tuple[bytes, ...] = ()
-    spki_sha256: tuple[bytes, ...] = ()
-    is_genuine = True
-    key_sha256 = b""
-
-    def check(self, shown: Shown) -> PublicKey:
-        certificate = shown.chain[0]
-        key = public_key(load(certificate))
-        if hashlib.sha256(certificate).digest() in self.certificate_sha256:
-            return key
-        if self.spki_sha256 and _digest(key) in self.spki_sha256:
-            return key
-        raise Fault(Alert.CERTIFICATE_UNKNOWN, "the server's certificate is not the pinned one")
 
 
 def load(certificate: bytes) -> Certificate:
@@ -97,7 +75,8 @@ def public_key(certificate: Certificate) -> PublicKey:
         raise _unreadable() from None
 
 
-def _digest(key: PublicKey) -> bytes:
+def digest_of_key(key: PublicKey) -> bytes:
+    """SHA-256 of the key in DER, as pins have it."""
     encoded = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(encoded).digest()
 

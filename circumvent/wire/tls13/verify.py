@@ -118,30 +118,36 @@ def _check_usage(_: Policy, __: Certificate, usage: ExtendedKeyUsage | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class TrustedServer:
-    """A chain to an authority, for ``server_name``: a name in ASCII, or an IP address.
+    """A chain to an authority, for one of ``names``: they are in ASCII, or IP addresses.
 
-    ``ca_file``: further authorities, in PEM. ``now`` is for tests.
+    ``ca_file``: further authorities, in PEM. ``authority`` is trusted alone where it is given.
+    ``now`` is for tests.
     """
 
-    server_name: str
+    names: tuple[str, ...]
     ca_file: str | None = None
     now: datetime | None = None
+    authority: Certificate | None = None
     is_genuine = True
     key_sha256 = b""
 
     def check(self, shown: Shown) -> PublicKey:
         leaf, *others = [load(certificate) for certificate in shown.chain]
         now = self.now or datetime.now(UTC)
-        try:
-            self._verify(leaf, others, _subject(self.server_name), now)
-        except (VerificationError, ValueError) as error:
-            raise self._why(leaf, others, now, error) from None
-        return public_key(leaf)
+        failure: Exception = ValueError("it has no name to be held against")
+        for name in self.names:
+            try:
+                self._verify(leaf, others, _subject(name), now)
+            except (VerificationError, ValueError) as error:
+                failure = error
+            else:
+                return public_key(leaf)
+        raise self._why(leaf, others, now, failure)
 
     def _verify(
         self, leaf: Certificate, others: list[Certificate], subject: Subject, now: datetime
     ) -> None:
-        store = load_store(*(file for file in (system_file(), self.ca_file) if file))
+        store = self._store()
         if store is None:
             raise VerificationError(
                 f"none is known here; install ca-certificates, or name a file in {_OVERRIDE}"
@@ -151,6 +157,11 @@ class TrustedServer:
             ca_policy=_authority_policy(), ee_policy=_leaf_policy()
         )
         builder.build_server_verifier(subject).verify(leaf, others)
+
+    def _store(self) -> Store | None:
+        if self.authority is not None:
+            return Store([self.authority])
+        return load_store(*(file for file in (system_file(), self.ca_file) if file))
 
     def _why(
         self, leaf: Certificate, others: list[Certificate], now: datetime, error: Exception
