@@ -26,9 +26,9 @@ from circumvent.cli.options import (
 )
 from circumvent.config import Config
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, fetch_list
-from circumvent.discovery.list_reading import ListReading, lists_account
+from circumvent.discovery.list_reading import ListReading
 from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
-from circumvent.discovery.sources import discovery_account, usable_sources
+from circumvent.discovery.sources import discovery_account, lists_account, usable_sources
 from circumvent.errors import ConfigError, LinkError, NoTunnelError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory

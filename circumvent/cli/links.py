@@ -19,7 +19,6 @@ from circumvent.errors import (
     NoTunnelError,
     UnsupportedError,
 )
-from circumvent.links.list_reader import number_links
 from circumvent.links.pasted import unpack
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
@@ -96,6 +95,8 @@ def number_words(words: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def _links_of(word: str) -> tuple[bool, list[tuple[int, str]]]:
     """Whether the word is one line, and its links with the numbers of their lines."""
+    from circumvent.links.list_reader import number_links  # noqa: PLC0415 - not of saved links
+
     text, what = word, "the text"
     if word == FROM_STDIN:
         text, what = read_stdin(), "standard input"

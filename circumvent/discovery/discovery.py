@@ -10,14 +10,13 @@ from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from circumvent.api import Fetch, Privacy, Transport
 from circumvent.discovery.hunt import DiscoverySource, Find, fetch, fetch_list, hunt
-from circumvent.discovery.list_reading import ListReading, lists_account
 from circumvent.discovery.origins import Origin, keep, recall
 from circumvent.discovery.resources import DiscoveryResources
-from circumvent.discovery.sources import discovery_account, usable_sources
-from circumvent.discovery.window import Window
+from circumvent.discovery.sources import discovery_account, lists_account, usable_sources
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.state.attempts import attempt_record
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
@@ -26,6 +25,9 @@ from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.tunnels.refused import describe_refused
 from circumvent.wire.bundle import Bundle
 from circumvent.wire.server_list import ServerList
+
+if TYPE_CHECKING:
+    from circumvent.discovery.window import Window
 
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
@@ -94,6 +96,8 @@ class Discovery:
 
     def _hold(self, origin: Origin, servers: ServerList) -> Origin:
         """Keep a list in place of the old one, as much of it as memory has room for."""
+        from circumvent.discovery.window import Window  # noqa: PLC0415 - few need it
+
         old = self._origins.get(origin.id)
         if old is not None and isinstance(old.bundle, ServerList):
             self._lists.discharge(old.bundle.size)
@@ -233,6 +237,8 @@ class Discovery:
         self, origin_id: str, source: DiscoverySource, request: Fetch
     ) -> tuple[Find, Sequence[ServerList]]:
         """As ``_ask_authority``; whatever comes is newer."""
+        from circumvent.discovery.list_reading import ListReading  # noqa: PLC0415 - few need it
+
         seconds = self._timings.hunt.fetch_list
         origin, now = self._origins[origin_id], self._clock.wall()
         with closing(ListReading(origin, now, self._transports, self._lists)) as reading:

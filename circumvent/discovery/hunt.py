@@ -12,16 +12,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from circumvent.api import Channel, Fetch
-from circumvent.discovery.list_reading import ListReading
 from circumvent.discovery.timings import HuntTimings
 from circumvent.errors import ChannelError, CircumventError, Verdict
 from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
 from circumvent.wire.server_list import ServerList
+
+if TYPE_CHECKING:
+    from circumvent.discovery.list_reading import ListReading
 
 DEFAULTS = HuntTimings()
 AT_ONCE = 6  # sources, besides slow ones, which must not hold up the others

@@ -14,24 +14,18 @@ from circumvent.api import Transport
 from circumvent.discovery.origins import Origin
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.links.list_reader import ListReader
-from circumvent.memory import Account, Memory
+from circumvent.memory import Account
 from circumvent.texts import TextDecoder
 from circumvent.tunnels.candidate import parse_candidate
 from circumvent.tunnels.refused import describe_refused
 from circumvent.wire.server_list import Packer, ServerList
 
 SUBSCRIPTION_DAYS = 7  # its links are used so long when nothing newer comes
-BUDGET_SHARE = 4  # a quarter of all memory may hold lists, the old one beside the new one
 _DAY = 24 * 3600
 _HEAD = 1000  # characters by which a web page is known
 _HTML = re.compile(r"\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _LINK = re.compile(r"[a-z][a-z0-9+.-]{0,15}://\S+", re.IGNORECASE)
 _NOT_SERVERS = ("http://", "https://", "circumvent://", "sub+https://")
-
-
-def lists_account(memory: Memory) -> Account:
-    """The account of all lists that are kept or read."""
-    return memory.account("server lists", limit=memory.budget // BUDGET_SHARE)
 
 
 class ListReading:

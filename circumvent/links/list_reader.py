@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator
 
 from circumvent.errors import LinkError
-from circumvent.links import sip008
 from circumvent.links.pasted import (
     DATA_URL,
     is_packed_by_line,
@@ -62,7 +61,7 @@ class ListReader:
         text, self._head = self._head, None
         if text is not None:
             _refuse_configuration(text)
-            if (servers := sip008.parse(text)) is not None:
+            if (servers := _parse_json(text)) is not None:
                 yield from enumerate(servers, start=1)
                 return
             text = unpack(text)
@@ -149,6 +148,15 @@ def _is_packed(head: str) -> bool:
 
 def _may_be_json(text: str) -> bool:
     return text.lstrip()[:1] in {"{", "["}
+
+
+def _parse_json(text: str) -> tuple[str, ...] | None:
+    """The links of SIP008; None for what is none."""
+    if not _may_be_json(text):
+        return None
+    from circumvent.links import sip008  # noqa: PLC0415 - its structs cost memory, and few need it
+
+    return sip008.parse(text)
 
 
 def _refuse_configuration(text: str) -> None:

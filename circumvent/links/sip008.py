@@ -32,8 +32,6 @@ def parse(text: str) -> tuple[str, ...] | None:
     None when ``text`` is no JSON, or JSON that has links in it. Raises LinkError when no entry is a
     server. An entry that is none is left out.
     """
-    if text.lstrip()[:1] not in {"{", "["}:
-        return None
     try:
         found = msgspec.json.decode(text, type=_Sip008 | list[msgspec.Raw])
     except msgspec.ValidationError:

@@ -11,8 +11,9 @@ from random import Random
 
 from msgspec.structs import replace
 
-from circumvent.discovery.list_reading import ListReading, lists_account
+from circumvent.discovery.list_reading import ListReading
 from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.sources import lists_account
 from circumvent.errors import BundleError, LinkError, ProtocolError, UnsupportedError
 from circumvent.links.invite import format_invite, parse_invite
 from circumvent.links.list_reader import number_links

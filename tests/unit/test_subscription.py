@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.discovery.list_reading import ListReading, lists_account
+from circumvent.discovery.list_reading import ListReading
 from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.sources import lists_account
 from circumvent.errors import LinkError
 from circumvent.links.list_reader import number_links
 from circumvent.memory import Memory
