@@ -24,10 +24,10 @@ from circumvent.tunnels.backoff import Backoff
 from circumvent.tunnels.candidate import Candidate, parse_candidate
 from circumvent.tunnels.refused import describe_refused
 from circumvent.wire.bundle import Bundle
-from circumvent.wire.server_list import ServerList
 
 if TYPE_CHECKING:
     from circumvent.discovery.window import Window
+    from circumvent.wire.server_list import ServerList
 
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
@@ -88,10 +88,10 @@ class Discovery:
 
     def _use(self, origin: Origin) -> None:
         """Go by what the origin says now; its links are parsed here, once for each bundle."""
-        if isinstance(origin.bundle, ServerList):
-            origin = self._hold(origin, origin.bundle)
-        elif origin.bundle:
+        if isinstance(origin.bundle, Bundle):
             self._servers[origin.id] = self._parse(origin.bundle.entries)
+        elif origin.bundle is not None:
+            origin = self._hold(origin, origin.bundle)
         self._origins[origin.id] = origin
 
     def _hold(self, origin: Origin, servers: ServerList) -> Origin:
@@ -99,7 +99,7 @@ class Discovery:
         from circumvent.discovery.window import Window  # noqa: PLC0415 - few need it
 
         old = self._origins.get(origin.id)
-        if old is not None and isinstance(old.bundle, ServerList):
+        if old is not None and old.bundle is not None and not isinstance(old.bundle, Bundle):
             self._lists.discharge(old.bundle.size)
         while not self._lists.try_charge(servers.size):
             servers = servers.cut()
@@ -243,7 +243,7 @@ class Discovery:
         origin, now = self._origins[origin_id], self._clock.wall()
         with closing(ListReading(origin, now, self._transports, self._lists)) as reading:
             find = await fetch_list(source, request, reading, seconds)
-        if not isinstance(find.bundle, ServerList):
+        if find.bundle is None or isinstance(find.bundle, Bundle):
             return find, ()
         if told := reading.complaint():
             self._events(Warned(told))
@@ -274,8 +274,10 @@ class Discovery:
     def _offer_all(self) -> None:
         now = self._clock.wall()
         valid = [each for each in self._origins.values() if not each.is_missing(now)]
-        lists = (each.bundle for each in valid if isinstance(each.bundle, ServerList))
-        classes = sum((each.classes() for each in lists), Counter[int]())
+        classes = Counter[int]()
+        for each in valid:
+            if each.bundle is not None and not isinstance(each.bundle, Bundle):
+                classes += each.bundle.classes()
         weaker = Counter({each: classes[each] for each in Privacy if each < self._floor})
         self._offer(tuple(chain.from_iterable(self._servers[each.id] for each in valid)), weaker)
 

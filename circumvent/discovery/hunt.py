@@ -21,10 +21,10 @@ from circumvent.errors import ChannelError, CircumventError, Verdict
 from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
-from circumvent.wire.server_list import ServerList
 
 if TYPE_CHECKING:
     from circumvent.discovery.list_reading import ListReading
+    from circumvent.wire.server_list import ServerList
 
 DEFAULTS = HuntTimings()
 AT_ONCE = 6  # sources, besides slow ones, which must not hold up the others

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from circumvent.errors import BundleError, Fault, LinkError
@@ -17,7 +18,9 @@ from circumvent.links.pasted import unwrap
 from circumvent.state.origins import OriginRow, OriginTable
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
 from circumvent.wire.link_text import parse_name
-from circumvent.wire.server_list import ServerList
+
+if TYPE_CHECKING:
+    from circumvent.wire.server_list import ServerList
 
 WEB = "https://"
 SUBSCRIPTION = "sub+" + WEB

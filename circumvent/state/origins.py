@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from circumvent.state.database import Database
 from circumvent.wire.bundle import Bundle, Trust
-from circumvent.wire.server_list import ServerList
+
+if TYPE_CHECKING:
+    from circumvent.wire.server_list import ServerList
 
 MAX_NOTES = 2048  # bytes of one source's notes: an ETag and the like
 
@@ -118,13 +121,15 @@ class OriginTable:
 
 def _encode(bundle: Bundle | ServerList | None) -> bytes:
     """Lists are packed already: as JSON they would take a third more."""
-    if isinstance(bundle, ServerList):
-        return msgspec.msgpack.encode(bundle)
-    return msgspec.json.encode(bundle)
+    if bundle is None or isinstance(bundle, Bundle):
+        return msgspec.json.encode(bundle)
+    return msgspec.msgpack.encode(bundle)
 
 
 def _decode(data: bytes, *, is_signed: bool) -> Bundle | ServerList | None:
     """Raises ValueError."""
     if is_signed or bytes(data) == b"null":
         return msgspec.json.decode(data, type=Bundle | None)
+    from circumvent.wire.server_list import ServerList  # noqa: PLC0415 - few need it
+
     return msgspec.msgpack.decode(data, type=ServerList)
