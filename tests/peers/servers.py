@@ -6,7 +6,7 @@ that only they see.
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.peers.services import (
     VLESS_REALITY_VISION,
     VLESS_TLS,
     VLESS_VISION,
+    WEB_NAME,
     WEBSOCKET,
     Endpoint,
     Server,
@@ -72,7 +73,8 @@ def mihomo_beside(
     """mihomo at that endpoint, with further settings; REALITY borrows the site at that port."""
     config = mihomo.server_config(endpoint, f"{HOST}:{site}", **security)
     home, file = _new_folder(folder, "mihomo"), _write(folder, "mihomo", config)
-    with _serve("mihomo", endpoint, [*mihomo.command(home), str(file)], folder) as server:
+    command = [*mihomo.command(home), str(file)]
+    with _serve("mihomo", endpoint, command, folder, mihomo.environment()) as server:
         server.process.await_that(lambda: mihomo.carries(config), "carries streams")
         yield server
 
@@ -128,10 +130,11 @@ def trojan_server(service: Service, folder: Path, certificate: Certificate) -> I
 def sing_box_behind_nginx(
     service: Service, folder: Path, certificate: Certificate
 ) -> Iterator[Server]:
-    """sing-box without TLS at one path of a web site, as many operators have it."""
+    """sing-box without TLS at one path of a web site, which is not the one that TLS names."""
     with sing_box_server(replace(service, security=""), folder, certificate) as server:
         location = SITE.format(path=PATH, port=server.endpoint.port, more="")
-        with nginx(_new_folder(folder, "nginx"), certificate, {SERVER_NAME: location}) as port:
+        sites = {SERVER_NAME: "", WEB_NAME: location}
+        with nginx(_new_folder(folder, "nginx"), certificate, sites) as port:
             yield _moved(server, service, port)
 
 
@@ -222,8 +225,14 @@ def new_endpoint(service: Service, certificate: Certificate) -> Endpoint:
 
 
 @contextmanager
-def _serve(peer: str, endpoint: Endpoint, command: Sequence[str], folder: Path) -> Iterator[Server]:
-    with Process(command, folder / f"{peer}-{endpoint.port}.log") as process:
+def _serve(
+    peer: str,
+    endpoint: Endpoint,
+    command: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    with Process(command, folder / f"{peer}-{endpoint.port}.log", env=env) as process:
         process.await_port(endpoint.port)
         yield Server(peer, endpoint, process)
 

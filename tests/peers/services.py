@@ -64,6 +64,7 @@ WEBSOCKET, HTTP_UPGRADE, HTTP_HEADER = "ws", "httpupgrade", "http header"
 VLESS_WEBSOCKET = Service("vless", carriage=WEBSOCKET)
 VLESS_WEBSOCKET_TLS = Service("vless", security=TLS, carriage=WEBSOCKET)
 PATH = "/a/path"
+WEB_NAME = "web.near.test"  # the Host of requests, which need not be the name that TLS shows
 SHORT_ID = "0123456789abcdef"
 
 
@@ -124,7 +125,7 @@ class Endpoint:
             {"type": "tcp", "headerType": "http"} if carriage == HTTP_HEADER else {"type": carriage}
         )
         early = f"?ed={self.service.early}" if self.service.early else ""
-        return {**kind, "host": SERVER_NAME, "path": PATH + early}
+        return {**kind, "host": WEB_NAME, "path": PATH + early}
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,7 @@ async def test_a_frozen_server_is_noticed_there_as_well(tmp_path: Path) -> None:
         stream = await client.dispatcher.open(Destination(SITE, 80))
         node.freeze()
         await send(stream, tunnel.account, b"hello")
+        assert stream.read_into(memoryview(bytearray(9))) is None
         await until(lambda: tunnel.state is TunnelState.DEAD)
         stream.abort()
 
