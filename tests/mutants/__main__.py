@@ -24,7 +24,7 @@ AIM = 0.92
 
 parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
 parser.add_argument("wanted", nargs="*", metavar="ROOM", default=ROOMS, help="as net or net/pump")
-parser.add_argument("--each", type=int, default=5, help="mutants of each module")
+parser.add_argument("--each", type=int, default=3, help="mutants of each module")
 parser.add_argument("--seed", type=int, default=1, help="another seed, another sample")
 parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="at a time")
 arguments = parser.parse_args()

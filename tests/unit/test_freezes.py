@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.api import LayerStream
+from circumvent.api import CarrierStatus, Dialer, LayerStream, ServerEntry, Tunnel
+from circumvent.memory import Account
 from circumvent.tunnels.live import PROVEN_BYTES, TunnelState, UserStream
 from circumvent.tunnels.timings import (
     PoolTimings,
@@ -13,7 +14,10 @@ from circumvent.tunnels.timings import (
 )
 from circumvent.tunnels.vitals import queueing
 from tests.unit.far_side import (
+    DIAL,
     FarStream,
+    FarTransport,
+    FarTunnel,
     Handler,
     all_of,
     candidate,
@@ -125,6 +129,51 @@ async def test_the_longest_queue_is_that_of_a_flow_in_progress(tmp_path: Path) -
         assert queueing([tunnel], timings) == short.queueing
         short.queueing = timings.least_queue / 2
         assert queueing([tunnel], timings) == 0.0
+
+
+async def test_a_path_that_gives_signs_is_asked_only_now_and_then(tmp_path: Path) -> None:
+    async with (
+        nodes(1, {SITE: never_answer}) as (node,),
+        running_client([candidate(node)], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        await (await client.browse(SITE)).send(POST)
+        await until(lambda: any(stream.waiting_since for stream in tunnel.streams))
+        (stream,) = tunnel.streams
+        rarely, often = reversed(VitalsTimings().ask_again)
+        await asyncio.sleep(4 * rarely)
+        asked = below(stream).asked
+        assert 3 <= asked.count(True) <= 4 * rarely / often + 1
+        assert asked == [True, False] * (len(asked) // 2) + [True] * (len(asked) % 2)
+
+
+class Bonded(FarTransport):
+    """A transport of bonded tunnels, whose carriers are as a test says."""
+
+    def __init__(self, *carriers: CarrierStatus) -> None:
+        super().__init__("bonded")
+        self.carriers = carriers
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        assert account.charged >= DIAL
+
+        class BondedTunnel(FarTunnel):
+            carriers = self.carriers
+
+        return BondedTunnel(entry, dialer)
+
+
+async def test_queues_of_carriers_that_are_up_count_too(tmp_path: Path) -> None:
+    carriers = [
+        CarrierStatus("tls", state, rtt, 0, 0)
+        for state, rtt in (("up", 500.0), ("suspected", 900.0))
+    ]
+    async with (
+        nodes(1) as (node,),
+        running_client([candidate(node, Bonded(*carriers))], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        assert queueing([tunnel], VitalsTimings()) == pytest.approx(0.5 - tunnel.rtt)
 
 
 def below(stream: UserStream) -> MemoryStream:

@@ -66,6 +66,17 @@ def test_an_end_goes_one_way_only() -> None:
     assert read_some(world.client, near, 100, world.now) == b"still talking"
 
 
+def test_a_stream_whose_answer_nobody_wants_is_opened_before_it_is_stopped() -> None:
+    world = World()
+    world.attach()
+    near = world.client.engine.open(b"somewhere")
+    world.client.engine.state.stop(near)
+    world.run(0.5)
+    ((far, opening),) = world.relay.engine.state.accepted
+    assert opening == b"somewhere"
+    assert far.sending is Sending.CUT
+
+
 def test_a_stream_that_both_ended_is_forgotten() -> None:
     world = World()
     world.attach()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 
-from circumvent.net import readiness
+from circumvent.errors import DialError
+from circumvent.net import readiness, tcp, udp
 from circumvent.net.sockets import delivered
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tcp_info import tcp_info, unread
@@ -34,6 +37,14 @@ async def ends() -> AsyncIterator[Ends]:
         stream = TcpStream(near)
         yield Ends(stream, near, far)
         stream.abort()
+
+
+async def dial_tcp() -> None:
+    (await tcp.connect("127.0.0.1", 9)).abort()
+
+
+async def dial_udp() -> None:
+    udp.connect("127.0.0.1", 9).close()
 
 
 def fill(stream: TcpStream) -> None:
@@ -124,3 +135,17 @@ async def test_nobody_waits_for_what_is_closed_and_the_loop_watches_nothing_in_v
         async with asyncio.timeout(LONG):
             await ready.wait_readable()
             await ready.wait_writable()
+
+
+@pytest.mark.parametrize("dial", [dial_tcp, dial_udp])
+async def test_a_machine_without_descriptors_is_told_as_such(
+    dial: Callable[[], Awaitable[None]],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(DialError, match="no socket") as caught:
+            await dial()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE
