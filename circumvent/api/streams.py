@@ -168,6 +168,16 @@ class ByteStream(ABC):
         """The IP address at the other end of a connection; empty for every other stream."""
         return ""
 
+    @property
+    def raw_source(self) -> ByteStream | None:
+        """The connection below whose bytes this stream's reads are from now on, if they are."""
+        return None
+
+    @property
+    def raw_sink(self) -> ByteStream | None:
+        """The connection below that gets the bytes written here as they are from now on, if so."""
+        return None
+
     def vitals(self) -> Vitals | None:
         """How the connection below is; None where there is no single one, or it is unknown."""
         return None

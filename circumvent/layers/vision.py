@@ -97,7 +97,17 @@ class VisionStream(LayerStream):
         self._in = stream
         self.record, self.overhead = stream.record, stream.overhead
 
+    @property
+    def raw_source(self) -> ByteStream | None:
+        if self._in is None or self._leftover or self._is_fresh:
+            return None
+        return self._in.raw_source
+
     # --- out ------------------------------------------------------------------------------------
+
+    @property
+    def raw_sink(self) -> ByteStream | None:
+        return None if self._out is None else self._out.raw_sink
 
     def room(self) -> int:
         return self._backlog.room() if self._out is None else self._out.room()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from circumvent.api.layer import LayerStream, StreamLayer
-from circumvent.api.streams import ByteStream
+from circumvent.api.streams import ByteStream, SecureStream
 from circumvent.errors import HandshakeError, ProtocolError, StreamResetError
 from circumvent.layers.backlog import Backlog
 from circumvent.layers.exchange import FLIGHT, receive_flight, send_flight
@@ -39,7 +39,8 @@ class WebSocketStream(LayerStream):
     """One end of a WebSocket, after the handshake; ``early`` came together with that.
 
     ``half_closes``: whether the peer goes on sending after a close frame. Others end both
-    directions then, in the middle of an answer: they get it when the stream is closed.
+    directions then, in the middle of an answer: they get it when the stream is closed. Some of
+    them send none, so where TLS below proves that they have ended, that is enough.
     """
 
     __slots__ = ("_backlog", "_early", "_end_announced", "_half_closes", "_is_client", "_reader")
@@ -74,10 +75,7 @@ class WebSocketStream(LayerStream):
         if size is None:
             return None
         if not size:
-            raise StreamResetError(
-                "connection lost: it was cut, for the WebSocket ended without a close frame",
-                stage="read",
-            )
+            return self._end_below()
         count = self._reader.unpack(buffer[:size])
         self._answer()
         return count or None
@@ -87,6 +85,15 @@ class WebSocketStream(LayerStream):
         if not is_orderly(code):
             raise StreamResetError(f"WebSocket: the peer gave up with code {code}", stage="read")
         return 0
+
+    def _end_below(self) -> int:
+        is_proved = not self._half_closes and isinstance(self.base, SecureStream)
+        if is_proved and self._reader.is_between_messages:
+            return 0
+        raise StreamResetError(
+            "connection lost: it was cut, for the WebSocket ended without a close frame",
+            stage="read",
+        )
 
     def _receive(self, buffer: memoryview) -> int | None:
         if not self._early:

@@ -4,6 +4,8 @@ It leases only when the source is readable and the sink has room, and gives the 
 the same turn of the loop. So an idle or stalled stream holds nothing: its data waits in the
 kernel. Only what a sink took and the kernel then refused is kept, in a hold lease of its size;
 where there is no room for that, the stream breaks.
+
+Between two connections whose bytes go through as they are, the kernel moves them (``splice``).
 """
 
 from __future__ import annotations
@@ -13,23 +15,23 @@ from collections.abc import Callable
 
 from circumvent.api.streams import ByteStream
 from circumvent.memory import LARGEST, Account, Lease
+from circumvent.net.splice import splice
+from circumvent.net.tcp import TcpStream
 
 FIRST_READ = 16 * 1024  # one TLS record: most first flights and answers fit
 _TURN = 4  # full blocks in a row before other streams get a turn of the loop
 
+Moved = Callable[[int], None]
 
-async def pump(
-    source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
-) -> None:
+
+async def pump(source: ByteStream, sink: ByteStream, account: Account, moved: Moved) -> None:
     """Transfer all bytes, then end the sink's side; raises as ``transfer``."""
     await transfer(source, sink, account, moved)
     sink.write_eof()
     await settle(sink)
 
 
-async def transfer(
-    source: ByteStream, sink: ByteStream, account: Account, moved: Callable[[int], None]
-) -> None:
+async def transfer(source: ByteStream, sink: ByteStream, account: Account, moved: Moved) -> None:
     """Move bytes until the source ends.
 
     ``moved`` is called after each step with the number of bytes that the sink took. Raises all that
@@ -43,11 +45,27 @@ async def transfer(
             turns = 0
             wanted = max(wanted // 2, FIRST_READ) if count < wanted // 4 else wanted
             continue
+        if await _splice_rest(source.raw_source, sink.raw_sink, moved):
+            return
         wanted = min(4 * wanted, LARGEST)
         turns += 1
         if turns == _TURN:
             turns = 0
             await asyncio.sleep(0)
+
+
+async def _splice_rest(source: ByteStream | None, sink: ByteStream | None, moved: Moved) -> bool:
+    """Move bytes inside of the kernel until the source ends; False where that cannot be done."""
+    if not (isinstance(source, TcpStream) and isinstance(sink, TcpStream)):
+        return False
+    turns = 0
+    while count := await splice(source, sink):
+        moved(count)
+        turns += 1
+        if turns == _TURN:
+            turns = 0
+            await asyncio.sleep(0)
+    return count == 0
 
 
 async def move(source: ByteStream, sink: ByteStream, account: Account, wanted: int) -> int:

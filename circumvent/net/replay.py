@@ -58,7 +58,7 @@ class ReplayStream(LayerStream, ReplayableStream):
 
     def discard(self, count: int) -> None:
         left = self._size - count
-        if self._held is not None and left:
+        if self._held is not None:
             self._held.view[:left] = self._held.view[count : self._size]
         self._size = left
         self._release_if_empty()

@@ -70,7 +70,7 @@ async def delivered(stream: ByteStream, patience: float | None = None) -> None:
     away what the peer's kernel does not have; the rest the peer can still read.
     """
     seconds = TAKEN_SECONDS if patience is None else patience
-    pause, last, deadline = _FIRST_LOOK, -1, math.inf
+    pause, last, deadline = _FIRST_LOOK, 0, math.inf
     while (left := stream.unacknowledged()) and time.monotonic() < deadline:
         if left != last:
             last, deadline = left, time.monotonic() + seconds

@@ -16,6 +16,7 @@ from circumvent.net.readiness import Watch, watch
 from circumvent.net.sockets import SocketBuffers, SocketStream, prepare, reset_error
 
 _DISCARD = socket.MSG_TRUNC if sys.platform == "linux" else 0
+_UNBLOCKED = getattr(os, "SPLICE_F_NONBLOCK", 0) | getattr(os, "SPLICE_F_MOVE", 0)  # Linux
 # Where discarded bytes go. With MSG_TRUNC the kernel writes nothing, so its pages never exist.
 _NOWHERE = anonymous(LARGEST)
 
@@ -62,6 +63,37 @@ class TcpStream(SocketStream, PeekStream):
         self._short = count < len(buffer)
         self._starved = self._short and count < self._expected
         return count
+
+    @property
+    def raw_source(self) -> TcpStream:
+        return self
+
+    raw_sink = raw_source
+
+    def splice_into(self, pipe: int, most: int) -> int | None:
+        """As ``read_into``, but into a pipe that is empty, and inside of the kernel."""
+        try:
+            count = os.splice(self._sock.fileno(), pipe, most, flags=_UNBLOCKED)
+        except BlockingIOError:
+            self._short = True
+            self._watch.ended = False
+            self._watch.drained()
+            return None
+        except OSError as error:
+            raise reset_error("read", error) from error
+        self.is_read_to_end = not count
+        return count
+
+    def splice_from(self, pipe: int, count: int) -> int:
+        """Send ``count`` bytes of a pipe; how many of them the kernel took."""
+        try:
+            sent = os.splice(pipe, self._sock.fileno(), count, flags=_UNBLOCKED)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise reset_error("write", error) from error
+        self._room = self._room - sent if sent == count else 0
+        return sent
 
     def discard(self, count: int) -> None:
         try:

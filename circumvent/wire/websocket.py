@@ -160,6 +160,11 @@ class FrameReader:
         self.ping: bytes | None = None
         self.closed: int | None = None
 
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether nothing has begun that is not complete."""
+        return not self._begun and self._header is None and not self._fragmented
+
     def unpack(self, view: memoryview) -> int:
         """Move all payload in ``view`` to its front; returns its size. Raises ProtocolError."""
         at = used = 0

@@ -23,7 +23,7 @@ from tests.peers.clients import circumvent_client, environment
 from tests.peers.destinations import Destinations, serve_destinations
 from tests.peers.process import Process, free_port
 from tests.peers.servers import sing_box_server
-from tests.peers.services import HOST, TROJAN, WEBSOCKET, Endpoint, carried
+from tests.peers.services import HOST, TROJAN, VLESS_WEBSOCKET_TLS, Endpoint
 from tests.peers.sniffer import Sniffer, sniffing
 
 VISITS = 4  # with each client: tickets come, and are used
@@ -127,12 +127,11 @@ def scene(folder: Path) -> Iterator[Scene]:
     web = make_certificate(front, NAME)
     authority = folder / "authorities.pem"
     authority.write_bytes(certificate.authority.read_bytes() + web.authority.read_bytes())
-    (websocket,) = [each for each in carried(WEBSOCKET) if each.transport == "vless" and each.tls]
     with ExitStack() as stack:
         enter = stack.enter_context
         destinations = enter(serve_destinations(folder))
         trojan = enter(sing_box_server(TROJAN, folder, certificate)).endpoint
-        vless = enter(sing_box_server(websocket, folder, certificate)).endpoint
+        vless = enter(sing_box_server(VLESS_WEBSOCKET_TLS, folder, certificate)).endpoint
         old = enter(_old_server(folder, certificate))
         direct = enter(_direct_relay(folder))
         hidden, public = free_port(), free_port()

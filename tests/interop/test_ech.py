@@ -9,7 +9,7 @@ import re
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,9 +26,9 @@ from tests.interop.echoing import assert_echoed
 from tests.peers import sing_box
 from tests.peers.bind import DOH, bind
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
-from tests.peers.mihomo import mihomo_server
 from tests.peers.nginx import nginx
 from tests.peers.process import Process, free_port
+from tests.peers.servers import mihomo_beside
 from tests.peers.services import HOST, VLESS_TLS, Endpoint
 from tests.peers.watcher import Watcher, watching
 
@@ -99,18 +99,14 @@ def sing_box_server(user: str, key: str, certificate: Certificate, folder: Path)
         yield endpoint.port
 
 
-def mihomo(
-    user: str, key: str, certificate: Certificate, folder: Path
-) -> AbstractContextManager[int]:
-    security: dict[str, object] = {
-        "certificate": certificate.chain.read_text(),
-        "private-key": certificate.key.read_text(),
-        "ech-key": key,
-    }
-    return mihomo_server("vless", {"username": "u", "uuid": user}, security, folder)
+@contextmanager
+def mihomo_server(user: str, key: str, certificate: Certificate, folder: Path) -> Iterator[int]:
+    endpoint = Endpoint(VLESS_TLS, free_port(), user, certificate)
+    with mihomo_beside(0, endpoint, folder, **{"ech-key": key}) as server:
+        yield server.endpoint.port
 
 
-@pytest.fixture(params=[sing_box_server, mihomo], ids=["sing-box", "mihomo"])
+@pytest.fixture(params=[sing_box_server, mihomo_server], ids=["sing-box", "mihomo"])
 def place(
     request: pytest.FixtureRequest, certificate: Certificate, tmp_path: Path
 ) -> Iterator[Place]:

@@ -1,5 +1,6 @@
 """Every transport against every real server that speaks it."""
 
+import contextlib
 import socket
 import uuid
 
@@ -11,14 +12,16 @@ from tests.interop.matrix import (
     FAR_END,
     FIRST,
     KEPT_BACK,
+    LEFT_OUT,
     OUR_END,
     PEER_CUTS,
+    REFUSED,
     Matrix,
     Route,
 )
 from tests.peers import socks
 from tests.peers.destinations import pattern, pattern_digest
-from tests.peers.servers import KEEP_FAR_END, KEEP_OUR_END
+from tests.peers.process import free_port
 
 SIZES = (0, 1, 16_383, 16_384, 1 << 20)  # around the largest Shadowsocks and TLS records
 BULK_SIZE = 100_000_000
@@ -35,6 +38,9 @@ def test_bodies_of_every_size_arrive_whole_both_ways(
 
 
 def test_a_hundred_megabytes_arrive_whole_both_ways(route: Route, matrix: Matrix) -> None:
+    if route.is_like_another:
+        matrix.saw(route, BULK, LEFT_OUT)
+        return
     assert_arrives_whole(route, DESTINATIONS["name"], BULK_SIZE)
     matrix.saw(route, BULK)
 
@@ -51,6 +57,22 @@ def test_a_server_that_speaks_first_is_heard(route: Route, matrix: Matrix) -> No
     matrix.saw(route, FIRST)
 
 
+def test_a_destination_that_refuses_ends_its_stream_and_no_other(
+    route: Route, matrix: Matrix
+) -> None:
+    if route.is_like_another:
+        matrix.saw(route, REFUSED, LEFT_OUT)
+        return
+    with (
+        contextlib.suppress(ConnectionError),
+        socks.connect(route.port, DESTINATIONS["IPv4"], free_port()) as refused,
+    ):
+        refused.sendall(BANNER)
+        assert refused.recv(1) == b""
+    assert_arrives_whole(route, DESTINATIONS["IPv4"], 1)
+    matrix.saw(route, REFUSED)
+
+
 def test_the_end_of_what_we_send_leaves_the_answer_open(route: Route, matrix: Matrix) -> None:
     if route.keeps_end_back:
         with socks.connect(
@@ -61,7 +83,7 @@ def test_the_end_of_what_we_send_leaves_the_answer_open(route: Route, matrix: Ma
             assert socks.read_exactly(connection, len(BANNER)) == BANNER
         matrix.saw(route, OUR_END, KEPT_BACK)
         return
-    if not route.has(KEEP_OUR_END):
+    if not route.keeps_our_end:
         with pytest.raises(ConnectionError):  # the server's doing; what counts: nothing hangs
             echo(route, 1)
         matrix.saw(route, OUR_END, PEER_CUTS)
@@ -76,7 +98,7 @@ def test_the_end_of_the_answer_leaves_what_we_send_open(route: Route, matrix: Ma
     with connect(route) as connection:
         socks.get(connection, f"/last-word/{conversation}").close()
         assert connection.recv(1) == b"", "the end of the answer did not arrive"
-        if not route.has(KEEP_FAR_END):
+        if not route.keeps_far_end:
             matrix.saw(route, FAR_END, PEER_CUTS)
             return
         for piece in pattern(1 << 20):

@@ -6,13 +6,10 @@ import asyncio
 import hashlib
 import os
 import ssl
-import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from circumvent.api import ByteStream, TlsOptions
 from circumvent.layers.tls.client import TlsClient
@@ -23,23 +20,13 @@ from circumvent.net.tcp import TcpStream
 from circumvent.testing.far_end import connected
 from circumvent.testing.steps import read_exactly, read_once, settle, write_all
 from circumvent.wire.address import Destination
-from circumvent.wire.base64url import encode_base64url
 from circumvent_plugins.vless import Vless
-from tests.interop.echoing import PIECE, SIZES, assert_echoed
-from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
-from tests.peers.mihomo import HOST, mihomo_server
+from tests.interop.echoing import PIECE, SIZES, assert_echoed, echo, serving
+from tests.peers.certificates import SERVER_NAME, Certificate
+from tests.peers.servers import mihomo_server
+from tests.peers.services import HOST, VLESS_REALITY_VISION, VLESS_VISION
 
-USER = str(uuid.uuid4())
-SHORT_ID = "0123456789abcdef"
-FLOW = "xtls-rprx-vision"
 GREETING = b"220 the server speaks first\r\n"
-Security = tuple[dict[str, object], str]  # of the server, and what a link says of it
-Visit = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return make_certificate(tmp_path_factory.mktemp("vision"))
 
 
 def context_of(certificate: Certificate) -> ssl.SSLContext:
@@ -47,29 +34,6 @@ def context_of(certificate: Certificate) -> ssl.SSLContext:
     made.minimum_version = ssl.TLSVersion.TLSv1_3
     made.load_cert_chain(certificate.chain, certificate.key)
     return made
-
-
-@asynccontextmanager
-async def serving(visit: Visit, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Its port; what is still connected at the end is cut."""
-    visits: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
-    def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        visits[asyncio.ensure_future(visit(reader, writer))] = writer
-
-    async with await asyncio.start_server(start, HOST, 0, ssl=context) as server:
-        yield server.sockets[0].getsockname()[1]
-        for task, writer in visits.items():
-            task.cancel()
-            writer.transport.abort()
-        await asyncio.gather(*visits, return_exceptions=True)
-
-
-async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 18):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,35 +74,12 @@ class Place:
         return await tunnel.open(Destination(HOST, port))
 
 
-@asynccontextmanager
-async def tls_security(certificate: Certificate) -> AsyncIterator[Security]:
-    chain, key = certificate.chain.read_text(), certificate.key.read_text()
-    yield {"certificate": chain, "private-key": key}, "security=tls"
-
-
-@asynccontextmanager
-async def reality_security(certificate: Certificate) -> AsyncIterator[Security]:
-    secret = X25519PrivateKey.generate()
-    public = encode_base64url(secret.public_key().public_bytes_raw())
-    async with serving(echo, context_of(certificate)) as site_port:
-        reality = {
-            "dest": f"{HOST}:{site_port}",
-            "private-key": encode_base64url(secret.private_bytes_raw()),
-            "short-id": [SHORT_ID],
-            "server-names": [SERVER_NAME],
-        }
-        yield {"reality-config": reality}, f"security=reality&pbk={public}&sid={SHORT_ID}"
-
-
-@pytest.fixture(params=[tls_security, reality_security], ids=["tls", "reality"])
-async def place(
-    request: pytest.FixtureRequest, certificate: Certificate, tmp_path: Path
-) -> AsyncIterator[Place]:
-    user = {"username": "u", "uuid": USER, "flow": FLOW}
-    async with request.param(certificate) as (security, words):
-        with mihomo_server("vless", user, security, tmp_path) as port:
-            link = f"vless://{USER}@{HOST}:{port}?{words}&flow={FLOW}&sni={SERVER_NAME}"
-            yield Place(link, certificate)
+@pytest.fixture(scope="module", params=[VLESS_VISION, VLESS_REALITY_VISION], ids=["tls", "reality"])
+def place(
+    request: pytest.FixtureRequest, folder: Path, certificate: Certificate
+) -> Iterator[Place]:
+    with mihomo_server(request.param, folder, certificate) as server:
+        yield Place(server.link, certificate)
 
 
 def is_raw(stream: ByteStream) -> bool:

@@ -19,11 +19,12 @@ from tests.mutants.reach import ROOMS, Reach, Traced, modules
 from tests.mutants.trial import Outcome, copy_tree, trace_tests, try_mutant
 
 ROOT = Path(__file__).parents[2]
+STAGES = ("unit", "conformance")  # both are fast
 AIM = 0.92
 
 parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
 parser.add_argument("wanted", nargs="*", metavar="ROOM", default=ROOMS, help="as net or net/pump")
-parser.add_argument("--each", type=int, default=5, help="mutants of each module")
+parser.add_argument("--each", type=int, default=3, help="mutants of each module")
 parser.add_argument("--seed", type=int, default=1, help="another seed, another sample")
 parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 1) + 1, help="at a time")
 arguments = parser.parse_args()
@@ -59,7 +60,8 @@ def _tried(mutants: list[Mutant]) -> Iterator[tuple[Mutant, Outcome]]:
 
 
 def _traced(pool: ProcessPoolExecutor) -> list[Traced]:
-    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/unit/test_*.py"))
+    found = (path for stage in STAGES for path in (ROOT / "tests" / stage).glob("test_*.py"))
+    files = sorted(str(path.relative_to(ROOT)) for path in found)
     shares = [files[first :: arguments.jobs] for first in range(arguments.jobs)]
     return list(chain.from_iterable(pool.map(trace_tests, shares)))
 

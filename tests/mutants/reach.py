@@ -100,7 +100,8 @@ class Reach:
     def tests_of(self, module: str, line: int) -> list[Traced]:
         """Return the tests that reach the function around a line, the most special ones first.
 
-        A line outside of functions has the tests of the module, or of its room.
+        What stands outside of functions is used elsewhere: the most general tests of the module
+        or its folder have to find that.
         """
         around = [
             each
@@ -108,21 +109,26 @@ class Reach:
             if each.module == module and each.first <= line <= each.last
         ]
         if around:
-            return _special_first(
-                self._by_function[min(around, key=lambda each: each.last - each.first)]
-            )
-        return self._tests_below(module) or self._tests_below(module.rpartition("/")[0] + "/")
+            smallest = min(around, key=lambda each: each.last - each.first)
+            return _in_turns(sorted(self._by_function[smallest], key=_breadth))
+        folder = module.rpartition("/")[0] + "/"
+        tests = self._tests_below(module) or self._tests_below(folder)
+        return _in_turns(sorted(tests, key=_breadth, reverse=True))
 
     def _tests_below(self, path: str) -> list[Traced]:
         near = [function for function in self._by_function if function.module.startswith(path)]
         found = chain.from_iterable(self._by_function[function] for function in near)
-        return _special_first(list(dict.fromkeys(found)))
+        return list(dict.fromkeys(found))
 
 
-def _special_first(tests: list[Traced]) -> list[Traced]:
-    """Those that reach little come first, and only one of each parametrized test at a time."""
+def _breadth(test: Traced) -> int:
+    return len(test.functions)
+
+
+def _in_turns(tests: list[Traced]) -> list[Traced]:
+    """In this order, but only one of each parametrized test at a time."""
     turns: defaultdict[str, list[Traced]] = defaultdict(list)
-    for each in sorted(tests, key=lambda each: len(each.functions)):
+    for each in tests:
         turns[each.name.partition("[")[0]].append(each)
     return list(islice(filter(None, chain.from_iterable(zip_longest(*turns.values()))), _MOST))
 

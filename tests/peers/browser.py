@@ -10,6 +10,7 @@ QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
     *("--no-first-run", "--disable-sync", "--disable-quic"),
     *("--disable-background-networking", "--disable-component-update"),
+    "--ignore-certificate-errors",  # those of the test's own sites, whose authority nobody knows
 )
 # A process namespace of its own: none of its helpers outlives it.
 ALONE = ("unshare", "--pid", "--mount-proc", "--fork", "--kill-child")

@@ -5,12 +5,16 @@ that only they see.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
-from tests.peers import sing_box
-from tests.peers.certificates import Certificate
+from tests.peers import mihomo, sing_box
+from tests.peers.certificates import SERVER_NAME, Certificate
+from tests.peers.haproxy import haproxy
+from tests.peers.nginx import SITE, nginx, nginx_site
 from tests.peers.process import Process, free_port, with_file_over
 from tests.peers.services import (
     FAR_ADDRESS,
@@ -19,11 +23,18 @@ from tests.peers.services import (
     HTTP_HEADER,
     HTTP_UPGRADE,
     PATH,
+    REALITY,
     SHADOWSOCKS,
+    TLS,
     TROJAN,
     TROJAN_PLAIN,
+    TROJAN_REALITY,
     VLESS,
+    VLESS_REALITY,
+    VLESS_REALITY_VISION,
     VLESS_TLS,
+    VLESS_VISION,
+    WEB_NAME,
     WEBSOCKET,
     Endpoint,
     Server,
@@ -37,16 +48,41 @@ ServerMaker = Callable[[Service, Path, Certificate], AbstractContextManager[Serv
 @contextmanager
 def sing_box_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """sing-box, from its PyPI package: every service."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     config = _write(folder, "sing-box", sing_box.server_config(endpoint))
     with _serve("sing-box", endpoint, [*sing_box.command(), str(config)], folder) as server:
         yield server
 
 
 @contextmanager
+def mihomo_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
+    """mihomo, from its PyPI package: Trojan and VLESS; REALITY borrows from an nginx."""
+    place = _new_folder(folder, "site")
+    borrows = service.security == REALITY
+    with (
+        nginx_site(place, certificate, place, free_port()) if borrows else nullcontext(0) as site,
+        mihomo_beside(site, new_endpoint(service, certificate), folder) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def mihomo_beside(
+    site: int, endpoint: Endpoint, folder: Path, **security: object
+) -> Iterator[Server]:
+    """mihomo at that endpoint, with further settings; REALITY borrows the site at that port."""
+    config = mihomo.server_config(endpoint, f"{HOST}:{site}", **security)
+    home, file = _new_folder(folder, "mihomo"), _write(folder, "mihomo", config)
+    command = [*mihomo.command(home), str(file)]
+    with _serve("mihomo", endpoint, command, folder, mihomo.environment()) as server:
+        server.process.await_that(lambda: mihomo.carries(config), "carries streams")
+        yield server
+
+
+@contextmanager
 def v2ray_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """v2ray 4, from Debian: every service."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     config = _write(folder, "v2ray", _v2ray_config(endpoint))
     with _serve("v2ray", endpoint, ["v2ray", "-config", str(config)], folder) as server:
         yield server
@@ -57,7 +93,7 @@ def shadowsocks_libev_server(
     service: Service, folder: Path, certificate: Certificate
 ) -> Iterator[Server]:
     """ss-server of shadowsocks-libev, from Debian: Shadowsocks."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     options = {
         "server": HOST,
         "server_port": endpoint.port,
@@ -74,7 +110,7 @@ def shadowsocks_libev_server(
 @contextmanager
 def trojan_server(service: Service, folder: Path, certificate: Certificate) -> Iterator[Server]:
     """The original trojan, from Debian: Trojan."""
-    endpoint = _endpoint(service, certificate)
+    endpoint = new_endpoint(service, certificate)
     options = {
         "run_type": "server",
         "local_addr": HOST,
@@ -88,6 +124,35 @@ def trojan_server(service: Service, folder: Path, certificate: Certificate) -> I
     command = _with_far_name(folder, ["trojan", "-c", str(config)])
     with _serve("trojan", endpoint, command, folder) as server:
         yield server
+
+
+@contextmanager
+def sing_box_behind_nginx(
+    service: Service, folder: Path, certificate: Certificate
+) -> Iterator[Server]:
+    """sing-box without TLS at one path of a web site, which is not the one that TLS names."""
+    with sing_box_server(replace(service, security=""), folder, certificate) as server:
+        location = SITE.format(path=PATH, port=server.endpoint.port, more="")
+        sites = {SERVER_NAME: "", WEB_NAME: location}
+        with nginx(_new_folder(folder, "nginx"), certificate, sites) as port:
+            yield _moved(server, service, port)
+
+
+@contextmanager
+def v2ray_behind_haproxy(
+    service: Service, folder: Path, certificate: Certificate
+) -> Iterator[Server]:
+    """v2ray without TLS, which ends at an HAProxy."""
+    with (
+        v2ray_server(replace(service, security=""), folder, certificate) as server,
+        haproxy(_new_folder(folder, "haproxy"), certificate, server.endpoint.port) as port,
+    ):
+        yield _moved(server, service, port)
+
+
+def _moved(server: Server, service: Service, port: int) -> Server:
+    """As it is reached through what stands in front of it."""
+    return replace(server, endpoint=replace(server.endpoint, service=service, port=port))
 
 
 ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
@@ -104,6 +169,29 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
             *(each for each in carried(HTTP_UPGRADE) if each.transport == "vless"),
         )
     ),
+    *(
+        ("mihomo", mihomo_server, service)
+        for service in (
+            *(TROJAN, TROJAN_REALITY, VLESS_TLS, VLESS_REALITY, VLESS_VISION, VLESS_REALITY_VISION),
+            *carried(WEBSOCKET, securities=(TLS, REALITY)),
+            *carried(WEBSOCKET, early=2048, securities=(TLS,)),
+            *carried(HTTP_UPGRADE, securities=(TLS,)),
+            *carried(HTTP_UPGRADE, early=2048, securities=(TLS,)),
+        )
+    ),
+    ("sing-box", sing_box_server, VLESS_VISION),
+    *(
+        ("sing-box behind nginx", sing_box_behind_nginx, Service("vless", security=TLS, **carriage))
+        for carriage in (
+            {"carriage": WEBSOCKET},
+            {"carriage": WEBSOCKET, "early": 2048},
+            {"carriage": HTTP_UPGRADE},
+        )
+    ),
+    *(
+        ("v2ray behind haproxy", v2ray_behind_haproxy, service)
+        for service in carried(WEBSOCKET, securities=(TLS,))
+    ),
     *(("v2ray", v2ray_server, service) for service in carried(HTTP_HEADER)),
     *(("shadowsocks-libev", shadowsocks_libev_server, service) for service in SHADOWSOCKS),
     ("trojan", trojan_server, TROJAN),
@@ -115,22 +203,36 @@ Not Trojan over an HTTPUpgrade whose answer is waited for: when what follows com
 """
 
 KEEP_OUR_END = frozenset(
-    {("sing-box", "shadowsocks"), ("sing-box", "trojan"), ("sing-box", "vless")}
+    {
+        *(("sing-box", "shadowsocks"), ("sing-box", "trojan"), ("sing-box", "vless")),
+        *(("mihomo", "trojan"), ("mihomo", "vless")),
+    }
 )
-KEEP_FAR_END = frozenset({("sing-box", "trojan"), ("sing-box", "vless")})
+KEEP_FAR_END = KEEP_OUR_END - {("sing-box", "shadowsocks")}
 """Peers that pass on the end of one direction and keep the other, by which side ends first.
 
 The others cut both directions whoever the client is: the sing-box client fares the same.
 """
+CUT_AT_FAR_END = frozenset(
+    {("mihomo", "reality"), ("mihomo", "reality + vision"), ("sing-box", "tls + vision")}
+)
+"""What those peers cut all the same: there they cannot end one direction."""
 
 
-def _endpoint(service: Service, certificate: Certificate) -> Endpoint:
+def new_endpoint(service: Service, certificate: Certificate) -> Endpoint:
+    """One on a free port, with a new secret."""
     return Endpoint(service, free_port(), service.new_secret(), certificate)
 
 
 @contextmanager
-def _serve(peer: str, endpoint: Endpoint, command: Sequence[str], folder: Path) -> Iterator[Server]:
-    with Process(command, folder / f"{peer}-{endpoint.port}.log") as process:
+def _serve(
+    peer: str,
+    endpoint: Endpoint,
+    command: Sequence[str],
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    with Process(command, folder / f"{peer}-{endpoint.port}.log", env=env) as process:
         process.await_port(endpoint.port)
         yield Server(peer, endpoint, process)
 
@@ -139,6 +241,10 @@ def _write(folder: Path, name: str, config: object) -> Path:
     path = folder / f"{name}-{free_port()}.json"
     path.write_text(json.dumps(config))
     return path
+
+
+def _new_folder(folder: Path, name: str) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=folder))
 
 
 def _with_far_name(folder: Path, command: Sequence[str]) -> list[str]:
@@ -169,7 +275,7 @@ def _v2ray_config(endpoint: Endpoint) -> object:
 
 
 def _v2ray_security(endpoint: Endpoint) -> dict[str, object]:
-    if not endpoint.service.tls:
+    if not endpoint.service.security:
         return {}
     files = {
         "certificateFile": str(endpoint.certificate.chain),

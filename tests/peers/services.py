@@ -1,11 +1,15 @@
 """What test servers speak, and how one tells a client about them."""
 
 import base64
+import hashlib
 import secrets
 import uuid
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from circumvent.wire.base64url import encode_base64url
 from tests.peers.certificates import SERVER_NAME, Certificate
 from tests.peers.process import Process
 
@@ -16,16 +20,17 @@ FAR_ADDRESS = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A transport, over TLS or not, a carriage, and for Shadowsocks a cipher.
+    """A transport, its security if any, a carriage, and for Shadowsocks a cipher.
 
     ``early``: bytes that may go with the request of a carriage, before it is answered.
     """
 
     transport: str
     cipher: str = ""
-    tls: bool = False
+    security: str = ""
     carriage: str = ""
     early: int = 0
+    flow: str = ""
 
     @property
     def over(self) -> str:
@@ -33,7 +38,8 @@ class Service:
         if self.cipher:
             return self.cipher
         early = f"{self.carriage} with early data" if self.early else self.carriage
-        return " + ".join(filter(None, ("tls" if self.tls else "tcp", early)))
+        flow = "vision" if self.flow else ""
+        return " + ".join(filter(None, (self.security or "tcp", flow, early)))
 
     def new_secret(self) -> str:
         """A password, or for VLESS a UUID."""
@@ -44,20 +50,32 @@ SHADOWSOCKS = tuple(
     Service("shadowsocks", cipher)
     for cipher in ("aes-128-gcm", "aes-256-gcm", "chacha20-ietf-poly1305")
 )
-TROJAN = Service("trojan", tls=True)
+TLS, REALITY = "tls", "reality"
+VISION = "xtls-rprx-vision"
+TROJAN = Service("trojan", security=TLS)
 VLESS = Service("vless")
-VLESS_TLS = Service("vless", tls=True)
+VLESS_TLS = Service("vless", security=TLS)
+VLESS_VISION = Service("vless", security=TLS, flow=VISION)
 TROJAN_PLAIN = Service("trojan")
+TROJAN_REALITY = Service("trojan", security=REALITY)
+VLESS_REALITY = Service("vless", security=REALITY)
+VLESS_REALITY_VISION = Service("vless", security=REALITY, flow=VISION)
 WEBSOCKET, HTTP_UPGRADE, HTTP_HEADER = "ws", "httpupgrade", "http header"
+VLESS_WEBSOCKET = Service("vless", carriage=WEBSOCKET)
+VLESS_WEBSOCKET_TLS = Service("vless", security=TLS, carriage=WEBSOCKET)
 PATH = "/a/path"
+WEB_NAME = "web.near.test"  # the Host of requests, which need not be the name that TLS shows
+SHORT_ID = "0123456789abcdef"
 
 
-def carried(carriage: str, early: int = 0) -> tuple[Service, ...]:
-    """Trojan and VLESS over ``carriage``, with TLS and without."""
+def carried(
+    carriage: str, early: int = 0, securities: tuple[str, ...] = ("", TLS)
+) -> tuple[Service, ...]:
+    """Trojan and VLESS over ``carriage``, with each security."""
     return tuple(
-        Service(transport, tls=tls, carriage=carriage, early=early)
+        Service(transport, security=security, carriage=carriage, early=early)
         for transport in ("trojan", "vless")
-        for tls in (False, True)
+        for security in securities
     )
 
 
@@ -72,6 +90,12 @@ class Endpoint:
     host: str = HOST
 
     @property
+    def reality_key(self) -> X25519PrivateKey:
+        """The server's key of REALITY, made of the secret: so one value tells both sides all."""
+        seed = hashlib.sha256(self.secret.encode()).digest()
+        return X25519PrivateKey.from_private_bytes(seed)
+
+    @property
     def link(self) -> str:
         """The share link; TLS is trusted by the certificate's pin."""
         address = f"{self.host}:{self.port}"
@@ -81,9 +105,14 @@ class Endpoint:
         return f"{self.service.transport}://{self.secret}@{address}?{urlencode(self._query())}"
 
     def _query(self) -> dict[str, str]:
-        query = {"security": "tls" if self.service.tls else "none", **self._carriage()}
-        if self.service.tls:
+        query = {"security": self.service.security or "none", **self._carriage()}
+        if self.service.security == TLS:
             query |= {"sni": SERVER_NAME, "pinSHA256": self.certificate.sha256}
+        if self.service.security == REALITY:
+            public = self.reality_key.public_key().public_bytes_raw()
+            query |= {"sni": SERVER_NAME, "pbk": encode_base64url(public), "sid": SHORT_ID}
+        if self.service.flow:
+            query["flow"] = self.service.flow
         if self.service.transport == "vless":
             query["encryption"] = "none"
         return query
@@ -96,7 +125,7 @@ class Endpoint:
             {"type": "tcp", "headerType": "http"} if carriage == HTTP_HEADER else {"type": carriage}
         )
         early = f"?ed={self.service.early}" if self.service.early else ""
-        return {**kind, "host": SERVER_NAME, "path": PATH + early}
+        return {**kind, "host": WEB_NAME, "path": PATH + early}
 
 
 @dataclass(frozen=True, slots=True)

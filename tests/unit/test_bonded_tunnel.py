@@ -13,17 +13,20 @@ from circumvent.api import (
     DialError,
     HandshakeError,
     Reason,
+    ServerEntry,
     StreamResetError,
 )
 from circumvent.memory import PAGE, Memory
-from circumvent.session.handshake import RefusedError
+from circumvent.session.handshake import RefusedError, send_hello
 from circumvent.testing.steps import read_all, read_exactly, read_once, write_all
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_plan import CARRIERS
 from circumvent.tunnels.timings import CarrierTimings
 from circumvent.wire.address import Destination
-from tests.bonding.relays import ClearCarrier, Relay, running_relay, tunnel_to
+from circumvent.wire.hello import ID_SIZE, SECRET_SIZE, Create
+from tests.bonding.relays import CREDENTIAL, ClearCarrier, Relay, running_relay, tunnel_to
 from tests.virtual.loop import LONG, until
+from tests.virtual.network import MemoryDialer
 from tests.virtual.stream import End
 
 THERE = Destination("example.com", 80)
@@ -154,6 +157,26 @@ async def test_a_stranger_is_told_no() -> None:
             async with tunnel_to(relay, credential=b"stranger"):
                 pass
         assert not relay.host.sessions
+
+
+async def test_a_session_is_joined_only_with_its_secret() -> None:
+    account = Memory(8 << 20).account("client")
+    name, secret = os.urandom(ID_SIZE), os.urandom(SECRET_SIZE)
+    async with running_relay() as relay:
+
+        async def create(number: int, secret: bytes) -> None:
+            entry = ServerEntry("relay", "127.0.0.1", relay.port, "", "relay://x", None)
+            dialer = MemoryDialer().for_plugins
+            pipe = await ClearCarrier().connect(entry, dialer, account)
+            hello = Create(number, name, secret, CREDENTIAL + pipe.binding)
+            await send_hello(pipe.stream, account, hello)
+
+        await create(1, secret)
+        await create(2, secret)
+        with pytest.raises(RefusedError):
+            await create(3, os.urandom(SECRET_SIZE))
+        (hosted,) = relay.host.sessions.values()
+        assert set(hosted.session.carriers) == {1, 2}
 
 
 async def test_a_relay_without_room_says_so_at_once() -> None:

@@ -20,13 +20,16 @@ from circumvent.api import (
     TlsOptions,
 )
 from circumvent.layers.tls.layer import TlsLayer
-from circumvent.tunnels.backoff import Backoff
+from circumvent.memory import Memory
+from circumvent.tunnels.backoff import Backoff, BackoffError
 from circumvent.tunnels.bonded import BondedTunnel
 from circumvent.tunnels.carrier_plan import CARRIERS
 from circumvent.tunnels.carrier_routes import CarrierRoute, CarrierRoutes, RouteHistory
+from circumvent.tunnels.relay_transport import RelayTransport
 from circumvent.tunnels.timings import BackoffTimings, CarrierTimings
 from tests.bonding.relays import ClearCarrier, Relay, running_relay, tunnel_to
 from tests.unit.test_bonded_tunnel import up
+from tests.unit.test_relay_link import GOOD
 from tests.virtual.loop import loop_clock, until
 from tests.virtual.network import MemoryDialer
 
@@ -130,3 +133,25 @@ async def test_carriers_that_lived_are_replaced_at_once_again_and_again() -> Non
             await until(lambda: len(relay.accepted) >= CARRIERS and up(tunnel) == CARRIERS)
             await asyncio.sleep(2 * CarrierTimings().steady_after)
             assert up(tunnel) == CARRIERS
+
+
+async def test_no_tunnel_is_begun_while_the_relay_is_spared() -> None:
+    censor = Censor()
+    censor.is_blocking = True
+    transport = RelayTransport({"tls": TlsCarrier("tls")}, clock=loop_clock())
+    memory = Memory(8 << 20)
+
+    async def connect() -> None:
+        await transport.connect(entry, censor.dialer.for_plugins, memory.account("tunnel"))
+
+    async with running_relay() as relay:
+        entry = transport.parse(GOOD.replace("192.0.2.1:443", f"127.0.0.1:{relay.port}"))
+        with pytest.raises(HandshakeError, match="reset"):
+            await connect()
+        with pytest.raises(BackoffError):
+            await connect()
+        assert censor.handshakes == 1
+        await asyncio.sleep(2 * TIMINGS.pauses[0])
+        with pytest.raises(HandshakeError, match="reset"):
+            await connect()
+        assert censor.handshakes == 2

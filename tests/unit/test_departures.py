@@ -27,7 +27,7 @@ from tests.unit.inbound_client import (
 )
 from tests.unit.test_inbound_limits import no_descriptors_left
 
-LOOK = 0.02  # seconds
+LOOK = 0.01  # seconds
 SOON = 50.0  # seconds, far more than anything here takes, on a busy machine too
 TIMINGS = InboundTimings(look=LOOK)
 OPTIONS = InboundOptions(port=0, timings=TIMINGS)

@@ -11,6 +11,7 @@ from circumvent.api import Dialer, ServerEntry, Tunnel
 from circumvent.api.streams import ByteStream
 from circumvent.errors import (
     DestinationError,
+    DialError,
     NoTunnelError,
     Reason,
 )
@@ -189,6 +190,7 @@ async def test_a_frozen_server_is_noticed_there_as_well(tmp_path: Path) -> None:
         stream = await client.dispatcher.open(Destination(SITE, 80))
         node.freeze()
         await send(stream, tunnel.account, b"hello")
+        assert stream.read_into(memoryview(bytearray(9))) is None
         await until(lambda: tunnel.state is TunnelState.DEAD)
         stream.abort()
 
@@ -201,6 +203,14 @@ async def test_it_takes_the_next_tunnel_and_refuses_when_there_is_none(tmp_path:
         await stream.aclose()
         await kill_all(made[1:])
         with pytest.raises(NoTunnelError):
+            await client.dispatcher.open(Destination(SITE, 80))
+
+
+async def test_after_three_tunnels_that_fail_a_stream_it_gives_up(tmp_path: Path) -> None:
+    async with nodes(4) as made, running_client(all_of(made), tmp_path, wanted=4) as client:
+        await client.up(4)
+        await kill_all(made)
+        with pytest.raises(DialError, match="3 tunnels failed"):
             await client.dispatcher.open(Destination(SITE, 80))
 
 

@@ -5,13 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from circumvent.tunnels.live import PROVEN_BYTES, TunnelState
+from circumvent.api import CarrierStatus, Dialer, LayerStream, ServerEntry, Tunnel
+from circumvent.memory import Account
+from circumvent.tunnels.live import PROVEN_BYTES, TunnelState, UserStream
 from circumvent.tunnels.timings import (
     PoolTimings,
     VitalsTimings,
 )
+from circumvent.tunnels.vitals import queueing
 from tests.unit.far_side import (
+    DIAL,
     FarStream,
+    FarTransport,
+    FarTunnel,
     Handler,
     all_of,
     candidate,
@@ -21,7 +27,8 @@ from tests.unit.far_side import (
 )
 from tests.unit.running_client import running_client
 from tests.unit.test_failover import POST, SITE
-from tests.virtual.loop import until
+from tests.virtual.loop import running_loop, until
+from tests.virtual.stream import MemoryStream
 
 pytestmark = pytest.mark.virtual_time
 
@@ -72,8 +79,10 @@ async def test_on_a_proven_path_only_the_frozen_stream_is_cut(tmp_path: Path) ->
             await browser.send(POST)
             await browser.receive_exactly(PROVEN_BYTES)
             await browser.send(b"more, please")
+            asked = running_loop().time()
             with pytest.raises(ConnectionResetError):
                 await browser.receive_all()
+            assert running_loop().time() - asked > VitalsTimings().frozen_after
         await other.send(POST)
         assert await other.receive_exactly(len(POST)) == POST
         assert client.manager.tunnels == [tunnel]
@@ -98,3 +107,77 @@ async def test_silence_alone_is_no_freeze(tmp_path: Path) -> None:
         await asyncio.sleep(10 * VitalsTimings().frozen_after)
         assert client.manager.tunnels == [tunnel]
         assert {stream.stream for stream in tunnel.streams} == streams
+
+
+async def test_the_longest_queue_is_that_of_a_flow_in_progress(tmp_path: Path) -> None:
+    timings = VitalsTimings()
+    async with (
+        nodes(1, {SITE: echo}) as (node,),
+        running_client([candidate(node)], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        for _ in range(2):
+            browser = await client.browse(SITE)
+            await browser.send(POST)
+            await browser.receive_exactly(len(POST))
+        short, long = (below(stream) for stream in tunnel.streams)
+        assert queueing([tunnel], timings) == 0.0
+        short.queueing, long.queueing = 2 * timings.least_queue, 3 * timings.least_queue
+        assert queueing([tunnel], timings) == long.queueing
+        long.freeze()
+        await asyncio.sleep(2 * timings.fresh)
+        assert queueing([tunnel], timings) == short.queueing
+        short.queueing = timings.least_queue / 2
+        assert queueing([tunnel], timings) == 0.0
+
+
+async def test_a_path_that_gives_signs_is_asked_only_now_and_then(tmp_path: Path) -> None:
+    async with (
+        nodes(1, {SITE: never_answer}) as (node,),
+        running_client([candidate(node)], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        await (await client.browse(SITE)).send(POST)
+        await until(lambda: any(stream.waiting_since for stream in tunnel.streams))
+        (stream,) = tunnel.streams
+        rarely, often = reversed(VitalsTimings().ask_again)
+        await asyncio.sleep(4 * rarely)
+        asked = below(stream).asked
+        assert 3 <= asked.count(True) <= 4 * rarely / often + 1
+        assert asked == [True, False] * (len(asked) // 2) + [True] * (len(asked) % 2)
+
+
+class Bonded(FarTransport):
+    """A transport of bonded tunnels, whose carriers are as a test says."""
+
+    def __init__(self, *carriers: CarrierStatus) -> None:
+        super().__init__("bonded")
+        self.carriers = carriers
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        assert account.charged >= DIAL
+
+        class BondedTunnel(FarTunnel):
+            carriers = self.carriers
+
+        return BondedTunnel(entry, dialer)
+
+
+async def test_queues_of_carriers_that_are_up_count_too(tmp_path: Path) -> None:
+    carriers = [
+        CarrierStatus("tls", state, rtt, 0, 0)
+        for state, rtt in (("up", 500.0), ("suspected", 900.0))
+    ]
+    async with (
+        nodes(1) as (node,),
+        running_client([candidate(node, Bonded(*carriers))], tmp_path) as client,
+    ):
+        (tunnel,) = await client.up(1)
+        assert queueing([tunnel], VitalsTimings()) == pytest.approx(0.5 - tunnel.rtt)
+
+
+def below(stream: UserStream) -> MemoryStream:
+    """The connection to the server."""
+    assert isinstance(stream.stream, LayerStream)
+    assert isinstance(stream.stream.base, MemoryStream)
+    return stream.stream.base

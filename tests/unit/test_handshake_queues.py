@@ -166,6 +166,7 @@ async def test_a_stranger_that_leaves_the_queue_leaves_its_place_to_others() -> 
     await asyncio.gather(*holding)
 
 
+@pytest.mark.virtual_time
 async def test_a_handshake_that_hangs_lets_the_next_begin() -> None:
     queues = HandshakeQueues(hanging_after=0.02)
     begun = 0
@@ -185,6 +186,7 @@ async def test_a_handshake_that_hangs_lets_the_next_begin() -> None:
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
+@pytest.mark.virtual_time
 async def test_waiting_for_a_turn_is_not_held_against_the_server() -> None:
     queues = HandshakeQueues()
     go_on = asyncio.Event()

@@ -19,9 +19,9 @@ from tests.unit.local_sockets import until
 
 @pytest.mark.parametrize("beginning", [b"\x05", b"\x05\x01\x00\x05", b"\x04\x01", b"GET http"])
 async def test_a_client_that_is_slow_in_its_handshake_is_cut(beginning: bytes) -> None:
-    async with running_inbound(InboundOptions(port=0, handshake_seconds=0.1)) as inbound:
+    async with running_inbound(InboundOptions(port=0, handshake_seconds=0.02)) as inbound:
         client = await inbound.connect()
-        await client.send(beginning)
+        client.writer.write(beginning)
         with pytest.raises(ConnectionResetError):
             await client.receive_all()
 
@@ -44,7 +44,7 @@ async def test_above_the_limit_a_client_waits_until_another_one_leaves() -> None
         await first.receive(2)
         await second.send(GREETING)
         answer = asyncio.create_task(second.receive(2))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
         assert not answer.done()
         first.close()
         assert await answer == b"\x05\x00"
@@ -91,13 +91,13 @@ def test_no_more_clients_are_accepted_than_there_are_descriptors_for(
 async def test_without_descriptors_accepting_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     warned: list[object] = []
     monkeypatch.setattr(listener.log, "warning", lambda *words: warned.append(words))
-    options = InboundOptions(port=0, timings=InboundTimings(accept_again=0.1))
+    options = InboundOptions(port=0, timings=InboundTimings(accept_again=0.02))
     async with running_inbound(options) as inbound:
         client = await inbound.connect()
         with no_descriptors_left():
             await client.send(GREETING)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(client.receive(2), 0.25)
+                await asyncio.wait_for(client.receive(2), 0.1)
         assert await client.receive(2) == b"\x05\x00"
         assert len(warned) == 1
         client.close()

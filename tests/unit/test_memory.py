@@ -278,6 +278,13 @@ class TestAccounts:
         assert other.try_hold(PAGE) is None
         assert all(kept.try_hold(PAGE) for _ in range(9))
 
+    def test_a_guarantee_that_was_drawn_upon_can_be_held_again(self) -> None:
+        memory = Memory(BUDGET, SMALLEST_ARENA)
+        kept, other = memory.account("kept", guaranteed=2 * PAGE), memory.account("other")
+        kept.hold(4 * PAGE).release()
+        assert every(lambda: other.try_hold(PAGE))
+        assert kept.try_hold(2 * PAGE)
+
     def test_an_account_in_use_cannot_be_closed(self) -> None:
         memory = Memory(BUDGET)
         account = memory.account("a", guaranteed=PAGE)

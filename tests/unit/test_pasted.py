@@ -15,7 +15,6 @@ from circumvent.wire.link_text import MAX_LINK, is_clean
 LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
 
 
-@pytest.mark.parametrize("tail", ["", "#Ann's “best” one", "?type=tcp#a"])
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -37,8 +36,9 @@ LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
         ("\u200e“\u00a0", "\u00a0”\u200e"),
     ],
 )
-def test_quotes_and_blanks_around_a_link_are_removed(before: str, after: str, tail: str) -> None:
-    assert unwrap(before + LINK + tail + after) == LINK + tail
+def test_quotes_and_blanks_around_a_link_are_removed(before: str, after: str) -> None:
+    for link in (LINK, f"{LINK}#Ann's “best” one", f"{LINK}?type=tcp#a"):
+        assert unwrap(before + link + after) == link
 
 
 @pytest.mark.parametrize("after", [",", ";", ", ", "\u3001"])
@@ -70,9 +70,9 @@ def test_invisible_characters_within_a_link_are_removed() -> None:
         ("", "<br>"),
     ],
 )
-@pytest.mark.parametrize("tail", ["", "#a"])
-def test_markup_and_numbers_before_a_link_are_removed(before: str, after: str, tail: str) -> None:
-    assert unwrap(before + LINK + tail + after) == LINK + tail
+def test_markup_and_numbers_before_a_link_are_removed(before: str, after: str) -> None:
+    for link in (LINK, f"{LINK}#a"):
+        assert unwrap(before + link + after) == link
 
 
 @pytest.mark.parametrize("after", [".", "!", "\u2026", "\u3002", "\U0001f525", " \u2705"])

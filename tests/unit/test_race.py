@@ -12,6 +12,7 @@ from circumvent.errors import (
     HandshakeError,
 )
 from circumvent.memory import Account
+from circumvent.status.events import NoneUp
 from circumvent.tunnels.timings import RaceTimings
 from circumvent.wire.address import Destination
 from tests.unit.far_side import (
@@ -55,6 +56,21 @@ class Counting(FarTransport):
         finally:
             self.now -= 1
         raise DialError("nobody is there", stage="tcp", errno=111)
+
+
+class Closable(FarTransport):
+    """Counts the tunnels that were closed."""
+
+    closed = 0
+
+    async def connect(self, entry: ServerEntry, dialer: Dialer, account: Account) -> Tunnel:
+        tunnel = await super().connect(entry, dialer, account)
+
+        async def aclose() -> None:
+            self.closed += 1
+
+        tunnel.aclose = aclose  # type: ignore[method-assign]
+        return tunnel
 
 
 class Unreachable(FarTransport):
@@ -197,3 +213,23 @@ async def test_two_that_finish_together_are_both_kept_or_closed(tmp_path: Path) 
         await client.up(1)
         await client.free()
         assert len(client.manager.tunnels) == 1
+
+
+async def test_when_none_wins_the_user_hears_how_many_failed_and_why(tmp_path: Path) -> None:
+    async with nodes(2) as made:
+        for node in made:
+            node.answer_probes(answer(b""))
+        async with running_client(all_of(made), tmp_path) as client:
+            await until(lambda: any(isinstance(event, NoneUp) for event in client.events))
+            first = next(event for event in client.events if isinstance(event, NoneUp))
+    assert (first.failed, first.reason.rpartition(": ")[2]) == (2, "the tunnel was closed")
+
+
+async def test_every_tunnel_is_closed_when_the_client_stops(tmp_path: Path) -> None:
+    transport = Closable("closable")
+    async with nodes(2) as made:
+        servers = [candidate(node, transport) for node in made]
+        async with running_client(servers, tmp_path) as client:
+            await client.up(2)
+            assert transport.closed == 0
+    assert transport.closed == 2

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.links.relay import RelayLink, format_relay_link, parse_relay_link
+from circumvent.tunnels.relay_transport import RelayTransport
 from circumvent.wire.address import Destination
 
 SECRET = "AQEBAQEBAQEBAQEBAQEBAQICAgICAgICAgICAgICAgI"
@@ -43,6 +44,11 @@ def test_a_link_survives_being_written_and_read(link: RelayLink) -> None:
 def test_the_shortest_link() -> None:
     assert parse_relay_link(f" {GOOD}\n") == MINIMAL
     assert format_relay_link(MINIMAL) == GOOD
+
+
+def test_a_link_whose_carriers_are_all_unknown_is_of_no_use() -> None:
+    with pytest.raises(UnsupportedError, match=r"none of tls.* is supported; supported: none"):
+        RelayTransport({}).parse(GOOD)
 
 
 def test_the_relays_own_key_comes_first() -> None:

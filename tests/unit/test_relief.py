@@ -10,6 +10,7 @@ from circumvent.errors import (
 )
 from circumvent.memory import Account, Pressure
 from circumvent.tunnels.live import LiveTunnel
+from circumvent.tunnels.timings import ReliefTimings
 from tests.unit.far_side import (
     STREAM,
     FarStream,
@@ -96,7 +97,7 @@ class TestRelief:
                 await until(lambda: stands_still(tunnel, len(stalled)))
             loosen(client)
             account, size = fill(client, Pressure.CRITICAL)
-            await until(stalled[0].served.done)
+            assert await until(stalled[0].served.done) > ReliefTimings().stalled_after / 2
             assert sum(browser.served.done() for browser in stalled) == 1
             account.discharge(size)
             await asyncio.sleep(2.0)

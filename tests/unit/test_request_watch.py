@@ -105,11 +105,11 @@ STRANGERS = {
 }
 
 
-@pytest.mark.parametrize("before", STRANGERS.values(), ids=list(STRANGERS))
-def test_nothing_that_a_stranger_sends_hides_the_next_request(before: bytes) -> None:
-    data = before * 3 + OURS
-    assert heads_in([data])[-1] == (len(data), FOUND)
-    assert heads_in([before, before, OURS])[-1] == (2 * len(before) + len(OURS), FOUND)
+def test_nothing_that_a_stranger_sends_hides_the_next_request() -> None:
+    for name, before in STRANGERS.items():
+        data = before * 3 + OURS
+        assert heads_in([data])[-1] == (len(data), FOUND), name
+        assert heads_in([before, before, OURS])[-1] == (2 * len(before) + len(OURS), FOUND), name
 
 
 @given(st.lists(st.binary(max_size=200) | requests(), max_size=6))

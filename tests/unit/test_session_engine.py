@@ -66,6 +66,17 @@ def test_an_end_goes_one_way_only() -> None:
     assert read_some(world.client, near, 100, world.now) == b"still talking"
 
 
+def test_a_stream_whose_answer_nobody_wants_is_opened_before_it_is_stopped() -> None:
+    world = World()
+    world.attach()
+    near = world.client.engine.open(b"somewhere")
+    world.client.engine.state.stop(near)
+    world.run(0.5)
+    ((far, opening),) = world.relay.engine.state.accepted
+    assert opening == b"somewhere"
+    assert far.sending is Sending.CUT
+
+
 def test_a_stream_that_both_ended_is_forgotten() -> None:
     world = World()
     world.attach()
@@ -234,19 +245,21 @@ def test_a_stalled_reader_does_not_hold_up_the_others() -> None:
     assert download(world, far, near, 1 << 20) == DATA[: 1 << 20]
 
 
-@pytest.mark.parametrize(("count", "cut"), [(2, 0), (3, 1)])
-def test_stalled_readers_are_cut_only_when_they_hold_too_much(count: int, cut: int) -> None:
+@pytest.mark.parametrize(("count", "cut"), [(1, []), (3, [ResetReason.STALLED])])
+def test_stalled_readers_are_cut_only_when_they_hold_too_much(
+    count: int, cut: list[ResetReason]
+) -> None:
     world = World(limits=SessionLimits(send=512 << 10, receive=512 << 10))
     world.attach(rate=2e6)
     stalled = [opened(world) for _ in range(count)]
     for _, far in stalled:
         world.relay.engine.write(far, memoryview(b"x"))
     world.run(2 * STALLED_AFTER)
-    for _ in range(200):
+    for _ in range(400):
         for _, far in stalled:
-            world.relay.engine.write(far, memoryview(DATA)[:65536])
+            world.relay.engine.write(far, memoryview(DATA)[:1000])
         world.run(0.05)
-    assert sum(near.receiving is Receiving.CUT for near, _ in stalled) == cut
+    assert [near.reason for near, _ in stalled if near.receiving is Receiving.CUT] == cut
 
 
 def test_small_writes_behind_a_full_path_travel_together() -> None:
@@ -286,7 +299,7 @@ def test_an_idle_stream_costs_little() -> None:
     gc.collect()
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(400):
+    for _ in range(200):
         stream = engine.open(b"somewhere")
         engine.write(stream, memoryview(b"question"))
         streams.append(stream)
@@ -300,7 +313,7 @@ def test_an_idle_stream_costs_little() -> None:
         assert read_some(world.client, stream, 100, world.now) == b"answer"
     world.run(2.5)  # no block is kept warm any longer
     gc.collect()
-    used = (tracemalloc.get_traced_memory()[0] - before) / 800  # both ends
+    used = (tracemalloc.get_traced_memory()[0] - before) / 400  # both ends
     tracemalloc.stop()
     print(f"{used:.0f} bytes for an idle stream")
     assert used <= IDLE_STREAM

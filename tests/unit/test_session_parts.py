@@ -51,7 +51,7 @@ class TestBlocks:
         others = list(iter(lambda: account.try_hold(PAGE), None))
         assert blocks.take(4 * MAX_FRAME) is None
         assert not blocks.is_dry, "a frame may still fit"
-        assert blocks.take(1) is None
+        assert blocks.take(MAX_FRAME) is None
         assert (blocks.is_dry, blocks.free) == (True, 0)
         assert lease is not None
         blocks.give(lease)

@@ -84,14 +84,14 @@ def test_every_vector_is_what_we_write() -> None:
     assert written() == VECTORS
 
 
-@pytest.mark.parametrize("kind", list(FrameKind))
-def test_every_kind_is_in_the_document(kind: FrameKind) -> None:
-    assert f"| {kind:#04x} | {kind.name} |" in DOCUMENT
+def test_every_kind_is_in_the_document() -> None:
+    rows = [f"| {kind:#04x} | {kind.name} |" for kind in FrameKind]
+    assert [row for row in rows if row not in DOCUMENT] == []
 
 
-@pytest.mark.parametrize("reason", list(CloseReason))
-def test_every_reason_to_close_is_in_the_document(reason: CloseReason) -> None:
-    assert f"\n| {reason.value} | {reason.name.lower().partition('_')[0]}" in DOCUMENT
+def test_every_reason_to_close_is_in_the_document() -> None:
+    rows = [f"\n| {each.value} | {each.name.lower().partition('_')[0]}" for each in CloseReason]
+    assert [row for row in rows if row not in DOCUMENT] == []
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,20 @@ def test_any_bytes_are_parsed_refused_or_incomplete(data: bytes) -> None:
 def test_no_message_is_longer_than_the_limit(data: bytes) -> None:
     assert socks5.parse_greeting(b"\x05" + data)
     assert socks5.parse_login(b"\x01" + data)
+
+
+@pytest.mark.parametrize(
+    ("parse", "message"),
+    [
+        (socks5.parse_greeting, b"\x05\x01\x00"),
+        (socks5.parse_login, login(b"me", b"secret")),
+        (socks5.parse_request, connect(Destination("site.test", 80))),
+    ],
+)
+def test_another_version_is_refused(parse: Callable[[bytes], object], message: bytes) -> None:
+    assert parse(message)
+    with pytest.raises(ProtocolError):
+        parse(b"\x04" + message[1:])
 
 
 @pytest.mark.parametrize("command", [2, 3, 9])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import resource
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
 
+from circumvent.errors import DialError
+from circumvent.net import readiness, tcp, udp
 from circumvent.net.sockets import delivered
 from circumvent.net.tcp import TcpStream
 from circumvent.net.tcp_info import tcp_info, unread
@@ -32,6 +37,14 @@ async def ends() -> AsyncIterator[Ends]:
         stream = TcpStream(near)
         yield Ends(stream, near, far)
         stream.abort()
+
+
+async def dial_tcp() -> None:
+    (await tcp.connect("127.0.0.1", 9)).abort()
+
+
+async def dial_udp() -> None:
+    udp.connect("127.0.0.1", 9).close()
 
 
 def fill(stream: TcpStream) -> None:
@@ -90,3 +103,49 @@ async def test_there_is_no_room_for_what_the_kernel_would_not_take(ends: Ends) -
     assert ends.near.room() > 0
     fill(ends.near)
     assert ends.near.room() == 0
+
+
+async def test_the_other_end_is_asked_for_a_sign_each_second_until_it_need_not(ends: Ends) -> None:
+    ends.near.ask_for_sign(wanted=True)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+        assert ends.sock.getsockopt(socket.IPPROTO_TCP, option) == 1
+    assert ends.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    ends.near.ask_for_sign(wanted=False)
+    assert not ends.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+@pytest.mark.parametrize("edges", [True, False])
+async def test_nobody_waits_for_what_is_closed_and_the_loop_watches_nothing_in_vain(
+    monkeypatch: pytest.MonkeyPatch, *, edges: bool
+) -> None:
+    if not edges:
+        monkeypatch.setattr(readiness, "_EDGES", 0)
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with near, far:
+        ready = readiness.watch(near.fileno())
+        await ready.wait_writable()
+        far.send(b"x")
+        await ready.wait_readable()
+        loop = asyncio.get_running_loop()
+        assert not loop.remove_reader(near)
+        assert not loop.remove_writer(near)
+        ready.close()
+        ready.drained()
+        async with asyncio.timeout(LONG):
+            await ready.wait_readable()
+            await ready.wait_writable()
+
+
+@pytest.mark.parametrize("dial", [dial_tcp, dial_udp])
+async def test_a_machine_without_descriptors_is_told_as_such(
+    dial: Callable[[], Awaitable[None]],
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(DialError, match="no socket") as caught:
+            await dial()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert caught.value.errno == errno.EMFILE

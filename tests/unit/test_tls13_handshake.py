@@ -19,6 +19,7 @@ from circumvent.wire.tls13.greeting import Greeting
 from circumvent.wire.tls13.hello import make_hello
 from circumvent.wire.tls13.proofs import AnyServer, Proof
 from circumvent.wire.tls13.reader import u8, u16, vector8, vector16, vector24
+from circumvent.wire.tls13.records import plain_record
 from circumvent.wire.tls13.signatures import check_signature
 from circumvent.wire.tls13.templates import Template
 from circumvent.wire.tls13.tickets import Offer
@@ -108,7 +109,10 @@ def test_a_ticket_saves_the_certificate(proof: TrustedServer) -> None:
     assert connection.take_tickets(now=100.0) == []
     assert ticket.is_fresh(101.0)
     assert not ticket.is_fresh(101.0 + ticket.lifetime)
-    again = Client(Greeting(make_hello(CHROME, NAME), Offer(ticket, now=103.0)), proof)
+    offer = Offer(ticket, now=103.0)
+    age = (3000 + ticket.age_add) % (1 << 32)  # RFC 8446 §4.2.11.1
+    assert vector16(ticket.identity) + age.to_bytes(4) in offer.extension()
+    again = Client(Greeting(make_hello(CHROME, NAME), offer), proof)
     peer = OpenSsl(context)
     connection = shake(again, peer)
     assert connection.outcome.is_resumed
@@ -151,6 +155,14 @@ def test_a_server_of_tls12_is_named(proof: TrustedServer) -> None:
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with pytest.raises(HandshakeError, match="speaks no TLS"):
         shake(client(CHROME, proof), OpenSsl(context))
+
+
+def test_old_middleboxes_see_one_change_of_ciphers(proof: TrustedServer) -> None:
+    mine, peer = client(CHROME, proof), OpenSsl(server_context())
+    flight = mine.receive(peer.receive(mine.start()))
+    change = plain_record(Content.CHANGE_CIPHER_SPEC, b"\x01")
+    assert flight.startswith(change)
+    assert flight.count(change) == 1
 
 
 def test_goodbye_both_ways(proof: TrustedServer) -> None:

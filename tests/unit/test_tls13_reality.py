@@ -144,7 +144,8 @@ def test_a_short_id_may_be_empty(site: TrustedServer) -> None:
     assert mine.connection is not None
 
 
-def test_a_server_with_mldsa(site: TrustedServer) -> None:
+@pytest.mark.parametrize("other", [None, MLDSA65PrivateKey.generate()], ids=["none", "another"])
+def test_a_server_with_mldsa(site: TrustedServer, other: MLDSA65PrivateKey | None) -> None:
     key = MLDSA65PrivateKey.generate()
     public, server = key.public_key().public_bytes_raw(), imitator()
     server.pq_key = key
@@ -152,8 +153,8 @@ def test_a_server_with_mldsa(site: TrustedServer) -> None:
     mine.receive(server.receive(mine.start()))
     assert mine.connection is not None
     mine, server = client(site, pq_key=public), imitator()
-    server.pq_key = MLDSA65PrivateKey.generate()
-    with pytest.raises(HandshakeError, match="certificate"):
+    server.pq_key = other
+    with pytest.raises(HandshakeError, match=r"ML-DSA-65 \(pqv\): ask for a new link"):
         mine.receive(server.receive(mine.start()))
 
 

@@ -118,6 +118,14 @@ def test_padding_and_empty_records_are_nothing() -> None:
     assert open_all(connection(), wire + sealer.seal(Content.DATA, b"")) == b"data"
 
 
+def test_empty_records_are_forgiven_once_data_comes() -> None:
+    sealer, other = peer(), connection()
+    for _ in range(2):
+        for _ in range(MAX_USELESS):
+            assert open_all(other, raw(sealer, b"\x17")) == b""
+        assert open_all(other, sealer.seal(Content.DATA, b"data")) == b"data"
+
+
 def test_a_record_in_part_says_what_is_missing() -> None:
     record = memoryview(peer().seal(Content.DATA, bytes(100)))
     assert missing(record[:4]) == 5

@@ -70,7 +70,7 @@ class Site:
         if self.cuts:
             self.cuts -= 1
             await response.write(rest[: len(BODY) // 3])
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.02)
             assert request.transport is not None
             request.transport.abort()
         else:
@@ -132,7 +132,7 @@ async def site(certificate: Certificate) -> AsyncIterator[Site]:
     site = Site()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate.chain, certificate.key)
-    runner = web.AppRunner(site.app(), shutdown_timeout=0.1)
+    runner = web.AppRunner(site.app(), shutdown_timeout=0.02)
     await runner.setup()
     site.port = free_port()
     await web.TCPSite(runner, HOST, site.port, ssl_context=context).start()
@@ -227,12 +227,12 @@ async def test_an_endless_answer_is_cut_off_at_the_size_of_a_bundle(
 
 
 async def test_a_dripping_answer_is_given_up(site: Site, client: Client) -> None:
-    channel = HttpsChannel(replace(TIMINGS, whole=0.3))
+    channel = HttpsChannel(replace(TIMINGS, whole=0.15))
     assert await client.verdict(channel, at(site, "drip")) is Verdict.TOO_SLOW
 
 
 async def test_what_stalls_is_asked_for_once_more_in_a_piece(site: Site, client: Client) -> None:
-    channel = HttpsChannel(replace(TIMINGS, stalls_after=0.1))
+    channel = HttpsChannel(replace(TIMINGS, stalls_after=0.05))
     assert await client.verdict(channel, at(site, "silence")) is Verdict.TOO_SLOW
     first, second = (request.headers.get("Range") for request in site.asked)
     assert (first, second) == (None, f"bytes=0-{web_download.PIECE - 1}")

@@ -9,7 +9,13 @@ from collections.abc import AsyncIterator
 import pytest
 from websockets.frames import Close, Frame, Opcode
 
-from circumvent.api import HandshakeError, ProtocolError, StreamResetError
+from circumvent.api import (
+    HandshakeError,
+    LayerStream,
+    ProtocolError,
+    SecureStream,
+    StreamResetError,
+)
 from circumvent.layers.exchange import receive_flight
 from circumvent.layers.websocket import WebSocketLayer, WebSocketStream, accept_websocket
 from circumvent.net.tcp import TcpStream
@@ -138,3 +144,42 @@ async def test_what_the_protocol_forbids_is_an_error(pair: Pair) -> None:
     await pair.far.send_wire(Frame(Opcode.BINARY, b"masked").serialize(mask=True))
     with pytest.raises(ProtocolError, match="server that masks"):
         await read_all(pair.near)
+
+
+class NoTls(LayerStream, SecureStream):
+    """A stream whose end is proved, as that of TLS is."""
+
+    def channel_binding(self) -> bytes:
+        return b"none"
+
+
+@pytest.mark.parametrize(
+    ("in_tls", "half_closes", "last", "is_end"),
+    [
+        (True, False, b"", True),
+        (True, False, b"\x82", False),  # a frame has begun
+        (True, True, b"", False),  # our own server always says goodbye
+        (False, False, b"", False),  # anybody on the way can end TCP
+    ],
+)
+async def test_an_end_without_a_close_frame_counts_where_tls_proves_it(
+    sockets: tuple[socket.socket, socket.socket],
+    *,
+    in_tls: bool,
+    half_closes: bool,
+    last: bytes,
+    is_end: bool,
+) -> None:
+    near, far = sockets
+    base = NoTls(TcpStream(near)) if in_tls else TcpStream(near)
+    stream = WebSocketStream(base, is_client=True, half_closes=half_closes)
+    peer = FarEnd(far, Codec())
+    await peer.send(Frame(Opcode.BINARY, b"all").serialize(mask=False) + last)
+    peer.close()
+    assert await read_exactly(stream, 3) == b"all"
+    if is_end:
+        assert await read_all(stream) == b""
+    else:
+        with pytest.raises(StreamResetError, match="without a close frame"):
+            await read_all(stream)
+    stream.abort()

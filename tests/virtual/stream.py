@@ -73,6 +73,8 @@ class MemoryStream(ReplayableStream):
         self._expected = 1
         self._is_closed = False
         self._asked_at = 0.0
+        self.asked: list[bool] = []  # for a sign, or for none any more
+        self.queueing = 0.0  # seconds that packets wait on the way, as its kernel sees it
 
     async def wait_readable(self) -> None:
         pipe = self._incoming
@@ -176,10 +178,11 @@ class MemoryStream(ReplayableStream):
             frozen_at = self._outgoing.frozen_at
             silence = now - frozen_at
             unanswered = int(now - max(self._asked_at, frozen_at)) if self._asked_at else 0
-        return Vitals(silence, unanswered, rtt=0.0, queueing=0.0)
+        return Vitals(silence, unanswered, rtt=0.0, queueing=self.queueing)
 
     def ask_for_sign(self, *, wanted: bool) -> None:
         self._asked_at = asyncio.get_running_loop().time() if wanted else 0.0
+        self.asked.append(wanted)
 
 
 def pair(size: int = ROOM) -> tuple[MemoryStream, MemoryStream]:

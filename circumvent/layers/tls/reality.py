@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,13 @@ class RealityOptions:
 
 @dataclass(frozen=True, slots=True)
 class RealityLayer(StreamLayer):
-    """TLS 1.3 with a token in the ClientHello, which only the server can read."""
+    """TLS 1.3 with a token in the ClientHello, which only the server can read.
+
+    ``clock`` gives Unix time in seconds; servers may refuse a token that is minutes old.
+    """
 
     options: RealityOptions
+    clock: Callable[[], float] = time.time
 
     @property
     def cost(self) -> Cost:
@@ -53,13 +58,13 @@ class RealityLayer(StreamLayer):
         """
         try:
             async with stream.route.handshake(stream.peer, self.options.server_name):
-                return await _shake_hands(stream, self.options)
+                return await _shake_hands(stream, self.options, int(self.clock()))
         except BaseException:
             await stream.aclose()
             raise
 
 
-async def _shake_hands(stream: ByteStream, options: RealityOptions) -> SecureStream:
+async def _shake_hands(stream: ByteStream, options: RealityOptions, unix_time: int) -> SecureStream:
     # Not at import: no other protocol needs these.
     from circumvent.layers.tls import tls13_handshake as handshake  # noqa: PLC0415
     from circumvent.wire.tls13.client import Client, RealCertificateError  # noqa: PLC0415
@@ -73,7 +78,7 @@ async def _shake_hands(stream: ByteStream, options: RealityOptions) -> SecureStr
         hello = handshake.make_browser_hello(
             TlsOptions(options.server_name, fingerprint=options.fingerprint)
         )
-        proof.seal(hello, int(time.time()))
+        proof.seal(hello, unix_time)
         client = Client(Greeting(hello), proof)
         connection = await handshake.shake_hands(stream, client)
     except BaseException as error:

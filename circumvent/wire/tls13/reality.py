@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from circumvent.errors import LinkError
+from circumvent.wire.tls13.codes import Alert
+from circumvent.wire.tls13.faults import Fault
 from circumvent.wire.tls13.hello import RANDOM_AT, SESSION_ID_SIZE, Hello
 from circumvent.wire.tls13.key_schedule import expand, extract
 from circumvent.wire.tls13.key_shares import x25519_of
@@ -93,7 +95,10 @@ class RealityProof:
         return self._otherwise.check(shown) if key is None else key
 
     def _own_key(self, shown: Shown) -> PublicKey | None:
-        """The key of a server that knows us; None when it is somebody else's certificate."""
+        """The key of a server that knows us; None when it is somebody else's certificate.
+
+        Raises Fault when the server knows us and does not hold the other key of the link.
+        """
         certificate = shown.chain[0]
         _, found, rest = certificate.partition(_PREFIX)
         if not found:
@@ -103,7 +108,11 @@ class RealityProof:
         if not hmac.compare_digest(expected, certificate[-_SIGNATURE_SIZE:]):
             return None
         if self._server.pq_key and not self._is_pq_signed(key, certificate, shown):
-            return None
+            raise Fault(
+                Alert.BAD_CERTIFICATE,
+                "the server knows us, but its certificate is not signed by the key of ML-DSA-65 "
+                "(pqv): ask for a new link, or somebody stands between",
+            )
         return Ed25519PublicKey.from_public_bytes(key)
 
     def _is_pq_signed(self, key: bytes, certificate: bytes, shown: Shown) -> bool:

@@ -24,7 +24,6 @@ from circumvent_plugins.dns_channel.source import DnsResolver, DnsSource
 SECURE_WEIGHT = 3
 MAX_CANDIDATES = 4
 KEPT = 4  # different answers of one resolver
-_TICK = 0.1  # seconds
 
 
 class Ballot:
@@ -74,20 +73,26 @@ class Ballot:
         while not (self._is_done() or self._is_settled(tried)):
             self._news.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_TICK):
+                async with asyncio.timeout(self._next_look(tried) - time.monotonic()):
                     await self._news.wait()
         if self._polling is not None and self._polling.done():
             self._polling.result()  # raises what no resolver can cause
 
+    def _next_look(self, tried: set[Manifest]) -> float:
+        """When something is decided though nothing has come; monotonic seconds."""
+        if self._first_at is None or not self._ranked(tried):
+            return self._ends
+        return self._first_at + self._timings.settle
+
     def _is_done(self) -> bool:
-        is_over = time.monotonic() > self._ends
+        is_over = time.monotonic() >= self._ends
         return is_over or self._polling is None or self._polling.done()
 
     def _is_settled(self, tried: set[Manifest]) -> bool:
         rest = self._ranked(tried)
         if not rest or self._first_at is None:
             return False
-        if time.monotonic() > self._first_at + self._timings.settle:
+        if time.monotonic() >= self._first_at + self._timings.settle:
             return True
         best = self.voters(rest[0])
         return best[0].is_secure and 2 * sum(map(_weight, best)) > self._asked
