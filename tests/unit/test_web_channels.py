@@ -196,10 +196,10 @@ async def test_a_cut_download_goes_on_where_it_was_cut(site: Site, client: Clien
 async def test_a_host_that_always_cuts_is_given_up(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_download, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(web_download, "PIECE", 1 << 20)  # few of them: few connections
     site.cuts = 99
     assert await client.verdict(HttpsChannel(TIMINGS), at(site, "cut")) is Verdict.BLOCKED
-    assert len(site.asked) == 2
+    assert len(site.asked) == 3
 
 
 @pytest.mark.parametrize(
