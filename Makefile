@@ -52,7 +52,7 @@ fuzz: $(EXTRA)test ## parsers of what strangers send, a million inputs guided by
 mutants: $(EXTRA)mutants ## do the unit tests find small faults? a sample, about ten minutes
 	$(PYTHON) -m tests.mutants
 
-bench: $(EXTRA)test ## our client beside the sing-box client, ratios printed
+bench: $(EXTRA)test ## our client beside those of sing-box and mihomo, ratios printed
 	$(PYTHON) -m tests.bench
 
 hellos: $(EXTRA)test,lint peers ## our ClientHellos beside those of the browsers here; WRITE=1 takes theirs over

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from circumvent.api import Privacy
 from circumvent.api.streams import ByteStream
 from circumvent.config import Config
 from circumvent.discovery.discovery import Discovery
@@ -27,7 +29,7 @@ from circumvent.state.store import Store
 from circumvent.status.events import Events, Listening, Warned
 from circumvent.status.snapshot import MemoryStatus, Status, TunnelStatus
 from circumvent.tasks import dismiss
-from circumvent.tunnels.candidate import Candidate
+from circumvent.tunnels.candidate import Candidate, classes_of
 from circumvent.tunnels.dialer import TunnelDialer
 from circumvent.tunnels.dispatch import Dispatcher
 from circumvent.tunnels.floor import describe_floor
@@ -104,10 +106,12 @@ class Client:
                 self._memory,
                 self._store,
                 context.clock,
+                floor=config.privacy_floor,
             ),
             events,
             self._offer,
         )
+        self._discovery.wants_more = self._manager.has_tried_all
         self._manager.expects_more = lambda: self._discovery.is_hunting
         account = self._memory.account("inbound")
         self._inbound = Inbound(self._dispatcher, account, self._inbound_options())
@@ -115,7 +119,7 @@ class Client:
     async def run(self, servers: Servers, stop: asyncio.Event, drain: asyncio.Event) -> None:
         """Serve until ``stop``; ``drain`` lets open streams end first. Raises ConfigError."""
         self._named = servers.candidates
-        self._offer(())
+        self._offer((), Counter())
         _collect_rarely()
         self._health.look_at_network()
         self._inbound.start()
@@ -171,11 +175,11 @@ class Client:
         self._events(Warned(text))
         return replace(options, max_clients=most)
 
-    def _offer(self, found: Sequence[Candidate]) -> None:
+    def _offer(self, found: Sequence[Candidate], weaker: Counter[Privacy]) -> None:
         """Race what was found beside what the user named; say once what is left out."""
         offered = [*self._named, *found]
         self._manager.offer(offered)
-        left_out = describe_floor(offered, self._config.privacy_floor)
+        left_out = describe_floor(classes_of(offered) + weaker, self._config.privacy_floor)
         if left_out and left_out != self._left_out:
             self._events(Warned(left_out))
         self._left_out = left_out

@@ -20,7 +20,6 @@ from circumvent.inbound.options import (
     Credentials,
     InboundOptions,
 )
-from circumvent.links.pasted import number_links
 from circumvent.net.guard import Guard, anything, as_typed, learnt
 from circumvent.net.listener import parse_listen
 from circumvent.net.sockets import SocketBuffers
@@ -203,6 +202,8 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None) -> Co
 
 def list_links(text: str) -> tuple[str, ...]:
     """The links of a list, one a line, without comments (``#``, ``//``) and markup."""
+    from circumvent.links.list_reader import number_links  # noqa: PLC0415 - few need it
+
     return tuple(link for _, link in number_links(text))
 
 

@@ -7,6 +7,7 @@ return the text without byte order marks and with LF only.
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 from pathlib import Path
 
@@ -20,6 +21,26 @@ def decode_text(data: bytes, errors: str = "strict") -> str:
     """
     text = data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+class TextDecoder:
+    """``decode_text`` for what comes in pieces; what is no text becomes U+FFFD."""
+
+    def __init__(self) -> None:
+        self._first = b""
+        self._decoder: io.IncrementalNewlineDecoder | None = None
+
+    def decode(self, data: bytes, *, is_last: bool = False) -> str:
+        """The text of one more piece, as far as it can be told already."""
+        if self._decoder is None:
+            self._first += data
+            if len(self._first) < len(codecs.BOM_UTF16_LE) and not is_last:
+                return ""
+            encoding = "utf-16" if self._first.startswith(_UTF16) else "utf-8-sig"
+            decoder = codecs.getincrementaldecoder(encoding)("replace")
+            self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+            data = self._first
+        return self._decoder.decode(data, final=is_last)
 
 
 def read_text(path: Path, errors: str = "strict") -> str:

@@ -49,5 +49,6 @@ class Channel(ABC):
         """The bundles of the source, the most likely first.
 
         None of them is trusted: the caller tries one after the other, stops at the first that
-        verifies and closes the iterator. Raises ChannelError.
+        verifies and closes the iterator. Of a subscription, which nobody signs, they are the pieces
+        of one list, in order. Raises ChannelError.
         """

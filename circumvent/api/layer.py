@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
 from circumvent.api.cost import Cost
+from circumvent.api.dialer import Dialer
 from circumvent.api.streams import ByteStream, Vitals
 
 Dial = Callable[[], Awaitable[ByteStream]]  # gives a new stream; raises DialError, HandshakeError
@@ -18,6 +19,10 @@ class Layer(ABC):
     def cost(self) -> Cost:
         """The most that it allocates outside of the arena, per dial and per open stream."""
         return Cost(0, 0)
+
+    def through(self, dialer: Dialer) -> Layer:  # noqa: ARG002 - most layers need none
+        """The layer that gets by ``dialer`` what it must look up; most look nothing up."""
+        return self
 
     @abstractmethod
     def over(self, dial: Dial) -> Dial:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from circumvent.api import Fetch
+from circumvent.api import Account, Fetch, Transport
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
@@ -24,9 +25,10 @@ from circumvent.cli.options import (
     private_option,
 )
 from circumvent.config import Config
-from circumvent.discovery.hunt import Find, fetch
+from circumvent.discovery.hunt import DiscoverySource, Find, fetch, fetch_list
+from circumvent.discovery.list_reading import ListReading
 from circumvent.discovery.origins import SUBSCRIPTION, Origin, is_origin, parse_origin
-from circumvent.discovery.sources import discovery_account, usable_sources
+from circumvent.discovery.sources import discovery_account, lists_account, usable_sources
 from circumvent.errors import ConfigError, LinkError, NoTunnelError
 from circumvent.layers.tls.client import TlsClient
 from circumvent.memory import Memory
@@ -70,7 +72,7 @@ def discover(
     plugins = load_plugins(config.plugins.allow)
     answers: list[dict[str, object]] = []
     for origin in _origins(config, sources, keys, threshold):
-        asking = _ask_all(origin, config, plugins, is_typed=bool(sources), quiet=as_json)
+        asking = ask_all(origin, config, plugins, is_typed=bool(sources), quiet=as_json)
         finds = asyncio.run(asking)
         answers.extend(map(_public, finds))
     if as_json:
@@ -122,10 +124,10 @@ def _read_key(key: str) -> bytes:
         raise LinkError(f"--key: {error}") from None
 
 
-async def _ask_all(
+async def ask_all(
     origin: Origin, config: Config, plugins: Plugins, *, is_typed: bool, quiet: bool
 ) -> list[Find]:
-    """``is_typed``: the user named the sources, and not an invite."""
+    """What each source of an origin answers; ``is_typed``: the user named it, and no invite did."""
     memory = Memory(config.memory_bytes, config.arena_bytes)
     account = discovery_account(memory, plugins.channels)
     direct = NetDialer(TlsClient(), config.socket_buffers)
@@ -135,15 +137,32 @@ async def _ask_all(
     for problem in problems:
         click.echo(f"warning: {problem}", err=True)
     finds = []
+    transports = pasted.transports_of(plugins)
     for source in sources:
         typed = urlsplit(source.url).hostname or "" if is_typed else origin.typed_host
         dialer = direct.guarded(config.learnt_guard(typed))
         request = Fetch(source.url, dialer, account, {})
-        find = await fetch(source, request, lambda data: origin.examine(data, time.time()))
+        find = await _ask(origin, source, request, transports, lists_account(memory))
         finds.append(find)
         if not quiet:
             click.echo(_line(find))
     return finds
+
+
+async def _ask(
+    origin: Origin,
+    source: DiscoverySource,
+    request: Fetch,
+    transports: Mapping[str, Transport],
+    lists: Account,
+) -> Find:
+    if origin.trust is not None:
+        return await fetch(source, request, lambda data: origin.examine(data, time.time()))
+    with closing(ListReading(origin, time.time(), transports, lists)) as reading:
+        find = await fetch_list(source, request, reading)
+    if told := reading.complaint():
+        click.echo(f"warning: {told}", err=True)
+    return find
 
 
 def _line(find: Find) -> str:
@@ -153,7 +172,7 @@ def _line(find: Find) -> str:
     bundle = find.bundle
     left = text.duration(bundle.expires - time.time())
     return (
-        f"{find.source.label}: ok, list {bundle.version} with {len(bundle.entries)} servers,"
+        f"{find.source.label}: ok, list {bundle.version} with {bundle.count} servers,"
         f" good for {left} ({took})"
     )
 

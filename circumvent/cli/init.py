@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -9,24 +10,28 @@ from pathlib import Path
 import click
 import msgspec
 
-from circumvent.cli.links import FROM_STDIN
+from circumvent.api import ServerEntry
+from circumvent.cli import links as pasted
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
-from circumvent.discovery.origins import Origin, keep, parse_origin, recall, saved_origins
-from circumvent.errors import LocalError
+from circumvent.config import Config
+from circumvent.discovery.origins import Origin, keep, recall, saved_origins
+from circumvent.errors import LinkError, LocalError
 from circumvent.plugins import load_plugins
 from circumvent.state.file import Need
 from circumvent.state.origins import OriginTable
+from circumvent.state.servers import SavedServer
 from circumvent.state.store import Store
-from circumvent.texts import read_stdin
 
 HELP = """\
-Keep an INVITE (circumvent://invite?...) or a subscription (sub+https://...).
+Keep an INVITE (circumvent://invite?...) or the address of a subscription (https://...).
 
 An invite says whose lists of servers to trust and where to ask for them. It is a secret, kept in a
-file that only you can read; "-" reads it from standard input. From then on this is enough:
+file that only you can read; "-" reads it from standard input. A file or a text with several of them
+will do, and servers in it are saved as well. From then on this is enough:
 
 \b
   circumvent init 'circumvent://invite?...'
+  circumvent init 'https://provider.example/list'
   circumvent run
 \b
   circumvent init --list
@@ -54,10 +59,10 @@ def init(
         raise click.UsageError("give an INVITE, or --list, or --forget ID")
     config = load_config(config_file, **options)
     need = Need.READING if as_list else Need.WRITING
+    servers: Sequence[ServerEntry] = ()
     with closing(Store(config.state_file, need=need)) as store:
         if invite is not None:
-            shown = [_save(store.origins, read_stdin() if invite == FROM_STDIN else invite)]
-            warn_of_sources(shown[0], config.plugins.allow)
+            shown, servers = _keep(store, invite, config)
         elif forget is not None:
             _forget(store.origins, forget)
             shown = []
@@ -65,8 +70,9 @@ def init(
             shown = saved_origins(store.origins)
     if as_json:
         click.echo(msgspec.json.encode([_public(origin) for origin in shown]))
-    elif shown:
-        click.echo("\n".join(map(_line, shown)))
+    elif shown or servers:
+        saved = (f"saved {pasted.label(server)}" for server in servers)
+        click.echo("\n".join((*map(_line, shown), *saved)))
     elif as_list:
         click.echo("no invite is kept; add one with: circumvent init INVITE")
 
@@ -80,10 +86,28 @@ def warn_of_sources(origin: Origin, allow: tuple[str, ...]) -> None:
         click.echo(f"warning: {problem}", err=True)
 
 
-def _save(table: OriginTable, text: str) -> Origin:
-    origin = replace(recall(table, parse_origin(text)), saved=True)
-    keep(table, origin)
-    return origin
+def _keep(store: Store, text: str, config: Config) -> tuple[list[Origin], list[ServerEntry]]:
+    """Keep all origins in ``text``, and the servers too, as ``servers add`` does."""
+    transports = pasted.transports_of(load_plugins(config.plugins.allow))
+    parsed = pasted.parse_links(pasted.expand([text]), transports)
+    for complaint in parsed.complaints():
+        click.echo(f"warning: {complaint}", err=True)
+    return save(store, parsed, config)
+
+
+def save(
+    store: Store, parsed: pasted.ParsedLinks, config: Config
+) -> tuple[list[Origin], list[ServerEntry]]:
+    """Save what was parsed for every start; raises LinkError when that is nothing."""
+    if not (parsed.origins or parsed.servers):
+        raise LinkError("no link was given: put each on a line of its own", stage="link")
+    entries = [server.entry for server in parsed.servers]
+    store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
+    origins = [replace(recall(store.origins, each), saved=True) for each in parsed.origins]
+    for origin in origins:
+        keep(store.origins, origin)
+        warn_of_sources(origin, config.plugins.allow)
+    return origins, entries
 
 
 def _forget(table: OriginTable, origin_id: str) -> None:
@@ -98,7 +122,7 @@ def _public(origin: Origin) -> dict[str, object]:
         "kind": "invite" if origin.trust else "subscription",
         "name": origin.name,
         "sources": len(origin.sources),
-        "entries": len(bundle.entries) if bundle else 0,
+        "entries": bundle.count if bundle else 0,
         "version": bundle.version if bundle else 0,
         "expires": bundle.expires if bundle else 0,
     }

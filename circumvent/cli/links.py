@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+
+import click
 
 from circumvent.api import Privacy, ServerEntry, Transport
 from circumvent.config import Config
-from circumvent.discovery.origins import Origin, is_origin, parse_origin
-from circumvent.errors import ConfigError, LinkError, NoTunnelError, UnsupportedError
-from circumvent.links.pasted import number_links, split_links, unpack
+from circumvent.discovery.origins import Origin, as_subscription, is_origin, parse_origin
+from circumvent.errors import (
+    ConfigError,
+    LinkError,
+    LocalError,
+    NoTunnelError,
+    UnsupportedError,
+)
+from circumvent.links.pasted import unpack
 from circumvent.net.addresses import is_address, is_public
 from circumvent.plugins import PluginProblem, Plugins
 from circumvent.state.file import Need
 from circumvent.state.store import Store
-from circumvent.texts import read_stdin
-from circumvent.tunnels.candidate import Candidate, distinct, parse_candidate
+from circumvent.texts import read_stdin, read_text
+from circumvent.tunnels.candidate import Candidate, classes_of, distinct, parse_candidate
 from circumvent.tunnels.floor import describe_floor
 from circumvent.tunnels.relay_transport import RelayTransport
 
@@ -46,16 +55,16 @@ class ParsedLinks:
     count: int
 
     def complaints(self) -> list[str]:
-        """A few lines without any of the links; none when all links can be used."""
+        """One line without any of the links; none when all links can be used."""
         if not self.refused:
             return []
-        many = f"{len(self.refused)} of {self.count} links cannot be used"
-        return [many, *by_reason(self.refused)]
+        reasons = "; ".join(by_reason(self.refused))
+        return [f"{len(self.refused)} of {self.count} links cannot be used: {reasons}"]
 
 
 def is_link(word: str) -> bool:
-    """Whether the user gave a link (or ``-``) and not a server's id."""
-    return word == FROM_STDIN or "://" in word
+    """Whether the user gave links in some form (or ``-``) and not a server's id."""
+    return word == FROM_STDIN or "://" in unpack(word) or _is_file(word)
 
 
 def transports_of(plugins: Plugins) -> Mapping[str, Transport]:
@@ -64,15 +73,56 @@ def transports_of(plugins: Plugins) -> Mapping[str, Transport]:
 
 
 def expand(words: Iterable[str]) -> tuple[PastedLink, ...]:
-    """The links of the command line; ``-`` stands for those on standard input, one a line."""
+    """The links of the command line, numbered; raises LinkError, LocalError.
+
+    A word is a link, a text with links in it, base64 of that, the name of a file that holds such,
+    or ``-`` for standard input. What is neither of them is taken for a link, and refused later.
+    """
     pasted: list[PastedLink] = []
     for number, word in enumerate(words, start=1):
-        text = unpack(read_stdin() if word == FROM_STDIN else word)
-        if word == FROM_STDIN or "\n" in text:
-            pasted.extend(PastedLink(each, f"line {line}") for line, each in number_links(text))
-        else:
-            pasted.extend(PastedLink(each, f"link #{number}") for each in split_links(text))
+        is_alone, found = _links_of(word)
+        for line, each in found:
+            pasted.append(PastedLink(each, f"link #{number}" if is_alone else f"line {line}"))
     return tuple(pasted)
+
+
+def number_words(words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """As ``expand``, with the number of the line in its file, or of the word itself."""
+    for number, word in enumerate(words, start=1):
+        is_alone, found = _links_of(word)
+        yield from ((number if is_alone else line, each) for line, each in found)
+
+
+def _links_of(word: str) -> tuple[bool, list[tuple[int, str]]]:
+    """Whether the word is one line, and its links with the numbers of their lines."""
+    from circumvent.links.list_reader import number_links  # noqa: PLC0415 - not of saved links
+
+    text, what = word, "the text"
+    if word == FROM_STDIN:
+        text, what = read_stdin(), "standard input"
+    elif "://" not in word and unpack(word) == word and _is_file(word):
+        text, what = _read_file(word), f"the file {word}"
+    is_alone = text is word and "\n" not in unpack(word).strip()
+    found = list(number_links(text)) or ([(1, word)] if is_alone else [])
+    if all(as_subscription(link) != link for _, link in found):
+        found = [(line, as_subscription(link)) for line, link in found]
+    if not is_alone:
+        click.echo(f"{what}: {len(found)} link{'s' * (len(found) != 1)}", err=True)
+    return is_alone, found
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # too long for a name
+        return False
+
+
+def _read_file(name: str) -> str:
+    try:
+        return read_text(Path(name), "replace")
+    except OSError as error:
+        raise LocalError(f"the list {name} cannot be read: {error.strerror}") from None
 
 
 def known_links(config: Config) -> tuple[PastedLink, ...]:
@@ -80,7 +130,7 @@ def known_links(config: Config) -> tuple[PastedLink, ...]:
 
     Raises ConfigError when the saved ones cannot be read, if there are no others.
     """
-    links = config.links()
+    links = tuple(map(as_subscription, config.links()))
     try:
         with closing(Store(config.state_file, need=Need.READING)) as store:
             links += tuple(server.link for server in store.servers.all())
@@ -92,26 +142,33 @@ def known_links(config: Config) -> tuple[PastedLink, ...]:
     return tuple(PastedLink(link, f"link #{number}") for number, link in enumerate(links, start=1))
 
 
-def parse_links(
-    pasted: Sequence[PastedLink], transports: Mapping[str, Transport], *, with_origins: bool = True
-) -> ParsedLinks:
+def parse_links(pasted: Sequence[PastedLink], transports: Mapping[str, Transport]) -> ParsedLinks:
     """Parse every link; raises LinkError, with the reasons, when none can be used."""
     servers: list[Candidate] = []
     origins: list[Origin] = []
     refused: list[tuple[str, str]] = []
     for link in pasted:
         try:
-            if not is_origin(link.text):
-                servers.append(parse_candidate(link.text, transports))
-            elif with_origins:
-                origins.append(parse_origin(link.text))
-            else:
-                raise LinkError("is no server's link; keep it with: circumvent init")
+            parsed = parse_link(link.text, transports)
         except (LinkError, UnsupportedError) as error:
             refused.append((link.place, str(error)))
+        else:
+            if isinstance(parsed, Origin):
+                origins.append(parsed)
+            else:
+                servers.append(parsed)
     if refused and not (servers or origins):
         raise LinkError("\n".join(by_reason(refused)), stage="link")
     return ParsedLinks(tuple(distinct(servers)), tuple(origins), tuple(refused), len(pasted))
+
+
+def parse_link(text: str, transports: Mapping[str, Transport]) -> Candidate | Origin:
+    """The server or the origin behind a pasted link; raises LinkError, UnsupportedError."""
+    if is_origin(text):
+        return parse_origin(text)
+    if as_subscription(text) != text:
+        raise LinkError("is the address of a page; of a subscription, give nothing else with it")
+    return parse_candidate(text, transports)
 
 
 def usable(servers: Sequence[Candidate], floor: Privacy) -> tuple[Candidate, ...]:
@@ -124,7 +181,7 @@ def usable(servers: Sequence[Candidate], floor: Privacy) -> tuple[Candidate, ...
         )
     private = tuple(server for server in servers if server.privacy >= floor)
     if not private:
-        raise NoTunnelError(describe_floor(servers, floor), stage="start")
+        raise NoTunnelError(describe_floor(classes_of(servers), floor), stage="start")
     return private
 
 

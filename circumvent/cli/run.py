@@ -26,16 +26,18 @@ from circumvent.client import Client, Servers
 from circumvent.config import Config
 from circumvent.plugins import PluginProblem, Plugins, load_plugins
 from circumvent.status.events import Warned
+from circumvent.tunnels.candidate import classes_of
 from circumvent.tunnels.floor import describe_floor
 
 HELP = """\
 Race the servers behind LINKs, keep the best tunnels up, serve SOCKS5, SOCKS4a and HTTP.
 
 A LINK is that of a server, an invite (circumvent then finds servers) or a subscription
-(sub+https://...). Without LINKs, those of the configuration and the saved ones are used.
+(https://...), or a file or a text that holds several, also in base64. Without LINKs, those of the
+configuration and the saved ones are used.
 
 A LINK holds a secret that other users of this machine can see in the list of processes; "-" reads
-links from standard input, one a line. Lines that cannot be used are named and left out:
+links from standard input. What cannot be used is named and left out:
 
 \b
   circumvent run 'ss://...' 'trojan://...'
@@ -104,7 +106,7 @@ def choose_servers(
     if config.allow_private:
         warnings.append("allow_private: links and lists may lead to this machine's own networks")
     warnings += pasted.warnings(chosen, problems)
-    if left_out := describe_floor(servers, config.privacy_floor):
+    if left_out := describe_floor(classes_of(servers), config.privacy_floor):
         warnings.append(left_out)
     for warning in warnings:
         view.show(Warned(warning))

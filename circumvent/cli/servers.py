@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ from circumvent.api import Privacy
 from circumvent.cli import links as pasted
 from circumvent.cli import text
 from circumvent.cli.app import FAILURE
+from circumvent.cli.discover import ask_all
+from circumvent.cli.init import save
 from circumvent.cli.options import (
     ENVIRONMENT,
     json_option,
@@ -25,7 +28,8 @@ from circumvent.cli.options import (
 from circumvent.cli.servers_check import check
 from circumvent.cli.trial import Trial, try_server
 from circumvent.config import Config
-from circumvent.errors import LinkError, LocalError
+from circumvent.discovery.origins import Origin
+from circumvent.errors import LocalError, NoTunnelError
 from circumvent.plugins import Plugins, load_plugins
 from circumvent.state.file import Need
 from circumvent.state.servers import SavedServer
@@ -82,23 +86,23 @@ def add(
 ) -> None:
     """Save servers.
 
-    A LINK that cannot be used is named, and the others are saved. It is an error (exit code 3)
-    only when none can be used.
+    A LINK may also be a file or a text with links in it; an invite or a subscription is kept as
+    "circumvent init" does. What cannot be used is named, and the others are saved. It is an error
+    (exit code 3) only when none can be used.
     """
-    plugins = load_plugins(load_config(config_file, **options).plugins.allow)
-    transports = pasted.transports_of(plugins)
-    parsed = pasted.parse_links(pasted.expand(links), transports, with_origins=False)
-    if not parsed.servers:
-        raise LinkError("no link was given: put each on a line of its own", stage="link")
-    entries = [server.entry for server in parsed.servers]
-    with _store(config_file, options, Need.WRITING) as store:
-        store.servers.add(SavedServer(e.id, e.transport, e.name, e.link) for e in entries)
+    config = load_config(config_file, **options)
+    transports = pasted.transports_of(load_plugins(config.plugins.allow))
+    parsed = pasted.parse_links(pasted.expand(links), transports)
+    with closing(Store(config.state_file, need=Need.WRITING)) as store:
+        origins, entries = save(store, parsed, config)
     _warn(parsed.complaints())
     if as_json:
-        click.echo(msgspec.json.encode([entry.id for entry in entries]))
+        click.echo(msgspec.json.encode([*(e.id for e in entries), *(each.id for each in origins)]))
         return
     for entry in entries:
         click.echo(f"saved {pasted.label(entry)}")
+    for origin in origins:
+        click.echo(f"kept {'an invite' if origin.trust else 'a subscription'} {origin.id}")
     _warn(pasted.warnings(parsed.servers, ()))
 
 
@@ -178,9 +182,11 @@ def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Can
     transports = pasted.transports_of(plugins)
     servers: list[Candidate] = []
     if given:
-        parsed = pasted.parse_links(pasted.expand(given), transports, with_origins=False)
+        parsed = pasted.parse_links(pasted.expand(given), transports)
         _warn(parsed.complaints())
         servers += parsed.servers
+        for origin in parsed.origins:
+            servers += _listed(origin, config, plugins)
     if ids or not given:
         parsed = pasted.parse_links(pasted.known_links(config), transports)
         _warn(parsed.complaints() if not ids else ())
@@ -188,6 +194,19 @@ def _choose(wanted: Sequence[str], config: Config, plugins: Plugins) -> list[Can
     if unknown := ids.difference(server.id for server in servers):
         raise _not_saved(unknown)
     return servers
+
+
+def _listed(origin: Origin, config: Config, plugins: Plugins) -> list[Candidate]:
+    """The servers of an origin as its sources name them now; raises NoTunnelError."""
+    finds = asyncio.run(ask_all(origin, config, plugins, is_typed=False, quiet=True))
+    links = [link for find in finds if find.bundle for link in find.bundle.entries]
+    if not links:
+        reasons = "; ".join(f"{find.source.label}: {find.error}" for find in finds)
+        raise NoTunnelError(f"no server was found: {reasons}", stage="discover")
+    listed = [pasted.PastedLink(link, f"server #{at}") for at, link in enumerate(links, start=1)]
+    parsed = pasted.parse_links(listed, pasted.transports_of(plugins))
+    _warn(parsed.complaints())
+    return [replace(server, is_learnt=True) for server in parsed.servers]
 
 
 def _warn(warnings: Iterable[str]) -> None:

@@ -11,12 +11,9 @@ from circumvent.api import Privacy
 from circumvent.cli import links as pasted
 from circumvent.cli.app import CONFIG
 from circumvent.cli.options import ENVIRONMENT, json_option, load_config, place_options
-from circumvent.discovery.origins import is_origin, parse_origin
-from circumvent.errors import LinkError, LocalError, UnsupportedError
-from circumvent.links.pasted import number_links
+from circumvent.errors import LinkError, UnsupportedError
 from circumvent.plugins import load_plugins
-from circumvent.texts import read_stdin, read_text
-from circumvent.tunnels.candidate import parse_candidate
+from circumvent.tunnels.candidate import Candidate
 
 
 class RefusedLink(msgspec.Struct):
@@ -45,10 +42,12 @@ class CheckedList(msgspec.Struct):
 
 
 @click.command(context_settings=ENVIRONMENT)
-@click.argument("source", default=pasted.FROM_STDIN, metavar="[FILE|LINK|-]")
+@click.argument("lists", nargs=-1, metavar="[FILE|-|LINK]...")
 @place_options
 @json_option
-def check(*, source: str, config_file: Path | None, as_json: bool, **options: object) -> None:
+def check(
+    *, lists: tuple[str, ...], config_file: Path | None, as_json: bool, **options: object
+) -> None:
     """Tell what of a list can be used, and why the rest cannot.
 
     Nothing is saved, and nothing is sent. A list has links, one or more a line, with whatever else
@@ -58,29 +57,15 @@ def check(*, source: str, config_file: Path | None, as_json: bool, **options: ob
     plugins = load_plugins(load_config(config_file, **options).plugins.allow)
     transports = pasted.transports_of(plugins)
     checked = CheckedList()
-    for line, link in number_links(_read(source)):
+    for line, link in pasted.number_words(lists or (pasted.FROM_STDIN,)):
         try:
-            if is_origin(link):
-                parse_origin(link)
-                privacy = Privacy.ENCRYPTED
-            else:
-                privacy = parse_candidate(link, transports).privacy
+            found = pasted.parse_link(link, transports)
         except (LinkError, UnsupportedError) as error:
             checked.refused.append(RefusedLink(line, str(error)))
         else:
-            checked.accepted += privacy is not Privacy.UNVERIFIED
-            checked.unverified += privacy is Privacy.UNVERIFIED
+            is_open = isinstance(found, Candidate) and found.privacy is Privacy.UNVERIFIED
+            checked.unverified += is_open
+            checked.accepted += not is_open
     click.echo(msgspec.json.encode(checked) if as_json else str(checked))
     if not checked.accepted + checked.unverified:
         raise SystemExit(CONFIG)
-
-
-def _read(source: str) -> str:
-    if source == pasted.FROM_STDIN:
-        return read_stdin()
-    if "://" in source:
-        return source
-    try:
-        return read_text(Path(source), "replace")
-    except OSError as error:
-        raise LocalError(f"the list {source} cannot be read: {error.strerror}") from None

@@ -34,7 +34,8 @@ async def try_server(server: Candidate, config: Config, store: Store) -> Trial:
     prober = Prober([ProbeTarget.parse(url) for url in config.probe_urls])
     try:
         dialer = NetDialer(TlsClient(), guard=config.guard)
-        live = await attempt(RaceContext(dialer, dialer, memory, prober, store), server)
+        learnt = dialer.guarded(config.learnt_guard())
+        live = await attempt(RaceContext(dialer, learnt, memory, prober, store), server)
         await live.tunnel.aclose()
     except CircumventError as error:
         return Trial(server.id, ok=False, reason=str(error))

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
-from circumvent.api import Fetch, Transport
-from circumvent.discovery.hunt import DiscoverySource, Find, fetch, hunt
+from circumvent.api import Fetch, Privacy, Transport
+from circumvent.discovery.hunt import DiscoverySource, Find, fetch, fetch_list, hunt
 from circumvent.discovery.origins import Origin, keep, recall
 from circumvent.discovery.resources import DiscoveryResources
-from circumvent.discovery.sources import discovery_account, usable_sources
+from circumvent.discovery.sources import discovery_account, lists_account, usable_sources
 from circumvent.errors import LinkError, UnsupportedError
 from circumvent.state.attempts import attempt_record
 from circumvent.status.events import Discovered, DiscoveryFailed, Events, Hunting, Warned
 from circumvent.tunnels.backoff import Backoff
 from circumvent.tunnels.candidate import Candidate, parse_candidate
+from circumvent.tunnels.refused import describe_refused
 from circumvent.wire.bundle import Bundle
+
+if TYPE_CHECKING:
+    from circumvent.discovery.window import Window
+    from circumvent.wire.server_list import ServerList
 
 # While tunnels are up, this share of the refreshes asks all sources, whatever the first ones
 # answer: else a source that replays an old bundle would keep newer ones away.
@@ -26,14 +35,19 @@ THOROUGH_SHARE = 1 / 3
 
 
 class Discovery:
-    """Owns the origins; ``offer`` is given all servers found whenever they change."""
+    """Owns the origins; ``offer`` is given all servers found whenever they change.
+
+    Of a large list they are some hundreds. ``offer`` is told how many of each privacy class hide
+    too little for that, and others follow when ``wants_more``.
+    """
 
     def __init__(
         self,
         resources: DiscoveryResources,
         events: Events,
-        offer: Callable[[Sequence[Candidate]], None],
+        offer: Callable[[Sequence[Candidate], Counter[Privacy]], None],
     ) -> None:
+        self.wants_more: Callable[[], bool] = lambda: False
         self._channels = resources.channels
         self._transports = resources.transports
         self._dialers = resources.dialers
@@ -41,12 +55,16 @@ class Discovery:
         self._timings = resources.timings
         self._failures = Backoff(resources.timings.retry)  # by the wall clock, as refreshes are
         self._attempts = resources.store.attempts
+        self._scores = resources.store.scores
         self._table = resources.store.origins
         self._account = discovery_account(resources.memory, resources.channels)
+        self._lists = lists_account(resources.memory)
+        self._floor = resources.floor
         self._events = events
         self._offer = offer
         self._origins: dict[str, Origin] = {}
         self._servers: dict[str, Sequence[Candidate]] = {}
+        self._windows: dict[str, Window] = {}
         self._hunting = 0
         self._told: set[str] = set()
 
@@ -66,16 +84,45 @@ class Discovery:
             for origin_id in self._origins:
                 tasks.create_task(self._keep(origin_id))
                 tasks.create_task(self._watch(origin_id))
+            tasks.create_task(self._turn_windows())
 
     def _use(self, origin: Origin) -> None:
         """Go by what the origin says now; its links are parsed here, once for each bundle."""
+        if isinstance(origin.bundle, Bundle):
+            self._servers[origin.id] = self._parse(origin.bundle.entries)
+        elif origin.bundle is not None:
+            origin = self._hold(origin, origin.bundle)
         self._origins[origin.id] = origin
-        links = origin.bundle.entries if origin.bundle else ()
-        servers, unknown = _parse_links(links, self._transports)
-        self._servers[origin.id] = servers
-        if unknown:
-            text = f"{unknown} of the servers found are of kinds that this version lacks"
-            self._events(Warned(text))
+
+    def _hold(self, origin: Origin, servers: ServerList) -> Origin:
+        """Keep a list in place of the old one, as much of it as memory has room for."""
+        from circumvent.discovery.window import Window  # noqa: PLC0415 - few need it
+
+        old = self._origins.get(origin.id)
+        if old is not None and old.bundle is not None and not isinstance(old.bundle, Bundle):
+            self._lists.discharge(old.bundle.size)
+        while not self._lists.try_charge(servers.size):
+            servers = servers.cut()
+        window = Window(servers, self._floor, self._scores.worked())
+        self._windows[origin.id] = window
+        self._servers[origin.id] = self._parse(window.turn())
+        return replace(origin, bundle=servers)
+
+    def _parse(self, links: Sequence[str]) -> list[Candidate]:
+        servers, refused = _parse_links(links, self._transports)
+        if told := describe_refused(refused, len(links)):
+            self._events(Warned(told))
+        return servers
+
+    async def _turn_windows(self) -> None:
+        """When all that was offered of large lists has failed, offer what comes next in them."""
+        while True:
+            await asyncio.sleep(self._timings.turn_every)
+            large = [key for key, window in self._windows.items() if not window.is_all]
+            if large and self.wants_more():
+                for origin_id in large:
+                    self._servers[origin_id] = self._parse(self._windows[origin_id].turn())
+                self._offer_all()
 
     async def _keep(self, origin_id: str) -> None:
         while True:
@@ -98,7 +145,7 @@ class Discovery:
                 await self._ask(origin_id, source)
 
     def _is_missing(self, origin_id: str) -> bool:
-        return not self._origins[origin_id].entries(self._clock.wall())
+        return self._origins[origin_id].is_missing(self._clock.wall())
 
     async def _until_due(self, origin_id: str) -> None:
         """Wait for the next refresh; less after a failure, or while no tunnel is up."""
@@ -153,14 +200,27 @@ class Discovery:
         return self._version(origin_id) > known or (is_good and not is_urgent)
 
     def _version(self, origin_id: str) -> int:
-        bundle = self._origins[origin_id].bundle
-        return bundle.version if bundle else 0
+        return self._origins[origin_id].version
 
     async def _ask(self, origin_id: str, source: DiscoverySource) -> Find:
         origin = self._origins[origin_id]
         # While the origin has no valid entries, "nothing newer" would be no answer.
         notes = {} if self._is_missing(origin_id) else self._table.notes(origin_id, source.url)
         before = dict(notes)
+        dialer = self._dialers.choose(origin.typed_host)
+        request = Fetch(source.url, dialer, self._account, notes)
+        ask = self._ask_authority if origin.trust is not None else self._ask_subscription
+        find, news = await ask(origin_id, source, request)
+        for bundle in news:
+            self._events(Discovered(source.label, bundle.version, bundle.count, find.ms))
+        if notes != before:
+            self._table.note(origin_id, source.url, notes)
+        return find
+
+    async def _ask_authority(
+        self, origin_id: str, source: DiscoverySource, request: Fetch
+    ) -> tuple[Find, Sequence[Bundle]]:
+        """The find, and the bundles that were newer than the known one."""
         news: list[Bundle] = []
 
         def judge(data: bytes) -> Bundle:
@@ -170,16 +230,25 @@ class Discovery:
                 news.append(bundle)
             return bundle
 
-        dialer = self._dialers.choose(origin.typed_host)
-        request = Fetch(source.url, dialer, self._account, notes)
         known, seconds = self._version(origin_id), self._timings.hunt.fetch
-        find = await fetch(source, request, judge, known, seconds)
-        for bundle in news:
-            told = Discovered(source.label, bundle.version, len(bundle.entries), find.ms)
-            self._events(told)
-        if notes != before:
-            self._table.note(origin_id, source.url, notes)
-        return find
+        return await fetch(source, request, judge, known, seconds), news
+
+    async def _ask_subscription(
+        self, origin_id: str, source: DiscoverySource, request: Fetch
+    ) -> tuple[Find, Sequence[ServerList]]:
+        """As ``_ask_authority``; whatever comes is newer."""
+        from circumvent.discovery.list_reading import ListReading  # noqa: PLC0415 - few need it
+
+        seconds = self._timings.hunt.fetch_list
+        origin, now = self._origins[origin_id], self._clock.wall()
+        with closing(ListReading(origin, now, self._transports, self._lists)) as reading:
+            find = await fetch_list(source, request, reading, seconds)
+        if find.bundle is None or isinstance(find.bundle, Bundle):
+            return find, ()
+        if told := reading.complaint():
+            self._events(Warned(told))
+        self._learn(origin_id, find.bundle)
+        return find, (find.bundle,)
 
     def _record(self, find: Find) -> None:
         started = self._clock.now() - find.ms / 1000
@@ -189,13 +258,12 @@ class Discovery:
         )
         self._attempts.record(record)
 
-    def _learn(self, origin_id: str, bundle: Bundle) -> bool:
+    def _learn(self, origin_id: str, bundle: Bundle | ServerList) -> bool:
         """Use a bundle if it is newer than the known one; whether it is."""
         if bundle.version <= self._version(origin_id):
             return False
-        origin = self._origins[origin_id].learn(bundle, self._clock.wall())
-        self._use(origin)
-        keep(self._table, origin)
+        self._use(self._origins[origin_id].learn(bundle, self._clock.wall()))
+        keep(self._table, self._origins[origin_id])
         behind = bundle.clock_behind(self._clock.wall())
         if behind > 0:
             text = f"the clock of this machine is {behind / 60:.0f} minutes behind; set it"
@@ -205,8 +273,13 @@ class Discovery:
 
     def _offer_all(self) -> None:
         now = self._clock.wall()
-        valid = (each.id for each in self._origins.values() if each.entries(now))
-        self._offer(tuple(chain.from_iterable(self._servers[origin_id] for origin_id in valid)))
+        valid = [each for each in self._origins.values() if not each.is_missing(now)]
+        classes = Counter[int]()
+        for each in valid:
+            if each.bundle is not None and not isinstance(each.bundle, Bundle):
+                classes += each.bundle.classes()
+        weaker = Counter({each: classes[each] for each in Privacy if each < self._floor})
+        self._offer(tuple(chain.from_iterable(self._servers[each.id] for each in valid)), weaker)
 
     def _sources(self, origin: Origin) -> list[DiscoverySource]:
         sources, problems = usable_sources(origin.sources, self._channels)
@@ -219,16 +292,16 @@ class Discovery:
 
 def _parse_links(
     links: Iterable[str], transports: Mapping[str, Transport]
-) -> tuple[list[Candidate], int]:
-    """The servers behind the links of a list, and how many links cannot be used."""
+) -> tuple[list[Candidate], Counter[str]]:
+    """The servers behind the links of a list, and why the others cannot be used."""
     servers: list[Candidate] = []
-    unknown = 0
+    refused: Counter[str] = Counter()
     for link in links:
         try:
             servers.append(parse_candidate(link, transports, is_learnt=True))
-        except (LinkError, UnsupportedError):
-            unknown += 1
-    return servers, unknown
+        except (LinkError, UnsupportedError) as error:
+            refused[str(error)] += 1
+    return servers, refused
 
 
 def _describe(find: Find) -> str:

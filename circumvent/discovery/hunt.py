@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from circumvent.api import Channel, Fetch
@@ -20,6 +21,10 @@ from circumvent.errors import ChannelError, CircumventError, Verdict
 from circumvent.tasks import dismiss
 from circumvent.tunnels.faults import plugin_faults
 from circumvent.wire.bundle import Bundle
+
+if TYPE_CHECKING:
+    from circumvent.discovery.list_reading import ListReading
+    from circumvent.wire.server_list import ServerList
 
 DEFAULTS = HuntTimings()
 AT_ONCE = 6  # sources, besides slow ones, which must not hold up the others
@@ -46,7 +51,7 @@ class Find:
     """How one fetch ended: with a bundle, or with what failed. ``ms`` is how long it took."""
 
     source: DiscoverySource
-    bundle: Bundle | None
+    bundle: Bundle | ServerList | None
     error: CircumventError | None
     ms: float = 0.0
 
@@ -129,15 +134,61 @@ async def fetch(
     The fetch may take ``seconds``. A bundle that is not newer than the ``known`` version does not
     end it: an attacker can put an old bundle before the new one.
     """
+    return await _timed(source, _first_good(source, request, examine, known, seconds))
+
+
+async def fetch_list(
+    source: DiscoverySource,
+    request: Fetch,
+    reading: ListReading,
+    seconds: float = DEFAULTS.fetch_list,
+) -> Find:
+    """Ask the source of a subscription for its list, and read it as it comes; never raises.
+
+    A list that was cut counts if it brought no fewer servers than the known one.
+    """
+    return await _timed(source, _whole_list(source, request, reading, seconds))
+
+
+async def _timed(source: DiscoverySource, asking: Awaitable[Bundle | ServerList]) -> Find:
     now = asyncio.get_running_loop().time
     started = now()
-    bundle: Bundle | None = None
+    bundle: Bundle | ServerList | None = None
     failure: CircumventError | None = None
     try:
-        bundle = await _first_good(source, request, examine, known, seconds)
+        bundle = await asking
     except CircumventError as error:
         failure = error.bare()
     return Find(source, bundle, failure, (now() - started) * 1000)
+
+
+async def _whole_list(
+    source: DiscoverySource,
+    request: Fetch,
+    reading: ListReading,
+    seconds: float,
+) -> ServerList:
+    """Raises CircumventError."""
+    cost = source.channel.cost.dial
+    await request.account.reserve(cost)
+    try:
+        async with asyncio.timeout(seconds):
+            with plugin_faults(source.channel.name):
+                async with contextlib.aclosing(source.channel.fetch(request)) as pieces:
+                    async for piece in pieces:
+                        reading.take(piece)
+                        await asyncio.sleep(0)  # a long list must not take all our time
+            reading.end()
+    except (ChannelError, TimeoutError) as error:
+        reading.end()
+        if not reading.is_worth_it:
+            if isinstance(error, ChannelError):
+                raise
+            raise ChannelError(Verdict.TOO_SLOW, f"{seconds:.0f} s") from None
+        request.notes.clear()  # ask for all of it again
+    finally:
+        request.account.discharge(cost)
+    return reading.finish()
 
 
 async def _first_good(
@@ -162,9 +213,7 @@ async def _first_good(
                             bundle = examine(data)
                         except CircumventError as error:
                             refusal = error.bare()
-                            await asyncio.sleep(
-                                0
-                            )  # a source that floods us must not take all our time
+                            await asyncio.sleep(0)  # a flood must not take all our time
                             continue
                         if bundle.version > known:
                             return bundle

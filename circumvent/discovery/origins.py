@@ -9,28 +9,32 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from circumvent.errors import LinkError
+from circumvent.errors import BundleError, Fault, LinkError
 from circumvent.links.invite import is_invite, parse_invite
 from circumvent.links.pasted import unwrap
-from circumvent.links.subscription import parse_subscription
 from circumvent.state.origins import OriginRow, OriginTable
 from circumvent.wire.bundle import Bundle, Trust, open_bundle
+from circumvent.wire.link_text import parse_name
 
-SUBSCRIPTION = "sub+https://"
-SUBSCRIPTION_DAYS = 7  # its links are used so long when nothing newer comes
+if TYPE_CHECKING:
+    from circumvent.wire.server_list import ServerList
+
+WEB = "https://"
+SUBSCRIPTION = "sub+" + WEB
 LOCAL = "file:"
-_DAY = 24 * 3600
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """One authority or subscription, and its newest bundle.
+    """One authority or subscription, and the newest that it said.
 
-    ``trust`` is None for a subscription. ``fetched`` is unix seconds, 0 for never.
+    A subscription has no ``trust``, and its ``bundle`` is a ``ServerList``. ``fetched`` is unix
+    seconds, 0 for never.
     """
 
     id: str
@@ -40,7 +44,7 @@ class Origin:
     bucket: bytes | None = field(default=None, repr=False)
     name: str = ""
     saved: bool = False
-    bundle: Bundle | None = None
+    bundle: Bundle | ServerList | None = None
     fetched: float = 0.0
 
     @property
@@ -58,23 +62,22 @@ class Origin:
         named = tuple(source for source in listed if not source.lower().startswith(LOCAL))
         return tuple(dict.fromkeys(named + self.first_sources))
 
-    def entries(self, now: float) -> tuple[str, ...]:
-        """The links that may be used now."""
-        return self.bundle.entries if self.bundle and now < self.bundle.expires else ()
+    def is_missing(self, now: float) -> bool:
+        """Whether it has no servers that may be used now."""
+        return not (self.bundle and self.bundle.count and now < self.bundle.expires)
+
+    @property
+    def version(self) -> int:
+        """That of the newest bundle; 0 when there is none."""
+        return self.bundle.version if self.bundle else 0
 
     def examine(self, data: bytes, now: float) -> Bundle:
-        """Verify the bundle in ``data``; raises BundleError, for a subscription LinkError."""
-        newest = self.bundle.version if self.bundle else 0
+        """Verify the bundle in ``data``; raises BundleError. Of a subscription none is taken."""
         if self.trust is None:
-            return Bundle(
-                version=newest + 1,  # the last one fetched is the newest, whatever the clock says
-                issued=int(now),
-                expires=int(now) + SUBSCRIPTION_DAYS * _DAY,
-                entries=parse_subscription(data),
-            )
-        return open_bundle(data, self.trust, self.bucket, now, newest)
+            raise BundleError(Fault.WRONG_KEY)
+        return open_bundle(data, self.trust, self.bucket, now, self.version)
 
-    def learn(self, bundle: Bundle, now: float) -> Origin:
+    def learn(self, bundle: Bundle | ServerList, now: float) -> Origin:
         """The origin after a bundle that was examined."""
         return replace(self, bundle=bundle, fetched=now, trust=bundle.next_trust or self.trust)
 
@@ -85,16 +88,29 @@ def is_origin(text: str) -> bool:
     return is_invite(text) or text.lower().startswith(SUBSCRIPTION)
 
 
+def as_subscription(text: str) -> str:
+    """The address of a list as that of a subscription; any other text as it is.
+
+    Without a path or a query, ``https://host:port`` is the link of an HTTPS proxy.
+    """
+    link = unwrap(text)
+    if not link.lower().startswith(WEB):
+        return text
+    host, _, rest = link[len(WEB) :].partition("#")[0].replace("?", "/?", 1).partition("/")
+    return f"sub+{link}" if rest and "@" not in host else text
+
+
 def parse_origin(text: str) -> Origin:
     """Read an invite or the URL of a subscription; raises LinkError."""
-    text = unwrap(text)
+    text = unwrap(as_subscription(text))
     if is_invite(text):
         invite = parse_invite(text)
         return Origin(invite.id, text, invite.trust, invite.sources, invite.bucket, invite.name)
     if not is_origin(text):
-        raise LinkError(f'origin: is neither an invite nor a subscription ("{SUBSCRIPTION}...")')
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Origin(digest, text, None, (text,))
+        raise LinkError("origin: is neither an invite nor the address of a list (https://...)")
+    link, _, name = text.partition("#")
+    digest = hashlib.sha256(link.encode()).hexdigest()[:16]
+    return Origin(digest, text, None, (link,), name=parse_name(name))
 
 
 def saved_origins(table: OriginTable) -> list[Origin]:

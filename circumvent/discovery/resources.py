@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from circumvent.api import Channel, Dialer, Transport
+from circumvent.api import Channel, Dialer, Privacy, Transport
 from circumvent.discovery.timings import DiscoveryTimings
 from circumvent.memory import Memory
 from circumvent.net.clock import SYSTEM_CLOCK, Clock
@@ -34,7 +34,8 @@ class Dialers:
 class DiscoveryResources:
     """What discovery needs.
 
-    ``channels`` are keyed by the scheme of their sources, ``transports`` by link scheme.
+    ``channels`` are keyed by the scheme of their sources, ``transports`` by link scheme. Of large
+    lists only servers that hide as much as ``floor`` are offered.
     """
 
     channels: Mapping[str, Channel]
@@ -44,3 +45,4 @@ class DiscoveryResources:
     store: Store
     clock: Clock = SYSTEM_CLOCK
     timings: DiscoveryTimings = DEFAULTS
+    floor: Privacy = Privacy.DIRECT

@@ -11,6 +11,7 @@ from circumvent.memory import Account, Memory
 
 ACCOUNT_SHARE = 1.5  # of the costliest channel: where memory is short, a second one waits
 BUDGET_SHARE = 8  # an eighth of all memory may be used for fetches, where that is more
+LISTS_SHARE = 4  # a quarter of all memory may hold lists, the old one beside the new one
 FETCH_BUFFERS = 64 * 1024  # bytes of the arena that fetches may hold besides
 
 
@@ -19,6 +20,11 @@ def discovery_account(memory: Memory, channels: Mapping[str, Channel]) -> Accoun
     costliest = max((channel.cost.dial for channel in channels.values()), default=0)
     share = max(int(ACCOUNT_SHARE * costliest), memory.budget // BUDGET_SHARE)
     return memory.account("discovery", limit=min(share + FETCH_BUFFERS, memory.budget))
+
+
+def lists_account(memory: Memory) -> Account:
+    """The account of all subscriptions' lists that are kept or read."""
+    return memory.account("server lists", limit=memory.budget // LISTS_SHARE)
 
 
 def usable_sources(

@@ -16,6 +16,7 @@ class HuntTimings(Struct, frozen=True):
     next_tier_after: float = 3.0
     slow_after: float = 6.0  # a source that takes longer does not count against the limit
     fetch: float = 20.0  # a slower source is as good as dead
+    fetch_list: float = 50.0  # of a subscription: large ones take long, and come in order
     hunt: float = 60.0  # all sources: then the user is told what was tried
 
 
@@ -35,5 +36,6 @@ class DiscoveryTimings(Struct, frozen=True):
     )
     # Without any tunnel the known servers may be blocked; later after each hunt in vain.
     dark_after: tuple[float, ...] = (15.0, 30.0, 60.0, 120.0, 240.0, 300.0)
+    turn_every: float = 3.0  # how late other servers of a large list follow
     look_every: float = 1.0  # how late a change of the tunnels is noticed
     hunt: HuntTimings = HuntTimings()

@@ -2,7 +2,7 @@
 
 Chats, pages and editors put quotes, blanks and characters that nobody sees around a link, numbers,
 names and markup in front of it. They are no part of it; what is left is read strictly
-(``links.py``).
+(``uri.py``). ``list_reader.py`` reads whole lists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUOTES = _BLANK + _CURLY + "\"'`<>\u00ab\u00b4\u00bb\u2039\u203a\uff02\uff07"
 _SEPARATORS = ",;|\u3001\uff0c\uff1b"
 _AFTER = _QUOTES + _SEPARATORS
 _WITHIN = str.maketrans("", "", UNSEEN)  # programs also put them within a long word
-_AMPERSAND = re.compile(r"&(?:amp;)+")  # as in the source of a page
+_AMPERSAND = re.compile(r"&(?:amp;|#38;|#x26;)+", re.IGNORECASE)  # as in the source of a page
 _START = re.compile(r"(?<![A-Za-z0-9=/%&?@#])[A-Za-z][A-Za-z0-9+.-]{0,15}://")
 _NEXT = re.compile(rf"[{re.escape(_AFTER)}()\[\]](?!https?://){_START.pattern}", re.IGNORECASE)
 _MARKUP = re.compile(r"<(?:/|br\b).*", re.IGNORECASE | re.DOTALL)
@@ -33,6 +33,7 @@ _CLOSING = dict(zip("<([{\u300c\u300e\u3010\uff08", ">)]}\u300d\u300f\u3011\uff0
 _EMPHASIS = "*_~"
 _REMARK = re.compile(r"[#;]|//|<!--|<(?!.*://)")
 _PADDING = re.compile(r"=+")
+DATA_URL = re.compile(r"\Adata:[^,]{0,100},", re.IGNORECASE)  # RFC 2397, as pages hold base64
 
 
 def unwrap(text: str) -> str:
@@ -80,24 +81,43 @@ def split_links(line: str) -> Iterator[str]:
 
 def unpack(text: str) -> str:
     """What a list in base64 holds, also in pieces that are padded each; else the same text."""
-    if "://" in text:
+    bare = without_remarks(text)
+    if "://" in bare:
         return text
-    bare = (line.strip(_QUOTES) for line in text.split("\n"))
-    packed = "".join(word for line in bare if line[:1] != "#" for word in line.split())
+    if is_packed_by_line(bare):
+        return "\n".join(map(unpack, bare.split()))
+    packed = "".join(word.strip(_QUOTES) for word in bare.split())
     try:
-        pieces = [decode_base64("list", piece) for piece in _PADDING.split(packed)]
+        pieces = [
+            decode_base64("list", piece) for piece in _PADDING.split(DATA_URL.sub("", packed))
+        ]
     except LinkError:
         return text
-    lines = decode_text(b"\n".join(pieces), "replace")
-    return lines if "://" in lines else text
+    unpacked = decode_text(b"\n".join(pieces), "replace")
+    return unpacked if "://" in unpacked else text
 
 
-def number_links(text: str) -> Iterator[tuple[int, str]]:
-    """The links of a list, one a line, tidied, each with the number of its line from 1.
+def is_packed_by_line(text: str) -> bool:
+    """Whether each line is in base64 by itself, and begins with a link."""
+    lines = text.split()
+    return len(lines) > 1 and all(_START.match(unpack(line)) for line in lines)
 
-    Empty lines, comments (``#``, ``//``) and markup are left out; what else is no link is not.
-    Where all of a list is in base64, as providers send it, the lines are those within.
+
+def links_of_line(line: str) -> Iterator[str]:
+    """The links of one line of a list, tidied; none when it is empty, a remark or markup.
+
+    A line may be in base64 by itself, beside others that are not.
     """
-    for number, line in enumerate(unpack(text).split("\n"), start=1):
-        if not _REMARK.match(line.lstrip(_BLANK)):
-            yield from ((number, link) for link in split_links(line) if link)
+    if _is_remark(line):
+        return
+    for each in unpack(line).split("\n"):
+        yield from (link for link in split_links(each) if link)
+
+
+def without_remarks(text: str) -> str:
+    """The lines that are neither remarks (``#``, ``//``) nor markup."""
+    return "\n".join(line for line in text.split("\n") if not _is_remark(line))
+
+
+def _is_remark(line: str) -> bool:
+    return _REMARK.match(line.lstrip(_BLANK)) is not None

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
-from circumvent.api import Cost, Layer, Privacy
+from circumvent.api import Cost, Dialer, Layer, Privacy
+from circumvent.api.layer import Dial
 from circumvent.errors import LinkError, UnsupportedError
-from circumvent.layers.stack import stack_cost
+from circumvent.layers.stack import stack_cost, stacked
 from circumvent.links.carriages import (
     CARRIAGES,
     Carriage,
@@ -104,6 +106,11 @@ class StreamSettings:
     def layers(self) -> tuple[Layer, ...]:
         """What every connection goes through, the lowest first."""
         return (*self.security.layers(self.carriage.alpn), *self.carriage.layers())
+
+    def dial(self, dialer: Dialer, host: str, port: int) -> Dial:
+        """Dials the server through all layers, over what ``dialer`` gives."""
+        layers = (layer.through(dialer) for layer in self.layers())
+        return stacked(partial(dialer.tcp, host, port), layers)
 
     @property
     def cost(self) -> Cost:

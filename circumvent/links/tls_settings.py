@@ -6,6 +6,8 @@ import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from circumvent.api import Layer, Privacy, TlsOptions
 from circumvent.errors import LinkError, UnsupportedError
@@ -13,6 +15,9 @@ from circumvent.layers.tls.layer import TlsLayer
 from circumvent.links.query import LinkQuery
 from circumvent.wire.base64url import decode_base64
 from circumvent.wire.host_port import parse_host
+
+if TYPE_CHECKING:
+    from circumvent.layers.tls.ech_lookup import EchSource
 
 NO_NAME = "-"  # written as ``sni`` when none is sent; what is no name is never sent
 _ONLY_PINNED = "allowInsecure: the server's certificate is only held against the pins of the link"
@@ -22,6 +27,8 @@ _UNVERIFIED = (
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BROWSER = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_HTTPS = 443
+_DNS_PATH = "/dns-query"  # RFC 8484's example, and what all name servers have
 _PROTOCOL = re.compile(r"[a-z][a-z0-9]*(?:[./-][a-z0-9]+)*", re.IGNORECASE)
 MAX_ALPN = 255  # one length byte on the wire (RFC 7301 §3.1)
 
@@ -31,6 +38,7 @@ class TlsLink:
     """What a link says about TLS."""
 
     options: TlsOptions
+    ech_source: EchSource | None = None
 
     @property
     def server_name(self) -> str:
@@ -44,7 +52,12 @@ class TlsLink:
 
     def layers(self, alpn: tuple[str, ...]) -> tuple[Layer, ...]:
         """TLS that offers ``alpn`` where what goes over it leaves no choice."""
-        return (TlsLayer(replace(self.options, alpn=alpn) if alpn else self.options),)
+        options = replace(self.options, alpn=alpn) if alpn else self.options
+        if self.ech_source is None:
+            return (TlsLayer(options),)
+        from circumvent.layers.tls.ech_lookup import EchLookupLayer  # noqa: PLC0415 - rare
+
+        return (EchLookupLayer(options, self.ech_source),)
 
     def query(self, host: str) -> Iterator[tuple[str, str]]:
         """The parameters from which ``take_tls`` makes the same value."""
@@ -66,6 +79,8 @@ class TlsLink:
             yield "vcn", ",".join(options.certificate_names)
         if options.ech:
             yield "ech", base64.b64encode(options.ech).decode()
+        if self.ech_source is not None:
+            yield "ech", self.ech_source.text
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -83,6 +98,7 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
     name, send_name = _take_server_name(query, host)
     names = _take_names(query)
     is_insecure = query.take_flag("allowInsecure", "insecure", "skip-cert-verify")
+    key, source = _take_ech(query, name if send_name else "")
     options = TlsOptions(
         server_name=name,
         send_name=send_name,
@@ -92,9 +108,9 @@ def take_tls(query: LinkQuery, host: str) -> TlsLink:
         spki_sha256=_take_digests(query, "pinSPKI"),
         fingerprint=take_fingerprint(query),
         certificate_names=names,
-        ech=_take_ech(query, name if send_name else ""),
+        ech=key,
     )
-    return TlsLink(options)
+    return TlsLink(options, source)
 
 
 def _take_server_name(query: LinkQuery, host: str) -> tuple[str, bool]:
@@ -117,24 +133,40 @@ def _take_names(query: LinkQuery) -> tuple[str, ...]:
         raise LinkError("vcn: lists host names, with a comma between them; correct it") from None
 
 
-def _take_ech(query: LinkQuery, sent_name: str) -> bytes:
-    """The ECHConfigList; raises UnsupportedError where the link only says whom to ask for it."""
+def _take_ech(query: LinkQuery, sent_name: str) -> tuple[bytes, EchSource | None]:
+    """The ECHConfigList, or whom to ask for it: ``[name+]https://name.server/path``."""
     written = query.take("ech", "echConfigList")
     if not written:
-        return b""
+        return b"", None
+    if not sent_name or ":" in sent_name or sent_name[-1].isdigit():  # an address is no name
+        raise LinkError("ech: encrypts the server's name, and the link has none; add sni")
     if "://" in written:
-        raise UnsupportedError(
-            "ech: the key would have to be asked for at a name server; ask for a link with the key"
-            " in it"
-        )
+        return b"", _parse_source(written, sent_name)
     config_list = decode_base64("ech", written)
     # Not at import: few links have it, and it takes a library.
     from circumvent.wire.tls13.ech_config import find_config  # noqa: PLC0415
 
     find_config(config_list)
-    if not sent_name or ":" in sent_name or sent_name[-1].isdigit():  # an address is no name
-        raise LinkError("ech: encrypts the server's name, and the link has none; add sni")
-    return config_list
+    return config_list, None
+
+
+def _parse_source(written: str, sent_name: str) -> EchSource:
+    from circumvent.layers.tls.ech_lookup import EchSource  # noqa: PLC0415 - rare
+
+    name, plus, url = written.rpartition("+")
+    if not url.startswith("https://"):
+        raise UnsupportedError(
+            "ech: names a name server that is asked in clear, where everybody can read the question"
+            " and answer it; ask for a link with the key in it"
+        )
+    try:
+        parts = urlsplit(url)
+        host, port = parse_host(parts.hostname or ""), parts.port or _HTTPS
+        name = parse_host(name) if plus else sent_name
+    except (LinkError, ValueError):
+        raise LinkError("ech: the name server is no URL; copy the whole link again") from None
+    path = quote(parts.path or _DNS_PATH, safe="/%")
+    return EchSource(name, host, port, path)
 
 
 def _take_alpn(query: LinkQuery) -> tuple[str, ...]:

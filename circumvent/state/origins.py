@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from circumvent.state.database import Database
 from circumvent.wire.bundle import Bundle, Trust
+
+if TYPE_CHECKING:
+    from circumvent.wire.server_list import ServerList
 
 MAX_NOTES = 2048  # bytes of one source's notes: an ETag and the like
 
@@ -25,6 +29,8 @@ CREATE TABLE notes (
     origin TEXT NOT NULL, source TEXT NOT NULL, notes TEXT NOT NULL, PRIMARY KEY (origin, source)
 ) STRICT;
 """
+# A subscription's list was a bundle once; it is fetched anew.
+PACKED_LISTS = "UPDATE origins SET version = 0, bundle = 'null', fetched = 0 WHERE trust = 'null';"
 _SAVED = "SELECT link FROM origins WHERE saved ORDER BY rowid"
 _FIND = "SELECT link, saved, trust, bundle, fetched FROM origins WHERE id = ?"
 _KEEP = """
@@ -52,7 +58,7 @@ class OriginRow:
     link: str = field(repr=False)
     saved: bool
     trust: Trust | None
-    bundle: Bundle | None
+    bundle: Bundle | ServerList | None
     fetched: float
 
 
@@ -70,12 +76,13 @@ class OriginTable:
         """What is remembered of an origin; None when that is nothing, or unreadable."""
         for link, saved, trust, bundle, fetched in self._database.read(_FIND, (origin_id,)):
             try:
+                keys = msgspec.json.decode(trust, type=Trust | None)
                 return OriginRow(
                     id=origin_id,
                     link=link,
                     saved=bool(saved),
-                    trust=msgspec.json.decode(trust, type=Trust | None),
-                    bundle=msgspec.json.decode(bundle, type=Bundle | None),
+                    trust=keys,
+                    bundle=_decode(bundle, is_signed=keys is not None),
                     fetched=fetched,
                 )
             except ValueError:  # of msgspec, of JSON, or of the values themselves
@@ -90,7 +97,7 @@ class OriginTable:
             "saved": row.saved,
             "trust": msgspec.json.encode(row.trust),
             "version": row.bundle.version if row.bundle else 0,
-            "bundle": msgspec.json.encode(row.bundle),
+            "bundle": _encode(row.bundle),
             "fetched": row.fetched,
         }
         self._database.write((_KEEP, values))
@@ -110,3 +117,19 @@ class OriginTable:
         text = msgspec.json.encode(notes).decode()
         if len(text) <= MAX_NOTES:
             self._database.write((_NOTE, (origin_id, source, text)))
+
+
+def _encode(bundle: Bundle | ServerList | None) -> bytes:
+    """Lists are packed already: as JSON they would take a third more."""
+    if bundle is None or isinstance(bundle, Bundle):
+        return msgspec.json.encode(bundle)
+    return msgspec.msgpack.encode(bundle)
+
+
+def _decode(data: bytes, *, is_signed: bool) -> Bundle | ServerList | None:
+    """Raises ValueError."""
+    if is_signed or bytes(data) == b"null":
+        return msgspec.json.decode(data, type=Bundle | None)
+    from circumvent.wire.server_list import ServerList  # noqa: PLC0415 - few need it
+
+    return msgspec.msgpack.decode(data, type=ServerList)

@@ -35,6 +35,7 @@ ON CONFLICT DO UPDATE SET
 _ON_NETWORK = """
 SELECT server, successes, failures, ms, user_failures, last_ok FROM scores WHERE network = ?
 """
+_WORKED = "SELECT DISTINCT server FROM scores WHERE last_ok > 0"
 _TRIM = """
 DELETE FROM scores WHERE rowid NOT IN (SELECT rowid FROM scores ORDER BY touched DESC LIMIT ?)
 """
@@ -85,6 +86,11 @@ class ScoreTable:
         self._database.flush()
         rows = self._database.read(_ON_NETWORK, (network,))
         return {server: Score(*rest) for server, *rest in rows}
+
+    def worked(self) -> frozenset[str]:
+        """The ids of servers that ever worked, on any network."""
+        self._database.flush()
+        return frozenset(server for (server,) in self._database.read(_WORKED))
 
     def network_id(self, raw: bytes) -> str:
         """A salted hash: the file neither names a network nor lets anybody look one up."""

@@ -14,6 +14,7 @@ SCHEMAS = (
     SALT + servers.SCHEMA + attempts.SCHEMA + scores.SCHEMA,
     origins.SCHEMA,
     certificates.SCHEMA,
+    origins.PACKED_LISTS,
 )
 
 _log = logging.getLogger("circumvent.state")

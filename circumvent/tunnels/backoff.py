@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from circumvent.errors import DialError
 from circumvent.tunnels.timings import BackoffTimings
 
+MOST_KEYS = 4096  # a list may have any number of servers: the failures longest ago are forgotten
+
 
 @dataclass(frozen=True, slots=True)
 class _Failures:
@@ -83,9 +85,12 @@ class Backoff:
             self._early.get(key, -timings.early_every) + timings.early_every,
         )
         counts = not is_own_trouble or last.failures < timings.untried
+        self._failures.pop(key, None)
         self._failures[key] = _Failures(
             last.failures + counts, now, opens if which == longest else end, end
         )
+        if len(self._failures) > MOST_KEYS:
+            self._forget_one()
 
     def hold(self, key: Hashable, now: float, until: float, *, is_useless: bool = False) -> None:
         """It was not tried, and need not be before ``until``, unless somebody waits.
@@ -110,3 +115,8 @@ class Backoff:
         """The network changed: old failures say nothing any more."""
         self._failures.clear()
         self._early.clear()
+
+    def _forget_one(self) -> None:
+        oldest = next(iter(self._failures))
+        for known in (self._failures, self._early, self._asked):
+            known.pop(oldest, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ def parse_candidate(
             f"{scheme.lower()}:// is not supported; supported: {known or 'none'}", stage="link"
         )
     return Candidate(transport.parse(link), transport, is_learnt)
+
+
+def classes_of(candidates: Iterable[Candidate]) -> Counter[Privacy]:
+    """How many of them are of each privacy class."""
+    return Counter(candidate.privacy for candidate in candidates)
 
 
 def distinct(candidates: Iterable[Candidate]) -> list[Candidate]:

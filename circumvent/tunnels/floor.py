@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from circumvent.api import Privacy
-from circumvent.tunnels.candidate import Candidate
 
 _RISKS = {
     Privacy.UNVERIFIED: (
@@ -18,14 +16,20 @@ _RISKS = {
 }
 
 
-def describe_floor(servers: Sequence[Candidate], floor: Privacy) -> str:
-    """What is not used, and what a lower floor would give and risk; empty when all are used."""
-    classes = Counter(server.privacy for server in servers)
-    weaker = {each: classes[each] for each in sorted(classes, reverse=True) if each < floor}
+def describe_floor(classes: Mapping[Privacy, int], floor: Privacy) -> str:
+    """What is not used, and what a lower floor would give and risk; empty when all are used.
+
+    ``classes`` says how many servers there are of each.
+    """
+    weaker = {
+        each: classes[each]
+        for each in sorted(classes, reverse=True)
+        if each < floor and classes[each]
+    }
     if not weaker:
         return ""
     left_out = sum(weaker.values())
-    if left_out < len(servers):
+    if left_out < sum(classes.values()):
         counts = ", ".join(f"{count} {each.name.lower()}" for each, count in weaker.items())
         return f"servers that hide less than --privacy asks for are not used: {counts}"
     best = max(weaker)

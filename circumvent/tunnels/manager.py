@@ -142,6 +142,11 @@ class TunnelManager:
         """Whether any tunnel is above suspicion."""
         return any(live.is_sure for live in self.tunnels)
 
+    def has_tried_all(self) -> bool:
+        """Whether no tunnel is up and each candidate has failed, or is being tried."""
+        untried = (each for each in self._candidates if not self.backoff.failures(each.id))
+        return not self.is_up() and all(each in self._racing for each in untried)
+
     def try_others(self) -> None:
         """Let other candidates race before the verdict, if there is room; back-off ends early."""
         now, taken = self._clock.now(), self._taken()

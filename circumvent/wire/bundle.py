@@ -19,6 +19,7 @@ from circumvent.wire import canonical_json, sealing
 from circumvent.wire.dsse import KEY_SIZE, Envelope, is_intact
 from circumvent.wire.link_text import MAX_LINK, is_clean
 
+# Bounds of what an authority signs. Lists that nobody signs, subscriptions, have none of these.
 MAX_BUNDLE = 64 * 1024  # bytes; as DNS records it is some 70 answers
 MAX_PAYLOAD = 256 * 1024  # bytes unpacked: all the entries below, each as long as a long link
 MAX_ENTRIES = 256
@@ -81,6 +82,11 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def __repr__(self) -> str:
         return f"Bundle(version={self.version}, expires={self.expires}, …)"
+
+    @property
+    def count(self) -> int:
+        """How many entries it has."""
+        return len(self.entries)
 
     def clock_behind(self, now: float) -> float:
         """Seconds that our clock is at least behind the signers'; 0 when nothing shows it."""

@@ -18,7 +18,7 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
-from circumvent.layers.stack import HeaderTunnel, stacked
+from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery, lacking
 from circumvent.links.stream_settings import TLS, StreamSettings, take_stream_settings
@@ -66,7 +66,7 @@ class Trojan(Transport):
         account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
     ) -> Tunnel:
         settings = _settings(entry)
-        dial = stacked(partial(dialer.tcp, entry.host, entry.port), settings.stream.layers())
+        dial = settings.stream.dial(dialer, entry.host, entry.port)
         return HeaderTunnel(dial, partial(request_header, settings.password))
 
 

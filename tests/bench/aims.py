@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tests.bench.contenders import OURS, PEER
+from tests.bench.contenders import OURS
 
 Samples = Mapping[str, Sequence[float]]  # by contender
 
@@ -27,24 +27,36 @@ class Bound:
         return f"{sign} {self.must:g} (aim {self.aim:g})"
 
 
+IDLE = "KiB/idle stream"
+DOWN, EACH = "down CPU s/GiB", "CPU ms/connection"
 BOUNDS: Mapping[tuple[str, str], Bound] = {
-    ("shadowsocks", "down CPU s/GiB"): Bound(0.85, 0.75),
+    ("shadowsocks", DOWN): Bound(0.85, 0.75),
     ("shadowsocks", "down MiB/s"): Bound(1.15, 1.3, least=True),
     ("shadowsocks", "connections/s"): Bound(0.9, 1, least=True),
-    ("shadowsocks", "KiB/idle stream"): Bound(10, 6, ratio=False),
-    ("trojan", "down CPU s/GiB"): Bound(1.2, 0.9),
-    ("trojan", "connections/s"): Bound(0.9, 1, least=True),
-    ("trojan", "KiB/idle stream"): Bound(45, 25, ratio=False),
+    ("shadowsocks", IDLE): Bound(10, 6, ratio=False),
+    **{
+        (service, figure): bound
+        for service in ("trojan", "vless")
+        for figure, bound in (
+            (DOWN, Bound(0.95, 0.85)),
+            (EACH, Bound(1.2, 1)),
+            (IDLE, Bound(12, 8, ratio=False)),
+        )
+    },
+    ("reality", DOWN): Bound(0.95, 0.85),
+    ("reality", IDLE): Bound(12, 8, ratio=False),
+    ("vision", DOWN): Bound(1.1, 1),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One figure of one transport, of everybody."""
+    """One figure of one service, of ours and of the ``peer`` beside."""
 
-    transport: str
+    service: str
     figure: str
     samples: Samples
+    peer: str
 
     def median(self, contender: str) -> float:
         """The middle one of a contender's samples."""
@@ -52,21 +64,20 @@ class Line:
 
     @property
     def ratio(self) -> float | None:
-        """Ours to the peer's, of the medians; None where only one of them was measured."""
-        if not (self.samples.keys() >= {OURS.name, PEER.name} and self.median(PEER.name)):
-            return None
-        return self.median(OURS.name) / self.median(PEER.name)
+        """Ours to the peer's, of the medians; None where the peer's is nothing."""
+        beside = self.median(self.peer)
+        return self.median(OURS.name) / beside if beside else None
 
     @property
     def bound(self) -> Bound | None:
         """What is asked of this figure, if anything."""
-        return BOUNDS.get((self.transport, self.figure))
+        return BOUNDS.get((self.service, self.figure))
 
     @property
     def verdict(self) -> str:
         """``aim``, ``must`` or ``missed``; empty where nothing is asked."""
         bound = self.bound
-        if bound is None or OURS.name not in self.samples:
+        if bound is None:
             return ""
         figure = self.ratio if bound.ratio else self.median(OURS.name)
         if figure is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.load import Load, LoadError, Through
-from tests.peers import sing_box
+from tests.peers import mihomo, sing_box
 from tests.peers.process import Process, free_port
 from tests.peers.services import HOST, Endpoint
 
@@ -56,8 +56,18 @@ def sing_box_client(
     return [*sing_box.command(), str(config)]
 
 
+def mihomo_client(
+    endpoints: Sequence[Endpoint], port: int, home: Path, _probe_url: str
+) -> list[str]:
+    """The mihomo client, over the first server."""
+    config = home / "config.json"
+    config.write_text(json.dumps(mihomo.client_config(endpoints[0], port)))
+    return [*mihomo.command(home), str(config)]
+
+
 OURS = circumvent_with()
 PEER = Contender("sing-box", sing_box_client)
+MIHOMO = Contender("mihomo", mihomo_client)
 
 
 def own_files(home: Path) -> Mapping[str, str]:
@@ -78,15 +88,23 @@ def started_origin(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def started(
-    contender: Contender, endpoints: Sequence[Endpoint], folder: Path, origin: int
+    contender: Contender,
+    endpoints: Sequence[Endpoint],
+    folder: Path,
+    origin: int,
+    *,
+    is_tls: bool = False,
 ) -> Iterator[Running]:
-    """Run a client; it has fetched something by the time this gives it."""
+    """Run a client; it has fetched something by the time this gives it.
+
+    ``is_tls``: whether the loads through it look like TLS.
+    """
     port = free_port()
     home = folder / f"{contender.name}-{port}"
     home.mkdir(mode=0o700)
     command = contender.command(endpoints, port, home, f"http://{HOST}:{origin}/generate_204")
     with Process(command, home / "log", env=own_files(home)) as process:
-        running = Running(contender, process, Through(port, origin), home)
+        running = Running(contender, process, Through(port, origin, is_tls), home)
         process.await_port(port)
         process.await_that(lambda: fetches(running.through), "fetched through its server")
         yield running

@@ -11,12 +11,14 @@ import socket
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from tests.bench.inner_tls import RECORD, client_hello
 from tests.bench.origin import EVERY_CHANGE, STEP
 
 LONGEST_HEAD = 8192
 PATIENCE = 30.0  # seconds; a load in which nothing at all happens for so long has failed
 NO_PASSWORD = b"\x05\x01\x00"
 CONNECT_IPV4 = b"\x05\x01\x00\x01"
+HELLO = client_hello()
 REPLY_LENGTH = {1: 10, 4: 22}  # RFC 1928 section 6, by address type
 
 Task = Generator[socket.socket, None, None]
@@ -28,10 +30,14 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Through:
-    """The way of a load: the client's SOCKS port, and the origin's port behind it."""
+    """The way of a load: the client's SOCKS port, and the origin's port behind it.
+
+    ``is_tls``: whether it looks like TLS 1.3 to the client.
+    """
 
     proxy: int
     origin: int
+    is_tls: bool = False
 
 
 def flush(sock: socket.socket, data: bytes) -> Task:
@@ -115,6 +121,10 @@ class Load:
             reply += yield from receive(sock)
         if reply[1]:
             raise LoadError(f"the client refused with code {reply[1]}")
+        if self.through.is_tls:
+            for record in (HELLO, RECORD):
+                yield from flush(sock, record)
+                yield from receive(sock)
         return sock
 
     def download(self, sock: socket.socket, size: int, head: bytes = b"") -> Task:

@@ -4,7 +4,8 @@ Run with ``python -m tests.bench.origin PORT``; it listens on 127.0.0.1.
 
 ``GET /N`` answers N zero bytes, ``GET /after/S`` answers after S seconds, ``GET /generate_204``
 answers 204, ``POST`` discards the body and then answers. Bodies are sent from a memory file and
-discarded inside the kernel, so no payload byte is ever copied by this process.
+discarded inside the kernel, so no payload byte is ever copied by this process. A connection may
+begin with the records of ``inner_tls``.
 """
 
 import heapq
@@ -14,6 +15,8 @@ import socket
 import sys
 import time
 from dataclasses import dataclass, field
+
+from tests.bench.inner_tls import HANDSHAKE, RECORD, record_size, server_hello
 
 STEP = 1 << 20  # one call moves this much at most; more would make the connections unfair
 LONGEST_HEAD = 8192
@@ -120,15 +123,24 @@ class Origin:
 
     def read_head(self, connection: Connection) -> bool:
         """Read a request and note its answer; False at the end of the connection."""
-        while b"\r\n\r\n" not in connection.head:
+        while b"\r\n\r\n" not in connection.head or connection.head[0] == HANDSHAKE:
             data = connection.sock.recv(LONGEST_HEAD)
             if not data or len(connection.head) > LONGEST_HEAD:
                 return False
             connection.head += data
+            self.greet(connection)
         head, _, rest = connection.head.partition(b"\r\n\r\n")
         connection.head = b""
         self.note(connection, head.decode("latin-1").lower(), len(rest))
         return True
+
+    def greet(self, connection: Connection) -> None:
+        """Answer a whole record of TLS, if that is what came."""
+        size = record_size(connection.head)
+        if 0 < size <= len(connection.head):
+            is_hello = connection.head[0] == HANDSHAKE
+            connection.sock.send(server_hello() if is_hello else RECORD)
+            connection.head = connection.head[size:]
 
     def note(self, connection: Connection, head: str, early: int) -> None:
         """Turn a request head into what is to be sent and discarded."""

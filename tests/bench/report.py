@@ -4,23 +4,18 @@ import json
 from collections.abc import Sequence
 
 from tests.bench.aims import Line
+from tests.bench.contenders import OURS
 
-WIDTHS = (12, 18, 26, 26, 7, 18, 0)
-
-
-def table(lines: Sequence[Line], contenders: Sequence[str]) -> str:
-    """Medians with their least and greatest beside, ratios, and what is asked."""
-    head = ("transport", "figure", *contenders, "ratio", "asked", "verdict")
-    return "\n".join(
-        row(cells) for cells in (head, *(cells_of(line, contenders) for line in lines))
-    )
+WIDTHS = (12, 18, 26, 36, 7, 18, 0)
+HEAD = ("service", "figure", "circumvent", "the peer", "ratio", "asked", "verdict")
 
 
-def cells_of(line: Line, contenders: Sequence[str]) -> tuple[str, ...]:
-    """The cells of one line of the table."""
-    samples = (spread(line, name) for name in contenders)
+def cells_of(line: Line) -> tuple[str, ...]:
+    """The cells of one line of the table: medians with their least and greatest beside."""
+    ours, peer = (spread(line, name) for name in (OURS.name, line.peer))
     ratio = "" if line.ratio is None else f"{line.ratio:.2f}"
-    return (line.transport, line.figure, *samples, ratio, str(line.bound or ""), line.verdict)
+    beside = f"{peer} {line.peer}"
+    return (line.service, line.figure, ours, beside, ratio, str(line.bound or ""), line.verdict)
 
 
 def spread(line: Line, contender: str) -> str:
@@ -32,24 +27,20 @@ def spread(line: Line, contender: str) -> str:
 
 def row(cells: Sequence[str]) -> str:
     """Cells in columns."""
-    widths = (*WIDTHS[:2], *[WIDTHS[2]] * (len(cells) - 5), *WIDTHS[-3:])
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, WIDTHS, strict=True)).rstrip()
 
 
-def as_json(lines: Sequence[Line]) -> str:
-    """The same for programs; every sample is kept."""
+def as_json(line: Line) -> str:
+    """The same for programs, one object a line; every sample is kept."""
     return json.dumps(
-        [
-            {
-                "transport": line.transport,
-                "figure": line.figure,
-                "samples": {name: list(samples) for name, samples in line.samples.items()},
-                "ratio": line.ratio,
-                "must": line.bound.must if line.bound else None,
-                "aim": line.bound.aim if line.bound else None,
-                "verdict": line.verdict,
-            }
-            for line in lines
-        ],
-        indent=2,
+        {
+            "service": line.service,
+            "figure": line.figure,
+            "samples": {name: list(samples) for name, samples in line.samples.items()},
+            "peer": line.peer,
+            "ratio": line.ratio,
+            "must": line.bound.must if line.bound else None,
+            "aim": line.bound.aim if line.bound else None,
+            "verdict": line.verdict,
+        }
     )

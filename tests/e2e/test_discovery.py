@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from circumvent.api import Privacy
 from circumvent.discovery.discovery import Discovery
 from circumvent.discovery.origins import parse_origin
 from circumvent.discovery.resources import Dialers, DiscoveryResources
@@ -85,7 +87,7 @@ class Hunter:
         self.awaited = ""
         self.timings = timings
 
-    def offer(self, found: Sequence[Candidate]) -> None:
+    def offer(self, found: Sequence[Candidate], _: Counter[Privacy]) -> None:
         self.links = [candidate.entry.link for candidate in found]
         if self.awaited in self.links if self.awaited else self.links:
             self.done.set()

@@ -11,14 +11,18 @@ from random import Random
 
 from msgspec.structs import replace
 
+from circumvent.discovery.list_reading import ListReading
+from circumvent.discovery.origins import parse_origin
+from circumvent.discovery.sources import lists_account
 from circumvent.errors import BundleError, LinkError, ProtocolError, UnsupportedError
 from circumvent.links.invite import format_invite, parse_invite
+from circumvent.links.list_reader import number_links
 from circumvent.links.relay import format_relay_link, parse_relay_link
-from circumvent.links.subscription import parse_subscription
 from circumvent.links.uri import format_link, parse_link
 from circumvent.memory import Memory
 from circumvent.session.engine.engine import Engine
 from circumvent.session.engine.limits import SessionLimits
+from circumvent.tunnels.candidate import parse_candidate
 from circumvent.wire import dns_chunks, http_heads, sealing
 from circumvent.wire.bundle import (
     OPEN_TYPE,
@@ -55,6 +59,8 @@ LINKS = ("ss://YWVzLTEyOC1nY206c2VjcmV0@192.0.2.1:8388#one", "trojan://s@a.test:
 LIST = Bundle(7, NOW - 60, NOW + 86400, LINKS, ("https://m.test/b", "dns:b.test"))
 LAST_LIST = replace(LIST, version=9, next_trust=replace(TRUST, threshold=2))
 TRANSPORTS = (shadowsocks.Shadowsocks(), trojan.Trojan(), vless.Vless())
+BY_SCHEME = {scheme: each for each in TRANSPORTS for scheme in each.schemes}
+SUBSCRIPTION = parse_origin("https://provider.test/list")
 
 
 def bundle(data: bytes) -> None:
@@ -108,10 +114,33 @@ def key(data: bytes) -> None:
         assert parse_key(text, *KeyKind).text() == text.strip()
 
 
-def subscription(data: bytes) -> None:
-    """A subscription, which nobody signs: what it gives must be fit for a bundle."""
+def pasted(data: bytes) -> None:
+    """A pasted list: each of its links can be used, or one line says why not."""
     with suppress(LinkError):
-        make_envelope(Bundle(1, 1, 2, parse_subscription(data)))
+        for _, text in number_links(data.decode(errors="replace")):
+            with suppress(LinkError, UnsupportedError):
+                entry = parse_candidate(text, BY_SCHEME).entry
+                assert parse_candidate(entry.link, BY_SCHEME).entry == entry
+
+
+def subscription(data: bytes) -> None:
+    """A subscription, which nobody signs: what it gives does not depend on where it is cut."""
+    assert _subscribed(data, 7) == _subscribed(data, len(data) or 1)
+
+
+def _subscribed(data: bytes, size: int) -> tuple[str, ...] | str:
+    reading = ListReading(SUBSCRIPTION, NOW, BY_SCHEME, lists_account(Memory(4 << 20)))
+    try:
+        for start in range(0, len(data), size):
+            reading.take(data[start : start + size])
+        reading.end()
+        links = reading.finish().entries
+    except LinkError as error:
+        return str(error)
+    assert len(links) == reading.count
+    for each in links:
+        assert parse_candidate(each, BY_SCHEME).entry.link == each
+    return links
 
 
 def chunks(data: bytes) -> None:
@@ -241,6 +270,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         invite,
         link,
         key,
+        pasted,
         subscription,
         chunks,
         dns_message,

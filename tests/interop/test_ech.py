@@ -24,13 +24,21 @@ from circumvent.wire.address import Destination
 from circumvent_plugins.vless import Vless
 from tests.interop.echoing import assert_echoed
 from tests.peers import sing_box
+from tests.peers.bind import DOH, bind
 from tests.peers.certificates import SERVER_NAME, Certificate, make_certificate
+from tests.peers.nginx import nginx
 from tests.peers.process import Process, free_port
 from tests.peers.servers import mihomo_beside
 from tests.peers.services import HOST, VLESS_TLS, Endpoint
 from tests.peers.watcher import Watcher, watching
 
 PUBLIC_NAME = "harmless.test"
+KEY_NAME = "key.far.test"
+ZONE = """
+@ 60 IN SOA ns.far.test. hostmaster.far.test. 1 60 60 60 60
+@ 60 IN NS ns.far.test.
+@ 60 IN HTTPS 1 . ech={key}
+"""
 SIZE = 1 << 20
 KEYS = re.compile(r"-----BEGIN ECH (?P<kind>CONFIGS|KEYS)-----\n(?P<text>[^-]*)-----END[^\n]*\n")
 
@@ -124,6 +132,33 @@ async def test_the_name_is_encrypted_for_a_server_with_the_key(
     (seen,) = place.watcher.seen
     assert PUBLIC_NAME.encode() in seen
     assert SERVER_NAME.encode() not in seen
+
+
+async def test_a_key_is_looked_up_over_https(
+    place: Place,
+    certificate: Certificate,
+    echo_port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """BIND has it, and nginx speaks HTTPS for it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.authority))
+    with (
+        bind(tmp_path, certificate, KEY_NAME, ZONE.format(key=place.configs)) as names,
+        nginx(tmp_path, certificate, {SERVER_NAME: DOH.format(port=names.http)}) as web,
+    ):
+        source = f"{KEY_NAME}+https://{HOST}:{web}/dns-query"
+        for _ in range(2):
+            stream = await place.open(echo_port, ech=source, pinSHA256=certificate.sha256)
+            await assert_echoed(stream, 1)
+            await stream.aclose()
+        with pytest.raises(
+            HandshakeError,
+            match="the name server knows no key",
+        ):
+            await place.open(9, ech=source.replace(KEY_NAME, f"none.{KEY_NAME}"))
+    assert len(place.watcher.seen) == 2
+    assert not any(SERVER_NAME.encode() in seen for seen in place.watcher.seen)
 
 
 async def test_an_old_key_is_told_and_the_name_not_shown(

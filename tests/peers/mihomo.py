@@ -54,6 +54,39 @@ def server_config(endpoint: Endpoint, site: str = "", **more: object) -> Config:
     }
 
 
+def client_config(endpoint: Endpoint, port: int) -> Config:
+    """A SOCKS5 client over one server."""
+    return {
+        "mode": "global",
+        "mixed-port": port,
+        "log-level": "warning",
+        "proxies": [{"name": "GLOBAL-1", **_outbound(endpoint)}],
+        "proxy-groups": [{"name": "GLOBAL", "type": "select", "proxies": ["GLOBAL-1"]}],
+    }
+
+
+def _outbound(endpoint: Endpoint) -> Config:
+    service = endpoint.service
+    users: dict[str, Config] = {
+        "trojan": {"password": endpoint.secret, "sni": SERVER_NAME},
+        "vless": {"uuid": endpoint.secret, "flow": service.flow, "servername": SERVER_NAME},
+    }
+    outbound: Config = {
+        "type": service.transport,
+        "server": endpoint.host,
+        "port": endpoint.port,
+        "tls": bool(service.security),
+        "client-fingerprint": "chrome",
+        **users[service.transport],
+    }
+    if service.security == REALITY:
+        public = endpoint.reality_key.public_key().public_bytes_raw()
+        outbound["reality-opts"] = {"public-key": encode_base64url(public), "short-id": SHORT_ID}
+    if service.security == TLS:
+        outbound["fingerprint"] = endpoint.certificate.sha256
+    return outbound
+
+
 def carries(config: Config) -> bool:
     """Whether it carries streams; before that it accepts them and ends them at once."""
     host, _, port = str(config["external-controller"]).partition(":")

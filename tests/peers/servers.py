@@ -173,7 +173,8 @@ ALL: tuple[tuple[str, ServerMaker, Service], ...] = (
         ("mihomo", mihomo_server, service)
         for service in (
             *(TROJAN, TROJAN_REALITY, VLESS_TLS, VLESS_REALITY, VLESS_VISION, VLESS_REALITY_VISION),
-            *carried(WEBSOCKET, securities=(TLS, REALITY)),
+            Service("vless", security=REALITY, carriage=WEBSOCKET),
+            *carried(WEBSOCKET, securities=(TLS,)),
             *carried(WEBSOCKET, early=2048, securities=(TLS,)),
             *carried(HTTP_UPGRADE, securities=(TLS,)),
             *carried(HTTP_UPGRADE, early=2048, securities=(TLS,)),

@@ -21,6 +21,7 @@ class Watcher:
         self.seen: list[bytearray] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
+        self._near: list[socket.socket] = []
         self._threads = [Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -34,6 +35,7 @@ class Watcher:
     def _serve(self, near: socket.socket) -> None:
         first = bytearray()
         self.seen.append(first)
+        self._near.append(near)
         with near, socket.create_connection((HOST, self.target)) as far:
             back = Thread(target=_pass_on, args=(far, near, bytearray(FIRST)))
             back.start()
@@ -41,8 +43,10 @@ class Watcher:
             back.join()
 
     def close(self) -> None:
-        """Accept nobody any more, and wait until all have left."""
-        self._listener.shutdown(socket.SHUT_RDWR)
+        """Accept nobody any more, and cut who is still there."""
+        for sock in (self._listener, *self._near):
+            with suppress(OSError):  # it has left
+                sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
         self._listener.close()

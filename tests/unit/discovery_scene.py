@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,8 +106,8 @@ class AnyTransport(Transport):
     def parse(self, link: str) -> ServerEntry:
         return ServerEntry(self.name, "192.0.2.1", 1, "", link, None)
 
-    def privacy(self, entry: ServerEntry) -> Privacy:
-        raise NotImplementedError
+    def privacy(self, entry: ServerEntry) -> Privacy:  # noqa: ARG002 - of every link
+        return Privacy.ENCRYPTED
 
     def cost(self, entry: ServerEntry) -> Cost:
         raise NotImplementedError
@@ -147,6 +148,7 @@ async def begin_fixture(tmp_path: Path, opened: OpenStore) -> AsyncIterator[Begi
         up: Callable[[], bool] = lambda: False,
         tunnels: Dialer | None = None,
         timings: DiscoveryTimings = TIMINGS,
+        wants_more: Callable[[], bool] = lambda: False,
     ) -> Scene:
         direct = NetDialer(TlsClient())
         scene = Scene(opened(tmp_path / "state.db"), [], [])
@@ -160,11 +162,12 @@ async def begin_fixture(tmp_path: Path, opened: OpenStore) -> AsyncIterator[Begi
             timings,
         )
 
-        def offer(found: Sequence[Candidate]) -> None:
+        def offer(found: Sequence[Candidate], _: Counter[Privacy]) -> None:
             assert all(candidate.is_learnt for candidate in found)
             scene.offers.append(tuple(candidate.entry.link for candidate in found))
 
         discovery = Discovery(resources, scene.events.append, offer)
+        discovery.wants_more = wants_more
         running = discovery.run([origin or invited(*channels)])
         tasks.append(asyncio.ensure_future(running))
         return scene

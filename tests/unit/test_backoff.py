@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from circumvent.tunnels.backoff import Backoff
+from circumvent.tunnels.backoff import MOST_KEYS, Backoff
 from circumvent.tunnels.timings import BackoffTimings
 
 TIMINGS = BackoffTimings()
@@ -128,3 +128,10 @@ def test_failures_in_a_row_are_counted_until_it_works() -> None:
     assert (backoff.failures("it"), backoff.failures("another")) == (2, 0)
     backoff.worked("it")
     assert backoff.failures("it") == 0
+
+
+def test_of_the_servers_of_a_long_list_the_failures_longest_ago_are_forgotten() -> None:
+    backoff = Backoff()
+    for number in range(MOST_KEYS + 10):
+        backoff.failed(number, float(number))
+    assert [backoff.failures(number) for number in (9, 10, MOST_KEYS + 9)] == [0, 1, 1]

@@ -22,6 +22,7 @@ from circumvent.wire.bundle import Bundle, Trust
 from tests.unit.discovery_scene import (
     DAY,
     NOW,
+    OFTEN,
     Begin,
     ToldChannel,
     begin_fixture,  # noqa: F401
@@ -51,7 +52,7 @@ async def test_servers_of_unknown_kinds_are_counted_and_the_others_are_offered(
     links = (*LINKS, "later://x@192.0.2.1:1", "later://y@192.0.2.1:1")
     scene = begin(ToldChannel("one", [signed(fresh(entries=links))]))
     (warned,) = await scene.until(Warned)
-    assert "2 of the servers found are of kinds that this version lacks" in str(warned)
+    assert "2 of 4 links cannot be used: 2 x later:// is not supported" in str(warned)
     assert scene.offers[-1] == LINKS
 
 
@@ -145,6 +146,38 @@ async def test_a_subscription_goes_on_when_the_clock_was_set_back(begin: Begin) 
     again = begin(ToldChannel("sub+https", [None]), origin=origin)
     await until(lambda: again.offers)
     assert again.offers[0] == ("ss://two@192.0.2.1:2",)
+
+
+def list_of(count: int) -> bytes:
+    return "\n".join(f"ss://one@192.0.2.1:{port}" for port in range(1, count + 1)).encode()
+
+
+async def test_of_a_large_list_others_follow_when_those_that_race_have_all_failed(
+    begin: Begin,
+) -> None:
+    origin = parse_origin("sub+https://provider.test/list")
+    failed: set[str] = set()
+    scene = begin(ToldChannel("sub+https", [list_of(600)]), origin=origin, wants_more=lambda: True)
+    (found,) = await scene.until(Discovered)
+    assert found.entries == 600
+    await until(lambda: len(failed.union(*scene.offers)) == 600)
+    assert max(map(len, scene.offers)) == 256
+    again = begin(ToldChannel("sub+https", [None]), origin=origin)
+    await until(lambda: again.offers)  # the next start knows it, and nothing has failed yet
+    assert [len(each) for each in again.offers] == [256]
+
+
+async def test_a_list_that_is_cut_never_replaces_a_longer_one(begin: Begin) -> None:
+    origin = parse_origin("sub+https://provider.test/list")
+    cut = ChannelError(Verdict.BLOCKED, "the answer was cut")
+    lists = ToldChannel("sub+https", [list_of(3), cut])
+    scene = begin(lists, origin=origin, timings=OFTEN)
+    assert (await scene.until(Discovered))[0].entries == 3
+    lists.answers = [list_of(2), cut]
+    await scene.until(DiscoveryFailed)
+    lists.answers = [list_of(1)]
+    found = await scene.until(Discovered, 2)
+    assert [each.entries for each in found] == [3, 1]
 
 
 async def test_a_clock_that_is_behind_is_told(begin: Begin) -> None:

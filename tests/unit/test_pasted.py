@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circumvent.links.pasted import number_links, split_links, tidy, unpack, unwrap
+from circumvent.links.list_reader import number_links
+from circumvent.links.pasted import split_links, tidy, unpack, unwrap
 from circumvent.links.uri import parse_link
 from circumvent.wire.link_text import MAX_LINK, is_clean
 

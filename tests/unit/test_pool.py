@@ -204,3 +204,14 @@ async def test_a_client_waits_for_the_first_tunnel(tmp_path: Path) -> None:
             browser = await client.browse("echo.test")
             await browser.send(b"hello")
             assert await browser.receive_exactly(5) == b"hello"
+
+
+async def test_more_are_wanted_once_all_have_failed_and_no_tunnel_is_up(tmp_path: Path) -> None:
+    async with nodes(2) as made:
+        dead = candidate(made[0], Nameless(socket.EAI_NONAME))
+        async with running_client([dead], tmp_path) as client:
+            await until(client.manager.has_tried_all)
+            client.manager.offer([candidate(made[1])])
+            assert not client.manager.has_tried_all()
+            await client.up(1)
+            assert not client.manager.has_tried_all()

@@ -15,13 +15,7 @@ FAULTS = 10_000
 def test_streams_outlive_their_carriers() -> None:
     run_state_machine_as_test(
         Chaos,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=40,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=SLOW,
-        ),
+        settings=settings(stateful_step_count=40, derandomize=True, suppress_health_check=SLOW),
     )
 
 

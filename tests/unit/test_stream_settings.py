@@ -21,6 +21,7 @@ from circumvent.api import (
 from circumvent.layers.costs import TLS_COST
 from circumvent.layers.http_opening import HttpHeaderLayer, HttpUpgradeLayer
 from circumvent.layers.stack import stack_cost, stacked
+from circumvent.layers.tls.ech_lookup import EchLookupLayer, EchSource
 from circumvent.layers.tls.layer import TlsLayer
 from circumvent.layers.tls.reality import RealityLayer, RealityOptions
 from circumvent.layers.websocket import WebSocketLayer
@@ -283,8 +284,10 @@ def test_early_data_is_taken_out_of_the_path(path: str, left: str, size: int) ->
         ("flow=xtls-rprx-vision", LinkError, "flow: needs TLS or REALITY"),
         ("security=tls&sni=a.test&ech=s3cret", LinkError, "ech: the key is malformed"),
         ("security=tls&sni=a.test&ech=@", LinkError, "ech: is not valid base64"),
-        ("security=tls&ech=a.test%2Budp://192.0.2.1", UnsupportedError, "ech: .* name server"),
-        ("security=tls&ech=https://s3cret.test/q", UnsupportedError, "ech: .* name server"),
+        ("security=tls&ech=a.test%2Budp://192.0.2.1", UnsupportedError, "ech: .* in clear"),
+        ("security=tls&ech=h2c://192.0.2.1", UnsupportedError, "ech: .* in clear"),
+        ("security=tls&ech=https://s3cret:a/", LinkError, "ech: .* no URL"),
+        ("security=tls&ech=s3cret/%2Bhttps://dns.test", LinkError, "ech: .* no URL"),
         (f"security=tls&sni=192.0.2.1&ech={ECH}", LinkError, "ech: .* add sni"),
         (f"security=tls&sni=a.test:443&ech={ECH}", LinkError, "ech: .* add sni"),
         ("security=tls&vcn=a.test,s3cret/", LinkError, "vcn: "),
@@ -342,6 +345,21 @@ def test_names_to_be_verified_and_a_key_for_the_greeting_are_read_and_kept() -> 
     assert layer.options.ech == base64.b64decode(ECH)
     assert read_again(settings) == settings
     assert ("ech", ECH) in settings.query(HOST)
+
+
+@pytest.mark.parametrize(
+    ("written", "source"),
+    [
+        ("a.test+https://dns.test/q", EchSource("a.test", "dns.test", 443, "/q")),
+        ("https://dns.test", EchSource("b.test", "dns.test", 443, "/dns-query")),
+        ("https://[2001:db8::1]:8443/a b", EchSource("b.test", "2001:db8::1", 8443, "/a%20b")),
+    ],
+)
+def test_who_is_asked_for_a_key_is_read_and_kept(written: str, source: EchSource) -> None:
+    settings = read(f"security=tls&sni=b.test&ech={quote(written)}")
+    assert settings.layers() == (EchLookupLayer(TlsOptions("b.test"), source),)
+    assert read_again(settings) == settings
+    assert settings.cost == TLS_COST
 
 
 def test_what_is_no_name_is_not_sent_and_the_address_is_verified() -> None:

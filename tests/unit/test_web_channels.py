@@ -77,6 +77,18 @@ class Site:
             await response.write(rest)
         return response
 
+    async def forgetful(self, request: web.Request) -> web.StreamResponse:
+        """Cuts after a third, ``cuts`` times; always begins anew."""
+        response = web.StreamResponse(headers={"Content-Length": str(len(BODY))})
+        await response.prepare(request)
+        await response.write(BODY[: len(BODY) // 3] if self.cuts else BODY)
+        if self.cuts:
+            self.cuts -= 1
+            await asyncio.sleep(0.05)
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
     async def stale_once(self, request: web.Request) -> web.Response:
         is_first = sum(request.path == each.path for each in self.asked) == 1
         return web.Response(status=304) if is_first else web.Response(body=BODY)
@@ -193,13 +205,24 @@ async def test_a_cut_download_goes_on_where_it_was_cut(site: Site, client: Clien
     assert starts[1:] == [f"bytes={len(BODY) // 3}-", f"bytes={2 * (len(BODY) // 3)}-"]
 
 
+@pytest.mark.parametrize("path", ["cut", "forgetful"])
+async def test_a_list_that_is_cut_goes_on_with_each_byte_once(
+    site: Site, client: Client, path: str
+) -> None:
+    site.cuts = 1
+    request = Fetch(f"sub+{at(site, path)}", client.dialer, client.account, {})
+    async with aclosing(SubscriptionChannel(TIMINGS).fetch(request)) as pieces:
+        assert b"".join([piece async for piece in pieces]) == BODY
+    assert len(site.asked) == 2
+
+
 async def test_a_host_that_always_cuts_is_given_up(
     site: Site, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_download, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(web_download, "PIECE", 1 << 20)  # few of them: few connections
     site.cuts = 99
     assert await client.verdict(HttpsChannel(TIMINGS), at(site, "cut")) is Verdict.BLOCKED
-    assert len(site.asked) == 2
+    assert len(site.asked) == 3
 
 
 @pytest.mark.parametrize(

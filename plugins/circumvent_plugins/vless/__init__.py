@@ -20,7 +20,7 @@ from circumvent.api import (
     Tunnel,
     hookimpl,
 )
-from circumvent.layers.stack import HeaderTunnel, stacked
+from circumvent.layers.stack import HeaderTunnel
 from circumvent.links.entry import link_entry
 from circumvent.links.query import LinkQuery, lacking
 from circumvent.links.stream_settings import StreamSettings, take_stream_settings
@@ -70,7 +70,7 @@ class Vless(Transport):
         account: Account,  # noqa: ARG002 - a tunnel without multiplexing holds nothing itself
     ) -> Tunnel:
         settings = _settings(entry)
-        dial = stacked(partial(dialer.tcp, entry.host, entry.port), settings.stream.layers())
+        dial = settings.stream.dial(dialer, entry.host, entry.port)
         header = partial(request_header, settings.user, flow=settings.stream.flow)
         if settings.stream.flow:
             # Not at import: few links have a flow.

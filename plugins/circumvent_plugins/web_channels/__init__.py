@@ -9,6 +9,7 @@ good for the front that is connected to. ``sub+https://…`` is fetched like a m
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -27,7 +28,7 @@ from circumvent.api import (
 from circumvent.http.client import http_cost, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 from circumvent.wire.host_port import parse_host
-from circumvent_plugins.web_channels.download import Download, DownloadTimings
+from circumvent_plugins.web_channels.download import MAX_LIST, Download, DownloadTimings
 
 MAX_FRONTS = 4  # tried one after the other, each for its share of the time
 COST = Cost(dial=http_cost(1).dial + 2 * MAX_BUNDLE, stream=0)  # a body, and the copy handed out
@@ -58,7 +59,7 @@ class HttpsChannel(WebChannel):
 
 
 class SubscriptionChannel(WebChannel):
-    """Lists of links that are not signed; the user named them."""
+    """Lists of links that are not signed; the user named them. They come in pieces."""
 
     name = "subscription"
     schemes = ("sub+https",)
@@ -69,7 +70,10 @@ class SubscriptionChannel(WebChannel):
 
     async def fetch(self, fetch: Fetch) -> AsyncGenerator[bytes, None]:
         url = fetch.source.removeprefix("sub+")
-        yield await Download(fetch, url, timings=self._timings).run()
+        download = Download(fetch, url, timings=self._timings, limit=MAX_LIST)
+        async with aclosing(download.stream()) as pieces:
+            async for piece in pieces:
+                yield piece
 
 
 class FrontedChannel(WebChannel):

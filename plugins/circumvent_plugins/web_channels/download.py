@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -24,11 +25,12 @@ from circumvent.http.client import http_client, limited_body, web_tls
 from circumvent.wire.bundle import MAX_BUNDLE
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession, ClientTimeout
+    from aiohttp import ClientResponse, ClientTimeout
 
 MAX_REDIRECTS = 3  # a mirror that moved; more is a loop or a trap
 PIECE = 8 * 1024  # bytes; with a handshake less than the 16 KiB that some censors let pass
-MAX_CONNECTIONS = MAX_BUNDLE // PIECE + 3
+MAX_LIST = 64 << 20  # bytes; nothing holds a list as a whole, but one that never ends is a trap
+_HEAD = 256  # bytes by which a web page is known
 HEADERS = {"User-Agent": "Mozilla/5.0", "Accept": "*/*"}  # some hosts refuse requests without one
 ETAG = "etag"  # in the notes
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -62,95 +64,117 @@ class Download:
     host: str = ""
     tls: Callable[[str], TlsOptions] = web_tls
     timings: DownloadTimings = field(default_factory=DownloadTimings)
+    limit: int = MAX_BUNDLE
     etag: str = ""
-    got: bytearray = field(default_factory=bytearray)
+    head: bytes = b""
+    size: int = 0
     is_whole: bool = False
     in_pieces: bool = False
 
     async def run(self) -> bytes:
         """The whole body; raises ChannelError."""
+        got = bytearray()
         try:
-            async with asyncio.timeout(self.timings.whole):
-                await self._until_whole()
+            async with asyncio.timeout(self.timings.whole), aclosing(self._pieces()) as pieces:
+                async for start, piece in pieces:
+                    del got[start:]
+                    got += piece
         except TimeoutError:
             raise ChannelError(Verdict.TOO_SLOW, f"{self.timings.whole:.0f} s") from None
-        self.request.notes[ETAG] = self.etag
-        return bytes(self.got)
+        return bytes(got)
 
-    async def _until_whole(self) -> None:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, each byte of it once; raises ChannelError.
+
+        A host that cannot resume begins anew: as much as came before is skipped then.
+        """
+        end = 0
+        async with aclosing(self._pieces()) as pieces:
+            async for start, piece in pieces:
+                if start + len(piece) > end:
+                    yield piece[end - start :] if start < end else piece
+                    end = start + len(piece)
+
+    async def _pieces(self) -> AsyncGenerator[tuple[int, bytes], None]:
+        """The pieces, each with its place in the body; raises ChannelError."""
         from aiohttp import ClientError  # noqa: PLC0415 - 25 MB
 
-        for attempt in range(1, MAX_CONNECTIONS + 1):
-            before = len(self.got)
+        most = self.limit // PIECE + 3
+        for attempt in range(1, most + 1):
+            before = self.size
             try:
-                await self._connect()
+                async with aclosing(self._connect()) as pieces:
+                    async for piece in pieces:
+                        yield piece
             except ChannelError:
                 raise
             except (ClientError, CircumventError, OSError) as error:
-                if attempt == MAX_CONNECTIONS or not self._may_go_on(before, error):
-                    raise explain(error) from error
+                if attempt == most or not self._may_go_on(before, error):
+                    raise explain(error, self.limit) from error
                 await asyncio.sleep(self.timings.retry_after)
             if self.is_whole:
+                self.request.notes[ETAG] = self.etag
                 return
-        raise ChannelError(Verdict.TOO_SLOW, f"{MAX_CONNECTIONS} connections")
+        raise ChannelError(Verdict.TOO_SLOW, f"{most} connections")
 
     def _may_go_on(self, before: int, error: Exception) -> bool:
         """Whether to try again: bytes came, or it stalled and can be asked for less at a time."""
-        if len(self.got) > before:
+        if self.size > before:
             return True
         from aiohttp import SocketTimeoutError  # noqa: PLC0415 - 25 MB
 
         was_in_pieces, self.in_pieces = self.in_pieces, True
         return isinstance(error, SocketTimeoutError) and not was_in_pieces
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> AsyncGenerator[tuple[int, bytes], None]:
         known = self.request.notes.get(ETAG, "")
-        async with http_client(self.request.dialer, self.request.account, tls=self.tls) as session:
-            await self._follow(session, known)
-
-    async def _follow(self, session: ClientSession, known: str) -> None:
         url = self.url
-        for _ in range(MAX_REDIRECTS + 1):
-            async with session.get(
-                url,
-                headers=self._headers(known),
-                allow_redirects=False,
-                timeout=_timeout(self.timings),
-            ) as response:
-                if response.status not in _REDIRECTS:
-                    await self._take(response)
-                    return
-                url = _redirected(url, response.headers.get("Location", ""), hidden=self.host)
+        async with http_client(self.request.dialer, self.request.account, tls=self.tls) as session:
+            for _ in range(MAX_REDIRECTS + 1):
+                async with session.get(
+                    url,
+                    headers=self._headers(known),
+                    allow_redirects=False,
+                    timeout=_timeout(self.timings),
+                ) as response:
+                    if response.status not in _REDIRECTS:
+                        async with aclosing(self._take(response)) as pieces:
+                            async for piece in pieces:
+                                yield piece
+                        return
+                    url = _redirected(url, response.headers.get("Location", ""), hidden=self.host)
         raise ChannelError(Verdict.REFUSED, f"more than {MAX_REDIRECTS} redirects")
 
     def _headers(self, known: str) -> Mapping[str, str]:
         headers = dict(HEADERS)
         if self.host:
             headers["Host"] = self.host
-        if self.in_pieces or (self.got and self.etag):
-            start = len(self.got)
+        if self.in_pieces or (self.size and self.etag):
+            start = self.size
             headers["Range"] = f"bytes={start}-{start + PIECE - 1 if self.in_pieces else ''}"
-        if self.got and self.etag:  # without one, the signature tells whether pieces fit
+        if self.size and self.etag:  # without one, the signature tells whether pieces fit
             headers["If-Range"] = self.etag
         elif known:
             headers["If-None-Match"] = known
         return headers
 
-    async def _take(self, response: ClientResponse) -> None:
+    async def _take(self, response: ClientResponse) -> AsyncGenerator[tuple[int, bytes], None]:
         _check_status(response)
         is_part = response.status == _PARTIAL and self._continues(response)
         if not is_part:
-            self.got.clear()
+            self.size, self.head = 0, b""
         self.etag = _strong(response.headers.get("ETag", ""))
-        async for piece in limited_body(response, MAX_BUNDLE - len(self.got)):
-            self.got += piece
-            if _HTML.match(self.got):
+        async for piece in limited_body(response, self.limit - self.size):
+            self.head += piece[: _HEAD - len(self.head)]
+            if _HTML.match(self.head):
                 raise ChannelError(Verdict.PORTAL)
+            start, self.size = self.size, self.size + len(piece)
+            yield start, piece
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
-        self.is_whole = not is_part or size == str(len(self.got))
+        self.is_whole = not is_part or size == str(self.size)
 
     def _continues(self, response: ClientResponse) -> bool:
-        return response.headers.get("Content-Range", "").startswith(f"bytes {len(self.got)}-")
+        return response.headers.get("Content-Range", "").startswith(f"bytes {self.size}-")
 
 
 def _timeout(timings: DownloadTimings) -> ClientTimeout:
@@ -159,15 +183,15 @@ def _timeout(timings: DownloadTimings) -> ClientTimeout:
     return ClientTimeout(sock_connect=timings.dial, sock_read=timings.stalls_after)
 
 
-def explain(error: Exception) -> ChannelError:
-    """What a failed request means to the user."""
+def explain(error: Exception, limit: int) -> ChannelError:
+    """What a failed request for at most ``limit`` bytes means to the user."""
     from aiohttp import ClientPayloadError, ServerDisconnectedError  # noqa: PLC0415 - 25 MB
 
     code = getattr(error, "errno", None)
     if isinstance(error, TimeoutError):
         return ChannelError(Verdict.TOO_SLOW, "nothing came for seconds")
     if isinstance(error, ProtocolError):
-        return ChannelError(Verdict.TOO_LARGE, f"over {MAX_BUNDLE} bytes")
+        return ChannelError(Verdict.TOO_LARGE, f"over {limit} bytes")
     if isinstance(error, HandshakeError):
         return ChannelError(Verdict.BLOCKED, str(error), errno=code)
     if isinstance(error, CircumventError):
