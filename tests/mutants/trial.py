@@ -52,7 +52,7 @@ def copy_tree(root: Path, beside: Path) -> None:
 
 
 def trace_tests(files: Sequence[str]) -> list[Traced]:
-    """Run the tests of these files without a fault; return what each of those that pass reached."""
+    """Run the tests of these files without a fault, and return what each of them reached."""
     _run_in_child(_trace, files, None)
     return cast("list[Traced]", pickle.loads(_TRACED.read_bytes()))
 
@@ -97,7 +97,7 @@ def _run_in_child(
 def _trace(files: Sequence[str]) -> None:
     tracer = Tracer(Path.cwd())
     _run(files, tracer)
-    tracer.save(_TRACED)
+    _TRACED.write_bytes(pickle.dumps(tracer.traced))
 
 
 def _test(tests: Sequence[str]) -> None:

@@ -353,6 +353,7 @@ class TestOneCarrier:
     def test_a_ping_replaces_the_first_guess_of_the_round_trip(self) -> None:
         table = Table(1)
         carrier = table.attach(2, RTT, NOW)
+        assert not any(table.on_pong(carrier, each, NOW) for each in (0, 1)), "nobody asked"
         (ping,) = table.tell(carrier, NOW)
         assert not table.on_pong(carrier, ping.offset + 1, NOW + 0.3)
         assert table.on_pong(carrier, ping.offset, NOW + 0.3)

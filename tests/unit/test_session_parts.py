@@ -53,6 +53,8 @@ class TestBlocks:
         assert not blocks.is_dry, "a frame may still fit"
         assert blocks.take(MAX_FRAME) is None
         assert (blocks.is_dry, blocks.free) == (True, 0)
+        blocks.retry()
+        assert (blocks.is_dry, blocks.take(MAX_FRAME), blocks.is_dry) == (False, None, True)
         assert lease is not None
         blocks.give(lease)
         assert (blocks.is_dry, blocks.free) == (False, 1 << 20)

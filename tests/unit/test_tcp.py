@@ -65,6 +65,10 @@ async def test_how_long_the_other_end_was_silent_and_how_far_it_is(ends: Ends) -
     assert 0.0 < vitals.rtt < LONG
     assert vitals.queueing == pytest.approx(max(vitals.rtt - info.least_rtt, 0.0))
     assert vitals.unanswered == 0
+    await asyncio.sleep(0.01)
+    later = tcp_info(ends.sock)
+    assert later is not None
+    assert 0.0 < later.since_sent < LONG
 
 
 async def test_a_closed_connection_has_no_vitals(ends: Ends) -> None:
