@@ -68,14 +68,17 @@ def parse_link(text: str, default_port: int | None = None) -> ShareLink:
 
 
 def format_link(link: ShareLink) -> str:
-    """The link as text; ``parse_link`` gives the same value back."""
+    """The link as text; ``parse_link`` gives the same value back.
+
+    It does not end with a dot: that would be taken for the end of a sentence around it.
+    """
     user = quote(link.user, safe="") + "@" if link.user else ""
     host = f"[{link.host}]" if ":" in link.host else link.host
     query = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in link.query)
-    return (
-        f"{link.scheme}://{user}{host}:{link.port}{quote(link.path)}"
-        f"{'?' + query if query else ''}{'#' + quote(link.name, safe='') if link.name else ''}"
-    )
+    text = f"{link.scheme}://{user}{host}:{link.port}{quote(link.path)}"
+    text += f"{'?' + query if query else ''}{'#' + quote(link.name, safe='') if link.name else ''}"
+    bare = text.rstrip(".")
+    return bare + "%2E" * (len(text) - len(bare))
 
 
 def split_name(text: str) -> tuple[str, str]:

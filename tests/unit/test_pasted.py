@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from circumvent.links.list_reader import number_links
 from circumvent.links.pasted import split_links, tidy, unpack, unwrap
-from circumvent.links.uri import parse_link
+from circumvent.links.uri import format_link, parse_link
 from circumvent.wire.link_text import MAX_LINK, is_clean
 
 LINK = "ss://YWVzLTEyOC1nY206cw@192.0.2.7:8388"
@@ -121,6 +121,11 @@ def test_a_tidied_link_can_be_kept_whatever_its_name_is(name: str) -> None:
     assert is_clean(link)
     assert len(link) <= MAX_LINK
     assert parse_link(link) == parse_link(f"{LINK}#{name}")
+
+
+def test_a_dot_at_the_end_of_a_saved_link_is_not_taken_for_that_of_a_sentence() -> None:
+    link = parse_link(f"{LINK}?path=/a...#")
+    assert parse_link(tidy(format_link(link))) == link
 
 
 def test_a_clean_link_is_not_changed() -> None:
