@@ -91,6 +91,7 @@ class Session:
         """Close a carrier that is not needed any more."""
         carrier_io.close()
         self.engine.detach(carrier_io.carrier, self.loop.time())
+        self.wake_all()
 
     def close(self, reason: CloseReason) -> None:
         """End the session: cut every stream, and send the peer the reason."""
@@ -132,6 +133,9 @@ class Session:
             context = {"message": "a carrier failed", "exception": error}
             self.loop.call_exception_handler(context)
         self.engine.detach(carrier_io.carrier, self.loop.time())
+        if self.carriers.get(carrier_io.carrier.number) is carrier_io:
+            del self.carriers[carrier_io.carrier.number]
+            self._changed()
         self._leaving.discard(carrier_io)
         self.wake_all()
 

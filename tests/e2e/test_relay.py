@@ -100,7 +100,7 @@ def test_a_lab_is_permitted_by_name_only(tmp_path: Path, destinations: Destinati
     port = make_relay(directory)
     file = directory / "relay.toml"
     file.write_text(file.read_text().replace("allow_private = true", "allow_private = false"))
-    client = partial(running_client, tmp_path / "client", until="none_up")
+    client = partial(running_client, tmp_path / "client", until="last_resort")
     with (
         running_relay(directory, port) as relay,
         client([relay.link], destinations.probe_url) as up,
@@ -108,7 +108,10 @@ def test_a_lab_is_permitted_by_name_only(tmp_path: Path, destinations: Destinati
         refused = relay.status()["refused"]
         assert isinstance(refused, dict)
         assert refused["forbidden"] > 0
-        assert "not allowed by the server's rules" in up.process.log
+        with socks.connect(up.port, HOST, destinations.http_port) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
 
 
 def test_users_come_and_go_while_sessions_go_on(tmp_path: Path, destinations: Destinations) -> None:

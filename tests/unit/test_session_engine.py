@@ -262,6 +262,19 @@ def test_stalled_readers_are_cut_only_when_they_hold_too_much(
     assert [near.reason for near, _ in stalled if near.receiving is Receiving.CUT] == cut
 
 
+def test_where_blocks_run_out_who_is_not_read_is_cut_and_never_who_reads() -> None:
+    world = World(limits=SessionLimits(send=512 << 10, receive=512 << 10))
+    world.attach(rate=2e6)
+    near, far = opened(world)
+    stalled = [opened(world) for _ in range(50)]
+    for _, other in stalled:
+        world.relay.engine.write(other, memoryview(DATA)[:5000])  # in a block of three times that
+    world.run(2.0)
+    assert download(world, far, near, 1 << 20) == DATA[: 1 << 20]
+    reasons = {each.reason for each, _ in stalled if each.receiving is Receiving.CUT}
+    assert reasons == {ResetReason.STALLED}
+
+
 def test_small_writes_behind_a_full_path_travel_together() -> None:
     world = World()
     world.attach(rate=1e6, delay=0.01)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from circumvent.errors import ProtocolError
+from circumvent.memory import Lease
 from circumvent.session.engine.blocks import Blocks
 from circumvent.session.engine.credit import ReceiveCredit
 from circumvent.session.engine.limits import MAX_GAPS
@@ -16,17 +17,27 @@ _FORBIDDEN = "session: data where none may be"
 
 
 class Receiver:
-    """Received bytes of all streams; ``no_memory`` is called with a stream that found none."""
+    """Received bytes of all streams.
 
-    __slots__ = ("_blocks", "_credit", "_gaps", "_no_memory")
+    ``make_room`` is called with a stream that needs memory and the time, and says whether another
+    one gave some up; ``no_memory`` with one that found none.
+    """
+
+    __slots__ = ("_blocks", "_credit", "_gaps", "_make_room", "_no_memory", "_now")
 
     def __init__(
-        self, blocks: Blocks, credit: ReceiveCredit, no_memory: Callable[[EngineStream], None]
+        self,
+        blocks: Blocks,
+        credit: ReceiveCredit,
+        make_room: Callable[[EngineStream, float], bool],
+        no_memory: Callable[[EngineStream], None],
     ) -> None:
         self._blocks = blocks
         self._credit = credit
+        self._make_room = make_room
         self._no_memory = no_memory
         self._gaps = 0
+        self._now = 0.0
 
     def run(
         self,
@@ -43,7 +54,7 @@ class Receiver:
         added to ``lent``, and ``keep`` must be called before the memory is reused. Raises
         ProtocolError.
         """
-        inbox = stream.inbox
+        self._now, inbox = now, stream.inbox
         if offset != stream.received or stream.receiving not in _RECEIVES:
             return False
         if inbox is None:
@@ -64,7 +75,7 @@ class Receiver:
 
     def _append_all(self, stream: EngineStream, inbox: Inbox, frames: list[memoryview]) -> None:
         for payload in frames:
-            if not self._append(inbox, payload):
+            if not self._append(stream, inbox, payload):
                 self._no_memory(stream)
                 return
             self._arrived(stream, inbox, len(payload))
@@ -81,6 +92,7 @@ class Receiver:
 
     def data(self, stream: EngineStream, offset: int, payload: memoryview, now: float) -> bool:
         """Take the payload of a DATA frame; False when it is not new. Raises ProtocolError."""
+        self._now = now
         count = len(payload)
         end = offset + count
         inbox, received = stream.inbox, stream.received
@@ -100,7 +112,7 @@ class Receiver:
         inbox.high = max(high, end)
         if offset != received:
             self._set_apart(stream, inbox, offset, payload)
-        elif self._append(inbox, payload):
+        elif self._append(stream, inbox, payload):
             self._arrived(stream, inbox, count)
             self._close_gaps(stream, inbox)
         else:
@@ -110,7 +122,7 @@ class Receiver:
     def keep(self, lent: list[EngineStream]) -> None:
         """Copy what readers did not take of what was lent to them: its block goes back."""
         for stream in lent:
-            if stream.inbox is not None and not self._keep(stream.inbox):
+            if stream.inbox is not None and not self._keep(stream, stream.inbox):
                 self._no_memory(stream)
 
     def read_into(self, stream: EngineStream, buffer: memoryview, now: float) -> int:
@@ -164,17 +176,23 @@ class Receiver:
         self._credit.consumed += max(0, end - stream.received)
         stream.received = max(end, stream.received)
 
-    def _append(self, inbox: Inbox, payload: memoryview) -> bool:
-        return self._keep(inbox) and self._copy(inbox, payload)
+    def _append(self, stream: EngineStream, inbox: Inbox, payload: memoryview) -> bool:
+        return self._keep(stream, inbox) and self._copy(stream, inbox, payload)
 
-    def _keep(self, inbox: Inbox) -> bool:
+    def _keep(self, stream: EngineStream, inbox: Inbox) -> bool:
         loans = inbox.loans
         while loans:
-            if not self._copy(inbox, loans.popleft()):
+            if not self._copy(stream, inbox, loans.popleft()):
                 return False
         return True
 
-    def _copy(self, inbox: Inbox, payload: memoryview) -> bool:
+    def _lease(self, stream: EngineStream, count: int) -> Lease | None:
+        lease = self._blocks.take(count)
+        while lease is None and self._make_room(stream, self._now):
+            lease = self._blocks.take(count)
+        return lease
+
+    def _copy(self, stream: EngineStream, inbox: Inbox, payload: memoryview) -> bool:
         count, pieces = len(payload), inbox.pieces
         if pieces:
             last = pieces[-1]
@@ -182,7 +200,7 @@ class Receiver:
                 last.lease.view[last.end : last.end + count] = payload  # small ones share a block
                 last.end += count
                 return True
-        lease = self._blocks.take(count)
+        lease = self._lease(stream, count)
         if lease is None:
             return False
         lease.view[:count] = payload
@@ -201,7 +219,7 @@ class Receiver:
         if self._gaps >= MAX_GAPS:
             raise ProtocolError("session: too many gaps", stage="frame")
         count = len(payload)
-        lease = self._blocks.take(count)
+        lease = self._lease(stream, count)
         if lease is None:
             self._no_memory(stream)
             return

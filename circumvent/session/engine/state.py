@@ -57,7 +57,7 @@ class EngineState:
         self.sender = Sender(Blocks(account, limits.send), self.wake_writer, self.retire_if_over)
         self.held = Blocks(account, limits.receive)
         self.credit = ReceiveCredit(limits.receive // GRANTED_SHARE)
-        self.receiver = Receiver(self.held, self.credit, self._on_no_memory)
+        self.receiver = Receiver(self.held, self.credit, self._make_room, self._on_no_memory)
         self.carriers = CarrierTable(self.sender.settle_all, self.sender.requeue, random)
         self.grant_session()
 
@@ -94,6 +94,17 @@ class EngineState:
             self.receiver.discard(stream)
             self.streams.retire(stream)
             self.woken.append(stream)
+
+    def _make_room(self, stream: EngineStream, now: float) -> bool:
+        """Cut whoever was not read for longest, if that is another one and it is stalled.
+
+        Blocks are not always full: so they may be used up before the credit is.
+        """
+        worst = min(self.streams, key=_stalled_since)
+        if worst is stream or _stalled_since(worst) > now - STALL_CHECK:
+            return False
+        self._break(worst, ResetReason.STALLED)
+        return True
 
     def _on_no_memory(self, stream: EngineStream) -> None:
         """Cut a stream for whose data there is no memory; the others go on."""
